@@ -1,0 +1,1 @@
+"""The control plane: tables, builder, health, load, stores, the loop. Never imports ``lb``."""
