@@ -1,0 +1,149 @@
+"""Reading TOML settings into pydantic models, and one line for whatever is wrong with them.
+
+For agents and controllers alike. Models should forbid unknown keys (``StrictModel`` does). The
+line names the file, the key as the file spells it (``server[2].dip``), and what is allowed. A
+validator's ``ValueError`` is printed behind the key as it stands ("must be ...").
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from controlplane.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+class StrictModel(BaseModel):
+    """A table of a settings file: unknown keys refused, no guessing of types, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _ipv4(value: object) -> IPv4Address:
+    if isinstance(value, IPv4Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be an IPv4 address in quotes, as "192.0.2.1"')  # noqa: TRY004
+    try:
+        return IPv4Address(value)
+    except ValueError:
+        raise ValueError(f'must be an IPv4 address, as "192.0.2.1"; not {value!r}') from None
+
+
+Ipv4 = Annotated[IPv4Address, BeforeValidator(_ipv4)]
+"""An IPv4 address in quotes; numbers, networks and IPv6 are refused with a plain reason."""
+
+
+def load_toml(path: Path | str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML; the line says where.
+
+    """
+    try:
+        with Path(path).open("rb") as file:
+            settings: dict[str, Any] = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; write it, or name another with --config"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: no valid TOML: {error}") from None
+    return settings
+
+
+def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> Model:
+    """Make ``data`` a ``model``.
+
+    Relative paths inside are the caller's to resolve.
+
+    Raises:
+        ConfigError: one line: file, key, what is allowed; further faults are counted.
+
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ConfigError(f"{path}: {describe(faults[0], model)}{more}") from None
+
+
+def describe(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    """One fault as ``key: what is allowed``."""
+    location = fault["loc"]
+    key = dotted(location) or "(the whole file)"
+    kind = fault["type"]
+    context = fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_key(location, model)
+    if kind == "missing":
+        return f"{key}: is required"
+    if kind in ("literal_error", "enum"):
+        return f"{key}: must be {context['expected']}"
+    if kind == "value_error":
+        return f"{key}: {context['error']}"
+    message = fault["msg"]
+    return f"{key}: {message[0].lower()}{message[1:]}"
+
+
+def dotted(location: Sequence[str | int]) -> str:
+    """Spell a place in the file as ``server[2].dip``, counting from 1 as people do."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def _unknown_key(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    allowed = sorted(_keys_beside(location, model))
+    key = dotted(location)
+    near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{key}: unknown key; {guess}allowed: {', '.join(allowed)}"
+
+
+def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> set[str]:
+    """Names of the keys of the table that ``location`` lies in."""
+    current: type[BaseModel] = model
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        for name, field in current.model_fields.items():
+            if part in (name, field.alias):
+                current = _model_of(field.annotation) or current
+    return {field.alias or name for name, field in current.model_fields.items()}
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that an annotation such as ``tuple[Thing, ...] | None`` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_of(inner)
+        if found:
+            return found
+    return None

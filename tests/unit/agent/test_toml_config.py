@@ -1,0 +1,65 @@
+"""A wrong settings file is one line that names the key and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from controlplane.errors import ConfigError
+from controlplane.toml_config import Ipv4, StrictModel, load_toml, validate
+
+
+class Part(StrictModel):
+    dip: Ipv4
+    weight: int = Field(1, ge=1, le=10)
+
+
+class Whole(StrictModel):
+    mode: Literal["native", "generic"] = "native"
+    server: tuple[Part, ...] = ()
+    part: Part | None = None
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({"modes": "native"}, "f.toml: modes: unknown key; did you mean 'mode'?"),
+        ({"zzz": 1}, "f.toml: zzz: unknown key; allowed: mode, part, server"),
+        ({"mode": "fast"}, "f.toml: mode: must be 'native' or 'generic'"),
+        ({"server": [{"dip": "10.0.0.1"}, {}]}, "f.toml: server[2].dip: is required"),
+        ({"server": [{"dip": "10.0.0.1", "zzz": 1}]}, "server[1].zzz: unknown key; allowed: dip"),
+        ({"part": {"dip": "10.0.0.0/8"}}, "part.dip: must be an IPv4 address"),
+        ({"part": {"dip": 5}}, "part.dip: must be an IPv4 address in quotes"),
+        (
+            {"part": {"dip": "10.0.0.1", "weight": 11}},
+            "part.weight: input should be less than or equal to 10",
+        ),
+        ({"mode": "x", "zzz": 1}, "(and 1 more)"),
+    ],
+)
+def test_one_line_names_the_key_and_what_is_allowed(data: dict[str, object], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(Whole, data, "f.toml")
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"a = ", "no valid TOML"),
+        (b"a = '\xff'", "is not UTF-8"),
+        (None, "no such file"),
+    ],
+)
+def test_unreadable_files_say_why(tmp_path: Path, content: bytes | None, line: str) -> None:
+    path = tmp_path / "f.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=line) as caught:
+        load_toml(path)
+    assert str(path) in str(caught.value)
