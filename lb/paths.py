@@ -1,0 +1,22 @@
+"""Where the project's own files lie, from a clone and from an installed wheel alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controlplane.errors import BrigadeError
+
+
+def bpf_dir() -> Path:
+    """Return the folder of the C sources.
+
+    Raises:
+        BrigadeError: the installation is without them.
+
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "_bpf", package.parent / "bpf"):
+        if candidate.is_dir():
+            return candidate
+    message = f"the C sources are missing beside {package}: install Bucket Brigade again"
+    raise BrigadeError(message)

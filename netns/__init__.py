@@ -1,0 +1,1 @@
+"""Networks of network namespaces, described as data: for the demo and the tests."""
