@@ -1,0 +1,60 @@
+# Bucket Brigade. `make` or `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Arguments for the program behind a target, e.g. make demo ARGS=--quick
+ARGS ?=
+
+PYTHON_CODE := lb controlplane netns tests
+SHELL_SCRIPTS := .ci/run $(wildcard scripts/*)
+C_CODE = $(sort $(shell find bpf tests -name '*.[ch]' 2>/dev/null))
+
+.PHONY: help setup demo test lint fmt type bench mutants lock clean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
+		| while IFS='|' read -r target text; do printf '  make %-9s %s\n' "$$target" "$$text"; done
+
+setup: ## install what is missing (apt packages, .venv with locked dependencies)
+	@scripts/setup
+
+demo: setup ## build a network of namespaces and show the load balancer at work (ARGS=--quick)
+	@scripts/as-root $(VENV)/bin/lbctl demo $(ARGS)
+
+test: setup ## every test that this machine can run (ARGS='-k name' for some of them)
+	@scripts/test $(ARGS)
+
+lint: setup type ## ruff, mypy, shellcheck, clang-format; changes nothing
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	@if command -v shellcheck >/dev/null; then echo shellcheck $(SHELL_SCRIPTS); \
+		shellcheck $(SHELL_SCRIPTS); \
+	else echo 'lint: shellcheck is not installed, shell scripts were not checked (apt-get install shellcheck)'; fi
+	@if [ -n "$(C_CODE)" ]; then echo clang-format --dry-run $(words $(C_CODE)) files; \
+		$(VENV)/bin/clang-format --dry-run --Werror $(C_CODE); fi
+
+type: setup ## mypy --strict alone
+	$(PY) -m mypy
+
+fmt: setup ## format Python and C in place
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+	@if [ -n "$(C_CODE)" ]; then $(VENV)/bin/clang-format -i $(C_CODE); fi
+
+bench: setup ## what a packet costs, what a table costs
+	@scripts/as-root $(VENV)/bin/lbctl bench dataplane $(ARGS)
+	@$(VENV)/bin/lbctl bench control $(ARGS)
+
+mutants: setup ## break the code on purpose, one way at a time: the tests must notice
+	@scripts/as-root $(PY) -m tests.mutants $(ARGS)
+
+lock: setup ## lock the dependencies anew (needs uv: .venv/bin/pip install uv)
+	@scripts/lock
+
+clean: ## remove what set-up, tests and builds made in this folder
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
