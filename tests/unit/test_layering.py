@@ -1,0 +1,56 @@
+"""Who may import whom: `lb` may import `controlplane`, never the other way round."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def offenders(folder: str, forbidden: set[str], *, but: str = "-") -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if but not in path.relative_to(ROOT).parts
+        for name in imported(path)
+        if name.split(".")[0] in forbidden
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("controlplane", {"lb", "netns", "tests", "bcc", "scapy"}),
+        ("netns", {"lb", "tests"}),
+        ("tests/model", {"lb", "controlplane", "bcc"}),
+    ],
+)
+def test_folder_imports_nothing_forbidden(folder: str, forbidden: set[str]) -> None:
+    assert offenders(folder, forbidden) == []
+
+
+def test_only_commands_and_benchmarks_of_lb_import_netns() -> None:
+    found = [line for line in offenders("lb", {"netns"}, but="cli") if "/bench/" not in line]
+    assert found == []
+
+
+def test_lb_imports_no_tests() -> None:
+    assert offenders("lb", {"tests"}) == []
+
+
+def test_the_check_sees_an_import(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("def f():\n    from lb.agent import x\n    import lb.abi as y\n")
+    assert list(imported(source)) == ["lb.agent", "lb.abi"]

@@ -1,0 +1,88 @@
+"""Set-up: the lock, the scripts and the make targets, as far as they show without installing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+SCRIPTS = sorted([ROOT / ".ci" / "run", *(ROOT / "scripts").iterdir()])
+TARGETS = ["help", "setup", "demo", "test", "lint", "fmt", "type", "bench", "mutants", "clean"]
+
+
+def locked_blocks() -> list[str]:
+    text = re.sub(r"^\s*#.*\n", "", LOCK, flags=re.MULTILINE)
+    return [block.strip() for block in re.split(r"\n(?=\S)", text) if block.strip()]
+
+
+def test_every_locked_package_has_an_exact_version_and_hashes() -> None:
+    blocks = locked_blocks()
+    assert len(blocks) > 20
+    for block in blocks:
+        assert re.match(r"[a-z0-9][a-z0-9._-]*==\S+", block), block
+        assert "--hash=sha256:" in block, block
+
+
+def test_lock_names_no_host_and_no_path() -> None:
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|@ |/", LOCK)
+
+
+def test_lock_names_every_dependency_of_the_project() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lists = re.findall(r"^(?:dependencies|dev) = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    wanted = {
+        name for part in lists for name in re.findall(r'^\s+"([a-z0-9-]+)', part, re.MULTILINE)
+    }
+    locked = {block.split("==")[0] for block in locked_blocks()}
+    assert {"click", "pytest"} <= wanted <= locked
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_parse(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if s.suffix != ".sh"], ids=lambda p: p.name)
+def test_scripts_are_executable_and_stop_at_errors(script: Path) -> None:
+    assert script.stat().st_mode & 0o111 == 0o111
+    text = script.read_text(encoding="utf-8")
+    assert text.startswith("#!/bin/bash\n")
+    assert re.search(r"^set -e?uo pipefail$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_knows_its_targets(target: str) -> None:
+    subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), target],
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_make_alone_is_help() -> None:
+    answer = subprocess.run(
+        ["make", "--no-print-directory", "-C", str(ROOT)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for target in TARGETS:
+        assert f"make {target} " in answer
+
+
+def test_quick_start_of_the_command() -> None:
+    heavy = ["bcc", "numpy", "scapy", "pyroute2", "pydantic", "httpx", "uvicorn"]
+    code = (
+        "import sys, lb.cli.main\n"
+        "lb.cli.main.run(['--help'])\n"
+        f"print('loaded:', [name for name in {heavy} if name in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    assert answer.splitlines()[-1] == "loaded: []"
