@@ -31,8 +31,8 @@ test: setup ## every test that this machine can run (ARGS='-k name' for some of 
 lint: setup type ## ruff, mypy, shellcheck, clang-format; changes nothing
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	@if command -v shellcheck >/dev/null; then echo shellcheck $(SHELL_SCRIPTS); \
-		shellcheck $(SHELL_SCRIPTS); \
+	@if command -v shellcheck >/dev/null; then echo shellcheck --external-sources $(SHELL_SCRIPTS); \
+		shellcheck --external-sources $(SHELL_SCRIPTS); \
 	else echo 'lint: shellcheck is not installed, shell scripts were not checked (apt-get install shellcheck)'; fi
 	@if [ -n "$(C_CODE)" ]; then echo clang-format --dry-run $(words $(C_CODE)) files; \
 		$(VENV)/bin/clang-format --dry-run --Werror $(C_CODE); fi
