@@ -108,5 +108,10 @@ def test_exit_codes_of_errors() -> None:
     assert ConfigError("x").exit_code == 2
 
 
-def test_bpf_dir_holds_the_sources() -> None:
-    assert bpf_dir().is_dir()
+@pytest.mark.parametrize("folder", ["lb/_bpf", "bpf"], ids=["wheel", "clone"])
+def test_bpf_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setattr("lb.paths.__file__", str(tmp_path / "lb" / "paths.py"))
+    with pytest.raises(BrigadeError, match="install Bucket Brigade again"):
+        bpf_dir()
+    (tmp_path / folder).mkdir(parents=True)
+    assert bpf_dir() == tmp_path / folder
