@@ -198,18 +198,18 @@ def _check_cluster(cluster: Cluster) -> None:
         check_name("server", server.name)
         check_address(f"server {server.name}", server.dip)
         check_range(f"server {server.name}: index", server.index, 1, MAX_SERVERS)
-    for pool in cluster.pools:
-        _check_pool(pool)
-    pools = {pool.name for pool in cluster.pools}
-    dips = {server.dip for server in cluster.servers}
-    for service in cluster.services:
-        _check_service(service, pools, dips)
     _check_unique("server name", (s.name for s in cluster.servers))
     _check_unique("DIP", (s.dip for s in cluster.servers))
     _check_unique("server index", (s.index for s in cluster.servers))
     _check_unique("pool name", (p.name for p in cluster.pools))
     _check_unique("service name", (s.name for s in cluster.services))
     _check_unique("service", ((str(s.vip), s.protocol, s.port) for s in cluster.services))
+    for pool in cluster.pools:
+        _check_pool(pool)
+    pools = {pool.name for pool in cluster.pools}
+    dips = {server.dip for server in cluster.servers}
+    for service in cluster.services:
+        _check_service(service, pools, dips)
 
 
 def _check_pool(pool: Pool) -> None:

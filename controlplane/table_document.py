@@ -118,11 +118,16 @@ def check_arrays(table: Table) -> None:
         raise DocumentError("bad_array", f"{where}: chains are uint16, times uint32")
     if table.moved_at.shape != (table.buckets,):
         raise DocumentError("bad_array", f"{where}: not one time for each bucket")
+    check_chains(where, chains)
+
+
+def check_chains(where: str, chains: NDArray[np.uint16]) -> None:
+    """Refuse chains that are empty, have a hole, or repeat a server."""
     if not chains[:, 0].all():
         raise DocumentError("empty_bucket", f"{where}: a bucket has no server")
     if int(chains.max()) > MAX_SERVERS:
         raise DocumentError("out_of_range", f"{where}: an index over {MAX_SERVERS}")
-    for later in range(1, table.depth):
+    for later in range(1, chains.shape[1]):
         hop = chains[:, later]
         if ((chains[:, later - 1] == 0) & (hop != 0)).any():
             raise DocumentError("bad_chain", f"{where}: a chain has a hole")
