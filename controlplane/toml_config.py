@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -23,6 +24,35 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+PHRASES: Mapping[str, str] = MappingProxyType(
+    {
+        "tuple_type": "must be a list",
+        "list_type": "must be a list",
+        "string_type": "must be text in quotes",
+        "path_type": "must be a path in quotes",
+        "int_type": "must be a whole number",
+        "int_parsing": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "float_type": "must be a number",
+        "float_parsing": "must be a number",
+        "bool_type": "must be true or false",
+        "bool_parsing": "must be true or false",
+        "model_type": "must be a table",
+        "dict_type": "must be a table",
+        "literal_error": "must be {expected}",
+        "enum": "must be {expected}",
+        "greater_than": "must be more than {gt}",
+        "greater_than_equal": "must be at least {ge}",
+        "less_than": "must be less than {lt}",
+        "less_than_equal": "must be at most {le}",
+        "string_pattern_mismatch": "must match {pattern}",
+        "value_error": "{error}",
+        "missing": "is required",
+    }
+)
+"""What pydantic's kinds of error mean for the person who wrote the file."""
 
 
 class StrictModel(BaseModel):
@@ -92,19 +122,14 @@ def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> M
 def describe(fault: ErrorDetails, model: type[BaseModel]) -> str:
     """One fault as ``key: what is allowed``."""
     location = fault["loc"]
-    key = dotted(location) or "(the whole file)"
-    kind = fault["type"]
-    context = fault.get("ctx", {})
-    if kind == "extra_forbidden":
+    key = dotted(location)
+    if fault["type"] == "extra_forbidden":
         return _unknown_key(location, model)
-    if kind == "missing":
-        return f"{key}: is required"
-    if kind in ("literal_error", "enum"):
-        return f"{key}: must be {context['expected']}"
-    if kind == "value_error":
-        return f"{key}: {context['error']}"
-    message = fault["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}"
+    phrase = PHRASES.get(fault["type"])
+    if phrase is None:
+        return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    said = phrase.format(**fault.get("ctx", {}))
+    return f"{key}: {said}" if location else said
 
 
 def dotted(location: Sequence[str | int]) -> str:

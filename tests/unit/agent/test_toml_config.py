@@ -35,8 +35,10 @@ class Whole(StrictModel):
         ({"part": {"dip": 5}}, "part.dip: must be an IPv4 address in quotes"),
         (
             {"part": {"dip": "10.0.0.1", "weight": 11}},
-            "part.weight: input should be less than or equal to 10",
+            "part.weight: must be at most 10",
         ),
+        ({"part": {"dip": "10.0.0.1", "weight": "1.5"}}, "part.weight: must be a whole number"),
+        ({"server": 3}, "server: must be a list"),
         ({"mode": "x", "zzz": 1}, "(and 1 more)"),
     ],
 )

@@ -1,0 +1,1 @@
+"""The agent: the process that `lbctl up` is, on each server."""

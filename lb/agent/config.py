@@ -1,0 +1,139 @@
+"""The agent's settings file (docs/configuration.md)."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from controlplane.toml_config import Ipv4, StrictModel, load_toml, validate
+
+DEFAULT_PATH = Path("/etc/bucket-brigade/agent.toml")
+INTERFACE = re.compile(r"[^\s/:]{1,15}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+STORE = re.compile(r"file:.+|https?://[^/\s]+/?")
+PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
+LOAD_KEYS = {"cgroup": ("cgroup",), "metric": ("url", "metric", "kind")}
+MAX_PORT = 65535
+
+
+class MetricsConfig(StrictModel):
+    """``[metrics]``: Prometheus metrics, always on the DIP. Port 0: none."""
+
+    port: int = Field(9109, ge=0, le=MAX_PORT)
+
+
+class LoadConfig(StrictModel):
+    """``[load]``: what this server reports as its load."""
+
+    source: Literal["machine", "cgroup", "metric", "none"] = "machine"
+    cgroup: Path | None = None
+    url: str | None = Field(None, pattern=r"^https?://")
+    metric: str | None = Field(None, pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
+    kind: Literal["gauge", "counter"] | None = None
+    scale: float = Field(1.0, gt=0)
+    window_seconds: float = Field(2.0, ge=0.2, le=300)
+
+    @model_validator(mode="after")
+    def _keys_fit_the_source(self) -> LoadConfig:
+        for source, keys in LOAD_KEYS.items():
+            for key in keys:
+                given = getattr(self, key) is not None
+                if source == self.source and not given:
+                    raise ValueError(f"{key} is required with source = {source!r}")
+                if source != self.source and given:
+                    raise ValueError(f"{key} is allowed only with source = {source!r}")
+        return self
+
+
+class AgentConfig(StrictModel):
+    """All settings of one agent; paths are absolute."""
+
+    name: str
+    interface: str
+    dip: Ipv4
+    store: str = "file:/var/lib/bucket-brigade/store"
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    state_dir: Path = Path("/var/lib/bucket-brigade")
+    run_dir: Path = Path("/run/bucket-brigade")
+    bpffs: Path = Path("/sys/fs/bpf/bucket-brigade")
+    xdp_mode: Literal["native", "generic"] = "native"
+    on_ready: tuple[str, ...] = ()
+    on_withdraw: tuple[str, ...] = ()
+    hook_timeout_seconds: float = Field(10.0, gt=0, le=600)
+    log_format: Literal["console", "json"] | None = None
+    metrics: MetricsConfig = Field(default_factory=lambda: MetricsConfig(port=9109))
+    load: LoadConfig = Field(default_factory=LoadConfig)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError("must be letters, digits, '.', '_' and '-', at most 63 of them")
+        return value
+
+    @field_validator("interface")
+    @classmethod
+    def _interface(cls, value: str) -> str:
+        if not INTERFACE.fullmatch(value) or value in (".", "..", "lo"):
+            raise ValueError("must be the name of a network interface other than lo, as 'eth0'")
+        return value
+
+    @field_validator("dip")
+    @classmethod
+    def _dip(cls, value: IPv4Address) -> IPv4Address:
+        if value.is_multicast or value.is_loopback or value.is_unspecified:
+            raise ValueError(f"must be this server's own unicast address, not {value}")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        if not STORE.fullmatch(value):
+            raise ValueError("must be file:DIR, http://HOST:PORT or https://HOST:PORT")
+        return value.rstrip("/") if value.startswith("http") else value
+
+    @field_validator("on_ready", "on_withdraw")
+    @classmethod
+    def _command(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and not value[0]:
+            raise ValueError(f"must be a list of words, as {info.field_name} = ['birdc', 'enable']")
+        return value
+
+    @model_validator(mode="after")
+    def _token_only_over_http(self) -> AgentConfig:
+        if self.token_file is not None and self.store.startswith("file:"):
+            raise ValueError("token_file is allowed only with an http: or https: store")
+        if self.ca_file is not None and not self.store.startswith("https:"):
+            raise ValueError("ca_file is allowed only with an https: store")
+        return self
+
+
+def load_agent_config(path: Path | str) -> AgentConfig:
+    """Read an agent's settings; relative paths are relative to the file.
+
+    Raises:
+        ConfigError: one line that names the file, the key and what is allowed.
+
+    """
+    settings = load_toml(path)
+    return validate(AgentConfig, _absolute(settings, Path(path).absolute().parent), path)
+
+
+def _absolute(settings: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Resolve relative paths; what is no text is left for the validator to refuse."""
+    resolved = dict(settings)
+    for key in PATH_KEYS:
+        if isinstance(resolved.get(key), str):
+            resolved[key] = str(base / resolved[key])
+    store = resolved.get("store")
+    if isinstance(store, str) and store.startswith("file:") and store != "file:":
+        resolved["store"] = f"file:{base / store.removeprefix('file:')}"
+    load = resolved.get("load")
+    if isinstance(load, dict) and isinstance(load.get("cgroup"), str):
+        resolved["load"] = {**load, "cgroup": str(base / load["cgroup"])}
+    return resolved
