@@ -1,0 +1,131 @@
+"""Turning a topology's links and routes into real ones, by netlink."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from netns.bpf import load_pass_all
+from netns.host import Host
+from netns.offload import switch_off_sending_offloads
+from netns.topology import End, Hop, Link, Route
+
+NUD_PERMANENT = 0x80
+XDP_FLAGS_DRV_MODE = 1 << 2
+
+
+def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
+    """Make a veth pair with one end on each host, set up both, and bring them up."""
+    first, second = hosts[link.a.host], hosts[link.b.host]
+    first.netlink(
+        lambda netlink: netlink.link(
+            "add",
+            ifname=link.a.interface,
+            kind="veth",
+            peer={"ifname": link.b.interface, "net_ns_fd": second.descriptor},
+        )
+    )
+    for end in link.ends:
+        hosts[end.host].netlink(partial(_set_up, end=end, mtu=link.mtu))
+        if end.originates:
+            hosts[end.host].call(switch_off_sending_offloads, end.interface)
+        if end.follow_carrier:
+            # Has to be set on the interface itself; `conf.all` does nothing.
+            name = f"net.ipv4.conf.{end.interface}.ignore_routes_with_linkdown"
+            hosts[end.host].sysctl(name, "1")
+    if link.known_neighbours:
+        for end, other in (link.ends, link.ends[::-1]):
+            _know(hosts[end.host], end, mac_address(hosts[other.host], other.interface), other)
+
+
+def _set_up(netlink: Any, end: End, mtu: int) -> None:
+    index = index_of(netlink, end.interface)
+    netlink.link("set", index=index, mtu=mtu)
+    if end.address is not None:
+        netlink.addr(
+            "add",
+            index=index,
+            address=str(end.address.ip),
+            prefixlen=end.address.network.prefixlen,
+        )
+    if end.xdp_pass:
+        program = load_pass_all()
+        try:
+            attributes = {"attrs": [("XDP_FD", program), ("XDP_FLAGS", XDP_FLAGS_DRV_MODE)]}
+            netlink.link("set", index=index, IFLA_XDP=attributes)
+        finally:
+            os.close(program)
+    netlink.link("set", index=index, state="up")
+
+
+def _know(host: Host, end: End, mac: str, other: End) -> None:
+    if other.address is None:
+        return
+    address = str(other.address.ip)
+    host.netlink(
+        lambda netlink: netlink.neigh(
+            "replace",
+            dst=address,
+            lladdr=mac,
+            state=NUD_PERMANENT,
+            ifindex=index_of(netlink, end.interface),
+        )
+    )
+
+
+def index_of(netlink: Any, interface: str) -> int:
+    """Return an interface's index in the namespace of this netlink socket."""
+    return int(netlink.link_lookup(ifname=interface)[0])
+
+
+def mac_address(host: Host, interface: str) -> str:
+    """Return the MAC address of a host's interface."""
+
+    def read(netlink: Any) -> str:
+        (link,) = netlink.get_links(index_of(netlink, interface))
+        return str(link.get_attr("IFLA_ADDRESS"))
+
+    return host.netlink(read)
+
+
+def set_link(host: Host, interface: str, *, up: bool) -> None:
+    """Bring an interface up or down; down, its peer loses carrier."""
+    state = "up" if up else "down"
+    host.netlink(
+        lambda netlink: netlink.link("set", index=index_of(netlink, interface), state=state)
+    )
+
+
+def build_route(route: Route, host: Host) -> None:
+    """Make a route, or replace the one to the same destination."""
+    host.netlink(lambda netlink: replace_route(netlink, route))
+
+
+def replace_route(netlink: Any, route: Route) -> None:
+    """Make or replace a route through an open netlink socket."""
+    hops = [_hop(netlink, hop) for hop in route.hops]
+    if len(hops) == 1:
+        netlink.route("replace", dst=str(route.destination), **hops[0])
+        return
+    netlink.route("replace", dst=str(route.destination), multipath=hops)
+
+
+def _hop(netlink: Any, hop: Hop) -> dict[str, object]:
+    made: dict[str, object] = {
+        "gateway": str(hop.gateway),
+        "oif": index_of(netlink, hop.interface),
+    }
+    if hop.weight != 1:
+        # rtnexthop.rtnh_hops is the weight less one.
+        made["hops"] = hop.weight - 1
+    return made
+
+
+def remove_links(netlink: Any) -> None:
+    """Delete every veth of a namespace, and so every program attached to them."""
+    for link in netlink.get_links():
+        information = link.get_attr("IFLA_LINKINFO")
+        if information is not None and information.get_attr("IFLA_INFO_KIND") == "veth":
+            netlink.link("del", index=link["index"])

@@ -1,0 +1,215 @@
+"""A simulated host while it runs: a network namespace, a thread inside it, a base directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from pyroute2 import IPRoute
+
+from netns.errors import NetworkError
+from netns.libc import MS_BIND, enter_network, mount, unshare_network
+from netns.process import RUN_VARIABLE, Process
+from netns.record import RunRecord
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREAD_NETWORK = "/proc/thread-self/ns/net"
+FIND_PROGRAMS_IN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Host:
+    """One host. `Network` makes and ends them."""
+
+    def __init__(self, name: str, record: RunRecord) -> None:
+        self.name = name
+        self.record = record
+        self.namespace = record.namespace_path(name)
+        self.base = record.path / "hosts" / name
+        self.processes: list[Process] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"netns-{name}")
+        self._descriptor = -1
+
+    @property
+    def state_dir(self) -> Path:
+        """For an agent's `state_dir`."""
+        return self.base / "state"
+
+    @property
+    def run_dir(self) -> Path:
+        """For an agent's `run_dir`."""
+        return self.base / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the host's processes log."""
+        return self.base / "log"
+
+    @property
+    def bpffs(self) -> Path:
+        """For an agent's `bpffs`: a directory of this host alone on the run's own bpffs."""
+        return self.record.path / "bpf" / self.name
+
+    def create(self) -> None:
+        """Make the namespace, name it, and make the directories."""
+        for path in (self.base, self.state_dir, self.run_dir, self.log_dir, self.bpffs):
+            path.mkdir(mode=0o755)
+        self._descriptor = self.call(self._create_namespace)
+
+    def _create_namespace(self) -> int:
+        unshare_network()
+        self.namespace.parent.mkdir(mode=0o755, exist_ok=True)
+        self.namespace.touch(mode=0o444)
+        mount(THREAD_NETWORK, self.namespace, flags=MS_BIND)
+        return os.open(THREAD_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def descriptor(self) -> int:
+        """Refers to the namespace."""
+        return self._descriptor
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function on the host's own thread, which is in the namespace all its life."""
+        return self._thread.submit(function, *args, **kwargs).result()
+
+    def netlink(self, function: Callable[[Any], T]) -> T:
+        """Run a function in the namespace with an open pyroute2 `IPRoute`."""
+
+        def with_socket() -> T:
+            with IPRoute() as netlink:
+                return function(netlink)
+
+        return self.call(with_socket)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have the calling thread in the namespace: what it opens and forks belongs there."""
+        before = os.open(THREAD_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            enter_network(self._descriptor)
+            try:
+                yield
+            finally:
+                enter_network(before)
+        finally:
+            os.close(before)
+
+    def sysctl(self, name: str, value: str | None = None) -> str:
+        """Read a `net.` sysctl, or set it, and return what it is then."""
+        path = Path("/proc/sys") / name.replace(".", "/")
+
+        def read_or_write() -> str:
+            if value is not None:
+                path.write_text(value, encoding="ascii")
+            return path.read_text(encoding="ascii").strip()
+
+        return self.call(read_or_write)
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return what its processes find in their environment."""
+        path = os.environ.get("PATH", FIND_PROGRAMS_IN)
+        return {
+            **os.environ,
+            "PATH": f"{path}:{FIND_PROGRAMS_IN}",
+            "TMPDIR": str(self.record.path / "tmp"),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            RUN_VARIABLE: self.record.run,
+            **(extra or {}),
+        }
+
+    def popen(
+        self,
+        command: Sequence[str | Path],
+        name: str = "",
+        *,
+        pipes: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Process:
+        """Start a program in the namespace; it is ended with the network at the latest.
+
+        Standard error goes to `log_dir/NAME.log` and standard output too, unless `pipes` asks
+        for pipes to its standard input and from its standard output.
+        """
+        words = [str(word) for word in command]
+        label = name or Path(words[0]).name
+        log = self.log_dir / f"{label}.log"
+
+        def start() -> subprocess.Popen[bytes]:
+            with log.open("ab") as file:
+                return subprocess.Popen(
+                    words,
+                    stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if pipes else file,
+                    stderr=file,
+                    env=self.environment(env),
+                    cwd=cwd or self.base,
+                    start_new_session=True,
+                )
+
+        process = Process(f"{label} on {self.name}", self.call(start), log)
+        self.processes.append(process)
+        self.record.add_session(process.id)
+        return process
+
+    def run(
+        self,
+        command: Sequence[str | Path],
+        timeout_seconds: float = 30.0,
+        *,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the namespace to its end.
+
+        Raises:
+            NetworkError: it failed and `check` is set, or it took too long.
+
+        """
+        words = [str(word) for word in command]
+
+        def start() -> subprocess.Popen[str]:
+            return subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=self.environment(env),
+                cwd=self.base,
+                start_new_session=True,
+            )
+
+        with self.call(start) as popen:
+            try:
+                output, errors = popen.communicate(timeout=timeout_seconds)
+            except BaseException as error:
+                os.killpg(popen.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise NetworkError(
+                        f"on {self.name}: {' '.join(words)}: no end after {timeout_seconds} s"
+                    ) from error
+                raise
+        if check and popen.returncode != 0:
+            raise NetworkError(
+                f"on {self.name}: {' '.join(words)}: exit code {popen.returncode}: "
+                f"{errors.strip() or output.strip()}"
+            )
+        return subprocess.CompletedProcess(words, popen.returncode, output, errors)
+
+    def close(self) -> None:
+        """End the thread and let go of the namespace; its name is removed with the run's rest."""
+        for process in self.processes:
+            process.close()
+        self._thread.shutdown(wait=True)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

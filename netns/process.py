@@ -1,0 +1,185 @@
+"""Processes of a simulated host: started in its namespace, known by id, ended for certain.
+
+Each is started as the leader of a session of its own, so that a terminal's Ctrl-C reaches only us
+and whatever it forks stays recognizable. The environment variable `RUN_VARIABLE` marks it too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+RUN_VARIABLE = "BUCKET_BRIGADE_RUN"
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process for certain: ids are used again, but not with the same start time.
+
+    ``start`` is field 22 of /proc/PID/stat (proc(5)), clock ticks since boot.
+    """
+
+    pid: int
+    start: int
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """What /proc says of a process; ``network`` is its namespace's inode."""
+
+    id: ProcessId
+    session: int
+    network: int
+    run: str
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it is not there."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
+
+
+def myself() -> ProcessId:
+    """Return this very process."""
+    start = start_time(os.getpid())
+    if start is None:
+        raise ProcessLookupError("/proc does not show this process: is it mounted?")
+    return ProcessId(os.getpid(), start)
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Say whether the process is there, zombies excepted."""
+    fields = _stat(process.pid)
+    return fields is not None and int(fields[19]) == process.start and fields[0] != "Z"
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the state (field 3) on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def processes() -> Iterator[ProcessInfo]:
+    """Yield every process that may be looked at; those that vanish meanwhile are left out."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        fields = _stat(int(entry.name))
+        if fields is None or fields[0] == "Z":
+            continue
+        try:
+            network = (entry / "ns/net").stat().st_ino
+            environment = (entry / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        identity = ProcessId(int(entry.name), int(fields[19]))
+        yield ProcessInfo(identity, int(fields[3]), network, _run_of(environment))
+
+
+def _run_of(environment: bytes) -> str:
+    prefix = f"{RUN_VARIABLE}=".encode()
+    for variable in environment.split(b"\0"):
+        if variable.startswith(prefix):
+            return variable[len(prefix) :].decode(errors="replace")
+    return ""
+
+
+def signal_process(process: ProcessId, number: signal.Signals) -> None:
+    """Send a signal to exactly this process; to nobody if it has ended."""
+    if is_alive(process):
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def kill_and_wait(victims: Collection[ProcessId], timeout_seconds: float = 5.0) -> None:
+    """SIGKILL processes and wait until they are gone."""
+    for victim in victims:
+        signal_process(victim, signal.SIGKILL)
+    deadline = time.monotonic() + timeout_seconds
+    while any(is_alive(victim) for victim in victims) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+class Process:
+    """A running program of a host, with its log file; `Host.popen` makes them."""
+
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._popen = popen
+        self.id = ProcessId(popen.pid, start_time(popen.pid) or 0)
+
+    @property
+    def pid(self) -> int:
+        """Process id, and id of the session it leads."""
+        return self._popen.pid
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Its standard input, if `popen` was asked for a pipe."""
+        return self._popen.stdin
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Its standard output, if `popen` was asked for a pipe."""
+        return self._popen.stdout
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        return self._popen.poll()
+
+    def wait(self, timeout_seconds: float) -> int:
+        """Wait for the end and return the exit code.
+
+        Raises:
+            TimeoutError: it still runs.
+
+        """
+        try:
+            return self._popen.wait(timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"{self.name} still runs after {timeout_seconds} s") from error
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all that it forked into its process group."""
+        if self._popen.poll() is None:
+            os.killpg(self._popen.pid, number)
+
+    def kill(self) -> None:
+        """End it at once, with all that it forked, and collect it."""
+        self.signal(signal.SIGKILL)
+        self._popen.wait()
+
+    def stop(self, timeout_seconds: float = 5.0) -> int:
+        """Ask it to end (SIGTERM), insist after the timeout, and return the exit code."""
+        self.signal(signal.SIGTERM)
+        try:
+            return self._popen.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._popen.wait()
+
+    def output(self) -> str:
+        """Return what it logged so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def close(self) -> None:
+        """Close our ends of its pipes."""
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue

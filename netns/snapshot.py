@@ -1,0 +1,139 @@
+"""What a machine looks like, for comparing before with after.
+
+Of the machine's own network namespace: links, addresses, routes, rules, sysctls. Of the machine:
+names of namespaces, BPF programs and maps, pins, mounts, cgroups, processes in other network
+namespaces, and files of ours. What changes by itself (counters, lifetimes, timers) is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from netns import bpf
+from netns.process import processes
+from netns.record import NAMESPACES, ROOT
+
+OURS = (ROOT, Path("/run/bucket-brigade"), Path("/var/lib/bucket-brigade"))
+"""Where Bucket Brigade puts files unless told otherwise."""
+
+RESTLESS_SYSCTLS = ("nf_conntrack_count", "fib_info_count", "/neigh/", "_count", "random")
+RESTLESS_ATTRIBUTES = frozenset({
+    "IFLA_STATS", "IFLA_STATS64", "IFLA_AF_SPEC", "IFLA_CARRIER_CHANGES", "IFLA_CARRIER_UP_COUNT",
+    "IFLA_CARRIER_DOWN_COUNT", "IFA_CACHEINFO", "RTA_CACHEINFO", "RTA_EXPIRES",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One line of text for each thing that is there, by kind."""
+
+    namespaces: frozenset[str]
+    links: frozenset[str]
+    addresses: frozenset[str]
+    routes: frozenset[str]
+    rules: frozenset[str]
+    sysctls: frozenset[str]
+    programs: frozenset[str]
+    maps: frozenset[str]
+    pins: frozenset[str]
+    mounts: frozenset[str]
+    cgroups: frozenset[str]
+    processes: frozenset[str]
+    files: frozenset[str]
+
+    def difference(self, after: Snapshot) -> list[str]:
+        """Return a line for each thing that came (+) or went (-) between this and `after`."""
+        lines = []
+        for kind in fields(self):
+            old, new = getattr(self, kind.name), getattr(after, kind.name)
+            lines += [f"- {kind.name}: {item}" for item in sorted(old - new)]
+            lines += [f"+ {kind.name}: {item}" for item in sorted(new - old)]
+        return lines
+
+
+def take() -> Snapshot:
+    """Look at the machine now."""
+    with IPRoute() as netlink:
+        links = _lines(netlink.get_links())
+        addresses = _lines(netlink.get_addr())
+        routes = _lines(netlink.get_routes())
+        rules = _lines(netlink.get_rules())
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    # Fields 5 on: mount ids and parents are numbered anew each time.
+    points = [" ".join(line.split()[4:]) for line in mounts]
+    return Snapshot(
+        namespaces=frozenset(str(path) for path in _files_below(NAMESPACES)),
+        links=links,
+        addresses=addresses,
+        routes=routes,
+        rules=rules,
+        sysctls=frozenset(_sysctls()),
+        programs=frozenset(str(number) for number in bpf.program_ids()),
+        maps=frozenset(str(number) for number in bpf.map_ids()),
+        pins=frozenset(_pins(mounts)),
+        mounts=frozenset(points),
+        cgroups=frozenset(_cgroups()),
+        processes=frozenset(_foreign_processes()),
+        files=frozenset(str(path) for root in OURS for path in _files_below(root)),
+    )
+
+
+def _lines(messages: Any) -> frozenset[str]:
+    return frozenset(_line(message) for message in messages)
+
+
+def _line(message: Any) -> str:
+    header = {
+        name: message[name] for name in ("index", "family", "table", "flags") if name in message
+    }
+    attributes = sorted(
+        f"{name}={value}" for name, value in message["attrs"] if name not in RESTLESS_ATTRIBUTES
+    )
+    return f"{header} {' '.join(attributes)}"
+
+
+def _sysctls() -> Iterator[str]:
+    for folder, _folders, names in os.walk("/proc/sys/net"):
+        for name in names:
+            path = os.path.join(folder, name)  # noqa: PTH118 (a thousand files: keep it quick)
+            if any(word in path for word in RESTLESS_SYSCTLS):
+                continue
+            try:
+                with open(path, "rb") as file:  # noqa: PTH123 (the same)
+                    value = file.read(4096)
+            except OSError:
+                # Some may only be written, some only read while their feature is on.
+                continue
+            yield f"{path} {value.decode(errors='replace').strip()}"
+
+
+def _pins(mounts: list[str]) -> Iterator[str]:
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        if after.split()[0] == "bpf":
+            for path in _files_below(Path(before.split()[4])):
+                yield str(path)
+
+
+def _cgroups() -> Iterator[str]:
+    for folder, _folders, _names in os.walk("/sys/fs/cgroup"):
+        yield folder
+
+
+def _foreign_processes() -> Iterator[str]:
+    """Yield processes that are in another network namespace than ours, or marked as a run's."""
+    here = Path("/proc/self/ns/net").stat().st_ino
+    for process in processes():
+        if process.network != here or process.run:
+            yield f"{process.id.pid} started {process.id.start} run {process.run!r}"
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from root.rglob("*")

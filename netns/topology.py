@@ -1,0 +1,174 @@
+"""A network as data: hosts, links between them, routes. Nothing here touches the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from netns.errors import NetworkError
+
+INTERFACE_NAME_MAX = 15
+"""IFNAMSIZ without its terminating zero."""
+
+HOST_SYSCTLS = {
+    "net.ipv6.conf.all.disable_ipv6": "1",
+    "net.ipv6.conf.default.disable_ipv6": "1",
+}
+"""What every host starts with: IPv4 only, so that nothing is multicast behind a test's back."""
+
+ROUTER_SYSCTLS = {
+    **HOST_SYSCTLS,
+    "net.ipv4.ip_forward": "1",
+    "net.ipv4.fib_multipath_hash_policy": "1",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.default.rp_filter": "0",
+    "net.ipv4.conf.all.send_redirects": "0",
+    "net.ipv4.conf.default.send_redirects": "0",
+}
+"""A router: forwards, hashes ECMP by addresses and ports, minds no asymmetric path."""
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """A host: a network namespace and a base directory of its own.
+
+    ``sysctls`` are set before its links exist, so that ``conf.default`` reaches them.
+    """
+
+    name: str
+    sysctls: dict[str, str] = field(default_factory=lambda: dict(HOST_SYSCTLS))
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a link.
+
+    ``originates`` says that applications send from here: checksum and segmentation offloads are
+    switched off, because a veth pair leaves them undone and XDP_TX does not make up for it.
+    ``xdp_pass`` attaches a program that passes everything, without which a veth end receives
+    nothing that its peer sends by XDP_TX. ``follow_carrier`` makes routes through this interface
+    unusable while it has no carrier (``ignore_routes_with_linkdown``).
+    """
+
+    host: str
+    interface: str
+    address: IPv4Interface | None = None
+    originates: bool = False
+    xdp_pass: bool = False
+    follow_carrier: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    """A veth pair. ``mtu`` holds for both ends.
+
+    ``known_neighbours`` gives each end the other's MAC address as a permanent neighbour: nothing
+    is asked by ARP, and nothing fails because an answer came late.
+    """
+
+    a: End
+    b: End
+    mtu: int = 1500
+    known_neighbours: bool = False
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        """Both ends."""
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One next hop of a route."""
+
+    gateway: IPv4Address
+    interface: str
+    weight: int = 1
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route on one host; with several hops it is an ECMP route."""
+
+    host: str
+    destination: IPv4Network
+    hops: tuple[Hop, ...]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Hosts, links and routes that fit together; `check` says whether they do."""
+
+    hosts: tuple[HostSpec, ...]
+    links: tuple[Link, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+    def host(self, name: str) -> HostSpec:
+        """Return the host of this name.
+
+        Raises:
+            NetworkError: there is none.
+
+        """
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise NetworkError(f"no host is called {name!r}")
+
+    def ends_of(self, host: str) -> Iterator[End]:
+        """Yield the link ends that this host has."""
+        for link in self.links:
+            for end in link.ends:
+                if end.host == host:
+                    yield end
+
+    def end(self, host: str, interface: str) -> End:
+        """Return one link end.
+
+        Raises:
+            NetworkError: the host has no such interface.
+
+        """
+        for end in self.ends_of(host):
+            if end.interface == interface:
+                return end
+        raise NetworkError(f"host {host} has no interface {interface!r}")
+
+    def check(self) -> None:
+        """See that names are unique, links end at hosts, and hops are reachable.
+
+        Raises:
+            NetworkError: something does not fit; the line names it.
+
+        """
+        names = [host.name for host in self.hosts]
+        _unique("host", names)
+        for name in names:
+            _unique(f"interface of {name}", [end.interface for end in self.ends_of(name)])
+        for link in self.links:
+            for end in link.ends:
+                self.host(end.host)
+                if not 0 < len(end.interface) <= INTERFACE_NAME_MAX:
+                    raise NetworkError(
+                        f"interface name {end.interface!r}: 1 to {INTERFACE_NAME_MAX} characters"
+                    )
+        for route in self.routes:
+            self._check_route(route)
+
+    def _check_route(self, route: Route) -> None:
+        self.host(route.host)
+        if not route.hops:
+            raise NetworkError(f"route to {route.destination} on {route.host} has no hop")
+        for hop in route.hops:
+            address = self.end(route.host, hop.interface).address
+            if address is None or hop.gateway not in address.network:
+                raise NetworkError(
+                    f"{route.host} cannot reach gateway {hop.gateway} through {hop.interface}"
+                )
+
+
+def _unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise NetworkError(f"{what} {name!r} is there twice")
