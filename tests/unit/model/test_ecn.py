@@ -13,7 +13,7 @@ NOT_ECT, ECT_1, ECT_0, CE = range(4)
 DSCP = 0x2E << 2
 
 # RFC 6040, figure 4: rows are the inner field, columns the outer one. None is "drop".
-TABLE = {
+TABLE: dict[int, dict[int, int | None]] = {
     NOT_ECT: {NOT_ECT: NOT_ECT, ECT_0: NOT_ECT, ECT_1: NOT_ECT, CE: None},
     ECT_0: {NOT_ECT: ECT_0, ECT_0: ECT_0, ECT_1: ECT_1, CE: CE},
     ECT_1: {NOT_ECT: ECT_1, ECT_0: ECT_1, ECT_1: ECT_1, CE: CE},

@@ -16,7 +16,7 @@ LENGTHS = [*range(1, 40), 63, 64, 65, 255, 256, 257, 1000]
 
 
 def _input(text: str) -> bytes:
-    text = text.split("`")[0].strip()
+    text = text.partition("`")[0].strip()
     return b"" if text == "empty" else spelled_out(text)
 
 
