@@ -1,1 +1,46 @@
-"""Stores: one contract, several implementations."""
+"""Stores: one contract (``base``), several implementations, opened by their URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controlplane.errors import ConfigError
+from controlplane.store.base import AgentStore, ControllerStore
+from controlplane.store.file import FileStore
+
+_FILE = "file:"
+_HTTP = ("http://", "https://")
+
+
+def open_agent_store(
+    url: str, token_file: Path | None = None, ca_file: Path | None = None
+) -> AgentStore:
+    """Return the store that an agent's configuration names; nothing is contacted yet.
+
+    ``token_file`` and ``ca_file`` serve ``http:`` and ``https:`` only. Raises ``ConfigError`` for
+    a URL that is none, and for a token that is missing or open to others.
+    """
+    if url.startswith(_FILE):
+        return FileStore(_directory(url))
+    if url.startswith(_HTTP):
+        from controlplane.store.http import HttpStore  # noqa: PLC0415 most agents need no httpx
+        from controlplane.store.token import read_token  # noqa: PLC0415
+
+        if token_file is None:
+            raise ConfigError(f"store {url} needs a token: set token_file")
+        return HttpStore(url, read_token(token_file), ca_file)
+    raise ConfigError(f"store {url!r} is none: use file:DIR, http://HOST:PORT or https://HOST:PORT")
+
+
+def open_controller_store(url: str) -> ControllerStore:
+    """Return the store that a controller's configuration names. Raises ``ConfigError``."""
+    if url.startswith(_FILE):
+        return FileStore(_directory(url))
+    raise ConfigError(f"store {url!r} is none for a controller: use file:DIR")
+
+
+def _directory(url: str) -> Path:
+    directory = Path(url.removeprefix(_FILE))
+    if not directory.is_absolute():
+        raise ConfigError(f"store {url!r} names no directory: use file:/absolute/path")
+    return directory

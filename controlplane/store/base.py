@@ -29,7 +29,10 @@ class StoreError(BrigadeError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached now."""
+    """The store cannot be reached now: exit code 5."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=5)
 
 
 class StoreConflict(StoreError):
@@ -53,6 +56,11 @@ class Version:
     data: bytes
 
 
+def is_newer(kinds: Mapping[str, int], seen: Mapping[str, int]) -> bool:
+    """Return whether some kind is newer in ``kinds`` than in ``seen``, where 0 is never seen."""
+    return any(generation > seen.get(kind, 0) for kind, generation in kinds.items())
+
+
 class AgentStore(ABC):
     """What an agent may do: read and follow documents, acknowledge, report."""
 
@@ -69,7 +77,8 @@ class AgentStore(ABC):
         """Block until some kind is newer than in ``seen`` (0: never seen), or the timeout.
 
         Notification or long poll, never a poll at the tick: a change is noticed within 50 ms on
-        one machine. Returns ``kinds()`` as of then, also after a timeout.
+        one machine. Returns ``kinds()`` as of then, also after a timeout. Raises
+        ``StoreUnavailable`` when the store is closed meanwhile.
         """
 
     @abstractmethod
@@ -78,7 +87,11 @@ class AgentStore(ABC):
 
     @abstractmethod
     def acknowledge(self, server: str, kind: str, generation: int) -> None:
-        """Say that this server's data plane has this generation in use."""
+        """Say that this server's data plane has this generation in use.
+
+        Saying it again is cheap, and agents should now and then: documents and keys survive a
+        power cut on the store's machine, the last acknowledgements need not.
+        """
 
     @abstractmethod
     def report(self, report: Report) -> None:
@@ -109,7 +122,8 @@ class ControllerStore(AgentStore, OperatorStore):
         """Publish ``version.generation`` if the newest of its kind is exactly one less.
 
         The compare-and-set: ``StoreConflict`` otherwise, and nothing is changed. Whole or not at
-        all, also when the machine stops in the middle.
+        all, also when the machine stops in the middle. After ``StoreUnavailable`` it may have
+        happened or not (the answer may be what was lost): read ``latest`` before the next attempt.
         """
 
     @abstractmethod
@@ -130,7 +144,11 @@ class ControllerStore(AgentStore, OperatorStore):
 
     @abstractmethod
     def wait_reports(self, timeout_seconds: float) -> None:
-        """Block until a report, an acknowledgement or a wish changes, or the timeout."""
+        """Block until a report, an acknowledgement or a wish changes, or the timeout.
+
+        What changed since the last call returned counts, so nothing falls between two calls; the
+        first call counts from its own beginning.
+        """
 
     @abstractmethod
     def forget(self, server: str) -> None:

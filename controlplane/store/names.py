@@ -1,0 +1,72 @@
+"""What servers, pools, keys and kinds may be called in a store.
+
+Names come from configuration files, from requests and from other machines, and become file names
+here and keys elsewhere: they are checked once, at the store's door, whatever the store.
+"""
+
+from __future__ import annotations
+
+import re
+
+from controlplane.objects import CLUSTER, table_kind
+from controlplane.store.base import StoreCorrupt
+
+NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+"""A name: 1 to 63 of ``a-z 0-9 . _ -``, never starting with punctuation (so never ``..``)."""
+
+MAX_GENERATION = (1 << 63) - 1
+
+_TABLE_PREFIX = table_kind("")
+
+
+def is_name(name: str) -> bool:
+    """Return whether ``name`` may name a server, a pool or a key."""
+    return re.fullmatch(NAME, name) is not None
+
+
+def check_name(name: object, what: str) -> str:
+    """Return ``name`` if it may name a ``what`` (server, pool, key). Raises ``StoreCorrupt``."""
+    if isinstance(name, str) and is_name(name):
+        return name
+    raise StoreCorrupt(
+        f"{shown(name)} cannot name a {what}: use 1 to 63 of a-z 0-9 . _ -, "
+        "the first a letter or a digit"
+    )
+
+
+def check_kind(kind: object) -> str:
+    """Return ``kind`` if it is ``cluster`` or ``table/<pool>``. Raises ``StoreCorrupt``."""
+    if kind == CLUSTER:
+        return CLUSTER
+    if isinstance(kind, str) and kind.startswith(_TABLE_PREFIX):
+        check_name(kind[len(_TABLE_PREFIX) :], "pool")
+        return kind
+    raise StoreCorrupt(f"{shown(kind)} is no kind of document: it is cluster or table/POOL")
+
+
+def check_generation(generation: object) -> int:
+    """Return ``generation`` if a document can have it. Raises ``StoreCorrupt``."""
+    if type(generation) is int and 0 < generation <= MAX_GENERATION:
+        return generation
+    raise StoreCorrupt(f"{shown(generation)} is no generation: it is a whole number from 1 on")
+
+
+def kind_to_stem(kind: str) -> str:
+    """Return the file name, without suffix, that stands for a kind: ``table.web``."""
+    return check_kind(kind).replace("/", ".", 1)
+
+
+def stem_to_kind(stem: str) -> str | None:
+    """Return the kind that a file name stands for, ``None`` for somebody else's file."""
+    if stem == CLUSTER:
+        return CLUSTER
+    head, dot, pool = stem.partition(".")
+    if dot and table_kind(pool) == f"{head}/{pool}" and is_name(pool):
+        return table_kind(pool)
+    return None
+
+
+def shown(value: object) -> str:
+    """Return a value from a stranger, safe and short enough for one line of a log."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 one line of a terminal

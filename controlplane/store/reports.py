@@ -1,0 +1,135 @@
+"""Reports as JSON: what an agent says of itself, on its way to the controller.
+
+Types are strict, unknown keys are skipped (a newer agent may say more), sizes are bounded. Texts
+that people will read on a terminal are cut and cleaned both ways rather than refused: a long error
+message must not keep an agent from reporting at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.objects import Report, ServiceHealth
+from controlplane.store.base import StoreCorrupt
+from controlplane.store.names import check_name, shown
+
+MAX_REPORT_BYTES = 512 << 10
+"""Room for 1,024 services' checks, reasons included."""
+MAX_TEXT = 160
+MAX_CHECKS = 2048
+MAX_ERRORS = 16
+MAX_COUNT = (1 << 63) - 1
+
+
+def encode_report(report: Report) -> bytes:
+    """Return a report as UTF-8 JSON. Raises ``StoreCorrupt`` for one that cannot be."""
+    checks = {
+        name: {"healthy": health.healthy, "reason": _clean(health.reason)}
+        for name, health in report.checks.items()
+    }
+    content = {
+        "server": report.server,
+        "boot_id": _clean(report.boot_id),
+        "sequence": report.sequence,
+        "sent_at": report.sent_at,
+        "ready": report.ready,
+        "stopped": report.stopped,
+        "load": report.load,
+        "connections": report.connections,
+        "checks": checks,
+        "version": _clean(report.version),
+        "xdp_mode": _clean(report.xdp_mode),
+        "errors": [_clean(line) for line in report.errors[:MAX_ERRORS]],
+    }
+    _report(content)
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(data) > MAX_REPORT_BYTES:
+        raise StoreCorrupt(f"a report of {len(data)} bytes is over {MAX_REPORT_BYTES}")
+    return data
+
+
+def decode_report(data: bytes) -> Report:
+    """Return the report that ``data`` holds. Raises ``StoreCorrupt`` with the key at fault."""
+    if len(data) > MAX_REPORT_BYTES:
+        raise StoreCorrupt(f"a report of {len(data)} bytes is over {MAX_REPORT_BYTES}")
+    return _report(parse_object(data, "a report"))
+
+
+def parse_object(data: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in ``data``. Raises ``StoreCorrupt`` if it is anything else."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StoreCorrupt(f"{what} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise StoreCorrupt(f"{what} is not a JSON object")
+    return content
+
+
+def _report(content: Mapping[str, Any]) -> Report:
+    return Report(
+        server=check_name(content.get("server"), "server"),
+        boot_id=_text(content, "boot_id"),
+        sequence=_count(content, "sequence"),
+        sent_at=_number(content, "sent_at"),
+        ready=_flag(content, "ready"),
+        stopped=_flag(content, "stopped"),
+        load=None if content.get("load") is None else _number(content, "load"),
+        connections=_count(content, "connections"),
+        checks=_checks(content.get("checks", {})),
+        version=_text(content, "version"),
+        xdp_mode=_text(content, "xdp_mode"),
+        errors=_errors(content.get("errors", [])),
+    )
+
+
+def _checks(content: object) -> dict[str, ServiceHealth]:
+    if not isinstance(content, dict) or len(content) > MAX_CHECKS:
+        raise StoreCorrupt(f"a report's checks must be an object of at most {MAX_CHECKS}")
+    checks = {}
+    for name, health in content.items():
+        if not isinstance(health, dict):
+            raise StoreCorrupt(f"a report's check {shown(name)} must be an object")
+        checks[_clean(name)] = ServiceHealth(_flag(health, "healthy"), _text(health, "reason"))
+    return checks
+
+
+def _errors(content: object) -> tuple[str, ...]:
+    if not isinstance(content, list) or not all(isinstance(line, str) for line in content):
+        raise StoreCorrupt("a report's errors must be a list of texts")
+    return tuple(_clean(line) for line in content[:MAX_ERRORS])
+
+
+def _count(content: Mapping[str, Any], key: str) -> int:
+    value = content.get(key, 0)
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
+    raise StoreCorrupt(f"a report's {key} must be a whole number from 0 on, not {shown(value)}")
+
+
+def _number(content: Mapping[str, Any], key: str) -> float:
+    value = content.get(key, 0.0)
+    if type(value) in (int, float) and 0 <= value <= MAX_COUNT:  # which no NaN is
+        return float(value)
+    raise StoreCorrupt(f"a report's {key} must be a finite number from 0 on, not {shown(value)}")
+
+
+def _flag(content: Mapping[str, Any], key: str) -> bool:
+    value = content.get(key, False)
+    if isinstance(value, bool):
+        return value
+    raise StoreCorrupt(f"a report's {key} must be true or false, not {shown(value)}")
+
+
+def _text(content: Mapping[str, Any], key: str) -> str:
+    value = content.get(key, "")
+    if isinstance(value, str):
+        return _clean(value)
+    raise StoreCorrupt(f"a report's {key} must be a text, not {shown(value)}")
+
+
+def _clean(text: str) -> str:
+    cut = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
+    return "".join(char if char.isprintable() else "?" for char in cut)

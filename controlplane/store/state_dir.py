@@ -1,0 +1,122 @@
+"""An agent's state directory: the last good documents and keys.
+
+It is what an agent starts from when the store does not answer, and what ``lbctl control --seed``
+begins an empty store from when the controller's machine is gone for good::
+
+    documents/cluster.json         the encoded bytes, as published
+    documents/table.<pool>.json
+    keys/<key_id>                  16 raw bytes, mode 0600 in a directory of mode 0700
+
+Other files beside these are somebody else's and left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controlplane.store.base import StoreUnavailable
+from controlplane.store.files import (
+    make_directory,
+    names_in,
+    read_file,
+    replace_file,
+    store_errors,
+    sweep_temporaries,
+)
+from controlplane.store.generations import MAX_DOCUMENT_BYTES
+from controlplane.store.keyring import Keyring
+from controlplane.store.names import kind_to_stem, stem_to_kind
+
+_SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What a state directory held: encoded documents by kind, keys by id."""
+
+    documents: Mapping[str, bytes]
+    keys: Mapping[str, bytes] = field(repr=False)
+
+
+class StateDir:
+    """The last good documents and keys of one agent. Each file is whole or as it was before.
+
+    Errors: ``StoreUnavailable`` (disk full, worth a retry), ``StoreDenied`` (not the owner, or a
+    key that others can read), ``StoreCorrupt`` (names or files that cannot be).
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self._documents = self.directory / "documents"
+        self._temporaries = self.directory / "tmp"
+        self._keyring = Keyring(self.directory / "keys", self._temporaries)
+
+    def save_document(self, kind: str, data: bytes) -> None:
+        """Make ``data`` the last good document of this kind, durably."""
+        path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
+        with store_errors(f"cannot save the {kind} document"):
+            self._prepare()
+            make_directory(self._documents)
+            replace_file(path, data, self._temporaries, durable=True)
+
+    def load_document(self, kind: str) -> bytes | None:
+        """Return the last good document of this kind, ``None`` if there is none."""
+        path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
+        with store_errors(f"cannot read the saved {kind} document"):
+            try:
+                return read_file(path, MAX_DOCUMENT_BYTES)
+            except FileNotFoundError:
+                return None
+
+    def documents(self) -> dict[str, bytes]:
+        """Return every saved document by kind."""
+        with store_errors("cannot list the saved documents"):
+            try:
+                names = names_in(self._documents)
+            except FileNotFoundError:
+                return {}
+        kinds = (stem_to_kind(n.removesuffix(_SUFFIX)) for n in names if n.endswith(_SUFFIX))
+        loaded = {kind: self.load_document(kind) for kind in kinds if kind is not None}
+        return {kind: data for kind, data in loaded.items() if data is not None}
+
+    def forget_document(self, kind: str) -> None:
+        """Remove a saved document, for instance that of a pool that is no more."""
+        path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
+        with store_errors(f"cannot remove the saved {kind} document"):
+            path.unlink(missing_ok=True)
+
+    def save_key(self, key_id: str, key: bytes) -> None:
+        """Save a pool's key (16 bytes), durably."""
+        with store_errors(f"cannot save key {key_id}"):
+            self._prepare()
+        self._keyring.replace(key_id, key)
+
+    def key(self, key_id: str) -> bytes:
+        """Return a saved key. ``StoreCorrupt`` if there is none."""
+        return self._keyring.get(key_id)
+
+    def key_ids(self) -> tuple[str, ...]:
+        """Return the ids of the saved keys, sorted."""
+        return self._keyring.ids()
+
+    def _prepare(self) -> None:
+        make_directory(self._temporaries)
+        sweep_temporaries(self._temporaries, time.time())
+
+
+def read_state_dir(directory: Path | str) -> SavedState:
+    """Return all that an agent's state directory holds, for ``lbctl control --seed``.
+
+    Raises ``StoreUnavailable`` if there is no such directory or no document in it, and whatever
+    ``StateDir`` raises.
+    """
+    state = StateDir(directory)
+    documents = state.documents()
+    if not documents:
+        raise StoreUnavailable(
+            f"{directory} holds no documents: name an agent's state_dir (or a copy of it)"
+        )
+    return SavedState(documents, {key_id: state.key(key_id) for key_id in state.key_ids()})
