@@ -1,0 +1,148 @@
+"""Where programs and maps are pinned: a directory on a BPF file system, mounted if need be.
+
+A mount that we make is called ``bucket-brigade`` (the source column of mountinfo), so that the last
+one out can tell that it is ours to unmount, whatever was recorded. Agents of several namespaces
+share one mount: each step is taken under a lock on the directory that holds the mount point.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from controlplane.errors import BrigadeError
+
+USUAL_MOUNT = Path("/sys/fs/bpf")
+SOURCE = "bucket-brigade"
+MNT_DETACH = 2
+FORWARDER = "forwarder"
+REDIRECTOR = "redirector"
+
+
+def pin_name(interface: str) -> str:
+    """Return an interface's directory name: bpffs allows no dots (``eth0.100`` -> ``eth0~100``)."""
+    return interface.replace(".", "~")
+
+
+def mounts() -> dict[Path, str]:
+    """Return the bpffs mounts of this mount namespace: mount point -> source."""
+    found: dict[Path, str] = {}
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        head, _, tail = line.partition(" - ")
+        kind, source, *_ = tail.split(" ")
+        if kind == "bpf":
+            found[Path(head.split(" ")[4].encode().decode("unicode_escape"))] = source
+    return found
+
+
+def mount_point(base: Path, mounted: dict[Path, str]) -> Path:
+    """Return the bpffs that ``base`` lies on, or the place to mount one for it."""
+    for candidate in (base, *base.parents):
+        if candidate in mounted:
+            return candidate
+    return USUAL_MOUNT if base.is_relative_to(USUAL_MOUNT) else base
+
+
+def missing_directories(base: Path) -> tuple[Path, ...]:
+    """Return the directories above and including ``base`` that do not exist, outermost first."""
+    missing = [path for path in (base, *base.parents) if not path.exists()]
+    return tuple(reversed(missing))
+
+
+def prepare(base: Path) -> None:
+    """Make ``base`` a directory on a bpffs."""
+    point = mount_point(base, mounts())
+    try:
+        if point not in mounts():
+            point.mkdir(parents=True, exist_ok=True)
+        with _locked(point):
+            if point not in mounts():
+                _mount(point)
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrigadeError(
+            f"cannot make {base} on a BPF file system: {error.strerror}; "
+            f"mount one: mount -t bpf bpf {point}"
+        ) from error
+
+
+def fresh_directory(base: Path, interface: str) -> Path:
+    """Make and return an empty directory for a new agent's pins, beside those in use."""
+    directory = base / f"{pin_name(interface)}:new"
+    remove_pins(directory)
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def take_place(base: Path, interface: str) -> Path:
+    """Let the new pins take the place of the old ones, which are removed."""
+    usual, old = base / pin_name(interface), base / f"{pin_name(interface)}:old"
+    remove_pins(old)
+    if usual.exists():
+        usual.rename(old)
+    (base / f"{pin_name(interface)}:new").rename(usual)
+    remove_pins(old)
+    return usual
+
+
+def remove_pins(directory: Path) -> None:
+    """Remove a directory of pins and all in it, if it is there."""
+    if not directory.is_dir():
+        return
+    for entry in directory.iterdir():
+        if entry.is_dir():
+            remove_pins(entry)
+        else:
+            entry.unlink()
+    directory.rmdir()
+
+
+def clean(base: Path, interface: str, made: tuple[Path, ...]) -> None:
+    """Remove an interface's pins, then whatever of ``base`` and its mount nobody else uses."""
+    for suffix in (":new", ":old", ""):
+        remove_pins(base / f"{pin_name(interface)}{suffix}")
+    point = mount_point(base, mounts())
+    if point in mounts():
+        with _locked(point):
+            _remove_empty(base, point)
+            if mounts().get(point) == SOURCE and not any(point.iterdir()):
+                _unmount(point)
+    for directory in reversed(made):
+        if directory.is_dir() and directory not in mounts() and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _remove_empty(base: Path, point: Path) -> None:
+    """Remove ``base`` and the directories between it and its mount point, while they are empty."""
+    for directory in (base, *base.parents):
+        if directory == point or not directory.is_dir() or any(directory.iterdir()):
+            return
+        directory.rmdir()
+
+
+@contextmanager
+def _locked(point: Path) -> Iterator[None]:
+    descriptor = os.open(point.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _mount(point: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(SOURCE.encode(), os.fsencode(point), b"bpf", 0, b"mode=0700") != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _unmount(point: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(point), MNT_DETACH) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(point))
