@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Everything the programs and user space must agree on: map keys and values,
+ * wire headers, counters, limits.  This is the only definition; lb/abi.py
+ * mirrors it and three tests hold the two together.
+ *
+ * Both sides read and write these structs in place (user space maps the state
+ * into its own memory), so every field has a fixed width, every hole is named
+ * and a word that must change at once is one aligned 64-bit field.
+ */
+#ifndef LB_ABI_H
+#define LB_ABI_H
+
+#include <linux/types.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-endian machines");
+
+/* ---- limits ---- */
+
+#define LB_MAX_DIPS 4096 /* index 0 means "no DIP" */
+#define LB_MAX_POOLS 256
+#define LB_MAX_SERVICES 4096
+#define LB_MAX_INNER 1024	 /* inner tables loaded at one time */
+#define LB_INNER_SLOTS 65536	 /* buckets in one inner table */
+#define LB_MIN_BUCKETS 256
+#define LB_MAX_BUCKETS (1 << 20)
+#define LB_MAX_DEPTH 4		 /* DIPs in a chain */
+#define LB_LOOKUP_BITS 12	 /* both look-up tables: 2^12 rows a half */
+#define LB_LOOKUP_ROWS (1 << LB_LOOKUP_BITS)
+#define LB_LOOKUP_WIDTH 8	 /* entries in a row: no look-up reads more */
+
+/* ---- verdict counters: docs/wire.md, sections 4 and 6 ---- */
+
+enum lb_counter {
+	/* forwarder */
+	LB_CNT_PASS_NOT_IP,
+	LB_CNT_PASS_VLAN,
+	LB_CNT_PASS_IPV6,
+	LB_CNT_PASS_MALFORMED,
+	LB_CNT_PASS_VIP_ICMP,
+	LB_CNT_PASS_NO_SERVICE,
+	LB_CNT_PASS_LOCAL,
+	LB_CNT_PASS_TO_SELF,
+	LB_CNT_TX_FORWARD,
+	LB_CNT_TX_FORWARD_CHAIN,
+	LB_CNT_DROP_MALFORMED,
+	LB_CNT_DROP_IP_OPTIONS,
+	LB_CNT_DROP_FRAGMENT,
+	LB_CNT_DROP_SPOOFED,
+	LB_CNT_DROP_NO_TABLE,
+	LB_CNT_DROP_NO_BUCKET,
+	LB_CNT_DROP_NO_ROOM,
+	/* both */
+	LB_CNT_DROP_NO_DIP,
+	LB_CNT_DROP_TOO_BIG,
+	/* redirector */
+	LB_CNT_OK_NOT_GUE,
+	LB_CNT_ACCEPT_LAST_HOP,
+	LB_CNT_ACCEPT_ECHO,
+	LB_CNT_ACCEPT_SYN,
+	LB_CNT_ACCEPT_SOCKET,
+	LB_CNT_ACCEPT_SYNCOOKIE,
+	LB_CNT_ACCEPT_UDP_SOCKET,
+	LB_CNT_PASS_ON,
+	LB_CNT_DROP_GUE_MALFORMED,
+	LB_CNT_DROP_UNKNOWN_SOURCE,
+	LB_CNT_DROP_HOP_LOOP,
+	LB_CNT_DROP_UNKNOWN_HOP,
+	LB_CNT_DROP_INNER_IPV6,
+	LB_CNT_DROP_INNER_MALFORMED,
+	LB_CNT_DROP_NOT_VIP,
+	LB_CNT_DROP_INNER_OPTIONS,
+	LB_CNT_DROP_INNER_FRAGMENT,
+	LB_CNT_DROP_INNER_PROTOCOL,
+	LB_CNT_DROP_ECN,
+	LB_CNT_DROP_ERROR,
+	LB_CNT_COUNT,
+};
+
+/* ---- this server ---- */
+
+struct lb_config {
+	/*
+	 * Selects the half of both look-up tables (bit 0) and is, with bit 0
+	 * set, the multiplier of their hash.  One store flips services, VIPs,
+	 * known DIPs and probers together.
+	 */
+	__u64 view;
+	__u64 mac_head; /* first two bytes of our MAC, in bits 48..63 */
+	__u32 mac_tail; /* its last four bytes, as they lie in a frame */
+	__be32 dip;
+	__u32 mtu;
+	__be16 gue_port;
+	__u16 reserved;
+	__u64 pad[4];
+};
+_Static_assert(sizeof(struct lb_config) == 64, "lb_config");
+
+/* ---- pools ---- */
+
+/* A pool's key as SipHash's state after all work that needs no packet. */
+struct lb_key {
+	__u64 v[4];
+};
+_Static_assert(sizeof(struct lb_key) == 32, "lb_key");
+
+/*
+ * Pool word: one store swaps the table, its size and its key together.
+ * Zero: no usable table.
+ */
+#define LB_POOL_MASK 0xfffffULL	 /* bits 0..19: buckets - 1 */
+#define LB_POOL_FIRST_SHIFT 20	 /* bits 20..35: first inner table */
+#define LB_POOL_FIRST_MASK 0xffffULL
+#define LB_POOL_DEPTH_SHIFT 36	 /* bits 36..38: slots of a chain in use */
+#define LB_POOL_DEPTH_MASK 0x7ULL
+#define LB_POOL_KEY_SHIFT 39	 /* bit 39: which of the two keys */
+#define LB_POOL_VALID (1ULL << 63)
+
+#define LB_POOL_NAME_LEN 64
+
+struct lb_pool {
+	__u64 word;
+	__u64 pad[3];
+	struct lb_key key[2];
+	__u64 pad_end[4];
+	char name[LB_POOL_NAME_LEN]; /* for people and tools, zero-terminated */
+};
+_Static_assert(sizeof(struct lb_pool) == 192, "lb_pool");
+
+/* One bucket: up to four DIP indices, newest first; zero ends the chain. */
+struct lb_chain {
+	__u16 dip[LB_MAX_DEPTH];
+};
+_Static_assert(sizeof(struct lb_chain) == 8, "lb_chain");
+
+/* ---- DIPs ---- */
+
+#define LB_MAC_MASK 0xffffffffffffULL
+#define LB_MAC_KNOWN (1ULL << 48)
+
+struct lb_dip {
+	__be32 addr; /* 0: no entry */
+	/*
+	 * Sum of the outer header's 16-bit words, as they lie in memory, that
+	 * no packet changes: version, DF, TTL, protocol and both addresses.
+	 */
+	__u32 csum;
+	__u64 mac; /* bits 0..47 as they lie in a frame; LB_MAC_KNOWN */
+};
+_Static_assert(sizeof(struct lb_dip) == 16, "lb_dip");
+
+/* ---- look-up tables ---- */
+
+enum lb_service_kind {
+	LB_KIND_EMPTY = 0,
+	LB_KIND_VIP4 = 1,     /* "this address is a VIP of ours" */
+	LB_KIND_SERVICE4 = 2, /* address, protocol and port */
+};
+
+#define LB_SERVICE_STATELESS 1
+
+struct lb_service {
+	/*
+	 * Compared as one word: the address (an IPv6 address's last word) in
+	 * bits 0..31 and the port in bits 32..47, both as they lie in a frame,
+	 * the protocol in 48..55, enum lb_service_kind in 56..63.
+	 */
+	__u64 match;
+	__be32 addr_high[3]; /* an IPv6 address's first words; 0 for IPv4 */
+	__u16 pool;
+	__u16 service; /* index of its counters */
+	__u32 flags;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct lb_service) == 32, "lb_service");
+
+struct lb_service_row {
+	struct lb_service entry[LB_LOOKUP_WIDTH];
+};
+_Static_assert(sizeof(struct lb_service_row) == 256, "lb_service_row");
+
+#define LB_KNOWN_DIP 1	  /* may send GUE and be a hop */
+#define LB_KNOWN_PROBER 2 /* may send GUE */
+
+struct lb_known {
+	__be32 addr; /* 0: empty, ends the row */
+	__u16 dip;   /* index, 0 for a prober that is no DIP */
+	__u16 flags;
+};
+_Static_assert(sizeof(struct lb_known) == 8, "lb_known");
+
+struct lb_known_row {
+	struct lb_known entry[LB_LOOKUP_WIDTH];
+};
+_Static_assert(sizeof(struct lb_known_row) == 64, "lb_known_row");
+
+/* ---- the state: one map value, mapped by the agent ---- */
+
+/*
+ * One value instead of a map per table: a look-up with a constant key is done
+ * once a packet, and everything below is then an offset away.  Separate arrays
+ * make each step wait for its key's way through the stack.
+ */
+struct lb_state {
+	struct lb_config config;
+	struct lb_pool pool[LB_MAX_POOLS];
+	struct lb_dip dip[LB_MAX_DIPS];
+	struct lb_known_row known[2][LB_LOOKUP_ROWS];
+	struct lb_service_row service[2][LB_LOOKUP_ROWS];
+};
+_Static_assert(sizeof(struct lb_state) == 64 + 256 * 192 + 4096 * 16 + 2 * 4096 * (64 + 256), "lb_state");
+
+struct lb_service_stats {
+	__u64 packets;
+	__u64 bytes;
+};
+_Static_assert(sizeof(struct lb_service_stats) == 16, "lb_service_stats");
+
+/* ---- the wire: docs/wire.md, section 2 ---- */
+
+#define LB_ETH_LEN 14
+#define LB_IPV4_LEN 20
+#define LB_TCP_LEN 20
+#define LB_UDP_LEN 8
+#define LB_WRAP_LEN 36 /* outer IPv4, UDP, GUE and private data, without hops */
+#define LB_HOP_LEN 4
+#define LB_MAX_HOPS 3
+
+#define LB_PROTO_ICMP 1
+#define LB_PROTO_IPV4 4
+#define LB_PROTO_TCP 6
+#define LB_PROTO_UDP 17
+#define LB_PROTO_IPV6 41
+
+#define LB_GUE_FORWARD_SYN 0x08
+
+struct lb_gue {
+	__u8 hlen; /* variant (2 bits), C (1), header length in words (5) */
+	__u8 proto;
+	__be16 flags;
+	__u8 private_flags; /* version (4 bits), flags (4) */
+	__u8 reserved;
+	__u8 next_hop;
+	__u8 hop_count;
+};
+_Static_assert(sizeof(struct lb_gue) == 8, "lb_gue");
+
+#endif

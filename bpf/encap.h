@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The wrap (docs/wire.md, sections 2 and 5), written as whole words.
+ *
+ * Called after the head has moved: the frame begins with `grown` new bytes,
+ * the old Ethernet header and the inner packet lie behind them, and what the
+ * outer header takes from the packet is read there again.  Cheaper than
+ * keeping it over a helper call, which costs registers.
+ */
+#ifndef LB_ENCAP_H
+#define LB_ENCAP_H
+
+#include "parse.h"
+#include "siphash.h"
+
+#define LB_OUTER_TTL 64
+
+/* Ethernet addresses as two words: bytes 0..7 and 8..11 */
+struct lb_macs {
+	__u64 head;
+	__u64 tail;
+};
+
+/* MAC known: ours to it.  Unknown: swapped, back to where the frame came from. */
+LB_INLINE struct lb_macs lb_macs_towards(const struct lb_config *config, __u64 mac, const void *old)
+{
+	struct lb_macs macs;
+
+	if (lb_likely(mac & LB_MAC_KNOWN)) {
+		macs.head = (mac & LB_MAC_MASK) | config->mac_head;
+		macs.tail = config->mac_tail;
+	} else {
+		__u64 head = lb_load64(old);
+
+		macs.head = head >> 48 | (__u64)lb_load32(old + 8) << 16 | head << 48;
+		macs.tail = (head & LB_MAC_MASK) >> 16;
+	}
+	return macs;
+}
+
+LB_INLINE struct lb_macs lb_macs_kept(const void *old)
+{
+	struct lb_macs macs = { lb_load64(old), lb_load32(old + 8) };
+
+	return macs;
+}
+
+/*
+ * Writes Ethernet to private data: 50 bytes at `frame`.  The 4 * hop_count
+ * bytes of hops behind them are the caller's.
+ */
+LB_INLINE void lb_write_wrap(void *frame, const struct lb_config *config, const struct lb_dip *dip,
+			     struct lb_macs macs, __u64 hash, __u64 hop_count)
+{
+	const void *old = frame + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
+	__u64 tos = lb_load8(old + LB_AT_TOS);
+	__u64 total = lb_swap16(lb_load16(old + LB_AT_TOTAL_LEN)) + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
+	__u64 total_be = lb_swap16(total);
+	__u64 udp_be = lb_swap16(total - LB_IPV4_LEN);
+	__u64 port_be = lb_swap16(lb_source_port(hash));
+	__u64 saddr = config->dip, daddr = dip->addr;
+	__u64 checksum = lb_checksum(dip->csum + (tos << 8) + total_be);
+
+	lb_store64(frame, macs.head);
+	lb_store32(frame + 8, macs.tail);
+	lb_store32(frame + 12, LB_ETH_IPV4 | 0x45 << 16 | tos << 24);
+	/* total length, id 0, DF, TTL 64, UDP */
+	lb_store64(frame + 16, total_be | (__u64)0x0040 << 32 | (__u64)LB_OUTER_TTL << 48 | (__u64)LB_PROTO_UDP << 56);
+	lb_store64(frame + 24, checksum | saddr << 16 | daddr << 48);
+	lb_store64(frame + 32, daddr >> 16 | port_be << 16 | (__u64)config->gue_port << 32 | udp_be << 48);
+	/* UDP checksum 0; GUE; private version and flags 0 */
+	lb_store64(frame + 40, (1 + hop_count) << 16 | (__u64)LB_PROTO_IPV4 << 24);
+	lb_store16(frame + 48, hop_count << 8);
+}
+
+#endif

@@ -1,0 +1,209 @@
+"""bpf/abi.h in Python: layouts as numpy dtypes, counters, limits.
+
+Written by hand, field for field, and held to the header three ways: a unit test compiles the header
+and compares, a data-plane test compares with what bcc makes of it, and every load compiles
+`static_asserts()` together with the programs.
+
+`be16` and `be32` fields hold numbers as they lie in a frame; their dtype is big-endian, so numpy
+converts. Everything else is little-endian, as the machines are.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+MAX_DIPS = 4096
+MAX_POOLS = 256
+MAX_SERVICES = 4096
+MAX_INNER = 1024
+INNER_SLOTS = 65536
+MIN_BUCKETS = 256
+MAX_BUCKETS = 1 << 20
+MAX_DEPTH = 4
+LOOKUP_BITS = 12
+LOOKUP_ROWS = 1 << LOOKUP_BITS
+LOOKUP_WIDTH = 8
+POOL_NAME_LEN = 64
+
+POOL_MASK = 0xFFFFF
+POOL_FIRST_SHIFT = 20
+POOL_FIRST_MASK = 0xFFFF
+POOL_DEPTH_SHIFT = 36
+POOL_DEPTH_MASK = 0x7
+POOL_KEY_SHIFT = 39
+POOL_VALID = 1 << 63
+
+MAC_MASK = 0xFFFFFFFFFFFF
+MAC_KNOWN = 1 << 48
+
+SERVICE_STATELESS = 1
+KNOWN_DIP = 1
+KNOWN_PROBER = 2
+
+WRAP_LEN = 36
+HOP_LEN = 4
+MAX_HOPS = 3
+GUE_FORWARD_SYN = 0x08
+
+
+class ServiceKind(IntEnum):
+    """enum lb_service_kind."""
+
+    EMPTY = 0
+    VIP4 = 1
+    SERVICE4 = 2
+
+
+COUNTERS: tuple[str, ...] = (
+    "pass_not_ip",
+    "pass_vlan",
+    "pass_ipv6",
+    "pass_malformed",
+    "pass_vip_icmp",
+    "pass_no_service",
+    "pass_local",
+    "pass_to_self",
+    "tx_forward",
+    "tx_forward_chain",
+    "drop_malformed",
+    "drop_ip_options",
+    "drop_fragment",
+    "drop_spoofed",
+    "drop_no_table",
+    "drop_no_bucket",
+    "drop_no_room",
+    "drop_no_dip",
+    "drop_too_big",
+    "ok_not_gue",
+    "accept_last_hop",
+    "accept_echo",
+    "accept_syn",
+    "accept_socket",
+    "accept_syncookie",
+    "accept_udp_socket",
+    "pass_on",
+    "drop_gue_malformed",
+    "drop_unknown_source",
+    "drop_hop_loop",
+    "drop_unknown_hop",
+    "drop_inner_ipv6",
+    "drop_inner_malformed",
+    "drop_not_vip",
+    "drop_inner_options",
+    "drop_inner_fragment",
+    "drop_inner_protocol",
+    "drop_ecn",
+    "drop_error",
+)
+"""enum lb_counter, in order: LB_CNT_PASS_NOT_IP is `pass_not_ip`."""
+
+CONFIG = np.dtype(
+    [
+        ("view", "<u8"),
+        ("mac_head", "<u8"),
+        ("mac_tail", "<u4"),
+        ("dip", ">u4"),
+        ("mtu", "<u4"),
+        ("gue_port", ">u2"),
+        ("reserved", "<u2"),
+        ("pad", "<u8", 4),
+    ]
+)
+KEY = np.dtype([("v", "<u8", 4)])
+POOL = np.dtype(
+    [
+        ("word", "<u8"),
+        ("pad", "<u8", 3),
+        ("key", KEY, 2),
+        ("pad_end", "<u8", 4),
+        ("name", f"S{POOL_NAME_LEN}"),
+    ]
+)
+CHAIN = np.dtype([("dip", "<u2", MAX_DEPTH)])
+DIP = np.dtype([("addr", ">u4"), ("csum", "<u4"), ("mac", "<u8")])
+SERVICE = np.dtype(
+    [
+        ("match", "<u8"),
+        ("addr_high", ">u4", 3),
+        ("pool", "<u2"),
+        ("service", "<u2"),
+        ("flags", "<u4"),
+        ("pad", "<u4"),
+    ]
+)
+SERVICE_ROW = np.dtype([("entry", SERVICE, LOOKUP_WIDTH)])
+KNOWN = np.dtype([("addr", ">u4"), ("dip", "<u2"), ("flags", "<u2")])
+KNOWN_ROW = np.dtype([("entry", KNOWN, LOOKUP_WIDTH)])
+STATE = np.dtype(
+    [
+        ("config", CONFIG),
+        ("pool", POOL, MAX_POOLS),
+        ("dip", DIP, MAX_DIPS),
+        ("known", KNOWN_ROW, (2, LOOKUP_ROWS)),
+        ("service", SERVICE_ROW, (2, LOOKUP_ROWS)),
+    ]
+)
+SERVICE_STATS = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
+
+GUE = np.dtype(
+    [
+        ("hlen", "u1"),
+        ("proto", "u1"),
+        ("flags", ">u2"),
+        ("private_flags", "u1"),
+        ("reserved", "u1"),
+        ("next_hop", "u1"),
+        ("hop_count", "u1"),
+    ]
+)
+
+STRUCTS: dict[str, np.dtype] = {  # type: ignore[type-arg]
+    "lb_config": CONFIG,
+    "lb_key": KEY,
+    "lb_pool": POOL,
+    "lb_chain": CHAIN,
+    "lb_dip": DIP,
+    "lb_service": SERVICE,
+    "lb_service_row": SERVICE_ROW,
+    "lb_known": KNOWN,
+    "lb_known_row": KNOWN_ROW,
+    "lb_state": STATE,
+    "lb_service_stats": SERVICE_STATS,
+    "lb_gue": GUE,
+}
+"""Every struct of bpf/abi.h."""
+
+
+def constants() -> dict[str, int]:
+    """Every enum value and every `#define` of bpf/abi.h that Python uses, by its name in C."""
+    names = {f"LB_CNT_{name.upper()}": index for index, name in enumerate(COUNTERS)}
+    names["LB_CNT_COUNT"] = len(COUNTERS)
+    names |= {f"LB_KIND_{kind.name}": int(kind) for kind in ServiceKind}
+    names |= {
+        f"LB_{name}": value
+        for name, value in globals().items()
+        if name.isupper() and isinstance(value, int)
+    }
+    return names
+
+
+def layout() -> dict[str, int]:
+    """Every size, offset and constant as a C expression and the value it must have."""
+    wanted: dict[str, int] = dict(constants())
+    for name, dtype in STRUCTS.items():
+        wanted[f"sizeof(struct {name})"] = dtype.itemsize
+        assert dtype.fields is not None  # noqa: S101
+        for field, (kind, offset, *_) in dtype.fields.items():
+            wanted[f"__builtin_offsetof(struct {name}, {field})"] = offset
+            wanted[f"sizeof(((struct {name} *)0)->{field})"] = kind.itemsize
+    return wanted
+
+
+def static_asserts() -> str:
+    """C text that does not compile unless bpf/abi.h is laid out as this module says."""
+    return "".join(
+        f'_Static_assert({expression} == {value}ULL, "lb/abi.py says {value}");\n'
+        for expression, value in layout().items()
+    )

@@ -1,0 +1,17 @@
+"""The programs and maps in the kernel: loading, filling, reading. Attaching is the agent's."""
+
+from __future__ import annotations
+
+from lb.dataplane.dataplane import Dataplane
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
+from lb.dataplane.pinned import PinnedDataplane
+
+__all__ = [
+    "ClusterView",
+    "Dataplane",
+    "DataplaneError",
+    "Identity",
+    "PinnedDataplane",
+    "ServiceEntry",
+]

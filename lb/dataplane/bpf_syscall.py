@@ -1,0 +1,237 @@
+"""The few commands of bpf(2) that are needed, typed: maps, pins, information, test runs.
+
+The attribute layouts are those of `union bpf_attr` in <linux/bpf.h>. Every function raises OSError
+with the kernel's errno; file descriptors are plain integers, close-on-exec, owned by the caller.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280}
+
+MAP_CREATE = 0
+MAP_LOOKUP_ELEM = 1
+MAP_UPDATE_ELEM = 2
+MAP_DELETE_ELEM = 3
+OBJ_PIN = 6
+OBJ_GET = 7
+PROG_TEST_RUN = 10
+PROG_GET_FD_BY_ID = 13
+MAP_GET_FD_BY_ID = 14
+OBJ_GET_INFO_BY_FD = 15
+
+MAP_TYPE_ARRAY = 2
+MAP_TYPE_PROG_ARRAY = 3
+MAP_TYPE_PERCPU_ARRAY = 6
+MAP_TYPE_ARRAY_OF_MAPS = 12
+
+F_RDONLY = 1 << 3
+F_MMAPABLE = 1 << 10
+
+NAME_LEN = 16
+PROG_INFO_LEN = 232
+MAP_INFO_LEN = 88
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What the kernel says about a map."""
+
+    map_type: int
+    map_id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+
+
+@dataclass(frozen=True)
+class ProgInfo:
+    """What the kernel says about a program; `verified` is 0 before Linux 5.16."""
+
+    prog_type: int
+    prog_id: int
+    tag: bytes
+    jited_bytes: int
+    instructions: int
+    name: str
+    verified: int
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """What BPF_PROG_TEST_RUN returned: verdict, packet, mean nanoseconds, context."""
+
+    __test__ = False
+
+    retval: int
+    data: bytes
+    duration_ns: int
+    context: bytes
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _address(buffer: ctypes.Array[ctypes.c_char] | None) -> int:
+    return ctypes.addressof(buffer) if buffer is not None else 0
+
+
+def _number() -> int:
+    machine = platform.machine()
+    if machine not in SYSCALL_NUMBERS:
+        raise OSError(errno.ENOSYS, f"bpf(2) has no known number on {machine}")
+    return SYSCALL_NUMBERS[machine]
+
+
+def bpf(command: int, attribute: ctypes.Array[ctypes.c_char]) -> int:
+    """Do one bpf(2) call; the kernel may write into the attribute."""
+    while True:
+        result = int(
+            _libc.syscall(
+                ctypes.c_long(_number()),
+                ctypes.c_int(command),
+                attribute,
+                ctypes.c_uint(len(attribute)),
+            )
+        )
+        if result >= 0:
+            return result
+        number = ctypes.get_errno()
+        # EAGAIN: the verifier was interrupted by a signal; test runs report EINTR
+        if number not in {errno.EINTR, errno.EAGAIN}:
+            raise OSError(number, os.strerror(number))
+
+
+def _attribute(layout: str, *values: object) -> ctypes.Array[ctypes.c_char]:
+    packed = struct.pack("=" + layout, *values)
+    return ctypes.create_string_buffer(packed, len(packed))
+
+
+def _c_name(name: str) -> bytes:
+    return name.encode()[: NAME_LEN - 1].ljust(NAME_LEN, b"\0")
+
+
+def map_create(
+    map_type: int, key_size: int, value_size: int, max_entries: int, *, flags: int = 0, name: str
+) -> int:
+    """Create a map and return its file descriptor."""
+    return bpf(
+        MAP_CREATE,
+        _attribute(
+            "IIIIIII16s", map_type, key_size, value_size, max_entries, flags, 0, 0, _c_name(name)
+        ),
+    )
+
+
+def map_lookup(fd: int, key: int, value_size: int) -> bytes:
+    """Read one element of an array-like map; a per-CPU one gives all CPUs' values in a row."""
+    key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+    value = ctypes.create_string_buffer(value_size)
+    bpf(MAP_LOOKUP_ELEM, _attribute("IIQQQ", fd, 0, _address(key_buffer), _address(value), 0))
+    return value.raw
+
+
+def map_update(fd: int, key: int, value: bytes) -> None:
+    """Write one element of an array-like map."""
+    key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+    value_buffer = ctypes.create_string_buffer(value, len(value))
+    bpf(
+        MAP_UPDATE_ELEM,
+        _attribute("IIQQQ", fd, 0, _address(key_buffer), _address(value_buffer), 0),
+    )
+
+
+def map_delete(fd: int, key: int) -> None:
+    """Delete one element of a map."""
+    key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+    bpf(MAP_DELETE_ELEM, _attribute("IIQQQ", fd, 0, _address(key_buffer), 0, 0))
+
+
+def obj_pin(fd: int, path: Path) -> None:
+    """Pin a map or program under a path of a bpffs."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    bpf(OBJ_PIN, _attribute("QII", _address(name), fd, 0))
+
+
+def obj_get(path: Path, *, read_only: bool = False) -> int:
+    """Open what is pinned at a path; programs cannot be opened read-only."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return bpf(OBJ_GET, _attribute("QII", _address(name), 0, F_RDONLY if read_only else 0))
+
+
+def prog_fd_by_id(prog_id: int) -> int:
+    """Open a loaded program by its id."""
+    return bpf(PROG_GET_FD_BY_ID, _attribute("III", prog_id, 0, 0))
+
+
+def map_fd_by_id(map_id: int, *, read_only: bool = False) -> int:
+    """Open a loaded map by its id."""
+    return bpf(MAP_GET_FD_BY_ID, _attribute("III", map_id, 0, F_RDONLY if read_only else 0))
+
+
+def _info(fd: int, length: int) -> bytes:
+    buffer = ctypes.create_string_buffer(length)
+    bpf(OBJ_GET_INFO_BY_FD, _attribute("IIQ", fd, length, _address(buffer)))
+    return buffer.raw
+
+
+def _text(raw: bytes) -> str:
+    return raw.partition(b"\0")[0].decode(errors="replace")
+
+
+def map_info(fd: int) -> MapInfo:
+    """Describe a map."""
+    *numbers, name = struct.unpack_from("=IIIIII16s", _info(fd, MAP_INFO_LEN))
+    return MapInfo(*numbers, name=_text(name))
+
+
+def prog_info(fd: int) -> ProgInfo:
+    """Describe a program."""
+    raw = _info(fd, PROG_INFO_LEN)
+    prog_type, prog_id, tag, jited, xlated = struct.unpack_from("=II8sII", raw)
+    name = _text(raw[64:80])
+    (verified,) = struct.unpack_from("=I", raw, 216)
+    return ProgInfo(prog_type, prog_id, tag, jited, xlated // 8, name, verified)
+
+
+def prog_test_run(
+    fd: int,
+    data: bytes,
+    *,
+    repeat: int = 1,
+    context: bytes = b"",
+    out_size: int | None = None,
+    context_size: int = 0,
+) -> TestRun:
+    """Run a program on a packet: `repeat` times, without resetting the packet in between.
+
+    `out_size` is the room for the packet afterwards (its length plus 256 by default, 0 for none),
+    `context_size` the room for the context (struct xdp_md or __sk_buff).
+    """
+    size = len(data) + 256 if out_size is None else out_size
+    data_in = ctypes.create_string_buffer(data, len(data))
+    data_out = ctypes.create_string_buffer(size) if size else None
+    context_in = ctypes.create_string_buffer(context, len(context)) if context else None
+    context_out = ctypes.create_string_buffer(context_size) if context_size else None
+    attribute = _attribute(
+        "IIIIQQIIIIQQIII",
+        *(fd, 0, len(data), size, _address(data_in), _address(data_out), repeat, 0),
+        *(len(context), context_size, _address(context_in), _address(context_out), 0, 0, 0),
+    )
+    bpf(PROG_TEST_RUN, attribute)
+    _, retval, _, length, _, _, _, duration, _, length_out = struct.unpack_from(
+        "=IIIIQQIIII", attribute.raw
+    )
+    packet = data_out.raw[:length] if data_out is not None else b""
+    return TestRun(
+        retval, packet, duration, context_out.raw[:length_out] if context_out is not None else b""
+    )

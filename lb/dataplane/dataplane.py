@@ -1,0 +1,200 @@
+"""The data plane of one server: its two programs, its maps, and every way to change them."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lb import abi
+from lb.dataplane import bpf_syscall
+from lb.dataplane.cluster import ClusterTables
+from lb.dataplane.compiling import Loaded, compile_and_load, join_sources
+from lb.dataplane.counting import CounterReader
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
+from lb.dataplane.pinning import pin_all
+from lb.dataplane.state import State
+from lb.dataplane.tables import TableStore
+from lb.paths import bpf_dir
+
+SOURCES = ("maps.bpf.c", "forwarder.bpf.c", "redirector.bpf.c")
+FORWARDER = "lb_forwarder"
+REDIRECTOR = "lb_redirector"
+PROGRAMS = {FORWARDER: "XDP", REDIRECTOR: "SCHED_CLS"}
+MAPS = ("lb_state", "lb_tables", "lb_counters", "lb_service_stats")
+PIN_NAMES = {
+    FORWARDER: "forwarder",
+    REDIRECTOR: "redirector",
+    "lb_state": "state",
+    "lb_tables": "tables",
+    "lb_counters": "counters",
+    "lb_service_stats": "service_stats",
+}
+MAC_BYTES = 6
+LEAST_MTU = 576
+
+
+def source_text() -> str:
+    """The whole C source, with what lb/abi.py says about it as assertions behind."""
+    folder = bpf_dir()
+    return join_sources([folder / name for name in SOURCES], behind=abi.static_asserts())
+
+
+class Dataplane:
+    """Owner of programs and maps; attaches nothing. To be used by one thread at a time."""
+
+    def __init__(self, loaded: Loaded, load_seconds: float) -> None:
+        self._loaded = loaded
+        self.load_seconds = load_seconds
+        self._state = State(loaded.maps["lb_state"])
+        self._reader = CounterReader(loaded.maps["lb_counters"], loaded.maps["lb_service_stats"])
+        self._tables = TableStore(self._state, loaded.maps["lb_tables"])
+        self._cluster = ClusterTables(
+            self._state, self._tables.pool_id, self._reader.zero_service, random.SystemRandom()
+        )
+        self._closed = False
+
+    @classmethod
+    def load(cls, identity: Identity) -> Dataplane:
+        """Compile and load both programs, with empty tables.
+
+        Raises:
+            DataplaneError: bcc is missing, BPF not permitted or the kernel too old: one line with
+                the remedy.
+
+        """
+        started = time.monotonic()
+        loaded = compile_and_load(
+            source_text(), include=bpf_dir(), programs=PROGRAMS, maps=MAPS
+        )
+        try:
+            dataplane = cls(loaded, time.monotonic() - started)
+        except BaseException:
+            loaded.close()
+            raise
+        try:
+            dataplane.set_identity(identity)
+        except BaseException:
+            dataplane.close()
+            raise
+        return dataplane
+
+    @property
+    def forwarder_fd(self) -> int:
+        """The XDP program."""
+        return self._loaded.programs[FORWARDER]
+
+    @property
+    def redirector_fd(self) -> int:
+        """The TC program."""
+        return self._loaded.programs[REDIRECTOR]
+
+    def map_fd(self, name: str) -> int:
+        """A map by its name in C."""
+        return self._loaded.maps[name]
+
+    def set_identity(self, identity: Identity) -> None:
+        """Say who this server is: at the start, and when MTU or MAC change.
+
+        Raises:
+            DataplaneError: a MAC that is none, or an MTU below what IPv4 promises.
+
+        """
+        if len(identity.mac) != MAC_BYTES:
+            raise DataplaneError(f"a MAC has {MAC_BYTES} bytes, not {len(identity.mac)}")
+        if identity.mtu < LEAST_MTU:
+            raise DataplaneError(f"an MTU of {identity.mtu} is too small: {LEAST_MTU} or more")
+        self._cluster.write_identity(identity)
+
+    def set_cluster(self, view: ClusterView) -> None:
+        """Change services, known DIPs and probers together; packets see the old or the new.
+
+        DIP entries are written first, services, VIPs, known DIPs and probers flip with one word,
+        then entries of DIPs that are gone are cleared. Counters of surviving services stay. Takes
+        up to 100 ms if the last change was that short a time ago.
+
+        Raises:
+            DataplaneError: more than the tables hold, or something twice.
+
+        """
+        self._cluster.write(view)
+        self._tables.forget_unused(service.pool for service in view.services)
+
+    def set_neighbour(self, index: int, mac: bytes | None) -> None:
+        """Set the next-hop MAC of a DIP index; None: unknown, packets go back where they came from.
+
+        Raises:
+            DataplaneError: no such index, or a MAC that is none.
+
+        """
+        if not 0 < index < abi.MAX_DIPS or (mac is not None and len(mac) != MAC_BYTES):
+            raise DataplaneError(f"no neighbour: index {index}, MAC {mac!r}")
+        self._cluster.write_neighbour(index, mac)
+
+    def set_table(self, pool: str, chains: NDArray[np.uint16], key: bytes) -> None:
+        """Load a pool's table: DIP indices uint16 [buckets, depth], newest first, 0 = empty.
+
+        The spare is filled, then one word swaps table, size and key together. Takes up to 100 ms
+        if the pool's last table was loaded that short a time ago.
+
+        Raises:
+            DataplaneError: the table or the key cannot be used; the old one stays.
+
+        """
+        self._tables.set(pool, chains, key)
+
+    def remove_table(self, pool: str) -> None:
+        """Take a pool's table away: its packets are dropped, counted as `drop_no_table`."""
+        self._tables.remove(pool)
+
+    def counters(self) -> dict[str, int]:
+        """Every verdict's packets since the load, by the names of docs/wire.md."""
+        return self._reader.verdicts()
+
+    def service_counters(self) -> dict[ServiceEntry, tuple[int, int]]:
+        """Packets and bytes of every service."""
+        return {
+            service: self._reader.service(self._cluster.index_of(service))
+            for service in self._cluster.services
+        }
+
+    def pin(self, directory: Path) -> None:
+        """Pin programs and maps under a folder of a bpffs, all of them or none.
+
+        Raises:
+            DataplaneError: the folder is not on a bpffs, or cannot be written.
+
+        """
+        descriptors = {**self._loaded.programs, **self._loaded.maps}
+        pin_all(directory, {PIN_NAMES[name]: fd for name, fd in descriptors.items()})
+
+    def program_ids(self) -> tuple[int, int]:
+        """The kernel's ids of forwarder and redirector."""
+        forwarder = bpf_syscall.prog_info(self.forwarder_fd)
+        redirector = bpf_syscall.prog_info(self.redirector_fd)
+        return forwarder.prog_id, redirector.prog_id
+
+    def close(self) -> None:
+        """Let go of everything; what is attached or pinned works on."""
+        if self._closed:
+            return
+        self._closed = True
+        self._tables.close()
+        self._state.close()
+        self._loaded.close()
+
+    def __enter__(self) -> Dataplane:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,9 @@
+"""What goes wrong with the data plane, as one line with the remedy."""
+
+from __future__ import annotations
+
+from controlplane.errors import BrigadeError
+
+
+class DataplaneError(BrigadeError):
+    """The programs or maps cannot be loaded, filled or read."""

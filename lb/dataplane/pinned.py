@@ -1,0 +1,156 @@
+"""A read-only look at the data plane of another process, through its pins."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lb import abi
+from lb.dataplane import bpf_syscall
+from lb.dataplane.counting import CounterReader
+from lb.dataplane.dataplane import PIN_NAMES
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.lookup import swap16
+from lb.dataplane.objects import ServiceEntry
+from lb.dataplane.state import MappedArray, State
+from lb.dataplane.tables import PoolWord, inner_count, read_chains
+
+
+class PinnedDataplane:
+    """What `lbctl counters`, `table` and `where` read; writes nothing.
+
+    Raises:
+        DataplaneError: no agent has pinned anything there, or one of another version did.
+
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._exit = ExitStack()
+        with ExitStack() as stack:
+            fds = {name: self._open(stack, directory / pin) for name, pin in PIN_NAMES.items()}
+            if bpf_syscall.map_info(fds["lb_state"]).value_size != abi.STATE.itemsize:
+                raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
+            self._tables_fd = fds["lb_tables"]
+            self._programs = fds["lb_forwarder"], fds["lb_redirector"]
+            self._state = State(fds["lb_state"], writable=False)
+            stack.callback(self._state.close)
+            self._reader = CounterReader(fds["lb_counters"], fds["lb_service_stats"])
+            self._exit = stack.pop_all()
+
+    @staticmethod
+    def _open(stack: ExitStack, path: Path) -> int:
+        program = path.name in {"forwarder", "redirector"}
+        try:
+            fd = bpf_syscall.obj_get(path, read_only=not program)
+        except OSError as error:
+            raise DataplaneError(
+                f"{path}: {error.strerror}; is the agent up (lbctl up), and are you root?"
+            ) from error
+        stack.callback(os.close, fd)
+        return fd
+
+    def counters(self) -> dict[str, int]:
+        """Every verdict's packets since the load, by the names of docs/wire.md."""
+        return self._reader.verdicts()
+
+    def _service_rows(self) -> list[tuple[ServiceEntry, int]]:
+        entries = self._state.services[self._state.half].reshape(-1)
+        names = [bytes(name).decode(errors="replace") for name in self._state.pools["name"]]
+        found = []
+        for entry in entries[entries["match"] >> np.uint64(56) == abi.ServiceKind.SERVICE4]:
+            match = int(entry["match"])
+            service = ServiceEntry(
+                vip=IPv4Address((match & 0xFFFFFFFF).to_bytes(4, "little")),
+                protocol=match >> 48 & 0xFF,
+                port=swap16(match >> 32 & 0xFFFF),
+                pool=names[int(entry["pool"])],
+                stateless=bool(int(entry["flags"]) & abi.SERVICE_STATELESS),
+            )
+            found.append((service, int(entry["service"])))
+        return sorted(found, key=lambda pair: pair[0].address)
+
+    def services(self) -> tuple[ServiceEntry, ...]:
+        """The services in use, by address."""
+        return tuple(service for service, _ in self._service_rows())
+
+    def service_counters(self) -> dict[ServiceEntry, tuple[int, int]]:
+        """Packets and bytes of every service."""
+        return {service: self._reader.service(index) for service, index in self._service_rows()}
+
+    def pool_words(self) -> dict[str, PoolWord]:
+        """The tables in use, by pool."""
+        words = {}
+        for pool in self._state.pools[self._state.pools["word"] != 0]:
+            word = PoolWord.unpack(int(pool["word"]))
+            if word is not None:
+                words[bytes(pool["name"]).decode(errors="replace")] = word
+        return words
+
+    def chains(self, pool: str) -> NDArray[np.uint16]:
+        """A pool's table as the kernel has it: DIP indices [buckets, depth], newest first.
+
+        Raises:
+            DataplaneError: the pool has no table.
+
+        """
+        word = self.pool_words().get(pool)
+        if word is None:
+            raise DataplaneError(f"pool {pool!r} has no table here")
+        parts = [
+            self._inner(word.first + number, min(word.buckets, abi.INNER_SLOTS))
+            for number in range(inner_count(word.buckets))
+        ]
+        return read_chains(np.concatenate(parts), word.depth)
+
+    def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
+        raw = bpf_syscall.map_lookup(self._tables_fd, index, 4)
+        fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"), read_only=True)
+        try:
+            mapped = MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS, writable=False)
+        finally:
+            os.close(fd)
+        words: NDArray[np.uint64] = mapped.values[:slots].copy()
+        mapped.close()
+        return words
+
+    def dips(self) -> dict[int, tuple[IPv4Address, bytes | None]]:
+        """Every DIP entry by index, with its next-hop MAC if that is known."""
+        entries = self._state.dips
+        return {
+            int(index): (IPv4Address(int(entries["addr"][index])), self._mac(int(index)))
+            for index in np.flatnonzero(entries["addr"])
+        }
+
+    def _mac(self, index: int) -> bytes | None:
+        word = int(self._state.dips["mac"][index])
+        return (word & abi.MAC_MASK).to_bytes(6, "little") if word & abi.MAC_KNOWN else None
+
+    def own_dip(self) -> IPv4Address:
+        """This server's DIP."""
+        return IPv4Address(int(self._state.config["dip"]))
+
+    def program_ids(self) -> tuple[int, int]:
+        """The kernel's ids of forwarder and redirector."""
+        forwarder, redirector = (bpf_syscall.prog_info(fd).prog_id for fd in self._programs)
+        return forwarder, redirector
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._exit.close()
+
+    def __enter__(self) -> PinnedDataplane:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

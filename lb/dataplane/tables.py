@@ -1,0 +1,266 @@
+"""Writes the pools' forwarding tables: a spare is filled, then one word swaps to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lb import abi
+from lb.dataplane import bpf_syscall
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.grace import Grace
+from lb.dataplane.state import MappedArray, State
+
+KEY_BYTES = 16
+SIP_CONSTANTS = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+WORD = (1 << 64) - 1
+
+
+def key_schedule(key: bytes) -> tuple[int, int, int, int]:
+    """`lb_key_schedule()`: SipHash's state after all work that needs no packet."""
+    k0 = int.from_bytes(key[:8], "little")
+    k1 = int.from_bytes(key[8:], "little")
+    v0, v1, v2, v3 = (k ^ c for k, c in zip((k0, k1, k0, k1), SIP_CONSTANTS, strict=True))
+    v0 = (v0 + v1) & WORD
+    v1 = ((v1 << 13 | v1 >> 51) & WORD) ^ v0
+    return (v0 << 32 | v0 >> 32) & WORD, v1, v2, v3
+
+
+def pack_chains(chains: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """Pack chains [buckets, depth] into one word a bucket, unused slots zero.
+
+    Raises:
+        DataplaneError: a shape or an index that the kernel's tables cannot hold.
+
+    """
+    if chains.ndim != 2 or not 1 <= chains.shape[1] <= abi.MAX_DEPTH:  # noqa: PLR2004
+        raise DataplaneError(f"chains have shape {chains.shape}: [buckets, 1 to {abi.MAX_DEPTH}]")
+    buckets = chains.shape[0]
+    if not abi.MIN_BUCKETS <= buckets <= abi.MAX_BUCKETS or buckets & (buckets - 1):
+        raise DataplaneError(f"{buckets} buckets: a power of two from 2^8 to 2^20 is needed")
+    if chains.max(initial=0) >= abi.MAX_DIPS:
+        raise DataplaneError(f"DIP index {chains.max()}: at most {abi.MAX_DIPS - 1}")
+    words = np.zeros((buckets, abi.MAX_DEPTH), dtype="<u2")
+    words[:, : chains.shape[1]] = chains
+    return words.view("<u8").reshape(buckets)
+
+
+@dataclass(frozen=True)
+class PoolWord:
+    """`lb_pool.word`, unpacked."""
+
+    buckets: int
+    first: int
+    depth: int
+    key_half: int
+
+    def pack(self) -> int:
+        """Return the word."""
+        return (
+            (self.buckets - 1)
+            | self.first << abi.POOL_FIRST_SHIFT
+            | self.depth << abi.POOL_DEPTH_SHIFT
+            | self.key_half << abi.POOL_KEY_SHIFT
+            | abi.POOL_VALID
+        )
+
+    @classmethod
+    def unpack(cls, word: int) -> PoolWord | None:
+        """Read a word; None if there is no table."""
+        if not word & abi.POOL_VALID:
+            return None
+        return cls(
+            buckets=(word & abi.POOL_MASK) + 1,
+            first=word >> abi.POOL_FIRST_SHIFT & abi.POOL_FIRST_MASK,
+            depth=word >> abi.POOL_DEPTH_SHIFT & abi.POOL_DEPTH_MASK,
+            key_half=word >> abi.POOL_KEY_SHIFT & 1,
+        )
+
+
+def inner_count(buckets: int) -> int:
+    """How many inner tables a pool of so many buckets takes."""
+    return max(1, buckets // abi.INNER_SLOTS)
+
+
+class InnerRun:
+    """Inner tables in a row: room for one pool's table, in the kernel and mapped here."""
+
+    def __init__(self, outer_fd: int, first: int, count: int) -> None:
+        self.first = first
+        self.count = count
+        self._outer_fd = outer_fd
+        self._mapped: list[MappedArray] = []
+        try:
+            for index in range(first, first + count):
+                self._add(index)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _add(self, index: int) -> None:
+        fd = bpf_syscall.map_create(
+            bpf_syscall.MAP_TYPE_ARRAY,
+            *(4, abi.CHAIN.itemsize, abi.INNER_SLOTS),
+            flags=bpf_syscall.F_MMAPABLE,
+            name="lb_inner",
+        )
+        try:
+            self._mapped.append(MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS))
+            bpf_syscall.map_update(self._outer_fd, index, fd.to_bytes(4, "little"))
+        finally:
+            os.close(fd)
+
+    def write(self, words: NDArray[np.uint64]) -> None:
+        """Write one word a bucket."""
+        for number, mapped in enumerate(self._mapped):
+            part = words[number * abi.INNER_SLOTS : (number + 1) * abi.INNER_SLOTS]
+            mapped.values[: len(part)] = part
+
+    def remove(self) -> None:
+        """Take the tables out of the kernel, which frees them when no packet reads them."""
+        for index in range(self.first, self.first + len(self._mapped)):
+            bpf_syscall.map_delete(self._outer_fd, index)
+        self.unmap()
+
+    def unmap(self) -> None:
+        """Let go of the memory."""
+        for mapped in self._mapped:
+            mapped.close()
+        self._mapped.clear()
+
+
+@dataclass
+class PoolTables:
+    """A pool's live run, its spare, and since when the spare is one."""
+
+    live: InnerRun | None = None
+    spare: InnerRun | None = None
+    key: bytes = b""
+    key_half: int = 0
+    grace: Grace = field(default_factory=Grace)
+
+    def runs(self) -> Iterable[InnerRun]:
+        """Both runs, as far as there are any."""
+        return [run for run in (self.live, self.spare) if run is not None]
+
+
+class TableStore:
+    """Owner of pool ids, pool words, keys and inner tables."""
+
+    def __init__(self, state: State, outer_fd: int) -> None:
+        self._state = state
+        self._outer_fd = outer_fd
+        self._ids: dict[str, int] = {}
+        self._pools: dict[str, PoolTables] = {}
+        self._retired = Grace()
+
+    def pool_id(self, name: str) -> int:
+        """The id of a pool, given on first use.
+
+        Raises:
+            DataplaneError: the name is too long, or there are too many pools.
+
+        """
+        if name in self._ids:
+            return self._ids[name]
+        encoded = name.encode()
+        if len(encoded) >= abi.POOL_NAME_LEN:
+            raise DataplaneError(f"pool name {name!r} is longer than {abi.POOL_NAME_LEN - 1} bytes")
+        used = set(self._ids.values())
+        free = next((index for index in range(abi.MAX_POOLS) if index not in used), None)
+        if free is None:
+            raise DataplaneError(f"more than {abi.MAX_POOLS} pools")
+        self._retired.wait()
+        self._state.pools["name"][free] = encoded
+        self._ids[name] = free
+        return free
+
+    def forget_unused(self, used: Iterable[str]) -> None:
+        """Free the ids of pools that no service names and that have no table."""
+        for name in self._ids.keys() - set(used) - self._pools.keys():
+            self._state.pools["name"][self._ids.pop(name)] = b""
+            self._retired.begin()
+
+    def set(self, name: str, chains: NDArray[np.uint16], key: bytes) -> None:
+        """Fill the pool's spare and swap to it.
+
+        Raises:
+            DataplaneError: the table or the key cannot be used.
+
+        """
+        if len(key) != KEY_BYTES:
+            raise DataplaneError(f"a pool's key has {KEY_BYTES} bytes, not {len(key)}")
+        words = pack_chains(chains)
+        pool_id = self.pool_id(name)
+        tables = self._pools.setdefault(name, PoolTables())
+        tables.grace.wait()
+        run = self._spare_run(tables, inner_count(len(words)))
+        run.write(words)
+        half = self._write_key(pool_id, tables, key)
+        word = PoolWord(len(words), run.first, chains.shape[1], half).pack()
+        self._state.pools["word"][pool_id] = np.uint64(word)
+        tables.grace.begin()
+        tables.live, tables.spare = run, tables.live
+        tables.key, tables.key_half = key, half
+
+    def remove(self, name: str) -> None:
+        """Take a pool's table away: its packets are dropped as `drop_no_table` from now on."""
+        tables = self._pools.pop(name, None)
+        if tables is None:
+            return
+        self._state.pools["word"][self._ids[name]] = np.uint64(0)
+        self._retired.begin()
+        # its first inner tables may not be handed to another pool while packets have the old word
+        self._retired.wait()
+        for run in tables.runs():
+            run.remove()
+
+    def close(self) -> None:
+        """Let go of the memory; the kernel's tables stay as they are."""
+        for tables in self._pools.values():
+            for run in tables.runs():
+                run.unmap()
+        self._pools.clear()
+
+    def _write_key(self, pool_id: int, tables: PoolTables, key: bytes) -> int:
+        """Write a new key where no packet reads; return which of the two it is."""
+        if key == tables.key:
+            return tables.key_half
+        half = 1 - tables.key_half
+        self._state.pools["key"]["v"][pool_id, half] = key_schedule(key)
+        return half
+
+    def _spare_run(self, tables: PoolTables, count: int) -> InnerRun:
+        """Return the pool's spare, made anew if it has another size."""
+        if tables.spare is not None and tables.spare.count == count:
+            return tables.spare
+        if tables.spare is not None:
+            tables.spare.remove()
+            tables.spare = None
+        tables.spare = InnerRun(self._outer_fd, self._free_run(count), count)
+        return tables.spare
+
+    def _free_run(self, count: int) -> int:
+        taken = sorted(
+            (run.first, run.count) for tables in self._pools.values() for run in tables.runs()
+        )
+        at = 0
+        for first, length in taken:
+            if first - at >= count:
+                return at
+            at = first + length
+        if at + count > abi.MAX_INNER:
+            raise DataplaneError(
+                f"no room for a table of {count * abi.INNER_SLOTS} buckets: fewer or smaller pools"
+            )
+        return at
+
+
+def read_chains(words: Any, depth: int) -> NDArray[np.uint16]:
+    """Unpack one word a bucket into chains [buckets, depth]."""
+    return np.array(words, dtype="<u8").view("<u2").reshape(-1, abi.MAX_DEPTH)[:, :depth].copy()
