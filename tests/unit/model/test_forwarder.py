@@ -80,6 +80,7 @@ ROWS = (
     Row("F7", "options elsewhere", _patched(ELSEWHERE, 0, b"\x46"), not_for_vip=True),
     Row("F8", "first fragment", _patched(UDP, 6, b"\x20\x00")),
     Row("F8", "last fragment", _patched(UDP, 6, b"\x00\x01")),
+    Row("F8", "the top bit of the offset", _patched(UDP, 6, b"\x10\x00")),
     Row("F8", "ICMP fragment", _patched(icmp_packet(CLIENT, VIP), 6, b"\x20\x00")),
     Row("F8", "fragment of GRE", _patched(ipv4(CLIENT, VIP, 47, b""), 6, b"\x20\x00")),
     Row("F8", "fragment elsewhere", _patched(ELSEWHERE, 6, b"\x20\x00"), not_for_vip=True),
@@ -126,6 +127,7 @@ ROWS = (
     Row("F20", "one hop, 1 byte over", ethernet(TCP), config(1, (2, 3), mtu=79), HTTP),
     Row("F21", "at rest", ethernet(TCP), service=HTTP),
     Row("F21", "fits to the byte", ethernet(TCP), config(1, (2,), mtu=76), HTTP),
+    Row("F21", "DF and the reserved bit", _patched(TCP, 6, b"\xc0\x00"), service=HTTP),
     Row("F21", "then zero", ethernet(TCP), config(1, (2, 0, 3)), HTTP),
     Row(
         "F21",

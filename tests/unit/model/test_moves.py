@@ -100,7 +100,7 @@ def _loaded(published: int, lag: int) -> range:
 
 
 def broken_flows(protocol: int, history: History, *, lag: int = 1) -> list[tuple[int, int]]:
-    """Broken flows, by the generations of the server that opened them and of the one they move to."""
+    """Generations of the server that opened a flow and of the one that broke it."""
     broken = set()
     for published in range(len(history)):
         for opened in _loaded(published, lag):
