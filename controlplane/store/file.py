@@ -61,6 +61,7 @@ class FileStore(ControllerStore):
         self._fleet = Fleet(self.directory, self._temporaries)
         self._prepared = False
         self._closed = threading.Event()
+        self._lending = threading.Lock()
         self._idle_watches: list[Inotify] = []
         self._fleet_watch: Inotify | None = None
         self._fleet_waiting = threading.Lock()
@@ -109,8 +110,9 @@ class FileStore(ControllerStore):
     def close(self) -> None:
         """End waiting calls and release what is held open. Leadership ends with its context."""
         self._closed.set()
-        while self._idle_watches:
-            self._idle_watches.pop().close()
+        with self._lending:
+            while self._idle_watches:
+                self._idle_watches.pop().close()
         with self._fleet_waiting:
             if self._fleet_watch is not None:
                 self._fleet_watch.close()
@@ -218,14 +220,16 @@ class FileStore(ControllerStore):
     @contextmanager
     def _document_watch(self) -> Iterator[Inotify]:
         """Lend a watch to one waiting thread. They are kept: the kernel takes 8 ms to end one."""
-        watch = self._idle_watches.pop() if self._idle_watches else Inotify()
+        with self._lending:
+            watch = self._idle_watches.pop() if self._idle_watches else Inotify()
         try:
             yield watch
         finally:
-            if self._closed.is_set():
-                watch.close()
-            else:
-                self._idle_watches.append(watch)
+            with self._lending:
+                if self._closed.is_set():
+                    watch.close()
+                else:
+                    self._idle_watches.append(watch)
 
     def _pause(self, watch: Inotify, deadline: float) -> bool:
         if self._closed.is_set():
