@@ -48,8 +48,8 @@ def _with_tos(packet: bytes, tos: int) -> bytes:
 def passed_on(frame: bytes, hop: Dip, config: Config) -> bytes:
     """The frame for the next hop.
 
-    The outer checksum is "made right", which the model takes at its word: computed anew, and so
-    right even where it came in wrong.
+    AMBIGUOUS in wire.md: the outer checksum is "made right", which could mean adjusted. The model
+    takes it at its word: computed anew, and so right even where it came in wrong.
     """
     ip = frame[ETHERNET_LENGTH:_OUTER_END]
     unsummed = ip[:10] + bytes(2) + config.self_dip.packed + hop.address.packed

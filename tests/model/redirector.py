@@ -86,7 +86,11 @@ def _is_outer_malformed(frame: bytes, outer: Ipv4Header) -> bool:
 
 
 def _untrusted(source: IPv4Address, ahead: tuple[IPv4Address, ...], config: Config) -> str | None:
-    """Lines R4 to R6."""
+    """Lines R4 to R6.
+
+    AMBIGUOUS in wire.md: whether this server's own DIP is a known one by itself. The model looks at
+    the list alone, so a list without it refuses what the forwarder sent to self (F19).
+    """
     if source not in config.known | config.probers:  # R4
         return "drop_unknown_source"
     if config.self_dip in ahead:  # R5
