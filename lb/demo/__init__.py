@@ -1,0 +1,1 @@
+"""The demonstration: real servers, a real router, real traffic, and promises that are checked."""

@@ -1,0 +1,84 @@
+"""What the demo consists of: addresses, pools, amounts. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+WEB_VIP = IPv4Address("192.0.2.10")
+PLAIN_VIP = IPv4Address("192.0.2.20")
+WORK_VIP = IPv4Address("192.0.2.30")
+VIPS = (WEB_VIP, PLAIN_VIP, WORK_VIP)
+
+HTTP_PORT = 80
+ECHO_PORT = 7000
+WORK_PORT = 7001
+WORKER_METRICS_PORT = 9200
+
+WEB = "web"
+"""The pool with daisy chaining: depth 2."""
+PLAIN = "plain"
+"""The same servers and services without: depth 1, the control."""
+WORK = "work"
+"""Three servers of unequal capacity."""
+
+FIRST_SERVERS = (1, 2, 3, 4)
+NEWCOMER = 5
+CAPACITIES = {1: 1.0, 2: 2.0, 3: 4.0}
+"""Capacity of the work service by server number: told to that service, and to nobody else."""
+
+TICK_SECONDS = 0.5
+SLOW_START_SECONDS = 2.0
+DRAIN_TIME_SECONDS = 20.0
+"""Longer than any connection of the demo lives on after its bucket moved."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much traffic there is, and how long some things may take."""
+
+    spread_connections: int
+    downloads: int
+    idle: int
+    udp: int
+    work_flows: int
+    frozen_window_seconds: float
+    balance_window_seconds: float
+
+    @property
+    def tcp(self) -> int:
+        """TCP connections of one cohort."""
+        return self.downloads + self.idle
+
+
+FULL = Amounts(
+    spread_connections=2000,
+    downloads=110,
+    idle=100,
+    udp=52,
+    work_flows=2400,
+    frozen_window_seconds=12.0,
+    balance_window_seconds=10.0,
+)
+QUICK = Amounts(
+    spread_connections=1000,
+    downloads=55,
+    idle=50,
+    udp=26,
+    work_flows=2400,
+    frozen_window_seconds=8.0,
+    balance_window_seconds=8.0,
+)
+
+STEPS = (
+    "spread",
+    "join",
+    "drain",
+    "reshuffle",
+    "agent_restart",
+    "controller_restart",
+    "kill",
+    "balance",
+)
+CONTROLS = {"join": "join_unchained", "drain": "drain_unchained", "balance": "balance_frozen"}
+"""Each control is measured in the same event as the step it belongs to."""
