@@ -105,15 +105,14 @@ struct lb_key {
 _Static_assert(sizeof(struct lb_key) == 32, "lb_key");
 
 /*
- * Pool word: one store swaps the table, its size and its key together.
- * Zero: no usable table.
+ * Pool word: one store swaps the table and its size together.  The key is not
+ * in it, because a pool keeps its key for life.  Zero: no usable table.
  */
-#define LB_POOL_MASK 0xfffffULL	 /* bits 0..19: buckets - 1 */
-#define LB_POOL_FIRST_SHIFT 20	 /* bits 20..35: first inner table */
+#define LB_POOL_MASK 0xfffffULL /* bits 0..19: buckets - 1 */
+#define LB_POOL_FIRST_SHIFT 20	/* bits 20..35: first inner table */
 #define LB_POOL_FIRST_MASK 0xffffULL
-#define LB_POOL_DEPTH_SHIFT 36	 /* bits 36..38: slots of a chain in use */
+#define LB_POOL_DEPTH_SHIFT 36 /* bits 36..38: slots of a chain in use */
 #define LB_POOL_DEPTH_MASK 0x7ULL
-#define LB_POOL_KEY_SHIFT 39	 /* bit 39: which of the two keys */
 #define LB_POOL_VALID (1ULL << 63)
 
 #define LB_POOL_NAME_LEN 64
@@ -121,11 +120,11 @@ _Static_assert(sizeof(struct lb_key) == 32, "lb_key");
 struct lb_pool {
 	__u64 word;
 	__u64 pad[3];
-	struct lb_key key[2];
-	__u64 pad_end[4];
+	struct lb_key key;
 	char name[LB_POOL_NAME_LEN]; /* for people and tools, zero-terminated */
+	__u64 pad_end[16];	     /* to a power of two: an index is a shift */
 };
-_Static_assert(sizeof(struct lb_pool) == 192, "lb_pool");
+_Static_assert(sizeof(struct lb_pool) == 256, "lb_pool");
 
 /* One bucket: up to four DIP indices, newest first; zero ends the chain. */
 struct lb_chain {
@@ -167,10 +166,10 @@ struct lb_service {
 	 */
 	__u64 match;
 	__be32 addr_high[3]; /* an IPv6 address's first words; 0 for IPv4 */
-	__u16 pool;
 	__u16 service; /* index of its counters */
-	__u32 flags;
-	__u32 pad;
+	__u8 pool;
+	__u8 flags;
+	__u64 pad;
 };
 _Static_assert(sizeof(struct lb_service) == 32, "lb_service");
 
@@ -208,7 +207,7 @@ struct lb_state {
 	struct lb_known_row known[2][LB_LOOKUP_ROWS];
 	struct lb_service_row service[2][LB_LOOKUP_ROWS];
 };
-_Static_assert(sizeof(struct lb_state) == 64 + 256 * 192 + 4096 * 16 + 2 * 4096 * (64 + 256), "lb_state");
+_Static_assert(sizeof(struct lb_state) == 64 + 256 * 256 + 4096 * 16 + 2 * 4096 * (64 + 256), "lb_state");
 
 struct lb_service_stats {
 	__u64 packets;

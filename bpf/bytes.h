@@ -2,7 +2,8 @@
 /*
  * Bytes of a packet as machine words.  The kernel lets BPF programs read and
  * write unaligned words where the machine can; the host build goes through
- * memcpy, so that sanitizers accept it.
+ * memcpy, so that sanitizers accept it.  (bcc compiles as if for the host and
+ * defines no __BPF__: the loader says LB_IN_KERNEL.)
  */
 #ifndef LB_BYTES_H
 #define LB_BYTES_H
@@ -17,7 +18,7 @@
 /* 16-bit numbers between the wire and this machine */
 #define lb_swap16(x) __builtin_bswap16((__u16)(x))
 
-#ifdef __BPF__
+#ifdef LB_IN_KERNEL
 #define LB_WORD(bits)                                                                                        \
 	LB_INLINE __u##bits lb_load##bits(const void *from)                                                  \
 	{                                                                                                    \

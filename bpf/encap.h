@@ -73,4 +73,15 @@ LB_INLINE void lb_write_wrap(void *frame, const struct lb_config *config, const 
 	lb_store16(frame + 48, hop_count << 8);
 }
 
+/* The header checksum of an outer IPv4 header between other addresses, summed anew. */
+LB_INLINE __u64 lb_outer_checksum(const void *frame, __u64 saddr, __u64 daddr)
+{
+	__u64 sum = (saddr & 0xffff) + (saddr >> 16) + (daddr & 0xffff) + (daddr >> 16);
+
+	sum += lb_load16(frame + LB_AT_VERSION) + lb_load16(frame + LB_AT_TOTAL_LEN);
+	sum += lb_load16(frame + LB_AT_TOTAL_LEN + 2) + lb_load16(frame + LB_AT_FRAGMENT);
+	sum += lb_load16(frame + LB_AT_FRAGMENT + 2);
+	return lb_checksum(sum);
+}
+
 #endif

@@ -39,11 +39,15 @@ static __always_inline void lb_count_service(const struct lb_service *service, u
 static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
 {
 	u64 bucket = hash & pool_word & LB_POOL_MASK;
-	u32 inner = (pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK) + bucket / LB_INNER_SLOTS;
-	u32 slot = bucket % LB_INNER_SLOTS;
-	void *table = lb_tables.lookup(&inner);
+	u64 first = pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK;
+	u32 inner = first, slot = bucket % LB_INNER_SLOTS;
+	void *table;
 	u64 *chain;
 
+	/* a branch on purpose: for most pools this look-up need not wait for the hash */
+	if (lb_unlikely((pool_word & LB_POOL_MASK) >= LB_INNER_SLOTS))
+		inner = first + bucket / LB_INNER_SLOTS;
+	table = lb_tables.lookup(&inner);
 	if (!table)
 		return 0;
 	chain = bpf_map_lookup_elem(table, &slot);
@@ -112,7 +116,7 @@ static __always_inline int lb_forward_service(struct xdp_md *ctx, const struct l
 					      const struct lb_service *service, const struct lb_packet *packet)
 {
 	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx);
-	const struct lb_pool *pool = &state->pool[service->pool % LB_MAX_POOLS];
+	const struct lb_pool *pool = &state->pool[service->pool];
 	u64 word = pool->word, hash, chain, flags = service->flags;
 	const struct lb_dip *dip;
 
@@ -121,8 +125,7 @@ static __always_inline int lb_forward_service(struct xdp_md *ctx, const struct l
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
 	if (!(word & LB_POOL_VALID))
 		return lb_exit(LB_CNT_DROP_NO_TABLE, XDP_DROP);
-	hash = lb_flow_hash(&pool->key[word >> LB_POOL_KEY_SHIFT & 1], packet->addresses, packet->ports,
-			    packet->protocol);
+	hash = lb_flow_hash(&pool->key, packet->addresses, packet->ports, packet->protocol);
 	chain = lb_bucket(word, hash);
 	if (!(chain & LB_INDEX_MASK))
 		return lb_exit(LB_CNT_DROP_NO_BUCKET, XDP_DROP);

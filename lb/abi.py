@@ -32,7 +32,6 @@ POOL_FIRST_SHIFT = 20
 POOL_FIRST_MASK = 0xFFFF
 POOL_DEPTH_SHIFT = 36
 POOL_DEPTH_MASK = 0x7
-POOL_KEY_SHIFT = 39
 POOL_VALID = 1 << 63
 
 MAC_MASK = 0xFFFFFFFFFFFF
@@ -116,9 +115,9 @@ POOL = np.dtype(
     [
         ("word", "<u8"),
         ("pad", "<u8", 3),
-        ("key", KEY, 2),
-        ("pad_end", "<u8", 4),
+        ("key", KEY),
         ("name", f"S{POOL_NAME_LEN}"),
+        ("pad_end", "<u8", 16),
     ]
 )
 CHAIN = np.dtype([("dip", "<u2", MAX_DEPTH)])
@@ -127,10 +126,10 @@ SERVICE = np.dtype(
     [
         ("match", "<u8"),
         ("addr_high", ">u4", 3),
-        ("pool", "<u2"),
         ("service", "<u2"),
-        ("flags", "<u4"),
-        ("pad", "<u4"),
+        ("pool", "u1"),
+        ("flags", "u1"),
+        ("pad", "<u8"),
     ]
 )
 SERVICE_ROW = np.dtype([("entry", SERVICE, LOOKUP_WIDTH)])

@@ -146,7 +146,7 @@ def compile_and_load(
     """
     check_kernel()
     bcc = import_bcc()
-    flags = [f"-I{include}", "-Wall", "-Werror", "-Wno-unused-function"]
+    flags = ["-DLB_IN_KERNEL", f"-I{include}"]
     module = None
     try:
         with stand_in_headers(), _captured_stderr() as lines:

@@ -94,7 +94,7 @@ def fill_rows(table: NDArray[Any], rows: NDArray[np.int64], records: NDArray[Any
 def service_records(slots: Iterable[ServiceSlot]) -> NDArray[Any]:
     """Return entries as `struct lb_service`."""
     return np.array(
-        [(slot.match, (0, 0, 0), slot.pool, slot.service, slot.flags, 0) for slot in slots],
+        [(slot.match, (0, 0, 0), slot.service, slot.pool, slot.flags, 0) for slot in slots],
         dtype=abi.SERVICE,
     )
 

@@ -45,9 +45,8 @@ class PinnedDataplane:
 
     @staticmethod
     def _open(stack: ExitStack, path: Path) -> int:
-        program = path.name in {"forwarder", "redirector"}
         try:
-            fd = bpf_syscall.obj_get(path, read_only=not program)
+            fd = bpf_syscall.obj_get(path)
         except OSError as error:
             raise DataplaneError(
                 f"{path}: {error.strerror}; is the agent up (lbctl up), and are you root?"
@@ -110,7 +109,7 @@ class PinnedDataplane:
 
     def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
         raw = bpf_syscall.map_lookup(self._tables_fd, index, 4)
-        fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"), read_only=True)
+        fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
         try:
             mapped = MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS, writable=False)
         finally:

@@ -57,7 +57,6 @@ class PoolWord:
     buckets: int
     first: int
     depth: int
-    key_half: int
 
     def pack(self) -> int:
         """Return the word."""
@@ -65,7 +64,6 @@ class PoolWord:
             (self.buckets - 1)
             | self.first << abi.POOL_FIRST_SHIFT
             | self.depth << abi.POOL_DEPTH_SHIFT
-            | self.key_half << abi.POOL_KEY_SHIFT
             | abi.POOL_VALID
         )
 
@@ -78,7 +76,6 @@ class PoolWord:
             buckets=(word & abi.POOL_MASK) + 1,
             first=word >> abi.POOL_FIRST_SHIFT & abi.POOL_FIRST_MASK,
             depth=word >> abi.POOL_DEPTH_SHIFT & abi.POOL_DEPTH_MASK,
-            key_half=word >> abi.POOL_KEY_SHIFT & 1,
         )
 
 
@@ -141,7 +138,6 @@ class PoolTables:
     live: InnerRun | None = None
     spare: InnerRun | None = None
     key: bytes = b""
-    key_half: int = 0
     grace: Grace = field(default_factory=Grace)
 
     def runs(self) -> Iterable[InnerRun]:
@@ -201,12 +197,11 @@ class TableStore:
         tables.grace.wait()
         run = self._spare_run(tables, inner_count(len(words)))
         run.write(words)
-        half = self._write_key(pool_id, tables, key)
-        word = PoolWord(len(words), run.first, chains.shape[1], half).pack()
+        self._write_key(pool_id, tables, key)
+        word = PoolWord(len(words), run.first, chains.shape[1]).pack()
         self._state.pools["word"][pool_id] = np.uint64(word)
         tables.grace.begin()
         tables.live, tables.spare = run, tables.live
-        tables.key, tables.key_half = key, half
 
     def remove(self, name: str) -> None:
         """Take a pool's table away: its packets are dropped as `drop_no_table` from now on."""
@@ -227,13 +222,20 @@ class TableStore:
                 run.unmap()
         self._pools.clear()
 
-    def _write_key(self, pool_id: int, tables: PoolTables, key: bytes) -> int:
-        """Write a new key where no packet reads; return which of the two it is."""
+    def _write_key(self, pool_id: int, tables: PoolTables, key: bytes) -> None:
+        """Write a pool's key before its first table.
+
+        A pool keeps its key for life. Another one scatters all flows anyway, so its packets are
+        dropped (`drop_no_table`) until none reads the old key, rather than hashed with half of each.
+        """
         if key == tables.key:
-            return tables.key_half
-        half = 1 - tables.key_half
-        self._state.pools["key"]["v"][pool_id, half] = key_schedule(key)
-        return half
+            return
+        if tables.key:
+            self._state.pools["word"][pool_id] = np.uint64(0)
+            tables.grace.begin()
+            tables.grace.wait()
+        self._state.pools["key"]["v"][pool_id] = key_schedule(key)
+        tables.key = key
 
     def _spare_run(self, tables: PoolTables, count: int) -> InnerRun:
         """Return the pool's spare, made anew if it has another size."""
