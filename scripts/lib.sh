@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # What the scripts share. To be sourced.
 
+# Debian's users do not have these on their PATH; nginx, tc and ethtool are there.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 say() { echo "set-up: $*" >&2; }
 
 die() {
