@@ -16,7 +16,7 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def offenders(folder: str, forbidden: set[str], *, except_in: tuple[str, ...] = ()) -> list[str]:
@@ -54,4 +54,4 @@ def test_lb_imports_no_tests() -> None:
 def test_the_check_sees_an_import(tmp_path: Path) -> None:
     source = tmp_path / "a.py"
     source.write_text("def f():\n    from lb.agent import x\n    import lb.abi as y\n")
-    assert list(imported(source)) == ["lb.agent", "lb.abi"]
+    assert list(imported(source)) == ["lb.agent.x", "lb.abi"]
