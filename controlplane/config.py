@@ -1,0 +1,231 @@
+"""The controller's settings, ``control.toml``: what each key may be (docs/configuration.md).
+
+What keys must be *to each other* (a VIP that is a DIP, a pool nobody serves) is in
+``controlplane.config_rules``.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, FiniteFloat
+
+from controlplane import config_rules
+from controlplane.objects import (
+    BUILT_DEPTH,
+    MAX_BUCKETS,
+    MIN_BUCKETS,
+    TCP,
+    UDP,
+    Check,
+    CheckType,
+    Service,
+)
+from controlplane.store.names import NAME, shown
+from controlplane.toml_config import Ipv4, StrictModel, load_toml, validate
+
+DEFAULT_PATH = Path("/etc/bucket-brigade/control.toml")
+DEFAULT_STORE = "file:/var/lib/bucket-brigade/store"
+PROTOCOLS = {"tcp": TCP, "udp": UDP}
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(
+            f"must be 1 to 63 of a-z 0-9 . _ -, the first a letter or a digit; not {shown(name)}"
+        )
+    return name
+
+
+def _host(address: IPv4Address) -> IPv4Address:
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
+        raise ValueError(f"must be the address of a host, not {address}")
+    return address
+
+
+def _buckets(count: int) -> int:
+    if count & (count - 1) or not MIN_BUCKETS <= count <= MAX_BUCKETS:
+        raise ValueError(f"must be a power of two from {MIN_BUCKETS} to {MAX_BUCKETS}, not {count}")
+    return count
+
+
+def _depth(depth: int) -> int:
+    if not 1 <= depth <= BUILT_DEPTH:
+        raise ValueError(f"must be 1 or {BUILT_DEPTH} (3 and 4 are not built yet), not {depth}")
+    return depth
+
+
+def _port(port: int) -> int:
+    if not 1 <= port <= 65535:  # noqa: PLR2004 - the range of ports
+        raise ValueError(f"must be 1 to 65535 (any port is not built yet), not {port}")
+    return port
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"must be an address of this machine, not {shown(text)}") from None
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Name = Annotated[str, AfterValidator(_name)]
+Host = Annotated[Ipv4, AfterValidator(_host)]
+Port = Annotated[int, AfterValidator(_port)]
+PortOrNone = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[FiniteFloat, Field(gt=0, le=86400 * 365)]
+CheckSeconds = Annotated[FiniteFloat, Field(ge=0.01, le=3600)]
+
+
+class MetricsConfig(StrictModel):
+    """``[metrics]``: where the controller's own metrics are; port 0: nowhere."""
+
+    address: Address = "127.0.0.1"
+    port: PortOrNone = 9108
+
+
+class ListenConfig(StrictModel):
+    """``[listen]``: the ``http:`` store for agents."""
+
+    address: Address
+    port: Port
+    token_file: Path
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+class ServerConfig(StrictModel):
+    """``[[server]]``; ``pools`` ``None`` means all of them."""
+
+    name: Name
+    dip: Host
+    pools: tuple[Name, ...] | None = None
+    max_connections: Annotated[int, Field(ge=1)] | None = None
+
+    def serves(self, pool: str) -> bool:
+        """Whether this server belongs to the pool."""
+        return self.pools is None or pool in self.pools
+
+
+class PoolConfig(StrictModel):
+    """``[[pool]]``."""
+
+    name: Name
+    buckets: Annotated[int, AfterValidator(_buckets)] = 65536
+    depth: Annotated[int, AfterValidator(_depth)] = 2
+    drain_time_seconds: Seconds = 900.0
+    forget_after_seconds: Seconds | None = None
+    cap: Annotated[FiniteFloat, Field(ge=0)] = 1.5
+    balance: Literal["load", "equal"] = "load"
+    load: Literal["agents", "prometheus"] = "agents"
+    prometheus_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    query: Annotated[str, Field(min_length=1)] | None = None
+    server_label: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+
+
+class CheckConfig(StrictModel):
+    """``[service.check]``."""
+
+    type: Literal["none", "tcp", "http"] = "none"
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] = "/"
+    expect_status: Annotated[int, Field(ge=100, le=599)] = 200
+    interval_seconds: CheckSeconds = 1.0
+    timeout_seconds: CheckSeconds = 1.0
+    rise: Annotated[int, Field(ge=1, le=100)] = 2
+    fall: Annotated[int, Field(ge=1, le=100)] = 3
+
+    def domain(self) -> Check:
+        """Return the check as agents know it."""
+        return Check(**{**self.model_dump(), "type": CheckType(self.type)})
+
+
+class ServiceConfig(StrictModel):
+    """``[[service]]``."""
+
+    name: Name
+    vip: Host
+    protocol: Literal["tcp", "udp"]
+    port: Port
+    pool: Name
+    stateless: bool = False
+    check: CheckConfig = CheckConfig()
+
+    def domain(self) -> Service:
+        """Return the service as the ``cluster`` document has it."""
+        return Service(
+            name=self.name,
+            vip=self.vip,
+            protocol=PROTOCOLS[self.protocol],
+            port=self.port,
+            pool=self.pool,
+            stateless=self.stateless,
+            check=self.check.domain(),
+        )
+
+
+class ControlConfig(StrictModel):
+    """The whole file. Order of lists is kept; names and addresses are unique."""
+
+    store: Annotated[str, Field(pattern=r"^file:.+")] = DEFAULT_STORE
+    gue_port: Port = 6080
+    probers: Annotated[tuple[Host, ...], Field(max_length=64)] = ()
+    tick_seconds: Annotated[FiniteFloat, Field(ge=0.05, le=60)] = 1.0
+    silent_after_seconds: Annotated[FiniteFloat, Field(ge=0.5, le=3600)] = 1.0
+    probe_interval_seconds: Annotated[FiniteFloat, Field(ge=0.02, le=60)] = 0.17
+    probe_count: Annotated[int, Field(ge=1, le=100)] = 3
+    silent_wait_seconds: Annotated[FiniteFloat, Field(ge=0, le=86400)] = 30.0
+    slow_start_seconds: Annotated[FiniteFloat, Field(ge=0, le=86400)] = 30.0
+    panic_threshold: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.5
+    log_format: Literal["console", "json"] | None = None
+    metrics: MetricsConfig = MetricsConfig()
+    listen: ListenConfig | None = None
+    server: Annotated[tuple[ServerConfig, ...], Field(min_length=1, max_length=4095)]
+    pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=256)]
+    service: Annotated[tuple[ServiceConfig, ...], Field(max_length=16384)] = ()
+
+    def server_named(self, name: str) -> ServerConfig | None:
+        """Return the server of this name, or ``None``."""
+        return next((server for server in self.server if server.name == name), None)
+
+    def forget_after_seconds(self, pool: PoolConfig) -> float | None:
+        """When later hops of old moves are dropped; ``None``: never (DESIGN, section 3, promise 6).
+
+        A UDP packet visits the oldest hop first, so without an end it made the detour for ever.
+        """
+        if pool.forget_after_seconds is not None:
+            return pool.forget_after_seconds
+        detours = any(
+            service.pool == pool.name and service.protocol == "udp" and not service.stateless
+            for service in self.service
+        )
+        return pool.drain_time_seconds if detours else None
+
+
+def load_control_config(path: Path | str) -> ControlConfig:
+    """Read and check a controller's file; paths in it come back absolute.
+
+    Raises:
+        ConfigError: one line with the key's name and what is allowed.
+
+    """
+    path = Path(path)
+    config = validate(ControlConfig, load_toml(path), path)
+    config_rules.check(config, path)
+    return _with_absolute_paths(config, path.resolve().parent)
+
+
+def _with_absolute_paths(config: ControlConfig, base: Path) -> ControlConfig:
+    changes: dict[str, object] = {"store": f"file:{base / config.store.removeprefix('file:')}"}
+    if config.listen:
+        listen = config.listen
+        changes["listen"] = listen.model_copy(
+            update={
+                "token_file": base / listen.token_file,
+                "certificate": listen.certificate and base / listen.certificate,
+                "private_key": listen.private_key and base / listen.private_key,
+            }
+        )
+    return config.model_copy(update=changes)

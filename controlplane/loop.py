@@ -1,0 +1,208 @@
+"""The control loop: observe, decide, publish. Effects live here, decisions elsewhere.
+
+One thread, one round at a time; a round is woken by a report, an acknowledgement, a wish, the next
+probe, the next possible silence or the tick, whichever is first. Whatever a round cannot do (no
+store, another controller was first) it leaves as it is, says so, and the next round looks again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from controlplane.config import ControlConfig
+from controlplane.deaths import Deaths
+from controlplane.documents import DocumentError
+from controlplane.health import fold
+from controlplane.membership import Membership
+from controlplane.newest import Newest
+from controlplane.objects import CLUSTER, Cluster, table_kind
+from controlplane.observer import Observer, Sight
+from controlplane.pool_desk import PoolDesk, PoolReport, Situation
+from controlplane.prober import Prober
+from controlplane.say import Say
+from controlplane.settle import Settlement, settlement
+from controlplane.store.base import ControllerStore, StoreConflict, StoreError
+
+PACE_SECONDS = 0.02
+"""Least time between rounds: reports of a fleet arrive in bursts."""
+MOST_SKIPPED = 10_000
+"""An acknowledged generation further ahead of the store than this is not believed."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """``now`` is monotonic, ``wall`` Unix seconds."""
+
+    now: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round found and did, for metrics."""
+
+    config: ControlConfig
+    cluster: Cluster
+    sight: Sight
+    settlements: Mapping[str, Settlement]
+    deaths: Deaths
+    pools: Mapping[str, PoolReport] = field(default_factory=dict)
+    shares: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    buckets: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """Pool -> DIP index -> share, and buckets as published."""
+    probes_sent: int = 0
+    probes_unanswered: int = 0
+
+
+class Loop:
+    """Runs one controller that leads. The caller holds leadership and owns store and prober."""
+
+    def __init__(
+        self,
+        store: ControllerStore,
+        config: ControlConfig,
+        prober: Prober | None,
+        *,
+        clocks: Clocks | None = None,
+        show: Callable[[Round], None] = lambda _: None,
+    ) -> None:
+        self.config = config
+        self._store = store
+        self._clocks = clocks or Clocks()
+        self._show = show
+        self._say = Say()
+        self._log = structlog.get_logger()
+        self.observer = Observer(store, config, prober, self._clocks.now())
+        self.newest = Newest(store)
+        self._membership = Membership(store, self.newest, self._say)
+        self._desks: dict[str, PoolDesk] = {}
+        self._situation: Situation | None = None
+        self._next_tick = 0.0
+
+    def configure(self, config: ControlConfig, prober: Prober | None) -> None:
+        """Go on with other settings, from the next round on."""
+        self.config = config
+        self.observer.configure(config, prober)
+        self._next_tick = 0.0
+
+    def run(self, stop: threading.Event, between: Callable[[], None] = lambda: None) -> None:
+        """Do rounds until ``stop``; ``between`` is called before each (settings may change)."""
+        while not stop.is_set():
+            between()
+            started = self._clocks.now()
+            try:
+                self.round()
+                self._store.wait_reports(max(0.0, self._next_round() - self._clocks.now()))
+                self._say.while_true("the store fails, nothing is changed", "store", None)
+            except StoreConflict as error:
+                self._log.warning("another controller was first", reason=str(error))
+                stop.wait(PACE_SECONDS)
+            except (StoreError, DocumentError) as error:
+                self._say.while_true("the store fails, nothing is changed", "store", str(error))
+                stop.wait(self.config.tick_seconds)
+            stop.wait(max(0.0, started + PACE_SECONDS - self._clocks.now()))
+
+    def _next_round(self) -> float:
+        look = self.observer.next_look()
+        return self._next_tick if look is None else min(look, self._next_tick)
+
+    def round(self) -> Round:
+        """Observe, decide, publish, once.
+
+        Raises:
+            StoreError, DocumentError: something was not published; the next round tries again.
+
+        """
+        now = self._clocks.now()
+        self.newest.refresh()
+        sight = self.observer.look(self.config, self.newest.cluster, now)
+        self._pass_acknowledged(sight)
+        deaths = self._membership.work(self.config, sight, self._settlement(CLUSTER, sight), now)
+        cluster = self.newest.cluster
+        if cluster is None:
+            raise StoreConflict("there is no cluster document yet")
+        situation = self._situate(cluster, sight, now)
+        pools = self._tables(situation, sight)
+        done = Round(
+            self.config,
+            cluster,
+            sight,
+            self._settlements(sight),
+            deaths,
+            pools,
+            {name: desk.balance.shares for name, desk in self._desks.items()},
+            {name: facts.current for name, facts in self.newest.facts.items()},
+            self.observer.probing.sent,
+            self.observer.probing.unanswered,
+        )
+        self._show(done)
+        return done
+
+    def _situate(self, cluster: Cluster, sight: Sight, now: float) -> Situation:
+        ticked = now >= self._next_tick
+        if ticked:
+            self._next_tick = now + self.config.tick_seconds
+        before = self._situation
+        failing = before.failing if before else frozenset()
+        self._situation = Situation(
+            now=now,
+            wall=self._clocks.wall(),
+            ticked=ticked,
+            config=self.config,
+            cluster=cluster,
+            settled_cluster=self._membership.settled,
+            views=sight.views,
+            reports=sight.reports,
+            failing=fold(failing, sight.reports, cluster.services),
+            ramps=self._membership.ramps(self.config, now),
+        )
+        return self._situation
+
+    def _tables(self, situation: Situation, sight: Sight) -> dict[str, PoolReport]:
+        pools = situation.cluster.pools
+        self._desks = {
+            pool.name: self._desks.get(pool.name) or PoolDesk(pool, self._say) for pool in pools
+        }
+        reports = {}
+        for name, desk in self._desks.items():
+            desk.pool = next(pool for pool in pools if pool.name == name)
+            found = self._settlement(table_kind(name), sight)
+            reports[name] = desk.work(self.newest, found, situation)
+        return reports
+
+    def _settlement(self, kind: str, sight: Sight) -> Settlement | None:
+        generation = self.newest.generations().get(kind)
+        cluster = self.newest.cluster
+        if generation is None or cluster is None:
+            return None
+        return settlement(
+            kind,
+            generation,
+            cluster,
+            sight.views,
+            sight.acknowledged,
+            self.config.silent_wait_seconds,
+        )
+
+    def _settlements(self, sight: Sight) -> dict[str, Settlement]:
+        found = {kind: self._settlement(kind, sight) for kind in self.newest.generations()}
+        return {kind: settled for kind, settled in found.items() if settled}
+
+    def _pass_acknowledged(self, sight: Sight) -> None:
+        """Go beyond generations that servers already have (a seeded store may be behind)."""
+        cluster = self.newest.cluster
+        known = [server.name for server in cluster.servers] if cluster else []
+        for kind, generation in self.newest.generations().items():
+            ahead = max((sight.acknowledged.get(n, {}).get(kind, 0) for n in known), default=0)
+            if ahead <= generation:
+                continue
+            if ahead - generation > MOST_SKIPPED:
+                self._say.while_true("an acknowledgement is not believed", kind, ahead)
+                continue
+            self._log.warning("agents are ahead of the store", about=kind, generation=ahead)
+            self.newest.pass_generation(kind, ahead)

@@ -1,0 +1,134 @@
+"""One look at the fleet: reports, acknowledgements, wishes, probes. The effects of observing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from controlplane.config import ControlConfig
+from controlplane.objects import TCP, Cluster, Report, Server, ServerState, Service
+from controlplane.observe import Watch, views
+from controlplane.probe import Probe
+from controlplane.prober import Prober
+from controlplane.probing import Probing
+from controlplane.settle import Acknowledged
+from controlplane.states import ServerView
+from controlplane.store.base import ControllerStore
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one look found; ``views`` has every server of the cluster and of the settings."""
+
+    views: Mapping[str, ServerView] = field(default_factory=dict)
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    acknowledged: Acknowledged = field(default_factory=dict)
+
+
+class Observer:
+    """Looks at the fleet through a store, and probes who is silent. ``prober`` may be ``None``."""
+
+    def __init__(
+        self, store: ControllerStore, config: ControlConfig, prober: Prober | None, now: float
+    ) -> None:
+        self._store = store
+        self._watch = Watch(now, longest_gap_seconds=_longest_gap(config))
+        self.probing = Probing(config.probe_interval_seconds)
+        self.prober = prober
+        self._next_silence: float | None = None
+
+    def configure(self, config: ControlConfig, prober: Prober | None) -> None:
+        """Take new settings; what was heard stays heard."""
+        self._watch.longest_gap_seconds = _longest_gap(config)
+        self.probing.interval_seconds = config.probe_interval_seconds
+        self.prober = prober
+
+    def look(self, config: ControlConfig, cluster: Cluster | None, now: float) -> Sight:
+        """Read the store and hear and send probes. Raises ``StoreError``."""
+        servers = cluster.servers if cluster else ()
+        reports = self._store.reports()
+        acknowledged = self._store.acknowledgements()
+        wished = self._store.drain_wishes()
+        configured = [server.name for server in config.server]
+        names = dict.fromkeys([server.name for server in servers] + configured)
+        self._watch.observe(reports, now)
+
+        def seen(failed: Mapping[str, int]) -> dict[str, ServerView]:
+            return views(
+                names,
+                self._watch,
+                now,
+                silent_after_seconds=config.silent_after_seconds,
+                reports=reports,
+                acknowledged=acknowledged,
+                probes_failed=failed,
+                wished=wished,
+                configured=configured,
+            )
+
+        self._probe(config, cluster, seen({}), now)
+        found = seen(self.probing.failed())
+        self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)
+        return Sight(found, reports, acknowledged)
+
+    def next_look(self) -> float | None:
+        """When silence or a probe next needs a look, monotonic; ``None``: reports will say."""
+        times = [at for at in (self._next_silence, self.probing.next_due()) if at is not None]
+        return min(times, default=None)
+
+    def _probe(
+        self,
+        config: ControlConfig,
+        cluster: Cluster | None,
+        found: Mapping[str, ServerView],
+        now: float,
+    ) -> None:
+        prober = self.prober
+        if prober is None or cluster is None:
+            self.probing.round((), now, lambda _: None)
+            return
+        silent = {
+            server.name: server
+            for server in cluster.servers
+            if server.state is not ServerState.DOWN
+            and found[server.name].known
+            and found[server.name].silent
+            and not found[server.name].stopped
+        }
+
+        def send(name: str) -> Probe | None:
+            target = probe_target(config, cluster, silent[name])
+            return prober.send(silent[name].dip, *target) if target else None
+
+        self.probing.hear(prober.received())
+        self.probing.round(silent, now, send)
+
+
+def _longest_gap(config: ControlConfig) -> float:
+    return 2 * config.tick_seconds + config.silent_after_seconds
+
+
+def _next_silence(
+    found: Collection[ServerView], silent_after_seconds: float, now: float
+) -> float | None:
+    """When the next server falls silent if nothing is heard until then."""
+    left = [silent_after_seconds - v.silent_seconds for v in found if v.known and not v.silent]
+    return now + min(left) if left else None
+
+
+def probe_target(
+    config: ControlConfig, cluster: Cluster, server: Server
+) -> tuple[IPv4Address, int] | None:
+    """Choose a VIP and port to probe: a TCP service of the server's pools, else any service.
+
+    A VIP without a listener on that port answers with a reset, which proves life as well.
+    """
+    configured = config.server_named(server.name)
+
+    def rank(service: Service) -> tuple[bool, bool]:
+        serves = configured is None or configured.serves(service.pool)
+        return (not serves, service.protocol != TCP)
+
+    best = min(cluster.services, key=rank, default=None)
+    return (best.vip, best.port) if best else None

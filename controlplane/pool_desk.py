@@ -1,0 +1,183 @@
+"""One pool's table, kept up to date: plans, asks the builder, publishes. Remembers shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from controlplane.balance import Balance
+from controlplane.builder import BuildRequest, BuildResult, NoServerLeft, build
+from controlplane.config import ControlConfig, PoolConfig
+from controlplane.health import Failing, PoolHealth, pool_health
+from controlplane.newest import Newest
+from controlplane.objects import Cluster, Pool, Report, Table, table_kind
+from controlplane.pool_plan import (
+    PoolPlan,
+    Step,
+    TableFacts,
+    members,
+    plan_pool,
+    pool_states,
+    trusted_indices,
+)
+from controlplane.say import Say
+from controlplane.settle import Settlement
+from controlplane.states import ServerView
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What one round of the loop found. ``now`` is monotonic, ``wall`` Unix seconds."""
+
+    now: float
+    wall: float
+    ticked: bool
+    config: ControlConfig
+    cluster: Cluster
+    settled_cluster: Cluster | None
+    views: Mapping[str, ServerView]
+    reports: Mapping[str, Report]
+    failing: Failing
+    ramps: Mapping[int, float] = field(default_factory=dict)
+    """How far a joining server's slow start is, 0 to 1, by DIP index."""
+
+
+@dataclass(frozen=True)
+class PoolReport:
+    """What became of a pool in the newest round, for metrics and logs."""
+
+    plan: PoolPlan
+    health: PoolHealth
+    result: BuildResult | None = None
+    build_seconds: float | None = None
+
+
+class PoolDesk:
+    """Works on the table of one pool."""
+
+    def __init__(self, pool: Pool, say: Say) -> None:
+        self.pool = pool
+        self.balance = Balance()
+        self._say = say
+        self._log = structlog.get_logger().bind(pool=pool.name)
+        self._asked: tuple[object, ...] = ()
+
+    def work(
+        self, newest: Newest, settlement: Settlement | None, situation: Situation
+    ) -> PoolReport:
+        """Publish the next table if there is one to publish now.
+
+        Raises:
+            StoreError: it could not be published; nothing is remembered as done.
+
+        """
+        config = next(p for p in situation.config.pool if p.name == self.pool.name)
+        table = self._table(newest)
+        facts = newest.facts[self.pool.name] if table else None
+        health = self._health(situation, table)
+        states = pool_states(
+            situation.cluster,
+            facts or TableFacts(),
+            self._serving(situation),
+            trusted_indices(situation.settled_cluster, facts or TableFacts()),
+            frozenset() if health.panic else health.unhealthy,
+        )
+        plan = plan_pool(facts, settlement, states, health)
+        if situation.ticked or not self.balance.shares:
+            self.balance.update(states, situation.ramps)
+        self._tell(plan, health)
+        asked = (table and table.generation, plan, tuple(sorted(self.balance.shares)))
+        if plan.step is Step.WAIT or (asked == self._asked and not situation.ticked):
+            return PoolReport(plan, health)
+        generation = newest.generations().get(table_kind(self.pool.name), 0) + 1
+        request = self._request(table, generation, plan, config, situation)
+        report = self._build(newest, table, plan, health, request)
+        self._asked = asked
+        return report
+
+    def _table(self, newest: Newest) -> Table | None:
+        """Return the newest table, ``None`` if it is of another shape (of a pool long gone)."""
+        table = newest.tables.get(self.pool.name)
+        if table and (table.buckets, table.depth) == (self.pool.buckets, self.pool.depth):
+            return table
+        return None
+
+    def _serving(self, situation: Situation) -> frozenset[str]:
+        return members(situation.config, situation.cluster, self.pool.name)
+
+    def _health(self, situation: Situation, table: Table | None) -> PoolHealth:
+        """Judge the pool; without a table yet, everybody is fit."""
+        if table is None:
+            return PoolHealth()
+        return pool_health(
+            self.pool.name,
+            situation.cluster.services,
+            situation.failing,
+            self._serving(situation),
+            situation.config.panic_threshold,
+        )
+
+    def _request(
+        self,
+        table: Table | None,
+        generation: int,
+        plan: PoolPlan,
+        config: PoolConfig,
+        situation: Situation,
+    ) -> BuildRequest:
+        settled = situation.settled_cluster
+        return BuildRequest(
+            pool=self.pool,
+            cluster_generation=max(
+                settled.generation if settled else 0, table.cluster_generation if table else 0
+            ),
+            generation=generation,
+            shares=self.balance.shares,
+            states=plan.states,
+            caps={},
+            cap_factor=config.cap,
+            settled=plan.step is Step.BUILD,
+            now=situation.wall,
+            drain_time_seconds=config.drain_time_seconds,
+            forget_after_seconds=situation.config.forget_after_seconds(config),
+        )
+
+    def _build(
+        self,
+        newest: Newest,
+        table: Table | None,
+        plan: PoolPlan,
+        health: PoolHealth,
+        request: BuildRequest,
+    ) -> PoolReport:
+        started = time.perf_counter()
+        try:
+            result = build(table, request)
+        except NoServerLeft as error:
+            self._say.while_true("no server left, the last table stays", self.pool.name, str(error))
+            return PoolReport(plan, health)
+        seconds = time.perf_counter() - started
+        self._say.while_true("no server left, the last table stays", self.pool.name, None)
+        if result.table:
+            newest.publish_table(result.table)
+            self._log.info(
+                "table published",
+                about=f"{self.pool.name} {result.table.generation}",
+                generation=result.table.generation,
+                step=plan.step.value,
+                moved=result.moved,
+                prepared=result.prepared,
+                forced=result.forced,
+                pending=result.pending,
+            )
+        return PoolReport(plan, health, result, seconds)
+
+    def _tell(self, plan: PoolPlan, health: PoolHealth) -> None:
+        name = self.pool.name
+        unhealthy = health.unhealthy
+        self._say.while_true("panic: too many unhealthy, the last table stays", name, health.panic)
+        self._say.while_true("unhealthy, draining in this pool", name, unhealthy)
+        self._say.while_true("going on without silent agents", name, plan.gone_on_without)
