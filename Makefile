@@ -9,7 +9,6 @@ PY := $(VENV)/bin/python
 # Arguments for the program behind a target, e.g. make demo ARGS=--quick
 ARGS ?=
 
-PYTHON_CODE := lb controlplane netns tests
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/*)
 C_CODE = $(sort $(shell find bpf tests -name '*.[ch]' 2>/dev/null))
 
@@ -28,14 +27,16 @@ demo: setup ## build a network of namespaces and show the load balancer at work 
 test: setup ## every test that this machine can run (ARGS='-k name' for some of them)
 	@scripts/test $(ARGS)
 
-lint: setup type ## ruff, mypy, shellcheck, clang-format; changes nothing
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	@if command -v shellcheck >/dev/null; then echo shellcheck --external-sources $(SHELL_SCRIPTS); \
-		shellcheck --external-sources $(SHELL_SCRIPTS); \
-	else echo 'lint: shellcheck is not installed, shell scripts were not checked (apt-get install shellcheck)'; fi
-	@if [ -n "$(C_CODE)" ]; then echo clang-format --dry-run $(words $(C_CODE)) files; \
-		$(VENV)/bin/clang-format --dry-run --Werror $(C_CODE); fi
+lint: setup ## ruff, mypy, shellcheck, clang-format, all of them; changes nothing
+	@status=0; \
+	check() { echo "$${*:1:4}"; "$$@" || status=1; }; \
+	check $(PY) -m ruff check .; \
+	check $(PY) -m ruff format --check .; \
+	check $(PY) -m mypy; \
+	if command -v shellcheck >/dev/null; then check shellcheck --external-sources $(SHELL_SCRIPTS); \
+	else echo 'shellcheck is not installed: shell scripts were not checked (apt-get install shellcheck)'; fi; \
+	if [ -n "$(C_CODE)" ]; then check $(VENV)/bin/clang-format --dry-run --Werror $(C_CODE); fi; \
+	exit $$status
 
 type: setup ## mypy --strict alone
 	$(PY) -m mypy
