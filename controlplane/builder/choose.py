@@ -1,0 +1,63 @@
+"""Choosing buckets and receivers: ranks, even mixing, and matching under two limits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.builder.request import Slots
+
+Rows = NDArray[np.intp]
+"""Numbers of buckets."""
+Indices = NDArray[np.uint16]
+"""DIP indices."""
+
+
+def rank_within(groups: Indices) -> Rows:
+    """Return each entry's rank among the entries of its group, in order of appearance."""
+    order: Rows = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    first = np.ones(ordered.size, dtype=np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    starts = np.flatnonzero(first)
+    rank: Rows = np.arange(ordered.size) - starts[np.cumsum(first) - 1]
+    ranks: Rows = np.empty_like(rank)
+    ranks[order] = rank
+    return ranks
+
+
+def mix(amounts: Slots) -> Indices:
+    """Return each index as often as its amount says, evenly mixed, like shuffled decks.
+
+    Any stretch of the result has every index in about its proportion, so that the buckets which
+    one server gives up go to many, and those it gets come from many.
+    """
+    indices = np.flatnonzero(amounts)
+    each = amounts[indices]
+    repeated = np.repeat(indices, each)
+    nth = np.arange(repeated.size) - np.repeat(np.cumsum(each) - each, each)
+    place = (nth + 0.5) / np.repeat(each, each)
+    return repeated[np.argsort(place, kind="stable")].astype(np.uint16)
+
+
+def match(givers: Indices, takers: Indices, give: Slots, take: Slots) -> Rows:
+    """Choose positions of the pairs (giver, taker) until no more fit, in order of appearance.
+
+    ``give`` and ``take`` say how many each may still give and take; they are lowered in place. The
+    result is maximal: no pair that was left out has a giver and a taker with room.
+    """
+    chosen = []
+    left = np.arange(givers.size)
+    undecided = np.ones(givers.size, dtype=np.bool_)
+    while True:
+        left = left[(give[givers[left]] > 0) & (take[takers[left]] > 0)]
+        if left.size == 0:
+            break
+        fits = left[rank_within(givers[left]) < give[givers[left]]]
+        fits = fits[rank_within(takers[fits]) < take[takers[fits]]]
+        give -= np.bincount(givers[fits], minlength=give.size)
+        take -= np.bincount(takers[fits], minlength=take.size)
+        chosen.append(fits)
+        undecided[fits] = False
+        left = left[undecided[left]]
+    return np.concatenate(chosen) if chosen else left

@@ -1,0 +1,137 @@
+"""What the builder is asked, and what it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.errors import BrigadeError
+from controlplane.objects import MAX_SERVERS, Pool, ServerState, Table
+
+Slots = NDArray[np.int64]
+"""One number for each DIP index, 0 to MAX_SERVERS. Slot 0 stands for no server."""
+
+
+class NoServerLeft(BrigadeError):
+    """No server of the pool may serve; the table in use stays."""
+
+    def __init__(self, pool: str) -> None:
+        super().__init__(
+            f"pool {pool}: no server left to serve, its table stays as it is; "
+            "bring a server back or undrain one"
+        )
+
+
+class PoolChanged(BrigadeError):
+    """The old table has another shape than the pool, or is another pool's."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(
+            f"pool {pool.name}: its table is not of {pool.buckets} buckets and depth {pool.depth}; "
+            "both are fixed for a pool's life, so make a pool of another name"
+        )
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Everything a table depends on beside the table before it.
+
+    ``states`` has every known server of the pool; an index that a chain names and ``states``
+    lacks is treated as ``down``. Those ``joining`` and ``active`` may be given buckets. ``shares``
+    are relative; a server without one gets the mean of the others'. ``caps`` bounds a server's
+    buckets by its connection limit, ``cap_factor`` everybody's to so many times the mean (0: no
+    bound). ``settled`` says that every server that counts has the old table in use. ``now`` is
+    in Unix seconds. ``forget_after_seconds`` ``None``: old hops are kept.
+    """
+
+    pool: Pool
+    cluster_generation: int
+    generation: int
+    shares: Mapping[int, float]
+    states: Mapping[int, ServerState]
+    settled: bool
+    now: float
+    drain_time_seconds: float
+    caps: Mapping[int, int] = field(default_factory=dict)
+    cap_factor: float = 0.0
+    forget_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BuildResult:
+    """The next table and what it took, in buckets.
+
+    ``table`` is ``None`` when nothing changed. ``moved``: another current server than before.
+    ``prepared``: a newcomer was put behind the current one. ``forced``: of those, ones that
+    pushed out a hop within its drain time. ``pending``: moves that later builds have still to make
+    (``prepared`` ones included). ``held_back``: moves that wait for a drain time to pass.
+    ``unplaced``: what the caps left no room for, placed beyond them all the same. ``targets``: the
+    buckets that each server is meant to have, for every server that may be given any.
+    """
+
+    table: Table | None
+    moved: int
+    prepared: int
+    forced: int
+    pending: int
+    held_back: int
+    unplaced: int
+    targets: dict[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Servers:
+    """The request's servers as arrays over DIP indices.
+
+    ``known``: in chains by right (not down; true for 0, the empty slot). ``eligible``: may be
+    given buckets. ``shares`` and ``limits`` (infinite for none) only matter where eligible.
+    """
+
+    known: NDArray[np.bool_]
+    eligible: NDArray[np.bool_]
+    shares: NDArray[np.float64]
+    limits: NDArray[np.float64]
+
+    @staticmethod
+    def of(request: BuildRequest) -> Servers:
+        """Spread the request's mappings out.
+
+        Raises:
+            NoServerLeft: nobody is eligible.
+            ValueError: a share is negative or not finite, an index out of range.
+
+        """
+        size = MAX_SERVERS + 1
+        known = np.zeros(size, dtype=np.bool_)
+        eligible = np.zeros(size, dtype=np.bool_)
+        for index, state in request.states.items():
+            if not 0 < index < size:
+                raise ValueError(f"server index {index}")
+            known[index] = state is not ServerState.DOWN
+            eligible[index] = state in (ServerState.ACTIVE, ServerState.JOINING)
+        known[0] = True
+        if not eligible.any():
+            raise NoServerLeft(request.pool.name)
+        limits = np.full(size, np.inf)
+        for index, cap in request.caps.items():
+            limits[index] = max(cap, 0)
+        return Servers(known, eligible, _shares(request.shares, eligible), limits)
+
+
+def _shares(given: Mapping[int, float], eligible: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Fill in the mean for servers without a share; with nothing to go by, all are alike."""
+    shares = np.full(eligible.size, np.nan)
+    for index, share in given.items():
+        if not math.isfinite(share) or share < 0:
+            raise ValueError(f"share {share} of server {index}")
+        shares[index] = share
+    shares[~eligible] = 0.0
+    told = shares[eligible & ~np.isnan(shares)]
+    shares[np.isnan(shares)] = told.mean() if told.size else 1.0
+    if not shares.any():
+        shares[eligible] = 1.0
+    return shares
