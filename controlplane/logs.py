@@ -9,6 +9,7 @@ suppressed. Errors of one event are therefore cheap to log from a loop.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -75,6 +76,15 @@ def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventD
         elif name in SECRET_NAMES or any(word in name.lower() for word in SECRET_WORDS):
             event[name] = "[hidden]"
     return event
+
+
+def own_stream() -> TextIO:
+    """Return standard error under a descriptor of its own.
+
+    For processes in which something else diverts descriptor 2 for a while, as compilers of BPF
+    programs have it done to them.
+    """
+    return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8")
 
 
 def _shared(limiter: RateLimiter) -> list[Processor]:

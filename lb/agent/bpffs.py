@@ -108,7 +108,7 @@ def clean(base: Path, interface: str, made: tuple[Path, ...]) -> None:
     point = mount_point(base, mounts())
     if point in mounts():
         with _locked(point):
-            _remove_empty(base, point)
+            _remove_empty(base, point, made)
             if mounts().get(point) == SOURCE and not any(point.iterdir()):
                 _unmount(point)
     for directory in reversed(made):
@@ -116,10 +116,15 @@ def clean(base: Path, interface: str, made: tuple[Path, ...]) -> None:
             directory.rmdir()
 
 
-def _remove_empty(base: Path, point: Path) -> None:
-    """Remove ``base`` and the directories between it and its mount point, while they are empty."""
+def _remove_empty(base: Path, point: Path, made: tuple[Path, ...]) -> None:
+    """Remove ``base`` and what lies between it and its mount point: if empty, and ours.
+
+    Ours is what was recorded, and a directory of our name: another agent may have made that.
+    """
     for directory in (base, *base.parents):
         if directory == point or not directory.is_dir() or any(directory.iterdir()):
+            return
+        if directory not in made and directory.name != SOURCE:
             return
         directory.rmdir()
 

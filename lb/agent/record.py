@@ -8,6 +8,7 @@ did happen.
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -64,18 +65,20 @@ def decode(text: str) -> Record:
 
 
 class Journal:
-    """The one owner of a record and of its file."""
+    """The one owner of a record and of its file; any thread may note."""
 
     def __init__(self, state_dir: Path, record: Record) -> None:
         self._path = state_dir / FILE
+        self._lock = threading.Lock()
         self.record = record
 
     def note(self, **changes: Any) -> None:
         """Write changed fields down, durably, before the change they speak of is made."""
-        changed = replace(self.record, **changes)
-        if changed != self.record:
-            write_atomically(self._path, encode(changed), mode=0o600, durable=True)
-            self.record = changed
+        with self._lock:
+            changed = replace(self.record, **changes)
+            if changed != self.record:
+                write_atomically(self._path, encode(changed), mode=0o600, durable=True)
+                self.record = changed
 
     def erase(self) -> None:
         """Forget all: everything is undone."""

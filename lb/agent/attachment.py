@@ -1,0 +1,139 @@
+"""Getting the two programs onto the interface, or in the place of their predecessors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from lb.agent import bpffs, clsact, sysctls, xdp
+from lb.agent.config import AgentConfig
+from lb.agent.netlink import LinkInfo
+from lb.agent.programs import pinned_program
+from lb.agent.record import Journal
+
+
+class Programs(Protocol):
+    """The part of ``lb.dataplane.Dataplane`` that is attached and pinned."""
+
+    @property
+    def forwarder_fd(self) -> int:
+        """The XDP program."""
+
+    @property
+    def redirector_fd(self) -> int:
+        """The TC program."""
+
+    def program_ids(self) -> tuple[int, int]:
+        """The kernel's ids of forwarder and redirector."""
+
+    def pin(self, directory: Path) -> None:
+        """Pin programs and maps."""
+
+
+class Attachment:
+    """Owner of what is on the interface. Checks first, records each change, then makes it."""
+
+    def __init__(self, netlink: Any, link: LinkInfo, config: AgentConfig, journal: Journal) -> None:
+        self._netlink = netlink
+        self._link = link
+        self._config = config
+        self._journal = journal
+        self._pins = config.bpffs / bpffs.pin_name(config.interface)
+
+    def our_forwarders(self) -> frozenset[int]:
+        """Return the ids of XDP programs that are ours: recorded, or pinned by an agent."""
+        return self._ours(self._journal.record.forwarders, bpffs.FORWARDER)
+
+    def our_redirectors(self) -> frozenset[int]:
+        """Return the ids of TC programs that are ours."""
+        return self._ours(self._journal.record.redirectors, bpffs.REDIRECTOR)
+
+    def _ours(self, recorded: tuple[int, ...], pin: str) -> frozenset[int]:
+        pinned = pinned_program(self._pins / pin)
+        return frozenset(recorded) | ({pinned.id} if pinned else set())
+
+    def check(self) -> None:
+        """Refuse if somebody else's program is where ours have to be; look for neighbours."""
+        interface = self._link.name
+        attached = xdp.query_xdp(self._netlink, self._link.index)
+        xdp.refuse_foreign(attached, self.our_forwarders(), interface)
+        filters = clsact.list_filters(self._netlink, self._link.index)
+        clsact.refuse_foreign_filter(filters, self.our_redirectors(), interface)
+        for other in filters:
+            if not other.at_our_place and other.priority <= clsact.PRIORITY:
+                structlog.get_logger().warning(
+                    "another tc filter sees packets first: if it takes some, they are lost to us",
+                    interface=interface,
+                    priority=other.priority,
+                    kind=other.kind,
+                )
+
+    def attach(self, programs: Programs) -> None:
+        """Pin, then redirector, then forwarder, one step each; then the old pins go."""
+        forwarder, redirector = programs.program_ids()
+        old = sorted(self.our_forwarders())
+        self._journal.note(
+            forwarders=(*old, forwarder),
+            redirectors=(*sorted(self.our_redirectors()), redirector),
+            xdp_mode=self._config.xdp_mode,
+            directories_made=self._directories(),
+        )
+        bpffs.prepare(self._config.bpffs)
+        programs.pin(bpffs.fresh_directory(self._config.bpffs, self._config.interface))
+        self._add_clsact()
+        clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
+        self._attach_forwarder(programs.forwarder_fd)
+        bpffs.take_place(self._config.bpffs, self._config.interface)
+        self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
+
+    def set_sysctls(self) -> None:
+        """Set what VIPs on ``lo`` need; what an earlier agent set stays recorded with it."""
+        changes = sysctls.needed_sysctls(self._link.name, sysctls.read_sysctl)
+        recorded = self._journal.record.sysctls
+        kept = {
+            path: (recorded[path][0] if path in recorded else old, new)
+            for path, (old, new) in changes.items()
+        }
+        self._journal.note(sysctls={**recorded, **kept})
+        for path, (_, new) in changes.items():
+            sysctls.write_sysctl(path, new)
+
+    def missing(self) -> str | None:
+        """Return what of ours is no longer on the interface, ``None`` if all is there."""
+        record = self._journal.record
+        attached = xdp.query_xdp(self._netlink, self._link.index)
+        if attached.of(self._config.xdp_mode) not in record.forwarders:
+            return "the forwarder was detached by somebody: lbctl up again"
+        filters = clsact.list_filters(self._netlink, self._link.index)
+        if not any(f.at_our_place and f.program_id in record.redirectors for f in filters):
+            return "the redirector was detached by somebody: lbctl up again"
+        return None
+
+    def _directories(self) -> tuple[str, ...]:
+        made = self._journal.record.directories_made
+        missing = (str(path) for path in bpffs.missing_directories(self._config.bpffs))
+        return (*made, *(path for path in missing if path not in made))
+
+    def _add_clsact(self) -> None:
+        if not clsact.has_clsact(self._netlink, self._link.index):
+            self._journal.note(clsact_made=True)
+            clsact.add_clsact(self._netlink, self._link.index)
+
+    def _attach_forwarder(self, descriptor: int) -> None:
+        mode = self._config.xdp_mode
+        attached = xdp.query_xdp(self._netlink, self._link.index)
+        other = xdp.AttachedXdp(
+            native=None if mode == "native" else attached.native,
+            generic=None if mode == "generic" else attached.generic,
+        )
+        if other.ids:  # ours, or check() would have refused: the mode was changed
+            structlog.get_logger().warning("the XDP mode changes: this takes two steps", mode=mode)
+            xdp.detach_xdp(
+                self._netlink,
+                self._link.index,
+                "generic" if mode == "native" else "native",
+                next(iter(other.ids)),
+            )
+        xdp.attach_xdp(self._netlink, self._link.index, descriptor, mode, attached.of(mode))

@@ -1,0 +1,72 @@
+"""Is this machine fit to run an agent? Every refusal is one line with the remedy."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from controlplane.errors import BrigadeError, ConfigError
+from controlplane.objects import BUILT_DEPTH
+from controlplane.wrap import room_bytes
+from lb.agent.config import AgentConfig
+from lb.agent.netlink import LOOPBACK_INDEX, LinkInfo, find_link, read_link
+
+ETHERNET_ADDRESS_BYTES = 6
+LEAST_INNER_BYTES = 576
+"""Every IPv4 host takes packets of this size (RFC 791)."""
+USUAL_INNER_BYTES = 1500
+OFFLOADS = Path("/sys/class/net")
+
+
+def check_root() -> None:
+    """Refuse to go on without root."""
+    if os.geteuid() != 0:
+        raise BrigadeError("lbctl up and down need root: sudo lbctl ...")
+
+
+def check_interface(netlink: Any, config: AgentConfig) -> LinkInfo:
+    """Return the interface, fit for use.
+
+    Raises:
+        ConfigError: there is no such interface, or it has not the DIP.
+        BrigadeError: it is down, or of a kind that cannot carry the wrap.
+
+    """
+    link = find_link(netlink, config.interface)
+    if link is None:
+        raise ConfigError(f"interface: there is no interface {config.interface}: see `ip link`")
+    if config.dip not in link.addresses:
+        have = ", ".join(str(address) for address in sorted(link.addresses)) or "no IPv4 address"
+        raise ConfigError(f"dip: {config.interface} has not {config.dip} but {have}")
+    if not link.up:
+        raise BrigadeError(f"interface {link.name} is down: ip link set dev {link.name} up")
+    if not read_link(netlink, LOOPBACK_INDEX).up:
+        raise BrigadeError("lo is down, and VIPs have to be on it: ip link set dev lo up")
+    if len(link.mac) != ETHERNET_ADDRESS_BYTES:
+        raise BrigadeError(f"interface {link.name} is no Ethernet interface")
+    least = LEAST_INNER_BYTES + room_bytes(BUILT_DEPTH)
+    if link.mtu < least:
+        raise BrigadeError(
+            f"interface {link.name} has an MTU of {link.mtu}, too little for the wrap: "
+            f"ip link set dev {link.name} mtu {least} or more"
+        )
+    return link
+
+
+def mtu_warning(mtu: int, depth: int) -> str | None:
+    """Return what to say where full-size packets do not fit once wrapped; ``None`` if they do."""
+    room = room_bytes(depth)
+    if mtu - room >= USUAL_INNER_BYTES:
+        return None
+    return (
+        f"MTU {mtu} leaves {mtu - room} bytes for a client's packet once wrapped: larger ones that "
+        f"have to go to another server are dropped (drop_too_big); raise the MTU of all server "
+        f"links to {USUAL_INNER_BYTES + room}"
+    )
+
+
+def conflicting_addresses(addresses: frozenset[IPv4Address], dip: IPv4Address) -> str | None:
+    """Return what is wrong with VIPs that cover a DIP, ``None`` if nothing is."""
+    return f"the VIP {dip} is this server's own DIP" if dip in addresses else None

@@ -1,0 +1,63 @@
+"""A thread of the agent: does one thing over and over until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Worker(threading.Thread, ABC):
+    """A daemon thread. ``on_death`` is called with its name if a fault of ours ends it."""
+
+    def __init__(self, name: str, on_death: Callable[[str], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self.ending = threading.Event()
+        self._on_death = on_death
+
+    @abstractmethod
+    def step(self) -> float:
+        """Do one round; return how many seconds to pause before the next."""
+
+    def run(self) -> None:
+        """Run rounds until ``stop``."""
+        ended_well = False
+        try:
+            while not self.ending.is_set():
+                self.pause(self.step())
+            ended_well = True
+        finally:
+            if not ended_well:
+                self._on_death(self.name)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until ``stop``."""
+        if seconds > 0:
+            self.ending.wait(seconds)
+
+    def stop(self) -> None:
+        """Ask it to end; it may be in the middle of something that takes a while."""
+        self.ending.set()
+
+
+class Backoff:
+    """How long to pause after failures in a row: doubling, bounded."""
+
+    def __init__(
+        self, first: float = FIRST_PAUSE_SECONDS, longest: float = LONGEST_PAUSE_SECONDS
+    ) -> None:
+        self._first = first
+        self._longest = longest
+        self._next = first
+
+    def failed(self) -> float:
+        """Return how long to pause now."""
+        pause, self._next = self._next, min(self._longest, self._next * 2)
+        return pause
+
+    def succeeded(self) -> None:
+        """Begin anew."""
+        self._next = self._first
