@@ -45,10 +45,12 @@ class TableFacts:
     """What is asked of a table in every round, counted once.
 
     ``named``: DIP indices in any chain. ``current``: buckets by DIP index of their current server.
+    ``in_transition``: buckets whose chain has more than one server.
     """
 
     named: frozenset[int] = frozenset()
     current: Mapping[int, int] = field(default_factory=dict)
+    in_transition: int = 0
 
 
 def table_facts(table: Table) -> TableFacts:
@@ -56,7 +58,8 @@ def table_facts(table: Table) -> TableFacts:
     named = np.flatnonzero(np.bincount(table.chains.ravel()))
     counts = np.bincount(table.chains[:, 0])
     current = {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
-    return TableFacts(frozenset(int(i) for i in named) - {0}, current)
+    longer = int(np.count_nonzero(table.chains[:, 1])) if table.depth > 1 else 0
+    return TableFacts(frozenset(int(i) for i in named) - {0}, current, longer)
 
 
 def trusted_indices(settled: Cluster | None, facts: TableFacts) -> frozenset[int]:

@@ -1,0 +1,93 @@
+"""What a store says of the fleet, as plain values: for people and for ``--json``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from controlplane.config import ControlConfig
+from controlplane.newest import Newest
+from controlplane.objects import Server
+from controlplane.observer import Observer, Sight
+from controlplane.settle import settlement
+from controlplane.store.base import ControllerStore
+
+
+def overview(
+    store: ControllerStore, config: ControlConfig, listen_seconds: float
+) -> dict[str, Any]:
+    """Listen for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
+
+    ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``unknown``),
+    load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
+    share (part of each pool, 0 to 1). ``documents``: kind, generation, settled, waiting_for.
+    """
+    newest = Newest(store)
+    observer = Observer(store, config, None, time.monotonic())
+    newest.refresh()
+    sight = observer.look(config, newest.cluster, time.monotonic())
+    until = time.monotonic() + listen_seconds
+    while (left := until - time.monotonic()) > 0:
+        store.wait_reports(left)
+        newest.refresh()
+        sight = observer.look(config, newest.cluster, time.monotonic())
+    cluster = newest.cluster
+    return {
+        "servers": [_server(s, newest, sight) for s in cluster.servers] if cluster else [],
+        "pools": [_pool(name, newest) for name in sorted(newest.tables)],
+        "documents": _documents(newest, sight, config),
+    }
+
+
+def _server(server: Server, newest: Newest, sight: Sight) -> dict[str, Any]:
+    view, report = sight.views[server.name], sight.reports.get(server.name)
+    buckets = {pool: f.current.get(server.index, 0) for pool, f in newest.facts.items()}
+    agent = "speaks" if view.heard else "silent" if view.known else "unknown"
+    return {
+        "name": server.name,
+        "dip": str(server.dip),
+        "index": server.index,
+        "state": server.state.value,
+        "agent": "stopped" if view.stopped else agent,
+        "load": report.load if report else None,
+        "connections": report.connections if report else 0,
+        "wished_draining": view.wished_draining,
+        "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
+        "buckets": buckets,
+        "share": {pool: n / newest.tables[pool].buckets for pool, n in buckets.items()},
+    }
+
+
+def _pool(name: str, newest: Newest) -> dict[str, Any]:
+    table = newest.tables[name]
+    return {
+        "name": name,
+        "buckets": table.buckets,
+        "depth": table.depth,
+        "generation": table.generation,
+        "in_transition": newest.facts[name].in_transition,
+    }
+
+
+def _documents(newest: Newest, sight: Sight, config: ControlConfig) -> list[dict[str, Any]]:
+    found = []
+    for kind, generation in sorted(newest.generations().items()):
+        if newest.cluster is None:
+            break
+        settled = settlement(
+            kind,
+            generation,
+            newest.cluster,
+            sight.views,
+            sight.acknowledged,
+            config.silent_wait_seconds,
+        )
+        found.append(
+            {
+                "kind": kind,
+                "generation": generation,
+                "settled": settled.settled,
+                "waiting_for": list(settled.waiting_for),
+            }
+        )
+    return found

@@ -1,0 +1,25 @@
+"""Take back the wish that a server be drained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lb.cli._controller_store import config_option, opened
+
+
+@click.command()
+@click.argument("name")
+@config_option
+def command(name: str, config_path: Path) -> None:
+    """Let the server NAME serve again; it joins anew, with slow start."""
+    from controlplane.drain import known_server
+    from controlplane.newest import Newest
+
+    with opened(config_path) as (config, store):
+        newest = Newest(store)
+        newest.refresh()
+        known_server(config, newest.cluster, name)
+        store.wish_drain(name, wished=False)
+        click.echo(f"{name} may serve")
