@@ -91,7 +91,8 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_
 	if (!hop1 || (hops > 1 && !hop2) || (hops > 2 && !hop3))
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
 	self = first->addr == state->config.dip;
-	if (!self && total_len + room > state->config.mtu)
+	/* no link limits a packet to ourselves, but its length field does */
+	if (total_len + room > (self ? 0xffff : state->config.mtu))
 		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
 	if (bpf_xdp_adjust_head(ctx, -(int)room))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);

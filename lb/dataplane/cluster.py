@@ -25,6 +25,7 @@ from lb.dataplane.lookup import (
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.state import State
 
+MAX_IPV4_LENGTH = 0xFFFF
 ServiceAddress = tuple[IPv4Address, int, int]
 
 
@@ -87,7 +88,7 @@ class ClusterTables:
         mac = identity.mac
         config["mac_head"] = int.from_bytes(mac[:2], "little") << 48
         config["mac_tail"] = int.from_bytes(mac[2:], "little")
-        config["mtu"] = identity.mtu
+        config["mtu"] = min(identity.mtu, MAX_IPV4_LENGTH)
         config["gue_port"] = identity.gue_port
         config["dip"] = int(identity.dip)
         for index in np.flatnonzero(self._state.dips["addr"]):

@@ -117,7 +117,7 @@ def _load_all(bcc: Any, module: Any, programs: Mapping[str, str], maps: Sequence
     owned: dict[str, int] = {}
     try:
         for name, kind in programs.items():
-            function = module.load_func(name, getattr(bcc.BPF, kind))
+            function = module.load_func(name.encode(), getattr(bcc.BPF, kind))
             owned[name] = _own(function.fd)
         for name in maps:
             fd = bcc.lib.bpf_table_fd(ctypes.c_void_p(module.module), name.encode())
@@ -150,7 +150,7 @@ def compile_and_load(
     module = None
     try:
         with stand_in_headers(), _captured_stderr() as lines:
-            module = bcc.BPF(text=source, cflags=flags)
+            module = bcc.BPF(text=source.encode("ascii"), cflags=flags)
             return _load_all(bcc, module, programs, maps)
     except DataplaneError:
         raise

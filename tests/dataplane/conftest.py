@@ -1,0 +1,24 @@
+"""The programs are loaded once for all data-plane tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lb.dataplane import grace
+from tests.dataplane.rig import Rig
+
+
+@pytest.fixture(scope="session")
+def loaded_rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def rig(loaded_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """No packet is in flight between two test runs, so nothing has to wait for one."""
+    monkeypatch.setattr(grace, "GRACE_SECONDS", 0.0)
+    return loaded_rig
