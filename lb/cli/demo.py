@@ -1,0 +1,60 @@
+"""Build a network of namespaces and show the load balancer at work in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controlplane.errors import BrigadeError, UsageError
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Half the connections, at most 150 seconds.")
+@click.option("--keep", is_flag=True, help="Leave the network running, and say what to try in it.")
+@click.option("--remove", is_flag=True, help="Only remove networks that --keep left.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write what was measured to this file; - is standard output.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="STEP",
+    help="Run only this step; can be given more than once.",
+)
+def command(
+    quick: bool, keep: bool, remove: bool, json_path: Path | None, only: tuple[str, ...]
+) -> int:
+    """Show the load balancer at work: real servers, a real router, real connections.
+
+    Every number is measured. Exit code 0 means that every promise was kept.
+    """
+    import json
+
+    from lb.demo.narrator import Narrator
+    from lb.demo.run import Options, check_machine, run
+    from netns.leftovers import remove_leftovers
+
+    if remove:
+        if quick or keep or only or json_path:
+            raise UsageError("--remove stands alone")
+        check_machine()
+        removed = remove_leftovers(kept=True)
+        click.echo(f"removed {len(removed)} networks: {', '.join(removed) or 'there were none'}")
+        return 0
+    narrator = Narrator()
+    findings = run(Options(quick, keep, only), narrator)
+    narrator.summary(findings)
+    if json_path is not None:
+        text = json.dumps(findings.as_json(), indent=2) + "\n"
+        if str(json_path) == "-":
+            click.echo(text, nl=False)
+        else:
+            try:
+                json_path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise BrigadeError(f"cannot write {json_path}: {error.strerror}") from error
+    return 0 if findings.ok else 1

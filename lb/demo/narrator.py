@@ -1,0 +1,86 @@
+"""Tells a person what is happening, and shows the end as a table and bars."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lb.demo.results import Findings, StepResult
+
+BAR_COLUMNS = 40
+
+
+class Narrator:
+    """Speaks on standard error, so that standard output is free for `--json -`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._begun = time.monotonic()
+
+    def step(self, title: str) -> None:
+        """Begin a chapter."""
+        self._console.rule(f"[bold]{escape(title)}", align="left")
+
+    def say(self, text: str) -> None:
+        """Say one thing."""
+        self._console.print(f"[dim]{time.monotonic() - self._begun:6.1f} s[/]  {escape(text)}")
+
+    @contextmanager
+    def doing(self, text: str) -> Iterator[None]:
+        """Say what is going on for as long as it goes on."""
+        self.say(f"{text} ...")
+        with self._console.status(escape(text)):
+            yield
+
+    def result(self, result: StepResult) -> None:
+        """Say how a step ended."""
+        mark = "[green]as promised[/]" if result.ok else "[bold red]PROMISE BROKEN[/]"
+        self._console.print(f"          [bold]{result.name}[/]: {mark}: {escape(result.shown)}")
+        for failure in result.failures:
+            self._console.print(f"          [red]- {escape(failure)}[/]")
+
+    def bars(self, title: str, utilisation: Mapping[str, float]) -> None:
+        """Draw how busy each server is."""
+        self._console.print(f"          {escape(title)}")
+        for server, value in sorted(utilisation.items()):
+            filled = round(min(1.0, value) * BAR_COLUMNS)
+            bar = "█" * filled + "░" * (BAR_COLUMNS - filled)
+            self._console.print(f"          {server:8} {bar} {value:6.1%}")
+
+    def summary(self, findings: Findings) -> None:
+        """Show the table that everything led to."""
+        table = Table(title="What was measured", title_justify="left")
+        table.add_column("step")
+        for column in ("TCP open", "UDP open", "broken", "expected", "daisy-chained", "seconds"):
+            table.add_column(column, justify="right")
+        table.add_column("promise")
+        for step in findings.steps:
+            table.add_row(
+                f"{step.name} (control)" if step.control else step.name,
+                f"{step.tcp_open}",
+                f"{step.udp_open}",
+                f"{step.broken}",
+                _expected(step),
+                f"{step.daisy_chained}",
+                f"{step.seconds:.1f}",
+                "[green]kept[/]" if step.ok else f"[red]{escape('; '.join(step.failures))}[/]",
+            )
+        self._console.print(table)
+        verdict = "every promise kept" if findings.ok else "[bold red]a promise was broken[/]"
+        self._console.print(f"{verdict}, in {findings.seconds:.0f} s")
+
+    def lines(self, lines: list[str]) -> None:
+        """Print lines as they are, to be pasted into a shell."""
+        for line in lines:
+            self._console.print(line, soft_wrap=True, markup=False)
+
+
+def _expected(step: StepResult) -> str:
+    if not step.control:
+        return f"{step.broken_expected}"
+    return "-" if step.name == "balance_frozen" else "some"

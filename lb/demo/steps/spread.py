@@ -1,0 +1,64 @@
+"""Spread: new connections fall on the servers as their shares of the table say."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from lb.demo import counters, nginx, plan
+from lb.demo.cohort import Cohort
+from lb.demo.results import StepResult
+from lb.demo.stage import Stage
+from lb.demo.verdicts import SPREAD_DEVIATIONS, deviations
+from netns.brigade import server_name
+
+OVER_SECONDS = 1.0
+
+
+def spread(stage: Stage) -> list[StepResult]:
+    """Open many short connections, and ask each server how many it accepted."""
+    total = stage.amounts.spread_connections
+    stage.narrator.step(f"spread: {total} new connections over the servers")
+    site = stage.site
+    nonce = secrets.token_hex(4)
+    before = site.counters.read()
+    begun = time.monotonic()
+    page = f"--page={nginx.ACCEPT_PATH}{nonce}"
+    arguments = [f"--short={total}", page, f"--over-seconds={OVER_SECONDS}"]
+    cohort = Cohort(site.client, plan.WEB_VIP, "traffic-spread", arguments)
+    cohort.wait_open()
+    cohort.tell_finish()
+    verdict = cohort.verdict()
+    result = StepResult("spread", seconds=time.monotonic() - begun, tcp_open=verdict.flows)
+    result.broken = len(verdict.broken)
+    result.promise(not verdict.broken, f"{len(verdict.broken)} connections broke")
+    _compare(stage, result, nonce)
+    now = site.counters.read()
+    for server in site.alive():
+        grown = counters.growth(before[server], now[server])
+        for what, names in (("first-hop", counters.FIRST_HOP), ("forwarded", counters.FORWARDED)):
+            result.promise(counters.total(grown, names) > 0, f"{server} counted no {what} packet")
+    stage.narrator.result(result)
+    return [result]
+
+
+def _compare(stage: Stage, result: StepResult, nonce: str) -> None:
+    total = stage.amounts.spread_connections
+    accepts = {
+        server_name(number): nginx.accepts(stage.site.nginx_base(number), nonce)
+        for number in stage.serving()
+    }
+    shares = stage.site.fleet.shares(plan.WEB)
+    worst = 0.0
+    for server, count in accepts.items():
+        off = deviations(count, total, shares.get(server, 0.0))
+        worst = max(worst, off)
+        result.promise(
+            off <= SPREAD_DEVIATIONS,
+            f"{server} accepted {count} of {total}, {off:.1f} standard deviations off its share",
+        )
+    accepted = sum(accepts.values())
+    result.promise(accepted == total, f"{accepted} were accepted, {total} were made")
+    result.more["accepts"] = accepts
+    counted = ", ".join(f"{server} {count}" for server, count in sorted(accepts.items()))
+    result.shown = f"accepted {counted}; at most {worst:.1f} standard deviations off the share"
