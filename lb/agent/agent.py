@@ -1,8 +1,8 @@
 """The agent: one thread that owns the data plane, and helpers that tell it what happened.
 
-Everything that changes forwarding happens here, one event after the other: documents from the store,
-neighbours and links from the kernel, the clock. Helpers never touch the data plane. Whatever hangs
-or dies around it, store, hooks, a service, forwarding goes on as it was.
+Everything that changes forwarding happens here, one event after the other: documents from the
+store, neighbours and links from the kernel, the clock. Helpers never touch the data plane. Whatever
+hangs or dies around it, store, hooks, a service, forwarding goes on as it was.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ EGRESS = 0xFFFFFFF3
 ETH_P_ALL = 3
 NAME = "bucket-brigade"
 TCA_BPF_ID = 11
-ATTRIBUTE_HEADER_BYTES = 4
+ATTRIBUTE_HEADER = struct.Struct("=HH")
 INGRESS_KINDS = ("clsact", "ingress")
 
 
@@ -71,12 +71,13 @@ def list_filters(netlink: Any, ifindex: int, parent: int = INGRESS) -> list[Filt
 
 def _program_id(options: Any) -> int:
     """Return TCA_BPF_ID, which pyroute2 does not know by name."""
-    for slot in options["attrs"] if isinstance(options, dict) else ():
-        attribute = slot.cell[1]
-        header = getattr(attribute, "get", lambda _: None)("header")
-        if slot[0] == "UNKNOWN" and header and header["type"] == TCA_BPF_ID:
-            offset = attribute.offset + ATTRIBUTE_HEADER_BYTES
-            return int(struct.unpack_from("=I", attribute.data, offset)[0])
+    for slot in options["attrs"] if options else ():
+        if slot[0] == "UNKNOWN":
+            raw = slot.cell[1]  # not decoded: length, type, value
+            _, kind = ATTRIBUTE_HEADER.unpack_from(raw.data, raw.offset)
+            if kind == TCA_BPF_ID:
+                offset = raw.offset + ATTRIBUTE_HEADER.size
+                return int(struct.unpack_from("=I", raw.data, offset)[0])
     return 0
 
 
