@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 from netns.bpf import load_pass_all
+from netns.errors import NetworkError
 from netns.host import Host
 from netns.offload import switch_off_sending_offloads
 from netns.topology import End, Hop, Link, Route
 
 NUD_PERMANENT = 0x80
-XDP_FLAGS_DRV_MODE = 1 << 2
+XDP_NATIVE = "xdp"
 
 
 def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
@@ -27,10 +28,12 @@ def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
             peer={"ifname": link.b.interface, "net_ns_fd": second.descriptor},
         )
     )
+    # Before any XDP program: the peer's would make segmentation unchangeable (and off) here.
     for end in link.ends:
-        hosts[end.host].netlink(partial(_set_up, end=end, mtu=link.mtu))
         if end.originates:
             hosts[end.host].call(switch_off_sending_offloads, end.interface)
+    for end in link.ends:
+        hosts[end.host].netlink(partial(_set_up, end=end, mtu=link.mtu))
         if end.follow_carrier:
             # Has to be set on the interface itself; `conf.all` does nothing.
             name = f"net.ipv4.conf.{end.interface}.ignore_routes_with_linkdown"
@@ -53,10 +56,13 @@ def _set_up(netlink: Any, end: End, mtu: int) -> None:
     if end.xdp_pass:
         program = load_pass_all()
         try:
-            attributes = {"attrs": [("XDP_FD", program), ("XDP_FLAGS", XDP_FLAGS_DRV_MODE)]}
-            netlink.link("set", index=index, IFLA_XDP=attributes)
+            netlink.link("set", index=index, xdp_fd=program)
         finally:
             os.close(program)
+        (link,) = netlink.get_links(index)
+        mode = link.get_attr("IFLA_XDP").get_attr("IFLA_XDP_ATTACHED")
+        if mode != XDP_NATIVE:
+            raise NetworkError(f"{end.interface} of {end.host}: XDP is {mode}, not native")
     netlink.link("set", index=index, state="up")
 
 
