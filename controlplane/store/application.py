@@ -125,7 +125,8 @@ def application(store: AgentStore, token: str, notifier: Notifier) -> Starlette:
             return Response(status_code=400)
         if not isinstance(error, StoreError):
             raise error
-        log.warning("store_request_failed", path=shown(request.url.path), error=str(error))
+        if not notifier.stopping:
+            log.warning("store_request_failed", path=shown(request.url.path), error=str(error))
         status, content = error_to_answer(error)
         return JSONResponse(content, status_code=status, headers=_PRIVATE)
 

@@ -23,7 +23,6 @@ from controlplane.store.base import StoreCorrupt, StoreDenied, StoreError, Store
 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
-LOCK_WAIT_SECONDS = 5.0
 STALE_TEMPORARY_SECONDS = 60.0
 """A temporary file this old belongs to a dead writer. Should its writer live after all, its link
 or rename fails, which the writer sees as ``StoreUnavailable``: nothing is lost but an attempt."""
@@ -45,7 +44,7 @@ def _translated(error: OSError, action: str) -> StoreError:
     line = f"{action}: {error.strerror or error}{where}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return StoreDenied(f"{line}; run as the owner of the directory, usually root")
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG):
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP):
         return StoreCorrupt(f"{line}; something else lies where the store keeps its files")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreUnavailable(f"{line}; make room on the disk")
@@ -167,7 +166,7 @@ def refuse_lax(path: Path, forbidden_mode: int, remedy_mode: str) -> None:
 
 
 @contextmanager
-def file_lock(path: Path, operation: int, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[int]:
+def file_lock(path: Path, operation: int, wait_seconds: float) -> Iterator[int]:
     """Hold a ``flock`` (``LOCK_SH`` or ``LOCK_EX``) on ``path``; yields its descriptor.
 
     Raises ``BlockingIOError`` if it is not free within ``wait_seconds``. The kernel frees it when

@@ -22,7 +22,6 @@ import structlog
 
 from controlplane.store.base import StoreConflict, StoreCorrupt, StoreUnavailable
 from controlplane.store.files import (
-    LOCK_WAIT_SECONDS,
     create_file,
     file_lock,
     make_directory,
@@ -36,6 +35,9 @@ KEPT_GENERATIONS = 16
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Largest document: four times a table of 2^20 buckets, 4 deep."""
+
+LOCK_WAIT_SECONDS = 5.0
+"""How long a publisher waits for a pruning to end, which takes a millisecond."""
 
 _FILE = re.compile(r"([1-9][0-9]{0,18})\.json")
 
@@ -100,7 +102,7 @@ class Generations:
             raise StoreCorrupt(f"a document of {len(data)} bytes is over {MAX_DOCUMENT_BYTES}")
         make_directory(self._directory)
         try:
-            with file_lock(self._lock, operation):
+            with file_lock(self._lock, operation, LOCK_WAIT_SECONDS):
                 check(generation)
                 create_file(self._path(generation), data, self._temporaries)
         except FileExistsError:

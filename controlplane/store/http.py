@@ -196,7 +196,9 @@ def _checked_url(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"store {url!r}: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+    if parsed.userinfo:
+        raise ConfigError("store: a URL is no place for a password: set token_file")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ConfigError(f"store {url!r} is none: use http://HOST:PORT or https://HOST:PORT")
     return url.rstrip("/")
 

@@ -70,7 +70,7 @@ class Inotify:
         """Stop watching."""
         os.close(self._descriptor)
 
-    def __enter__(self) -> Inotify:  # noqa: PYI034 Self is newer than our Python
+    def __enter__(self) -> Inotify:
         return self
 
     def __exit__(

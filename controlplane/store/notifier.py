@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from controlplane.store.base import AgentStore, StoreError, StoreUnavailable, is_newer
 
-_ROUND_SECONDS = 0.5
+_ROUND_SECONDS = 0.2
 _RETRY_SECONDS = 0.25
 
 
@@ -41,6 +41,11 @@ class Notifier:
             self._stopping.set()
             await run_in_threadpool(thread.join)
             self._loop = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether long polls are being ended."""
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """End all long polls and refuse new ones. May be called from any thread."""

@@ -30,7 +30,7 @@ from controlplane.store.base import (
 
 GENERATION_HEADER = "brigade-generation"
 MAX_REQUEST_BYTES = 1 << 20
-MAX_POLL_SECONDS = 5.0
+MAX_POLL_SECONDS = 2.0
 """Longest single poll; a client that waits longer polls again, and so notices its own end."""
 
 _ERRORS: tuple[tuple[str, int, type[StoreError]], ...] = (
