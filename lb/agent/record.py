@@ -43,6 +43,7 @@ class Record:
     sysctls: dict[str, tuple[str, str]] = field(default_factory=dict)
     vips: tuple[IPv4Address, ...] = ()
     announced: bool = False
+    run_dir_made: bool = False
 
 
 def encode(record: Record) -> str:
@@ -80,9 +81,10 @@ class Journal:
                 write_atomically(self._path, encode(changed), mode=0o600, durable=True)
                 self.record = changed
 
-    def erase(self) -> None:
-        """Forget all: everything is undone."""
-        self._path.unlink(missing_ok=True)
+
+def erase_record(state_dir: Path) -> None:
+    """Forget all: everything is undone."""
+    (state_dir / FILE).unlink(missing_ok=True)
 
 
 def read_record(state_dir: Path) -> Record | None:

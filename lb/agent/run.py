@@ -94,6 +94,7 @@ class Runner:
         journal = open_journal(config)
         attachment = Attachment(netlink, link, config, journal)
         attachment.check()
+        journal.note(run_dir_made=journal.record.run_dir_made or not config.run_dir.exists())
         self._serve_metrics()
         acknowledger = Acknowledger(self._store(), config.name, self._board, self._died)
         follower = Follower(self._store(), self._board, self._inbox.put, self._died)

@@ -1,0 +1,103 @@
+"""`lbctl up --dry-run`: what would change, found out by looking only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from controlplane.documents import DocumentError, decode_cluster
+from controlplane.objects import BUILT_DEPTH, Cluster
+from controlplane.store import open_agent_store
+from controlplane.store.base import StoreError
+from controlplane.store.state_dir import StateDir
+from lb.agent import bpffs, clsact, sysctls, xdp
+from lb.agent.attachment import Attachment
+from lb.agent.config import AgentConfig
+from lb.agent.intake import read_saved
+from lb.agent.lock import find_holder
+from lb.agent.machine import check_interface, check_root, mtu_warning
+from lb.agent.netlink import LinkInfo, all_addresses, open_netlink
+from lb.agent.programs import describe_program
+from lb.agent.run import open_journal
+from lb.agent.view import cluster_vips, deepest
+
+
+def plan_up(config: AgentConfig) -> Iterator[str]:
+    """Yield a line for each thing that `lbctl up` would do here, in its order.
+
+    Raises:
+        BrigadeError: what `lbctl up` would refuse at once.
+
+    """
+    check_root()
+    with open_netlink() as netlink:
+        link = check_interface(netlink, config)
+        holder = find_holder(config.interface)
+        if holder:
+            yield f"refuse: {config.interface} belongs to {holder}, which runs `lbctl up`"
+        attachment = Attachment(netlink, link, config, open_journal(config))
+        attachment.check()
+        yield from _pins(config)
+        yield from _programs(netlink, link, config, attachment)
+        for path, (old, new) in sysctls.needed_sysctls(link.name, sysctls.read_sysctl).items():
+            yield f"set {path.replace('/', '.')} to {new} (now {old})"
+        cluster, source = _cluster(config)
+        if cluster is None:
+            yield f"no VIPs: no valid documents ({source})"
+        else:
+            have = all_addresses(netlink)
+            for vip in sorted(cluster_vips(cluster)):
+                yield f"{'leave' if vip in have else 'add'} {vip}/32 on lo ({source})"
+        warning = mtu_warning(link.mtu, deepest(cluster.pools if cluster else (), BUILT_DEPTH))
+        if warning:
+            yield f"warn: {warning}"
+    if config.on_ready:
+        yield f"once ready, run: {' '.join(config.on_ready)}"
+
+
+def _pins(config: AgentConfig) -> Iterator[str]:
+    mounted = bpffs.mounts()
+    point = bpffs.mount_point(config.bpffs, mounted)
+    if point not in mounted:
+        yield f"mount a BPF file system on {point}"
+    yield f"pin programs and maps in {config.bpffs / bpffs.pin_name(config.interface)}"
+
+
+def _programs(
+    netlink: object, link: LinkInfo, config: AgentConfig, attachment: Attachment
+) -> Iterator[str]:
+    if not clsact.has_clsact(netlink, link.index):
+        yield f"add a clsact qdisc to {link.name}"
+    ours = sorted(attachment.our_redirectors())
+    yield _placed("redirector", f"tc ingress of {link.name}", ours)
+    attached = xdp.query_xdp(netlink, link.index)
+    where = f"XDP of {link.name}, {config.xdp_mode} mode"
+    yield _placed("forwarder", where, sorted(attached.ids))
+
+
+def _placed(program: str, where: str, old: list[int]) -> str:
+    if old:
+        return f"replace {program} {describe_program(old[-1])} on {where}"
+    return f"attach the {program} to {where}"
+
+
+def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:
+    """Return the cluster document and where it came from."""
+    with ExitStack() as stack:
+        data, source = None, f"store {config.store}"
+        try:
+            store = open_agent_store(config.store, config.token_file, config.ca_file)
+            stack.callback(store.close)
+            version = store.latest("cluster")
+            data = version.data if version else None
+        except StoreError as error:
+            source = str(error)
+        if data is None:
+            data = read_saved(StateDir(config.state_dir)).cluster
+            source = "last good documents" if data else source
+        if data is None:
+            return None, source
+        try:
+            return decode_cluster(data), source
+        except DocumentError as error:
+            return None, str(error)

@@ -1,0 +1,251 @@
+"""`lbctl down`: undoes what `lbctl up` did, from the record, with or without the agent."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import lb
+from controlplane.documents import DocumentError, decode_cluster, decode_table
+from controlplane.errors import BrigadeError
+from controlplane.objects import CLUSTER, Report, Table
+from controlplane.store import open_agent_store
+from controlplane.store.base import StoreError
+from controlplane.store.state_dir import StateDir
+from lb.agent import bpffs, clsact, sysctls, xdp
+from lb.agent.announce import ON_WITHDRAW, READY_FILE, hook_variables
+from lb.agent.config import AgentConfig
+from lb.agent.hooks import run_hook
+from lb.agent.intake import POOL_PREFIX
+from lb.agent.lock import EXIT_REFUSED, InterfaceLock, find_holder
+from lb.agent.machine import check_root
+from lb.agent.netlink import find_link, open_netlink, remove_vip
+from lb.agent.place import current_place
+from lb.agent.programs import pinned_program
+from lb.agent.record import Record, erase_record, read_record
+from lb.agent.sockets import count_connections
+from lb.agent.status import STATUS_FILE
+
+AGENT_END_SECONDS = 10.0
+POLL_SECONDS = 0.05
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class InUse:
+    """Why a server should not go down: buckets it is current for, by pool, and connections."""
+
+    buckets: dict[str, int]
+    connections: int
+
+    @property
+    def reason(self) -> str:
+        """One line, empty if it is not in use."""
+        parts = [f"current for {n} buckets of pool {pool}" for pool, n in self.buckets.items()]
+        if self.connections:
+            parts.append(f"serving {self.connections} connections on VIPs")
+        return " and ".join(parts)
+
+
+def current_buckets(config: AgentConfig) -> dict[str, int]:
+    """Return for how many buckets of each pool this server is current, by the last good tables."""
+    documents = StateDir(config.state_dir).documents()
+    found: dict[str, int] = {}
+    try:
+        server = decode_cluster(documents[CLUSTER]).server(config.name)
+        tables: list[Table] = [
+            decode_table(data) for kind, data in documents.items() if kind.startswith(POOL_PREFIX)
+        ]
+    except (KeyError, DocumentError):
+        return {}
+    for table in tables if server else ():
+        count = int((table.chains[:, 0] == (server.index if server else 0)).sum())
+        if count:
+            found[table.pool] = count
+    return found
+
+
+def find_record(config: AgentConfig) -> Record | None:
+    """Return the record of this place; where it is lost, one made from the pins."""
+    place = current_place()
+    record = read_record(config.state_dir)
+    if record is not None and record.place == place:
+        return record
+    pins = config.bpffs / bpffs.pin_name(config.interface)
+    forwarder = pinned_program(pins / bpffs.FORWARDER)
+    redirector = pinned_program(pins / bpffs.REDIRECTOR)
+    if forwarder is None and redirector is None:
+        return None
+    return Record(
+        place,
+        config.interface,
+        str(config.bpffs),
+        config.xdp_mode,
+        forwarders=(forwarder.id,) if forwarder else (),
+        redirectors=(redirector.id,) if redirector else (),
+    )
+
+
+def take_down(config: AgentConfig, say: Say, *, force: bool) -> None:
+    """Withdraw, end the agent, detach, restore: in this order.
+
+    Raises:
+        BrigadeError: exit code 3 if the server is in use and ``force`` is not set; 1 if a hook or
+            the kernel refused (``force`` goes on after a hook).
+
+    """
+    check_root()
+    with InterfaceLock(config.interface, "down"), open_netlink() as netlink:
+        record = find_record(config)
+        if record is None and find_holder(config.interface) is None:
+            if read_record(config.state_dir) is not None:
+                erase_record(config.state_dir)  # of another boot: nothing of it exists any more
+            say("nothing to undo")
+            return
+        if not force:
+            _refuse_if_in_use(config, record)
+        _withdraw(config, record, say, force=force)
+        with _agent_ended(config, say, force=force):
+            record = find_record(config)
+            if record is not None:
+                _undo(netlink, record, say)
+                _remove_run_files(config, record)
+                erase_record(config.state_dir)
+            _say_stopped(config, say)
+
+
+def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
+    vips: tuple[IPv4Address, ...] = record.vips if record else ()
+    in_use = InUse(current_buckets(config), count_connections(vips))
+    if in_use.reason:
+        raise BrigadeError(
+            f"{config.name} is {in_use.reason}: drain it first "
+            f"(lbctl drain {config.name} --wait on the controller), or use --force",
+            EXIT_REFUSED,
+        )
+
+
+def _withdraw(config: AgentConfig, record: Record | None, say: Say, *, force: bool) -> None:
+    if record is None or not record.announced or not config.on_withdraw:
+        return
+    try:
+        run_hook(
+            ON_WITHDRAW,
+            config.on_withdraw,
+            config.hook_timeout_seconds,
+            hook_variables(config, record.vips),
+        )
+    except BrigadeError as error:
+        if not force:
+            raise BrigadeError(f"{error}; nothing was changed: mend it, or use --force") from error
+        say(f"warning: {error}")
+    say(f"ran on_withdraw: {' '.join(config.on_withdraw)}")
+
+
+@contextmanager
+def _agent_ended(config: AgentConfig, say: Say, *, force: bool) -> Iterator[None]:
+    """End a running agent and hold its lock."""
+    holder = find_holder(config.interface)
+    if holder is not None:
+        if holder.pid == 0 or holder.uid != os.geteuid():
+            raise BrigadeError(f"the agent is {holder} of another user: end it there", EXIT_REFUSED)
+        _end(holder.pid, config.interface, force=force)
+        say(f"ended the agent, {holder}")
+    with InterfaceLock(config.interface):
+        yield
+
+
+def _end(pid: int, interface: str, *, force: bool) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL) if force else (signal.SIGTERM,):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + AGENT_END_SECONDS
+        while time.monotonic() < deadline:
+            if find_holder(interface) is None:
+                return
+            time.sleep(POLL_SECONDS)
+    raise BrigadeError(f"the agent, process {pid}, does not end: use --force, or kill -9 {pid}")
+
+
+def _undo(netlink: Any, record: Record, say: Say) -> None:
+    """Undo in the reverse order of `up`; what is gone already is passed over."""
+    for vip in record.vips:
+        remove_vip(netlink, vip)
+        say(f"removed {vip} from lo")
+    for path, (old, new) in reversed(record.sysctls.items()):
+        _restore(path, old, new, say)
+    link = find_link(netlink, record.interface)
+    if link is not None:
+        _detach(netlink, link.index, record, say)
+    made = tuple(Path(path) for path in record.directories_made)
+    bpffs.clean(Path(record.bpffs), record.interface, made)
+    say(f"removed the pins in {record.bpffs}")
+
+
+def _restore(path: str, old: str, new: str, say: Say) -> None:
+    try:
+        now = sysctls.read_sysctl(path)
+        if now == new:
+            sysctls.write_sysctl(path, old)
+            say(f"restored {path.replace('/', '.')} to {old}")
+        elif now != old:
+            say(f"left {path.replace('/', '.')} at {now}: somebody changed it since")
+    except FileNotFoundError:
+        say(f"{path} is gone with its interface")
+
+
+def _detach(netlink: Any, ifindex: int, record: Record, say: Say) -> None:
+    pins = Path(record.bpffs) / bpffs.pin_name(record.interface)
+    pinned = pinned_program(pins / bpffs.FORWARDER)
+    forwarders = {*record.forwarders, *({pinned.id} if pinned else ())}
+    for mode in ("native", "generic"):
+        for program_id in sorted(forwarders):
+            if xdp.detach_xdp(netlink, ifindex, mode, program_id):
+                say(f"detached the forwarder from {record.interface}")
+    for program_id in sorted(xdp.query_xdp(netlink, ifindex).ids - forwarders):
+        say(f"left a foreign XDP program on {record.interface}: id {program_id}")
+    pinned = pinned_program(pins / bpffs.REDIRECTOR)
+    redirectors = frozenset((*record.redirectors, *((pinned.id,) if pinned else ())))
+    if clsact.detach_filter(netlink, ifindex, redirectors):
+        say(f"detached the redirector from {record.interface}")
+    if record.clsact_made and clsact.remove_clsact_if_unused(netlink, ifindex):
+        say(f"removed the clsact qdisc of {record.interface}")
+
+
+def _remove_run_files(config: AgentConfig, record: Record) -> None:
+    for name in (READY_FILE, STATUS_FILE):
+        (config.run_dir / name).unlink(missing_ok=True)
+    if record.run_dir_made:
+        with suppress(OSError):  # somebody else's files are in it
+            config.run_dir.rmdir()
+
+
+def _say_stopped(config: AgentConfig, say: Say) -> None:
+    """Tell the store that this server's forwarder has stopped."""
+    report = Report(
+        server=config.name,
+        boot_id=secrets.token_hex(8),
+        sequence=1,
+        sent_at=time.time(),
+        stopped=True,
+        version=lb.__version__,
+    )
+    try:
+        store = open_agent_store(config.store, config.token_file, config.ca_file)
+        try:
+            store.report(report)
+        finally:
+            store.close()
+    except StoreError as error:
+        say(f"warning: the controller was not told that {config.name} stopped: {error}")
+    else:
+        say(f"told the store that {config.name} stopped")
