@@ -124,7 +124,7 @@ def _listener(config: ServeConfig) -> Iterator[socket.socket]:
     except ValueError as error:
         raise ConfigError(f"[listen] address: {error}") from error
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
         # Connections inherit it. Without it an answer's body waits 40 ms for its head's ACK.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -117,6 +117,35 @@ def test_failing_to_prune_is_said_and_fails_no_publication(
     assert [log["event"] for log in logs] == ["store_prune_failed"]
 
 
+def test_a_publication_is_flushed_before_it_appears_and_after(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_to(store, 1)
+    done: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def record_fsync(descriptor: int) -> None:
+        what = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        done.append(f"flush {what}")
+        fsync(descriptor)
+
+    def record_link(source: Path, target: Path, **options: bool) -> None:
+        done.append("appear")
+        link(source, target, **options)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "link", record_link)
+    store.publish(Version(KIND, 2, b"x"))
+    assert done == ["flush file", "appear", "flush directory"]
+    done.clear()
+    store.latest(KIND)
+    assert done == ["flush directory"]  # a reader acts on nothing that a power cut could take back
+    done.clear()
+    store.report(Report("alpha", "b", 1, 0.0))
+    store.acknowledge("alpha", KIND, 2)
+    assert done == []
+
+
 @pytest.mark.parametrize(
     ("where", "published"), [("write", False), ("link", False), ("sync", True)]
 )
