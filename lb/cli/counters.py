@@ -1,0 +1,110 @@
+"""Show what the programs counted: every verdict by name, packets and bytes by service."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lb.cli._options import config_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table as RichTable
+
+    from lb.dataplane.objects import ServiceEntry
+    from lb.dataplane.pinned import PinnedDataplane
+
+
+def read(dataplane: PinnedDataplane) -> dict[str, Any]:
+    """Return all counters as JSON will have them."""
+    return {
+        "verdicts": dataplane.counters(),
+        "services": [
+            service_row(service, counts) for service, counts in dataplane.service_counters().items()
+        ],
+    }
+
+
+def service_row(service: ServiceEntry, counts: tuple[int, int]) -> dict[str, Any]:
+    """Return one service's counters."""
+    return {
+        "vip": str(service.vip),
+        "protocol": "tcp" if service.protocol == 6 else "udp",  # noqa: PLR2004
+        "port": service.port,
+        "pool": service.pool,
+        "packets": counts[0],
+        "bytes": counts[1],
+    }
+
+
+def rates(now: Mapping[str, int], before: Mapping[str, int], seconds: float) -> dict[str, float]:
+    """Return packets a second by verdict; a counter that went back began anew."""
+    return {n: max(0, c - before.get(n, 0)) / seconds for n, c in now.items()}
+
+
+def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -> RichTable:
+    """Lay the counters out, those that never counted left out."""
+    from rich.table import Table
+
+    from lb.agent.metrics import program_of
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("verdict", "program"):
+        table.add_column(heading)
+    for heading in ("packets", "a second") if every_second is not None else ("packets",):
+        table.add_column(heading, justify="right")
+    for name, count in counters["verdicts"].items():
+        if count:
+            row = [name, program_of(name), f"{count:,}"]
+            if every_second is not None:
+                row.append(f"{every_second[name]:,.0f}")
+            table.add_row(*row)
+    for service in counters["services"]:
+        name = f"{service['protocol']} {service['vip']}:{service['port']}"
+        table.add_row(name, f"pool {service['pool']}", f"{service['packets']:,}")
+    return table
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--watch", is_flag=True, help="Go on until interrupted, with rates.")
+@click.option("--interval", default=1.0, show_default=True, help="Seconds between looks.")
+def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
+    """Show what the programs counted: every verdict by name, packets and bytes by service.
+
+    Counters start at zero with every `lbctl up`. With --json and --watch: one object a line.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from lb.agent.bpffs import pin_name
+    from lb.agent.config import load_agent_config
+    from lb.dataplane.pinned import PinnedDataplane
+
+    settings = load_agent_config(config)
+    directory = settings.bpffs / pin_name(settings.interface)
+    with PinnedDataplane(directory) as dataplane:
+        counters = read(dataplane)
+    if as_json:
+        click.echo(json.dumps(counters))
+    elif not watch:
+        Console().print(render(counters, None))
+    if not watch:
+        return
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(interval)
+            before = counters["verdicts"]
+            with PinnedDataplane(directory) as dataplane:  # afresh: the agent may be a new one
+                counters = read(dataplane)
+            if as_json:
+                click.echo(json.dumps(counters))
+            else:
+                rows = render(counters, rates(counters["verdicts"], before, interval))
+                live.update(rows, refresh=True)

@@ -1,0 +1,85 @@
+"""Show the forwarding tables that this server last had in use: shares, moves, generations."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lb.cli._options import config_option, json_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lb.agent.table_view import TableSummary
+
+BAR_WIDTH = 40
+
+
+def bar(share: float, largest: float) -> str:
+    """Draw a share, the largest one at full width."""
+    return "█" * round(BAR_WIDTH * share / largest) if largest else ""
+
+
+def show(console: Console, summary: TableSummary, now: float) -> None:
+    """Print one table's summary."""
+    from rich.table import Table
+
+    moved = summary.last_moved_at
+    when = f"last move {max(0.0, now - moved):.0f} s ago" if moved else "nothing moved yet"
+    console.print(
+        f"[bold]{summary.pool}[/bold]  generation {summary.generation}, on cluster generation "
+        f"{summary.cluster_generation}; {summary.buckets} buckets, depth {summary.depth}; "
+        f"{summary.transitions} in transition; {when}"
+    )
+    rows = Table(box=None, pad_edge=False)
+    for heading in ("server", "DIP", "state"):
+        rows.add_column(heading)
+    for heading in ("buckets", "share", "later hop"):
+        rows.add_column(heading, justify="right")
+    rows.add_column("")
+    largest = max((row.share for row in summary.rows), default=0.0)
+    for row in summary.rows:
+        rows.add_row(
+            row.server,
+            row.dip,
+            row.state,
+            str(row.current),
+            f"{row.share:.1%}",
+            str(row.later),
+            bar(row.share, largest),
+        )
+    console.print(rows)
+    if summary.empty:
+        console.print(f"[red]{summary.empty} buckets are empty: their packets are dropped[/red]")
+
+
+@click.command()
+@click.argument("pool", required=False)
+@config_option
+@json_option
+def command(pool: str | None, config: Path, as_json: bool) -> None:
+    """Show the forwarding tables that this server last had in use: shares, moves, generations."""
+    from rich.console import Console
+
+    from controlplane.errors import UsageError
+    from lb.agent.config import load_agent_config
+    from lb.agent.saved import load_saved
+    from lb.agent.table_view import summarise
+
+    saved = load_saved(load_agent_config(config))
+    if pool is not None and pool not in saved.tables:
+        have = ", ".join(sorted(saved.tables)) or "none"
+        raise UsageError(f"no table of a pool {pool!r} here; there are: {have}")
+    wanted = [pool] if pool else sorted(saved.tables)
+    summaries = [summarise(saved.tables[name], saved.cluster) for name in wanted]
+    if as_json:
+        cluster = saved.cluster.generation
+        tables = [summary.as_json() for summary in summaries]
+        click.echo(json.dumps({"cluster_generation": cluster, "tables": tables}))
+        return
+    for summary in summaries:
+        show(Console(), summary, time.time())

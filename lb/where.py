@@ -1,0 +1,116 @@
+"""Where does a flow's packet go, and what would this server do with it? Pure, by docs/wire.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from controlplane.errors import UsageError
+from controlplane.objects import TCP, UDP, Cluster, Server, Service, Table
+from lb.flow_hash import Flow, bucket_of, siphash, source_port_of
+
+PROTOCOLS = (("tcp", TCP), ("udp", UDP))
+ENDPOINT = re.compile(r"([0-9.]+):([0-9]{1,5})")
+MAX_PORT = 65535
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of a flow, and the verdict counter that its first packet would count."""
+
+    flow: Flow
+    verdict: str
+    service: Service | None = None
+    flow_hash: int | None = None
+    bucket: int | None = None
+    source_port: int | None = None
+    chain: tuple[Server | int, ...] = ()
+    visits: tuple[Server | int, ...] = ()
+
+
+def parse_endpoint(text: str) -> tuple[IPv4Address, int]:
+    """Read ``198.51.100.7:40000``. ``UsageError``: it is something else."""
+    match = ENDPOINT.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        address, port = IPv4Address(match[1]), int(match[2])
+    except ValueError:
+        port, address = MAX_PORT + 1, IPv4Address(0)
+    if port > MAX_PORT:
+        raise UsageError(f"{text!r} is no ADDRESS:PORT, as 198.51.100.7:40000")
+    return address, port
+
+
+def parse_flow(protocol: str, source: str, destination: str) -> Flow:
+    """Read a flow's three words. ``UsageError``: something is wrong with one."""
+    numbers = dict(PROTOCOLS)
+    if protocol not in numbers:
+        raise UsageError(f"{protocol!r} is no protocol: tcp or udp")
+    from_address, from_port = parse_endpoint(source)
+    to_address, to_port = parse_endpoint(destination)
+    return Flow(from_address, from_port, to_address, to_port, numbers[protocol])
+
+
+def find_service(cluster: Cluster, flow: Flow) -> Service | None:
+    """Return the service that a flow is for."""
+    wanted = (flow.destination, flow.protocol, flow.destination_port)
+    return next((s for s in cluster.services if (s.vip, s.protocol, s.port) == wanted), None)
+
+
+def visiting_order(chain: tuple[int, ...], service: Service) -> tuple[int, ...]:
+    """Return a chain's servers in the order in which a packet visits them (wire.md, section 3)."""
+    if service.protocol == TCP:
+        return chain
+    return chain[:1] if service.stateless else tuple(reversed(chain))
+
+
+def where(
+    flow: Flow,
+    cluster: Cluster,
+    tables: Mapping[str, Table],
+    keys: Mapping[str, bytes],
+    own: IPv4Address,
+) -> Answer:
+    """Say where a flow's first packet goes from the server whose DIP is ``own``.
+
+    A packet that is whole, fits the link and carries no IP options is assumed.
+    """
+    if flow.source == own and flow.protocol == UDP and flow.destination_port == cluster.gue_port:
+        return Answer(flow, "drop_spoofed")
+    service = find_service(cluster, flow)
+    if service is None:
+        return Answer(flow, "pass_no_service")
+    pool, table = cluster.pool(service.pool), tables.get(service.pool)
+    key = keys.get(pool.key_id) if pool else None
+    if table is None or key is None:
+        return Answer(flow, "drop_no_table", service)
+    flow_hash = siphash(key, flow.hash_input)
+    bucket = bucket_of(flow_hash, table.buckets)
+    slots = tuple(int(index) for index in table.chains[bucket])
+    chain = slots[: slots.index(0)] if 0 in slots else slots
+    visits = visiting_order(chain, service)
+    known: dict[int, Server] = {server.index: server for server in cluster.servers}
+    return Answer(
+        flow=flow,
+        verdict=_verdict(visits, known, own),
+        service=service,
+        flow_hash=flow_hash,
+        bucket=bucket,
+        source_port=source_port_of(flow_hash),
+        chain=tuple(known.get(index, index) for index in chain),
+        visits=tuple(known.get(index, index) for index in visits),
+    )
+
+
+def _verdict(visits: tuple[int, ...], known: Mapping[int, Server], own: IPv4Address) -> str:
+    if not visits:
+        return "drop_no_bucket"
+    if any(index not in known for index in visits):
+        return "drop_no_dip"
+    here, more = known[visits[0]].dip == own, len(visits) > 1
+    if here:
+        return "pass_to_self" if more else "pass_local"
+    return "tx_forward_chain" if more else "tx_forward"
