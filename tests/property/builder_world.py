@@ -109,7 +109,9 @@ class World:
         if kind == "share" and server in self.shares:
             self.shares[server] = value
         elif kind == "shares":
-            self.shares = {i: (share + value * i) % 3.0 for i, share in self.shares.items()}
+            self.shares = {
+                i: round((share + value * i) % 3.0, 3) for i, share in self.shares.items()
+            }
         elif kind == "state":
             self.states[server] = value
             self.shares.setdefault(server, 1.0)

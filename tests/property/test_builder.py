@@ -28,7 +28,7 @@ from tests.property.builder_world import (
     worlds,
 )
 
-lives = settings(max_examples=100)
+lives = settings(max_examples=100, deadline=None)
 
 
 def alive(step: Step, chain: Chain) -> Chain:
@@ -272,7 +272,8 @@ def test_what_falls_off_is_the_oldest(world: World, history: Any) -> None:
             if before[0] != after[0] or not step.known(before[0]):
                 continue
             full = len(alive(step, before)) == world.depth and not forgotten(step, bucket)
-            since = int(step.old.moved_at[bucket]) if full else -1
+            # 0: nothing falls off, or a newcomer that never came to serve.
+            since = int(step.old.moved_at[bucket]) if full else 0
             if step.old.moved_at[bucket] > step.request.now:
                 continue  # a clock that was put back tells nothing
             where = pushed_out if prepared(step, before, after) else spared
@@ -293,6 +294,19 @@ def test_receivers_first_get_buckets_that_name_them(world: World, history: Any) 
                 continue
             for hop in alive(step, before)[1:]:
                 assert held[hop] >= targets.get(hop, 0)
+
+
+@given(worlds, histories)
+@lives
+def test_the_bereaved_go_to_a_server_that_knows_their_connections(
+    world: World, history: Any
+) -> None:
+    for step in live(world, history):
+        held, targets = counts_of(step.new), step.result.targets
+        for before, after in pairs(step):
+            rest = alive(step, before)
+            if before and not step.known(before[0]) and after[0] not in rest:
+                assert all(held[hop] >= targets.get(hop, 0) for hop in rest)
 
 
 # Promise 6: the down are gone, the draining fade, the old are forgotten.

@@ -239,7 +239,10 @@ def test_look_up_tables_hold_what_was_put_in(
     slots = [
         ServiceSlot(service_match(abi.ServiceKind.SERVICE4, vip, protocol, port), service=number)
         for number, (vip, protocol, port) in enumerate(
-            (vip, protocol, port) for vip in sorted(vips) for protocol in (6, 17) for port in (0, 80)
+            (vip, protocol, port)
+            for vip in sorted(vips)
+            for protocol in (6, 17)
+            for port in (0, 80)
         )
     ]
     slots += [ServiceSlot(service_match(abi.ServiceKind.VIP4, vip, 0, 0)) for vip in sorted(vips)]
@@ -247,9 +250,7 @@ def test_look_up_tables_hold_what_was_put_in(
     matches = np.array([slot.match for slot in slots], dtype=np.uint64)
     words = np.array([address_word(slot.address) for slot in known], dtype=np.uint64)
     view = choose_view(half, (matches, words), rng)
-    fill_rows(
-        state["service"]["entry"][0, half], rows_of(view, matches), service_records(slots)
-    )
+    fill_rows(state["service"]["entry"][0, half], rows_of(view, matches), service_records(slots))
     fill_rows(state["known"]["entry"][0, half], rows_of(view, words), known_records(known))
     state["config"]["view"] = view
     at = ctypes.c_void_p(state.ctypes.data)
@@ -317,7 +318,8 @@ def test_reading_any_gue_frame_of_any_length(
     if host.host_read_tunnel(at, length(frame), where, ctypes.byref(tunnel)) != 1:
         return
     ahead = [
-        host.host_hop_ahead(at, length(frame), ctypes.byref(tunnel), u64(place)) for place in range(3)
+        host.host_hop_ahead(at, length(frame), ctypes.byref(tunnel), u64(place))
+        for place in range(3)
     ]
     listed = [
         int.from_bytes(frame[50 + 4 * place : 54 + 4 * place], "little")
@@ -365,4 +367,3 @@ def test_a_passed_on_header_is_summed_right(
     )
     header = frame[14:24] + bytes(2) + own.packed + hop.packed
     assert swap16(got) == internet_checksum(header)
-

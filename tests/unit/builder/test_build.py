@@ -221,6 +221,14 @@ def test_old_hops_are_forgotten_if_asked() -> None:
     assert result.moved == 0
 
 
+def test_a_hop_old_enough_to_be_forgotten_holds_nothing_back() -> None:
+    old = table(((1, 2), 256), moved_at=NOW - 200)
+    states = {1: S.ACTIVE, 2: S.DRAINING, 3: S.ACTIVE}
+    result = build(old, request(states=states, forget_after_seconds=100))
+    assert chains(result) == {(1, 0): 128, (1, 3): 128}
+    assert (result.forced, result.held_back) == (0, 0)
+
+
 def test_depth_one_moves_in_one_step() -> None:
     pool = Pool("p", BUCKETS, 1, key_id="k")
     old = build(None, request(pool=pool, states={1: S.ACTIVE})).table
