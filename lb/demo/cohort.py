@@ -120,6 +120,11 @@ class Cohort:
         self._traffic.tell("count")
         return Count(**self._traffic.expect("count", OPEN_SECONDS))
 
+    def names(self) -> frozenset[str]:
+        """Return the flows that are open and well, each by its protocol, address and port."""
+        self._traffic.tell("names")
+        return frozenset(self._traffic.expect("names", OPEN_SECONDS)["names"])
+
     def tell_finish(self) -> None:
         """Have every flow come to its end."""
         self._traffic.tell("finish")

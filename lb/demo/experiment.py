@@ -66,6 +66,11 @@ class Experiment:
         self.cohorts.setdefault(pool, []).append(cohort)
         return cohort
 
+    def names(self) -> frozenset[str]:
+        """Return all flows that are open and well, each by its protocol, address and port."""
+        cohorts = [cohort for cohorts in self.cohorts.values() for cohort in cohorts]
+        return frozenset().union(*(cohort.names() for cohort in cohorts))
+
     def open_newcomers(self) -> None:
         """Open as many flows again, now that the event has begun."""
         self.newcomers = [self.cohort(pool, "after", NEWCOMERS_OVER_SECONDS) for pool in self.pools]
@@ -95,6 +100,7 @@ def run(stage: Stage, pools: Sequence[str], event: Event) -> dict[str, Outcome]:
     event(experiment)
     seconds = time.monotonic() - begun
     experiment.await_newcomers()
+    time.sleep(stage.amounts.hold_seconds)
     after = {pool: _count(experiment, pool) for pool in pools}
     with stage.narrator.doing("bringing every flow to its end"):
         broken = _finish(experiment)

@@ -13,13 +13,14 @@ from rich.table import Table
 from lb.demo.results import Findings, StepResult
 
 BAR_COLUMNS = 40
+LOG_COLUMNS = 110
 
 
 class Narrator:
     """Speaks on standard error, so that standard output is free for `--json -`."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or _console()
         self._begun = time.monotonic()
 
     def step(self, title: str) -> None:
@@ -55,20 +56,20 @@ class Narrator:
     def summary(self, findings: Findings) -> None:
         """Show the table that everything led to."""
         table = Table(title="What was measured", title_justify="left")
-        table.add_column("step")
+        table.add_column("step", no_wrap=True)
         for column in ("TCP open", "UDP open", "broken", "expected", "daisy-chained", "seconds"):
             table.add_column(column, justify="right")
-        table.add_column("promise")
+        table.add_column("promise", no_wrap=True)
         for step in findings.steps:
             table.add_row(
-                f"{step.name} (control)" if step.control else step.name,
+                step.name,
                 f"{step.tcp_open}",
                 f"{step.udp_open}",
                 f"{step.broken}",
                 _expected(step),
                 f"{step.daisy_chained}",
                 f"{step.seconds:.1f}",
-                "[green]kept[/]" if step.ok else f"[red]{escape('; '.join(step.failures))}[/]",
+                _promise(step),
             )
         self._console.print(table)
         verdict = "every promise kept" if findings.ok else "[bold red]a promise was broken[/]"
@@ -78,6 +79,20 @@ class Narrator:
         """Print lines as they are, to be pasted into a shell."""
         for line in lines:
             self._console.print(line, soft_wrap=True, markup=False)
+
+
+def _console() -> Console:
+    console = Console(stderr=True, highlight=False)
+    # A log file has no width: let the table have what it needs.
+    return (
+        console if console.is_terminal else Console(stderr=True, highlight=False, width=LOG_COLUMNS)
+    )
+
+
+def _promise(step: StepResult) -> str:
+    if not step.ok:
+        return "[bold red]BROKEN[/]"
+    return "[green]control, as expected[/]" if step.control else "[green]kept[/]"
 
 
 def _expected(step: StepResult) -> str:

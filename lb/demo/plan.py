@@ -35,13 +35,18 @@ DRAIN_TIME_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much traffic there is, and how long some things may take."""
+    """How much traffic there is, and how long some things take.
+
+    ``downloads``, ``idle`` and ``udp`` are of one cohort: as many are opened before each event and
+    again after it, and all are held for ``hold_seconds`` more.
+    """
 
     spread_connections: int
     downloads: int
     idle: int
     udp: int
     work_flows: int
+    hold_seconds: float
     frozen_window_seconds: float
     balance_window_seconds: float
 
@@ -57,15 +62,17 @@ FULL = Amounts(
     idle=100,
     udp=52,
     work_flows=2400,
+    hold_seconds=4.0,
     frozen_window_seconds=12.0,
     balance_window_seconds=10.0,
 )
 QUICK = Amounts(
-    spread_connections=1000,
+    spread_connections=2000,
     downloads=55,
     idle=50,
     udp=26,
     work_flows=2400,
+    hold_seconds=0.5,
     frozen_window_seconds=8.0,
     balance_window_seconds=8.0,
 )

@@ -1,8 +1,8 @@
 """A process full of flows, told what to do through its standard input.
 
 It opens its flows, prints `{"event": "open"}` when each of them is open or broken, and then obeys:
-`count` prints how many are open and well; `finish` brings each to its end and prints the verdict.
-The end of its input ends it.
+`count` prints how many are open and well, `names` which; `finish` brings each to its end and
+prints the verdict. The end of its input ends it.
 """
 
 from __future__ import annotations
@@ -66,12 +66,19 @@ class Cohort:
 
     def count(self) -> dict[str, int]:
         """Return how many flows are open and well, by protocol, and how many are broken."""
-        well = [f for f in self.flows if f.opened and not f.ended and f.outcome is Outcome.GOOD]
+        well = self._well()
         return {
             "tcp": sum(flow.protocol == "tcp" for flow in well),
             "udp": sum(flow.protocol == "udp" for flow in well),
             "broken": sum(flow.outcome is not Outcome.GOOD for flow in self.flows),
         }
+
+    def names(self) -> list[str]:
+        """Return the flows that are open and well, each by its protocol, address and port."""
+        return [flow.name for flow in self._well()]
+
+    def _well(self) -> list[Flow]:
+        return [f for f in self.flows if f.opened and not f.ended and f.outcome is Outcome.GOOD]
 
     def verdict(self) -> dict[str, Any]:
         """Return how everything ended."""
@@ -126,6 +133,8 @@ def serve(cohort: Cohort, commands: Commands) -> None:
         for line in lines:
             if line == "count":
                 _say({"event": "count", **cohort.count()})
+            elif line == "names":
+                _say({"event": "names", "names": cohort.names()})
             elif line == "finish":
                 finishing = True
                 cohort.finish(time.monotonic())

@@ -13,7 +13,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-FORGET_SECONDS = 120.0
+FORGET_SECONDS = 30.0
 """A client that was silent for this long is forgotten."""
 DATAGRAM_BYTES = 2048
 Address = tuple[str, int]

@@ -2,7 +2,7 @@
 
 One agent is suspended each time the controller is about to publish, so that its server forwards by
 the table before; the router then sends it flows that were opened through up-to-date servers, and
-the other way round. The publications come from draining a server, or from ending that.
+the other way round. The publications come from draining a server.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from lb.demo.experiment import Experiment
 from lb.demo.results import StepResult
 from lb.demo.site import await_that
 from lb.demo.stage import Stage
-from lb.demo.steps.membership import DRAINED, EVENT_SECONDS
+from lb.demo.steps.membership import EVENT_SECONDS
 from netns.brigade import server_name
 
 LAGGING = 2
+DRAINED = 3
+"""Not the one that `drain` drained: buckets that come back to a server move in one step."""
 PUBLICATIONS = 2
 """A move takes two: the newcomer is put behind, then the two swap."""
 PUBLISH_SECONDS = 20.0
@@ -29,6 +31,7 @@ HOLD_SECONDS = 0.3
 def reshuffle(stage: Stage) -> list[StepResult]:
     """Change the router's ECMP set in the middle of publications, and at rest."""
     stage.narrator.step("reshuffle: the router changes its ECMP set, also in mid-publication")
+    stage.rest()
     reshuffles = _Reshuffles(stage)
     outcomes = experiment.run(stage, (plan.WEB,), reshuffles.event)
     result = experiment.judge(stage, "reshuffle", outcomes[plan.WEB])
@@ -55,11 +58,9 @@ class _Reshuffles:
     def event(self, running: Experiment) -> None:
         """Let the router change its mind while a server's buckets move."""
         serving = self._stage.serving()
-        moved = server_name(DRAINED)
-        drained = moved in self._site.fleet.drained()
         self._site.freeze_agent(LAGGING)
         try:
-            self._site.operate("undrain" if drained else "drain", moved)
+            self._site.operate("drain", server_name(DRAINED))
             for publication in range(PUBLICATIONS):
                 self._await_behind()
                 if not publication:
@@ -72,9 +73,9 @@ class _Reshuffles:
                     self._catch_up()
         finally:
             self._site.thaw_agent(LAGGING)
-        targets = serving if drained else [n for n in serving if n != DRAINED]
+        others = [number for number in serving if number != DRAINED]
         with self._stage.narrator.doing("waiting until the tables are settled"):
-            self._site.await_equal((plan.WEB,), targets, EVENT_SECONDS)
+            self._site.await_equal((plan.WEB,), others, EVENT_SECONDS)
         self._through_choices(serving)
 
     def _await_behind(self) -> None:

@@ -11,10 +11,11 @@ from lb.demo.site import await_that
 from lb.demo.stage import Stage
 from netns.brigade import server_name
 
-AGENTS = (1, 3)
+AGENTS = (2, 4)
 """Whose agents are killed, one after the other."""
 AWAY_SECONDS = 1.5
-DRAINED_MEANWHILE = 3
+DRAINED_MEANWHILE = 1
+"""One that no earlier step drained, so that its buckets move in two steps."""
 EVENT_SECONDS = 60.0
 PUBLISH_SECONDS = 20.0
 
