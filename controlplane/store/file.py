@@ -59,6 +59,7 @@ class FileStore(ControllerStore):
         self._temporaries = self.directory / "tmp"
         self._keyring = Keyring(self.directory / "keys", self._temporaries)
         self._fleet = Fleet(self.directory, self._temporaries)
+        self._read_kinds: dict[str, Generations] = {}
         self._prepared = False
         self._closed = threading.Event()
         self._lending = threading.Lock()
@@ -71,8 +72,12 @@ class FileStore(ControllerStore):
     def latest(self, kind: str) -> Version | None:
         """Return the newest document of this kind, ``None`` if there never was one."""
         with self._using(f"cannot read the {shown(kind)} document"):
-            found = self._generations(kind).latest()
-        return None if found is None else Version(kind, *found)
+            generations = self._generations(kind)
+            found = generations.latest()
+        if found is None:
+            return None
+        self._read_kinds[kind] = generations  # it remembers what it has flushed
+        return Version(kind, *found)
 
     def kinds(self) -> Mapping[str, int]:
         """Return every published kind with its newest generation."""
@@ -237,7 +242,8 @@ class FileStore(ControllerStore):
         return watch.wait(min(_CLOSE_SECONDS, deadline - time.monotonic()))
 
     def _generations(self, kind: str) -> Generations:
-        return Generations(self._documents / kind_to_stem(check_kind(kind)), self._temporaries)
+        path = self._documents / kind_to_stem(check_kind(kind))
+        return self._read_kinds.get(kind) or Generations(path, self._temporaries)
 
     def _stems(self) -> list[str]:
         return [stem for stem in names_in(self._documents) if stem_to_kind(stem)]

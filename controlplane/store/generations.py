@@ -48,6 +48,7 @@ class Generations:
     def __init__(self, directory: Path, temporaries: Path) -> None:
         self._directory = directory
         self._temporaries = temporaries
+        self._flushed = 0
         self._log = structlog.get_logger(__name__)
 
     def newest(self) -> int:
@@ -61,7 +62,9 @@ class Generations:
         directory: nobody acts on a generation that could be given out a second time.
         """
         while newest := self.newest():
-            sync_directory(self._directory)
+            if newest != self._flushed:
+                sync_directory(self._directory)
+                self._flushed = newest
             try:
                 return newest, read_file(self._path(newest), MAX_DOCUMENT_BYTES)
             except FileNotFoundError:  # pruned since: there are newer ones
