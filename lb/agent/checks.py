@@ -7,6 +7,7 @@ comes after a random part of its interval, and later ones keep a jitter, so that
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +34,7 @@ async def check_once(client: httpx.AsyncClient, service: Service) -> str:
     except httpx.HTTPError as error:
         return str(error) or type(error).__name__
     except OSError as error:
-        return error.strerror or str(error)
+        return os.strerror(error.errno) if error.errno else str(error)
 
 
 async def _connect(service: Service) -> str:

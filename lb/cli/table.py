@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lb.agent.table_view import TableSummary
 
-BAR_WIDTH = 40
+BAR_WIDTH = 24
 
 
 def bar(share: float, largest: float) -> str:
@@ -33,7 +33,8 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
     console.print(
         f"[bold]{summary.pool}[/bold]  generation {summary.generation}, on cluster generation "
         f"{summary.cluster_generation}; {summary.buckets} buckets, depth {summary.depth}; "
-        f"{summary.transitions} in transition; {when}"
+        f"{summary.transitions} in transition; {when}",
+        soft_wrap=True,
     )
     rows = Table(box=None, pad_edge=False)
     for heading in ("server", "DIP", "state"):
