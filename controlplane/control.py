@@ -17,6 +17,7 @@ from controlplane import logs
 from controlplane.config import ControlConfig, load_control_config
 from controlplane.config_rules import check_against
 from controlplane.errors import ConfigError
+from controlplane.loads import LoadSources
 from controlplane.loop import Loop
 from controlplane.metrics import ControlMetrics
 from controlplane.newest import Newest
@@ -126,7 +127,9 @@ class Controller:
         owned.enter_context(metrics.served(config.metrics))
         if config.listen:
             owned.enter_context(serve(store, ServeConfig(**dict(config.listen))))
-        self.loop = Loop(store, config, self._prober, show=metrics.show)
+        sources = LoadSources()
+        owned.callback(sources.close)
+        self.loop = Loop(store, config, self._prober, sources=sources, show=metrics.show)
 
     def run(self, signals: Signals) -> None:
         """Run the loop until a signal ends it; SIGHUP reads the settings again."""

@@ -18,6 +18,7 @@ from controlplane.config import ControlConfig
 from controlplane.deaths import Deaths
 from controlplane.documents import DocumentError
 from controlplane.health import fold
+from controlplane.loads import LoadSources
 from controlplane.membership import Membership
 from controlplane.newest import Newest
 from controlplane.objects import CLUSTER, Cluster, table_kind
@@ -25,7 +26,7 @@ from controlplane.observer import Observer, Sight
 from controlplane.pool_desk import PoolDesk, PoolReport, Situation
 from controlplane.prober import Prober
 from controlplane.say import Say
-from controlplane.settle import Settlement, settlement
+from controlplane.settle import Settlement, settlement, silent_ones
 from controlplane.store.base import ControllerStore, StoreConflict, StoreError
 
 PACE_SECONDS = 0.02
@@ -68,6 +69,7 @@ class Loop:
         config: ControlConfig,
         prober: Prober | None,
         *,
+        sources: LoadSources | None = None,
         clocks: Clocks | None = None,
         show: Callable[[Round], None] = lambda _: None,
     ) -> None:
@@ -75,6 +77,8 @@ class Loop:
         self._store = store
         self._clocks = clocks or Clocks()
         self._show = show
+        self._sources = sources or LoadSources()
+        self._sources.configure(config)
         self._say = Say()
         self._log = structlog.get_logger()
         self.observer = Observer(store, config, prober, self._clocks.now())
@@ -88,6 +92,7 @@ class Loop:
         """Go on with other settings, from the next round on."""
         self.config = config
         self.observer.configure(config, prober)
+        self._sources.configure(config)
         self._next_tick = 0.0
 
     def run(self, stop: threading.Event, between: Callable[[], None] = lambda: None) -> None:
@@ -159,9 +164,22 @@ class Loop:
             views=sight.views,
             reports=sight.reports,
             failing=fold(failing, sight.reports, cluster.services),
+            silent=silent_ones(cluster, sight.views),
+            loads=self._pool_loads(cluster, sight) if ticked or before is None else before.loads,
             ramps=self._membership.ramps(self.config, now),
         )
         return self._situation
+
+    def _pool_loads(self, cluster: Cluster, sight: Sight) -> dict[str, dict[int, float | None]]:
+        dips = {server.name: str(server.dip) for server in cluster.servers}
+        indices = {server.name: server.index for server in cluster.servers}
+        return {
+            pool.name: {
+                indices[name]: load
+                for name, load in self._sources.loads(pool.name, dips, sight).items()
+            }
+            for pool in cluster.pools
+        }
 
     def _tables(self, situation: Situation, sight: Sight) -> dict[str, PoolReport]:
         pools = situation.cluster.pools

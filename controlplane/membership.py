@@ -87,7 +87,12 @@ class Membership:
         }
 
     def _ramped(self, index: int) -> float:
-        """Return how far a slow start already is, by the tables: a controller may be new to it."""
+        """Return how far a slow start already is, by the tables: a controller may be new to it.
+
+        Those who come first, before there is any table, need none.
+        """
+        if not self._newest.facts:
+            return 1.0
         parts = [
             facts.current.get(index, 0) * len(facts.current) / sum(facts.current.values())
             for facts in self._newest.facts.values()

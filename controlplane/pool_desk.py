@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from controlplane.balance import Balance
+from controlplane.balance import Balance, PoolSight
 from controlplane.builder import BuildRequest, BuildResult, NoServerLeft, build
 from controlplane.config import ControlConfig, PoolConfig
 from controlplane.health import Failing, PoolHealth, pool_health
 from controlplane.newest import Newest
-from controlplane.objects import Cluster, Pool, Report, Table, table_kind
+from controlplane.objects import Cluster, Pool, Report, ServerState, Table, table_kind
 from controlplane.pool_plan import (
     PoolPlan,
     Step,
@@ -41,6 +41,10 @@ class Situation:
     views: Mapping[str, ServerView]
     reports: Mapping[str, Report]
     failing: Failing
+    silent: frozenset[str] = frozenset()
+    """Silent servers whose acknowledgement counts: they hold back moves made for load."""
+    loads: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
+    """Pool -> DIP index -> load."""
     ramps: Mapping[int, float] = field(default_factory=dict)
     """How far a joining server's slow start is, 0 to 1, by DIP index."""
 
@@ -85,9 +89,11 @@ class PoolDesk:
             trusted_indices(situation.settled_cluster, facts or TableFacts()),
             frozenset() if health.panic else health.unhealthy,
         )
-        plan = plan_pool(facts, settlement, states, health)
-        if situation.ticked or not self.balance.shares:
-            self.balance.update(states, situation.ramps)
+        plan = plan_pool(facts, settlement, states, health, silent=situation.silent)
+        if situation.ticked or self.balance.stale(states):
+            self.balance.update(
+                config, self._sight(situation, states, facts, health), situation.now
+            )
         self._tell(plan, health)
         asked = (table and table.generation, plan, tuple(sorted(self.balance.shares)))
         if plan.step is Step.WAIT or (asked == self._asked and not situation.ticked):
@@ -120,6 +126,29 @@ class PoolDesk:
             situation.config.panic_threshold,
         )
 
+    def _sight(
+        self,
+        situation: Situation,
+        states: Mapping[int, ServerState],
+        facts: TableFacts | None,
+        health: PoolHealth,
+    ) -> PoolSight:
+        limits = {server.name: server.max_connections for server in situation.config.server}
+        servers = situation.cluster.servers
+        return PoolSight(
+            states=states,
+            loads=situation.loads.get(self.pool.name, {}),
+            ramps=situation.ramps,
+            facts=facts or TableFacts(),
+            frozen=bool(situation.silent) or health.panic,
+            limits={s.index: limit for s in servers if (limit := limits.get(s.name))},
+            connections={
+                s.index: situation.reports[s.name].connections
+                for s in servers
+                if s.name in situation.reports
+            },
+        )
+
     def _request(
         self,
         table: Table | None,
@@ -137,7 +166,7 @@ class PoolDesk:
             generation=generation,
             shares=self.balance.shares,
             states=plan.states,
-            caps={},
+            caps=self.balance.caps,
             cap_factor=config.cap,
             settled=plan.step is Step.BUILD,
             now=situation.wall,

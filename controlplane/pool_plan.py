@@ -109,8 +109,13 @@ def plan_pool(
     settlement: Settlement | None,
     states: Mapping[int, ServerState],
     health: PoolHealth,
+    *,
+    silent: Collection[str] = (),
 ) -> PoolPlan:
     """Say what may be done with a pool's table now (``facts`` ``None``: it has none yet).
+
+    ``silent`` names silent servers that count: moves for load wait for them for as long as they
+    are silent, joins and drains until they have been waited for.
 
     A first table is built over everybody, healthy or not: never checked counts as fit, and a pool
     without a table serves nobody.
@@ -118,12 +123,12 @@ def plan_pool(
     if facts is None or settlement is None:
         fit = any(state in SERVING for state in states.values())
         return PoolPlan(Step.BUILD if fit else Step.WAIT, states)
-    if settlement.settled and not health.panic:
-        return PoolPlan(Step.BUILD, states)
     urgent = any(
         state is ServerState.JOINING or (state is ServerState.DRAINING and facts.current.get(index))
         for index, state in states.items()
     )
+    if settlement.settled and not health.panic and (urgent or not silent):
+        return PoolPlan(Step.BUILD, states)
     if settlement.passable and not health.panic and urgent:
         return PoolPlan(Step.BUILD, states, gone_on_without=settlement.silent)
     down = {index for index, state in states.items() if state is ServerState.DOWN}

@@ -69,3 +69,12 @@ def settlement(
         if views[name].silent and views[name].silent_seconds >= silent_wait_seconds
     ]
     return Settlement(kind, generation, tuple(waiting), tuple(silent))
+
+
+def silent_ones(cluster: Cluster, views: Mapping[str, ServerView]) -> frozenset[str]:
+    """Return the servers that count and are silent."""
+    return frozenset(
+        server.name
+        for server in cluster.servers
+        if counts(server, views[server.name]) and views[server.name].silent
+    )

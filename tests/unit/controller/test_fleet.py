@@ -1,0 +1,340 @@
+"""The real loop over a real store with a simulated fleet."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from controlplane.objects import ServiceHealth, Table
+from tests.unit.controller.conftest import Fleet
+from tests.unit.controller.fleet import dip, eventually
+
+EVEN = {"s1": 64, "s2": 64, "s3": 64, "s4": 64}
+
+
+def one_step_moves(old: Table, new: Table) -> int:
+    """Count buckets whose new current server was not in the old chain."""
+    moved = old.chains[:, 0] != new.chains[:, 0]
+    behind = (old.chains == new.chains[:, :1]).any(axis=1)
+    return int(np.count_nonzero(moved & ~behind))
+
+
+def test_bootstrap_gives_everybody_an_even_share_in_the_first_table(fleet: Fleet) -> None:
+    fleet.up(4)
+    assert fleet.current() == EVEN
+    first = fleet.agents["s1"].history[0]
+    assert first.generation == 1
+    assert len(np.unique(first.chains[:, 0])) == 4
+
+
+def test_the_first_table_waits_for_late_comers_but_not_for_ever(fleet: Fleet) -> None:
+    fleet.control(fleet.config(3))
+    fleet.agent("s1")
+    started = time.monotonic()
+    time.sleep(0.2)
+    fleet.agent("s2")
+    eventually(lambda: len(fleet.current()) == 2, "a table without s3")
+    assert time.monotonic() - started > 1.5
+    assert fleet.states()["s3"] == "registered"
+
+
+def test_a_newcomer_is_known_and_settled_before_it_is_in_a_table(fleet: Fleet) -> None:
+    config = fleet.config(4)
+    for name in ("s1", "s2", "s3"):
+        fleet.agent(name)
+    fleet.control(config)
+    eventually(lambda: len(fleet.current()) == 3, "three")
+    fleet.agent("s4")
+    eventually(lambda: fleet.states().get("s4") == "active", "s4 active")
+    eventually(lambda: fleet.current() == EVEN, f"even: {fleet.current()}")
+    for old, new in itertools.pairwise(fleet.agents["s1"].history):
+        assert one_step_moves(old, new) == 0
+
+
+def test_slow_start_grows_a_share(fleet: Fleet) -> None:
+    config = fleet.config(2, slow_start_seconds=2.0)
+    fleet.agent("s1")
+    fleet.control(config)
+    eventually(lambda: fleet.states().get("s1") == "active", "s1", 10.0)
+    fleet.agent("s2")
+    eventually(lambda: fleet.current().get("s2", 0) > 0, "a first share")
+    assert fleet.current()["s2"] < 100
+    eventually(lambda: fleet.current().get("s2") == 128, "a full share")
+    shares = [int(np.count_nonzero(t.chains[:, 0] == 2)) for t in fleet.agents["s1"].history]
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 4
+
+
+def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fleet) -> None:
+    fleet.up(4)
+    since = len(fleet.agents["s1"].history)
+    fleet.store.wish_drain("s2", wished=True)
+    eventually(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
+    assert fleet.states()["s2"] == "draining"
+    assert "s2" in fleet.named()
+    eventually(lambda: len(fleet.agents["s1"].history) == since + 2, "both steps in use")
+    steps = fleet.agents["s1"].history[since - 1 :]
+    assert [one_step_moves(old, new) for old, new in itertools.pairwise(steps)] == [0, 0]
+
+
+def test_the_second_step_does_not_wait_for_the_tick(fleet: Fleet) -> None:
+    fleet.up(3, tick_seconds=5.0)
+    since = len(fleet.agents["s1"].history)
+    fleet.store.wish_drain("s2", wished=True)
+    took = eventually(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
+    assert len(fleet.agents["s1"].history) >= since
+    assert took < 1.0
+
+
+def test_undrain_brings_a_server_back(fleet: Fleet) -> None:
+    fleet.up(4)
+    fleet.store.wish_drain("s2", wished=True)
+    eventually(lambda: "s2" not in fleet.current(), "drained")
+    fleet.store.wish_drain("s2", wished=False)
+    eventually(lambda: fleet.current() == EVEN, "even again")
+    eventually(lambda: fleet.states()["s2"] == "active", "active")
+
+
+def test_a_dead_server_leaves_every_table_within_two_seconds(fleet: Fleet) -> None:
+    """With default timing: agents that report every 50 ms instead of 250 leave 0.2 s of room."""
+    defaults = {
+        "tick_seconds": 1.0,
+        "silent_after_seconds": 1.0,
+        "probe_interval_seconds": 0.17,
+        "probe_count": 3,
+    }
+    fleet.up(4, **defaults)
+    fleet.prober.dead.add(dip(3))
+    fleet.agents["s3"].end()
+
+    def gone() -> bool:
+        others = (fleet.agents[name] for name in ("s1", "s2", "s4"))
+        return all(not (agent.tables["web"].chains == 3).any() for agent in others)
+
+    assert eventually(gone, "s3 in no chain that anybody uses") < 1.8
+    assert fleet.states()["s3"] == "down"
+    assert "s3" not in fleet.named()
+    assert sum(fleet.current().values()) == 256
+
+
+def test_a_death_does_not_wait_for_an_agent_that_never_acknowledges(fleet: Fleet) -> None:
+    fleet.up(4)
+    fleet.agents["s4"].acks = False
+    fleet.store.wish_drain("s1", wished=True)  # s4 holds this back
+    eventually(lambda: fleet.states()["s1"] == "draining", "noted")
+    before = fleet.table()
+    assert before
+    fleet.prober.dead.add(dip(3))
+    fleet.agents["s3"].end()
+    eventually(lambda: "s3" not in fleet.named(), "s3 is in no chain")
+    after = fleet.table()
+    assert after
+    others = before.chains[:, 0] != 3
+    assert (before.chains[others, 0] == after.chains[others, 0]).all(), "a death moves nobody else"
+    assert "s1" in fleet.current()
+
+
+def test_a_silent_server_that_answers_probes_keeps_its_share(fleet: Fleet) -> None:
+    fleet.up(4)
+    generation = fleet.newest.generations()
+    fleet.agents["s2"].end()
+    eventually(lambda: len(fleet.prober.probed) > 10, "probes")
+    fleet.newest.refresh()
+    assert fleet.newest.generations() == generation
+    assert fleet.states()["s2"] == "active"
+    assert fleet.current() == EVEN
+
+
+def test_joins_and_drains_go_on_after_a_silent_agents_time(fleet: Fleet) -> None:
+    fleet.up(4)
+    fleet.agents["s2"].end()
+    fleet.store.wish_drain("s3", wished=True)
+    eventually(lambda: fleet.states()["s3"] == "draining", "noted: the last generation is settled")
+    took = eventually(lambda: "s3" not in fleet.current(), "s3 is current nowhere")
+    assert took > 0.8
+    assert fleet.states()["s2"] == "active"
+
+
+def test_one_that_speaks_but_never_acknowledges_holds_a_drain_back(fleet: Fleet) -> None:
+    fleet.up(3)
+    fleet.agents["s2"].acks = False
+    fleet.store.wish_drain("s3", wished=True)
+    eventually(lambda: fleet.states()["s3"] == "draining", "noted")
+    time.sleep(2.0)
+    assert "s3" in fleet.current()
+    fleet.agents["s2"].acks = True
+    eventually(lambda: "s3" not in fleet.current(), "drained")
+
+
+def test_a_server_that_comes_back_joins_anew(fleet: Fleet) -> None:
+    fleet.up(4)
+    fleet.prober.dead.add(dip(2))
+    fleet.agents["s2"].end()
+    eventually(lambda: fleet.states()["s2"] == "down", "down")
+    fleet.prober.dead.clear()
+    fleet.agent("s2", boot_id="2")
+    seen = set()
+
+    def back() -> bool:
+        seen.add(fleet.states()["s2"])
+        return fleet.current() == EVEN and fleet.states()["s2"] == "active"
+
+    eventually(back, "even again")
+    assert {"joining", "active"} <= seen
+
+
+def test_a_server_that_stopped_is_taken_out_at_once(fleet: Fleet) -> None:
+    fleet.up(4)
+    fleet.agents["s2"].end(said=True)
+    eventually(lambda: "s2" not in fleet.named(), "s2 is in no chain")
+    assert fleet.states()["s2"] == "down"
+    assert fleet.prober.probed == []
+
+
+def test_too_many_deaths_at_once_are_not_believed(fleet: Fleet) -> None:
+    fleet.up(4)
+    for number in (1, 2, 3):
+        fleet.prober.dead.add(dip(number))
+        fleet.agents[f"s{number}"].speaks = False
+    eventually(lambda: len(fleet.rounds[-1].deaths.withheld) == 3, "three withheld")
+    assert fleet.current() == EVEN
+    assert set(fleet.states().values()) == {"active"}
+    fleet.prober.dead.clear()
+    for number in (1, 2, 3):
+        fleet.agents[f"s{number}"].speaks = True
+    eventually(lambda: not fleet.rounds[-1].deaths.withheld, "over")
+
+
+def test_a_failing_check_drains_in_its_pool_only_and_back(fleet: Fleet) -> None:
+    service = {"vip": "192.0.2.1", "protocol": "tcp", "check": {"type": "tcp"}}
+    fleet.up(
+        4,
+        pool=[
+            {"name": "web", "buckets": 256, "balance": "equal"},
+            {"name": "mail", "buckets": 256, "balance": "equal"},
+        ],
+        service=[
+            {"name": "http", "port": 80, "pool": "web", **service},
+            {"name": "smtp", "port": 25, "pool": "mail", **service},
+        ],
+    )
+    fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=False), "smtp": ServiceHealth(True)}
+    eventually(lambda: "s2" not in fleet.current("web"), "s2 serves no web")
+    assert "s2" in fleet.named("web"), "open connections stay"
+    assert fleet.current("mail") == EVEN
+    assert fleet.states()["s2"] == "active"
+    fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=True)}
+    eventually(lambda: fleet.current("web") == EVEN, "even again")
+
+
+def test_a_majority_failing_keeps_the_last_table(fleet: Fleet) -> None:
+    fleet.up(4)
+    for name in ("s1", "s2", "s3"):
+        fleet.agents[name].checks = {"http": ServiceHealth(healthy=False)}
+    eventually(lambda: fleet.rounds[-1].pools["web"].health.panic, "panic")
+    current = fleet.current()
+    generation = fleet.newest.generations()
+    time.sleep(0.4)
+    fleet.newest.refresh()
+    assert fleet.newest.generations() == generation
+    for name in ("s1", "s2", "s3"):
+        fleet.agents[name].checks = {"http": ServiceHealth(healthy=True)}
+    eventually(lambda: not fleet.rounds[-1].pools["web"].health.panic, "over")
+    assert current["s4"] > 0
+    eventually(lambda: fleet.current() == EVEN, "even again")
+
+
+def test_a_new_controller_changes_nothing_before_it_has_heard(fleet: Fleet) -> None:
+    config = fleet.up(4)
+    eventually(fleet.calm, "settled")
+    fleet.stop_control()
+    before = fleet.newest.generations()
+    fleet.store.wait_reports(0.2)
+    for agent in fleet.agents.values():
+        agent.speaks = False
+    fleet.rounds.clear()
+    fleet.control(config)
+    eventually(lambda: len(fleet.rounds) > 3, "rounds of the new one")
+    for agent in fleet.agents.values():
+        agent.speaks = True
+    time.sleep(0.5)
+    fleet.newest.refresh()
+    assert fleet.newest.generations() == before
+
+
+def test_a_new_controller_finishes_what_the_old_one_began(fleet: Fleet) -> None:
+    config = fleet.up(4)
+    for agent in fleet.agents.values():
+        agent.acks = False
+    before = fleet.table()
+    assert before
+    fleet.store.wish_drain("s2", wished=True)
+    eventually(
+        lambda: (table := fleet.table()) is not None and table.generation > before.generation,
+        "the first step",
+    )
+    fleet.stop_control()
+    assert "s2" in fleet.current()
+    for agent in fleet.agents.values():
+        agent.acks = True
+    fleet.control(config)
+    eventually(lambda: "s2" not in fleet.current(), "the second step")
+    history = fleet.agents["s1"].history
+    assert all(one_step_moves(old, new) == 0 for old, new in itertools.pairwise(history))
+
+
+def test_a_removed_server_is_drained_and_leaves_when_it_stopped(fleet: Fleet) -> None:
+    fleet.up(3)
+    loop = fleet.loop
+    assert loop
+    loop.configure(fleet.config(2), fleet.prober)
+    eventually(lambda: "s3" not in fleet.current(), "drained")
+    assert fleet.states()["s3"] == "draining"
+    fleet.agents["s3"].end(said=True)
+    eventually(lambda: "s3" not in fleet.states(), "gone")
+    assert "s3" not in fleet.store.reports()
+    assert fleet.table() is not None
+    assert (fleet.facts().named) == {1, 2}
+
+
+def test_load_moves_wait_for_a_silent_agent(fleet: Fleet) -> None:
+    """A healed server would get its buckets back, but one agent is silent."""
+    fleet.up(4)
+    fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=False)}
+    eventually(lambda: "s2" not in fleet.current(), "drained for health")
+    eventually(fleet.calm, "settled")
+    fleet.agents["s1"].speaks = False
+    eventually(lambda: fleet.rounds[-1].sight.views["s1"].silent, "silent")
+    fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=True)}
+    time.sleep(2.0)
+    assert "s2" not in fleet.current()
+    fleet.agents["s1"].speaks = True
+    eventually(lambda: fleet.current() == EVEN, "even again")
+
+
+@pytest.mark.parametrize("pools", [1, 3])
+def test_racing_controllers_never_overwrite_each_other(fleet: Fleet, pools: int) -> None:
+    """Leadership keeps them apart in life; here both run, and only compare-and-set is left."""
+    names = [{"name": f"p{i}", "buckets": 256, "balance": "equal"} for i in range(pools)]
+    config = fleet.config(3, pool=names, service=[])
+    fleet.control(config)
+    rival = Fleet(fleet.directory)
+    rival.control(config)
+    try:
+        for server in config.server:
+            fleet.agent(server.name)
+        eventually(lambda: set(fleet.states().values()) == {"active"}, "active")
+        fleet.store.wish_drain("s3", wished=True)
+        eventually(lambda: "s3" not in fleet.current("p0"), "drained")
+    finally:
+        rival.close()
+    history = fleet.agents["s1"].history
+    generations = [table.generation for table in history if table.pool == "p0"]
+    assert generations == sorted(set(generations))
+    of_p0 = [table for table in history if table.pool == "p0"]
+    for old, new in itertools.pairwise(of_p0):
+        if new.generation == old.generation + 1:
+            assert one_step_moves(old, new) == 0
