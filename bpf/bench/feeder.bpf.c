@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Feeds programs under BPF_PROG_TEST_RUN so that every packet is a fresh one.
+ *
+ * A test run with repeat > 1 hands a program its own output again.  A feeder
+ * is what is run instead: it brings the packet back to its first length, writes
+ * its first bytes anew, gives it another flow if asked to, and jumps to the
+ * program under test with a tail call of constant index (a plain jump once
+ * compiled).  What the feeder costs is measured with a program that does
+ * nothing, and taken off.
+ */
+#include <linux/bpf.h>
+
+#define BPF_LICENSE Dual BSD/GPL
+
+#define LB_FEED_BYTES 128 /* of a packet are written anew, 80 for XDP */
+#define LB_FEED_TEMPLATES 4096
+#define LB_FEED_STAMPS 1024
+#define LB_AT_SADDR 26
+#define LB_AT_SPORT 34
+
+struct lb_template {
+	u64 length;
+	u8 bytes[LB_FEED_BYTES];
+};
+
+struct lb_feed {
+	u64 packets;	  /* fed so far */
+	u64 odd;	  /* came back with another length than the first one did */
+	u64 refused;	  /* could not be brought back */
+	u64 first;	  /* templates in use: from this one */
+	u64 templates;	  /* so many */
+	u64 turn;	  /* the next one, if there is one flow each */
+	u64 flow_bits;	  /* 0, or 2^n flows spread over the templates */
+	u64 multiplier;	  /* odd; the order of flows in this pass */
+	u64 growth;	  /* by which the program makes a packet longer, as a u32 */
+	u64 last_length;  /* of the packet before */
+	u64 next_stamp;	  /* take the time at this packet */
+	u64 step;	  /* and after so many again */
+	u64 stamps;	  /* taken */
+	u64 jumped_at;	  /* TC: when the program was entered */
+	u64 spent;	  /* TC: nanoseconds from there to the next start */
+	u64 clock;	  /* TC: of those, what reading the clock takes */
+	u64 stamp[LB_FEED_STAMPS];
+};
+
+BPF_F_TABLE("array", u32, struct lb_feed, lb_feed, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct lb_template, lb_templates, LB_FEED_TEMPLATES, BPF_F_MMAPABLE);
+BPF_PROG_ARRAY(lb_target, 1);
+BPF_PROG_ARRAY(lb_tc_target, 1);
+
+/* A permutation of 2^bits flows, another one on each pass. */
+static __always_inline u64 lb_next_flow(struct lb_feed *feed)
+{
+	u64 mask = (1ULL << feed->flow_bits) - 1;
+
+	if (!(feed->packets & mask))
+		feed->multiplier = feed->multiplier * 6364136223846793005ULL + 2;
+	return feed->packets * feed->multiplier & mask;
+}
+
+static __always_inline u32 lb_next_template(struct lb_feed *feed)
+{
+	u64 turn = feed->turn;
+
+	feed->turn = turn + 1 >= feed->templates ? 0 : turn + 1;
+	return feed->first + turn;
+}
+
+static __always_inline void lb_take_time(struct lb_feed *feed)
+{
+	u64 at = feed->stamps;
+
+	if (feed->packets != feed->next_stamp)
+		return;
+	if (at < LB_FEED_STAMPS)
+		feed->stamp[at] = bpf_ktime_get_ns();
+	feed->stamps = at + 1;
+	feed->next_stamp += feed->step;
+}
+
+/* 10.0.0.0 and the flow's number; the port stays as it is in the template. */
+static __always_inline void lb_write_flow(void *data, u64 flow)
+{
+	*(volatile u32 *)(data + LB_AT_SADDR) = __builtin_bswap32(0x0a000000 | flow);
+}
+
+int lb_feed_xdp(struct xdp_md *ctx)
+{
+	u32 zero = 0, key;
+	struct lb_feed *feed = lb_feed.lookup(&zero);
+	struct lb_template *template;
+	u64 length = ctx->data_end - ctx->data, flow = 0;
+	volatile u64 *words;
+	void *data;
+
+	if (!feed)
+		return XDP_ABORTED;
+	lb_take_time(feed);
+	if (feed->flow_bits) {
+		flow = lb_next_flow(feed);
+		key = feed->first + (flow * feed->templates >> feed->flow_bits);
+	} else {
+		key = lb_next_template(feed);
+	}
+	template = lb_templates.lookup(&key);
+	if (!template)
+		return XDP_ABORTED;
+	if ((u32)(length - feed->last_length) != (u32)feed->growth)
+		feed->odd++;
+	feed->last_length = template->length;
+	/* also by 0: what it costs must be in the nothing-doing program's time as well */
+	if (bpf_xdp_adjust_head(ctx, (int)(length - template->length))) {
+		feed->refused++;
+		return XDP_ABORTED;
+	}
+	data = (void *)(long)ctx->data;
+	if (data + 64 > (void *)(long)ctx->data_end) {
+		feed->refused++;
+		return XDP_ABORTED;
+	}
+	words = data;
+#pragma unroll
+	for (int i = 0; i < 8; i++)
+		words[i] = ((u64 *)template->bytes)[i];
+	if (feed->flow_bits)
+		lb_write_flow(data, flow);
+	/* atomic, so that the stores above are through before the program begins */
+	__sync_fetch_and_add(&feed->packets, 1);
+	lb_target.call(ctx, 0);
+	return XDP_ABORTED;
+}
+
+/*
+ * For TC the way back is dear (it moves the Ethernet header), so the time is
+ * taken around the program alone: from the jump to the next packet's start.
+ */
+int lb_feed_tc(struct __sk_buff *skb)
+{
+	u64 now = bpf_ktime_get_ns();
+	u32 zero = 0, key;
+	struct lb_feed *feed = lb_feed.lookup(&zero);
+	struct lb_template *template;
+	s32 missing;
+
+	if (!feed)
+		return 2;
+	if (feed->jumped_at)
+		feed->spent += now - feed->jumped_at;
+	key = lb_next_template(feed);
+	template = lb_templates.lookup(&key);
+	if (!template)
+		return 2;
+	if ((u32)(skb->len - feed->last_length) != (u32)feed->growth)
+		feed->odd++;
+	feed->last_length = template->length;
+	missing = template->length - skb->len;
+	if (missing && bpf_skb_adjust_room(skb, missing, BPF_ADJ_ROOM_MAC, 0))
+		feed->refused++;
+	if (bpf_skb_store_bytes(skb, 0, template->bytes, 90, 0))
+		feed->refused++;
+	__sync_fetch_and_add(&feed->packets, 1);
+	now = bpf_ktime_get_ns();
+	feed->clock += bpf_ktime_get_ns() - now;
+	feed->jumped_at = bpf_ktime_get_ns();
+	lb_tc_target.call(skb, 0);
+	return 2;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What others are measured against: programs that decide nothing.
+ *
+ * lb_floor is the least that an encapsulating program can do: make room for 36
+ * bytes and write them, constant but for what the packet's length changes.
+ */
+#include <linux/bpf.h>
+
+#define BPF_LICENSE Dual BSD/GPL
+
+#define LB_GROW 36
+
+static __always_inline void lb_put16(void *to, u16 value)
+{
+	*(volatile u16 *)to = value;
+}
+
+static __always_inline void lb_put32(void *to, u32 value)
+{
+	*(volatile u32 *)to = value;
+}
+
+static __always_inline void lb_put64(void *to, u64 value)
+{
+	*(volatile u64 *)to = value;
+}
+
+static __always_inline u16 lb_be16(u16 value)
+{
+	return __builtin_bswap16(value);
+}
+
+static __always_inline void lb_put_ipv4(void *ip, u32 length)
+{
+	/* what the constant words of the header sum up to */
+	u32 sum = 0x4500 + 0x4000 + 0x4011 + 0x0a00 + 0x0001 + 0x0a00 + 0x0002 + length;
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	lb_put16(ip, lb_be16(0x4500));
+	lb_put16(ip + 2, lb_be16(length));
+	lb_put32(ip + 4, __builtin_bswap32(0x00004000));
+	lb_put16(ip + 8, lb_be16(0x4011));
+	lb_put16(ip + 10, lb_be16(~sum));
+	lb_put32(ip + 12, __builtin_bswap32(0x0a000001));
+	lb_put32(ip + 16, __builtin_bswap32(0x0a000002));
+}
+
+static __always_inline int lb_encap_constant(struct xdp_md *ctx)
+{
+	void *data, *end;
+	u32 length;
+
+	if (bpf_xdp_adjust_head(ctx, -LB_GROW))
+		return XDP_DROP;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + LB_GROW + 34 > end)
+		return XDP_DROP;
+	length = lb_be16(*(volatile u16 *)(data + LB_GROW + 16)) + LB_GROW;
+	lb_put64(data, 0x0102030405060202ULL);
+	lb_put32(data + 8, 0x05060708);
+	lb_put16(data + 12, lb_be16(0x0800));
+	lb_put_ipv4(data + 14, length);
+	lb_put16(data + 34, lb_be16(0x8123));
+	lb_put16(data + 36, lb_be16(6080));
+	lb_put16(data + 38, lb_be16(length - 20));
+	lb_put16(data + 40, 0);
+	lb_put32(data + 42, __builtin_bswap32(0x01040000));
+	lb_put32(data + 46, 0);
+	return XDP_TX;
+}
+
+int lb_floor(struct xdp_md *ctx)
+{
+	return lb_encap_constant(ctx);
+}
+
+/* A control: the floor with one look at the clock, which the harness must notice. */
+int lb_floor_slower(struct xdp_md *ctx)
+{
+	u64 now = bpf_ktime_get_ns();
+	int verdict = lb_encap_constant(ctx);
+
+	return now ? verdict : XDP_DROP;
+}
+
+int lb_nothing_xdp(struct xdp_md *ctx)
+{
+	return XDP_TX;
+}
+
+int lb_nothing_tc(struct __sk_buff *skb)
+{
+	return 0;
+}

@@ -1,0 +1,1 @@
+"""Benchmarks: what a packet costs, what a table costs."""

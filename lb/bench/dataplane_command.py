@@ -1,0 +1,58 @@
+"""`lbctl bench dataplane`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from controlplane.errors import UsageError
+from lb.bench.dataplane import Effort, measure, tcp4_ack_frames
+from lb.bench.dataplane_report import as_json, as_table
+from lb.bench.frames import write_pcap
+
+WIDTH = 78
+
+
+def say(text: str) -> None:
+    """Show progress on one line of a terminal, on a line of its own elsewhere."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{text:{WIDTH}}", nl=False, err=True)
+    elif "round" not in text:
+        click.echo(text, err=True)
+
+
+@click.command()
+@click.option("--json", "json_file", metavar="FILE", help="Write the result as JSON; - is stdout.")
+@click.option(
+    "--pin",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Create DIR on a bpffs and leave DIR/forwarder and DIR/redirector there, maps filled.",
+)
+@click.option(
+    "--packets",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the packets of the row tcp4_ack as a pcap file.",
+)
+@click.option("--quick", is_flag=True, help="A look of a few seconds instead of a measurement.")
+def command(json_file: str | None, pin: Path | None, packets: Path | None, quick: bool) -> None:
+    """What a packet costs, against a program that decides nothing."""
+    if pin is not None and pin.exists():
+        raise UsageError(f"--pin {pin}: is there already; name a new folder or remove it")
+    effort = Effort.quick() if quick else Effort()
+    if packets is not None:
+        write_pcap(packets, tcp4_ack_frames())
+    measured = measure(effort, say, pin=pin)
+    if sys.stderr.isatty():
+        click.echo(f"\r{'':{WIDTH}}\r", nl=False, err=True)
+    text = json.dumps(as_json(measured, effort), indent=2)
+    if json_file == "-":
+        click.echo(text)
+        return
+    if json_file is not None:
+        Path(json_file).write_text(text + "\n", encoding="utf-8")
+    click.echo(as_table(measured))

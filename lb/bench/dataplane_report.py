@@ -1,0 +1,97 @@
+"""The result of `lbctl bench dataplane`, for people and for machines."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from lb.bench.dataplane import Cost, Effort, Measured
+from lb.bench.workload import BUCKETS, DIPS, SERVICES
+
+MEANINGS = {
+    "tcp4_syn": "TCP SYN to a service, wrapped and sent",
+    "tcp4_ack": "TCP ACK, likewise",
+    "udp4": "UDP, likewise",
+    "tcp4_ack_2e19_flows": "TCP ACK of 524,288 flows over all services and DIPs",
+    "tcp4_ack_in_transition": "TCP ACK whose bucket has a previous owner",
+    "not_for_vip": "TCP to an address beside the VIPs: passed",
+    "redirector_other": "any packet that is no GUE: let through",
+    "redirector_accept": "GUE at its last hop: taken out",
+    "redirector_pass_on": "GUE of an unknown connection: rewritten for the next hop",
+}
+
+
+def cpu_model() -> str:
+    """The CPU's name, as /proc/cpuinfo has it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were taken on."""
+    jit = Path("/proc/sys/net/core/bpf_jit_enable")
+    return {
+        "cpu": cpu_model(),
+        "cpus": os.cpu_count(),
+        "kernel": os.uname().release,
+        "machine": platform.machine(),
+        "bpf_jit_enable": int(jit.read_text(encoding="ascii")) if jit.exists() else None,
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def as_row(cost: Cost) -> dict[str, Any]:
+    """One row for machines."""
+    return {
+        "name": cost.name,
+        "ns": round(cost.ns, 2),
+        "base": cost.base,
+        "ratio": round(cost.ratio, 3),
+        "spread_ns": round(cost.spread_ns, 2),
+    }
+
+
+def as_json(measured: Measured, effort: Effort) -> dict[str, Any]:
+    """Everything for machines; `floor_ns`, `noop_tc_ns` and `rows` are the stable part."""
+    return {
+        "floor_ns": round(measured.floor_ns, 2),
+        "noop_tc_ns": round(measured.noop_tc_ns, 2),
+        "rows": [as_row(cost) for cost in measured.rows],
+        "controls": [as_row(measured.control)],
+        "harness_ns": round(measured.harness_ns, 2),
+        "load": {"services": SERVICES, "dips": DIPS, "buckets": BUCKETS},
+        "effort": {"loads": effort.loads, "rounds": effort.rounds, "samples": effort.samples},
+        "programs": measured.programs,
+        "machine": machine(),
+    }
+
+
+def _line(cost: Cost, meaning: str) -> str:
+    ratio = f"{cost.ratio:5.2f} x {cost.base}"
+    return f"  {cost.name:24} {cost.ns:7.1f} ±{cost.spread_ns:4.1f}   {ratio:15}  {meaning}"
+
+
+def as_table(measured: Measured) -> str:
+    """The result for people."""
+    forwarder = [cost for cost in measured.rows if cost.base == "floor"]
+    redirector = [cost for cost in measured.rows if cost.base != "floor"]
+    lines = [
+        f"Nanoseconds a packet on one core of {cpu_model()}, Linux {os.uname().release};",
+        f"{SERVICES:,} services, {DIPS:,} DIPs, {BUCKETS:,} buckets, everything counted.",
+        "",
+        f"Forwarder (XDP), beyond the harness's {measured.harness_ns:.1f} ns. The floor makes room "
+        f"for 36 bytes and writes constants: {measured.floor_ns:.1f} ns.",
+        *(_line(cost, MEANINGS.get(cost.name, "")) for cost in forwarder),
+        "",
+        "Redirector (TC), from entry to the next packet; sending is not in it. A program that does "
+        f"nothing: {measured.noop_tc_ns:.1f} ns.",
+        *(_line(cost, MEANINGS.get(cost.name, "")) for cost in redirector),
+        "",
+        "Control: would the harness notice? The floor with one look at the clock must be dearer.",
+        _line(measured.control, ""),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""Nanoseconds per packet, honestly: a feeder gives the program under test a fresh packet each time.
+
+bpf/bench/feeder.bpf.c says how. One feeder serves all programs of a comparison, so that its own
+place in memory, which the CPU's branch predictor cares about, is the same for each.
+"""
+
+from __future__ import annotations
+
+import statistics
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lb.bench.workload import Row
+from lb.dataplane import DataplaneError, bpf_syscall
+from lb.dataplane.compiling import compile_and_load, join_sources
+from lb.dataplane.state import MappedArray
+from lb.paths import bpf_dir
+
+FEED_BYTES = 128
+TEMPLATES = 4096
+STAMPS = 1024
+STEP = 4096
+WORD = (1 << 64) - 1
+NOTHING_XDP, NOTHING_TC = 3, 0
+
+FEED = np.dtype(
+    [
+        (name, "<u8")
+        for name in (
+            *("packets", "odd", "refused", "first", "templates", "turn"),
+            *("flow_bits", "multiplier", "growth", "last_length"),
+            *("next_stamp", "step", "stamps"),
+            *("jumped_at", "spent", "clock"),
+        )
+    ]
+    + [("stamp", "<u8", (STAMPS,))]  # type: ignore[list-item]
+)
+TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
+FEEDERS = {"lb_feed_xdp": "XDP", "lb_feed_tc": "SCHED_CLS"}
+BASES = {
+    "lb_floor": "XDP",
+    "lb_floor_slower": "XDP",
+    "lb_nothing_xdp": "XDP",
+    "lb_nothing_tc": "SCHED_CLS",
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program under test with the packets it gets."""
+
+    fd: int
+    row: Row
+    verdict: int
+    growth: int
+
+
+def under_test(fd: int, row: Row) -> Program:
+    """A program that must do with every packet what the row says."""
+    return Program(fd, row, row.verdict, row.growth)
+
+
+class Harness:
+    """The feeders and the programs that decide nothing; one CPU must run it."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        folder = bpf_dir()
+        self._loaded = [
+            compile_and_load(
+                join_sources([folder / "bench" / "feeder.bpf.c"]),
+                include=folder,
+                programs=FEEDERS,
+                maps=("lb_feed", "lb_templates", "lb_target", "lb_tc_target"),
+            ),
+            compile_and_load(
+                join_sources([folder / "bench" / "floor.bpf.c"]),
+                include=folder,
+                programs=BASES,
+                maps=(),
+            ),
+        ]
+        maps = self._loaded[0].maps
+        self.fds = {**self._loaded[0].programs, **self._loaded[1].programs}
+        self._targets = {"lb_feed_xdp": maps["lb_target"], "lb_feed_tc": maps["lb_tc_target"]}
+        self._feed_memory = MappedArray(maps["lb_feed"], FEED, 1)
+        self._template_memory = MappedArray(maps["lb_templates"], TEMPLATE, TEMPLATES)
+        self._feed: Any = self._feed_memory.values[0]
+        self._feed["multiplier"] = 0x9E3779B97F4A7C15
+        self._first: dict[str, int] = {}
+        self._write_templates(rows)
+
+    def _write_templates(self, rows: Sequence[Row]) -> None:
+        at = 0
+        for row in rows:
+            self._first[row.name] = at
+            for frame in row.frames:
+                self._template_memory.values["length"][at] = len(frame)
+                head = np.frombuffer(frame[:FEED_BYTES], dtype=np.uint8)
+                self._template_memory.values["bytes"][at, : len(head)] = head
+                at += 1
+
+    def nothing(self, row: Row) -> Program:
+        """The program that does nothing, given a row's packets: what the harness costs."""
+        if row.name.startswith("redirector"):
+            return Program(self.fds["lb_nothing_tc"], row, NOTHING_TC, 0)
+        return Program(self.fds["lb_nothing_xdp"], row, NOTHING_XDP, 0)
+
+    def floor(self, row: Row, name: str = "lb_floor") -> Program:
+        """The floor, given a row's packets."""
+        return Program(self.fds[name], row, NOTHING_XDP, 36)
+
+    def _prepare(self, program: Program, feeder: str) -> bytes:
+        row, feed = program.row, self._feed
+        bpf_syscall.map_update(self._targets[feeder], 0, struct.pack("=I", program.fd))
+        longest = max(row.frames, key=len)
+        feed["first"], feed["templates"], feed["turn"] = self._first[row.name], len(row.frames), 0
+        feed["flow_bits"] = row.flow_bits
+        # the packet comes in as the longest one; then it comes back grown
+        feed["growth"], feed["last_length"] = program.growth & WORD, len(longest)
+        feed["odd"] = feed["refused"] = feed["stamps"] = 0
+        feed["jumped_at"] = feed["spent"] = feed["clock"] = 0
+        feed["step"], feed["next_stamp"] = STEP, feed["packets"]
+        return longest
+
+    def _run(self, program: Program, feeder: str, packets: int) -> None:
+        frame = self._prepare(program, feeder)
+        run = bpf_syscall.prog_test_run(self.fds[feeder], frame, repeat=packets, out_size=0)
+        # the first packet of a run meets a buffer that nothing has grown yet
+        odd = int(self._feed["odd"]) - (1 if program.growth else 0)
+        refused = int(self._feed["refused"])
+        if run.retval != program.verdict or odd or refused:
+            raise DataplaneError(
+                f"{program.row.name}: verdict {run.retval}, not {program.verdict}; of {packets} "
+                f"packets {odd} came back with another length, {refused} could not be fed"
+            )
+
+    def xdp(self, program: Program, samples: int) -> float:
+        """The median of some samples of 4,096 packets each, harness included."""
+        self._run(program, "lb_feed_xdp", STEP * samples + 1)
+        stamps = self._feed["stamp"][: int(self._feed["stamps"])].astype(np.int64)
+        return statistics.median((np.diff(stamps) / STEP).tolist())
+
+    def tc(self, program: Program, packets: int) -> float:
+        """The mean time from the jump to the next packet's start, without reading the clock."""
+        self._run(program, "lb_feed_tc", packets)
+        measured = packets - 1
+        return (int(self._feed["spent"]) - int(self._feed["clock"])) / measured
+
+    def close(self) -> None:
+        """Let go of programs and maps."""
+        del self._feed
+        self._feed_memory.close()
+        self._template_memory.close()
+        for loaded in self._loaded:
+            loaded.close()
+
+    def __enter__(self) -> Harness:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,69 @@
+"""The frames that the benchmark feeds: 64 bytes of TCP or UDP, alone or in GUE; and pcap files."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+
+FRAME_BYTES = 64
+SYN = 0x02
+ACK = 0x10
+TCP = 6
+UDP = 17
+OWN_MAC = bytes.fromhex("02000000aa01")
+ROUTER_MAC = bytes.fromhex("02000000aafe")
+PCAP_MAGIC = 0xA1B2C3D4
+ETHERNET = 1
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum of an even number of bytes (RFC 1071)."""
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ethernet(packet: bytes) -> bytes:
+    """A frame as the router sends it."""
+    return OWN_MAC + ROUTER_MAC + b"\x08\x00" + packet
+
+
+def ipv4(source: IPv4Address, target: IPv4Address, protocol: int, payload: bytes) -> bytes:
+    """An IPv4 packet."""
+    length = 20 + len(payload)
+    head = struct.pack(">BBHHHBB", 0x45, 0, length, 0x1234, 0x4000, 62, protocol)
+    ends = source.packed + target.packed
+    return head + struct.pack(">H", checksum(head + bytes(2) + ends)) + ends + payload
+
+
+def tcp(source: IPv4Address, sport: int, target: IPv4Address, port: int, flags: int) -> bytes:
+    """A TCP packet that fills a frame of 64 bytes."""
+    header = struct.pack(">HHIIBBHHH", sport, port, 1, 1, 5 << 4, flags, 65535, 0, 0)
+    return ipv4(source, target, TCP, header.ljust(FRAME_BYTES - 34, b"x"))
+
+
+def udp(source: IPv4Address, sport: int, target: IPv4Address, port: int) -> bytes:
+    """A UDP packet that fills a frame of 64 bytes."""
+    length = FRAME_BYTES - 34
+    return ipv4(source, target, UDP, struct.pack(">HHHH", sport, port, length, 0).ljust(length, b"x"))
+
+
+def gue(
+    source: IPv4Address, target: IPv4Address, inner: bytes, hops: Sequence[IPv4Address] = ()
+) -> bytes:
+    """An encapsulated packet (docs/wire.md, section 2)."""
+    listed = b"".join(hop.packed for hop in hops)
+    private = struct.pack(">BBHBBBB", 1 + len(hops), 4, 0, 0, 0, 0, len(hops))
+    length = 8 + len(private) + len(listed) + len(inner)
+    header = struct.pack(">HHHH", 0x8123, 6080, length, 0)
+    return ipv4(source, target, UDP, header + private + listed + inner)
+
+
+def write_pcap(path: Path, frames: Sequence[bytes]) -> None:
+    """Write frames as a classic pcap file."""
+    head = struct.pack("<IHHiIII", PCAP_MAGIC, 2, 4, 0, 0, 65535, ETHERNET)
+    records = (struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame for frame in frames)
+    path.write_bytes(head + b"".join(records))
