@@ -16,6 +16,7 @@ from controlplane.objects import Pool, ServerState, Table
 
 BUCKETS = 256
 DRAIN = 100.0
+NOW = 1e6
 MOST_SERVERS = 7
 S = ServerState
 
@@ -71,8 +72,9 @@ class World:
     forget: float | None
     cap_factor: float
     caps: dict[int, int] = field(default_factory=dict)
-    now: float = 1e6
-    table: Table | None = None
+    now: float = NOW
+    table: Table | None = field(default=None, repr=False)
+    seed: int | None = None
 
     def request(self, *, settled: bool) -> BuildRequest:
         """The request as things stand."""
@@ -140,14 +142,41 @@ events = st.one_of(
     st.tuples(st.just("nothing"), servers, st.none()),
 )
 histories = st.lists(st.tuples(st.lists(events, max_size=2), st.booleans()), max_size=12)
-worlds = st.builds(
-    World,
-    depth=st.integers(1, 4),
-    states=st.dictionaries(servers, st.just(S.ACTIVE), min_size=2, max_size=4),
-    shares=st.dictionaries(servers, share_values, max_size=4),
-    forget=st.sampled_from([None, DRAIN, 2 * DRAIN]),
-    cap_factor=st.sampled_from([0.0, 1.0, 1.2, 3.0]),
-)
+
+
+def any_table(depth: int, seed: int) -> Table:
+    """A table as no history may have left it: chains of all lengths, moved at all times."""
+    draw = np.random.default_rng(seed)
+    chains = np.zeros((BUCKETS, depth), dtype=np.uint16)
+    # Few servers are current, so that some have far too much.
+    current = draw.permutation(MOST_SERVERS)[: draw.integers(1, MOST_SERVERS + 1)] + 1
+    for row in chains:
+        first = draw.choice(current)
+        others = [i for i in draw.permutation(MOST_SERVERS) + 1 if i != first]
+        length = draw.integers(1, depth + 1)
+        row[:length] = [first, *others][:length]
+    ages = draw.choice([1, DRAIN - 1, DRAIN, DRAIN + 1, 2 * DRAIN, 3 * DRAIN, NOW], BUCKETS)
+    return Table("p", 7, 1, chains, (NOW - ages).astype(np.uint32))
+
+
+@st.composite
+def worlds_of(draw: st.DrawFn, *, begun: bool) -> World:
+    """A world before its first table or, ``begun``, perhaps with any table."""
+    depth = draw(st.sampled_from([1, 2, 2, 2, 3, 4]))
+    seed = draw(st.none() | st.integers(0, 1 << 30)) if begun else None
+    return World(
+        depth=depth,
+        states=draw(st.dictionaries(servers, st.just(S.ACTIVE), min_size=2, max_size=5)),
+        shares=draw(st.dictionaries(servers, share_values, max_size=5)),
+        forget=draw(st.sampled_from([None, None, DRAIN, 2 * DRAIN])),
+        cap_factor=draw(st.sampled_from([0.0, 1.0, 1.2, 3.0])),
+        table=None if seed is None else any_table(depth, seed),
+        seed=seed,
+    )
+
+
+worlds = worlds_of(begun=True)
+new_worlds = worlds_of(begun=False)
 
 
 def live(world: World, history: list[Any]) -> Iterator[Step]:

@@ -23,12 +23,13 @@ from tests.property.builder_world import (
     counts_of,
     histories,
     live,
+    new_worlds,
     quotas,
     same,
     worlds,
 )
 
-lives = settings(max_examples=100, deadline=None)
+lives = settings(max_examples=60, deadline=None)
 
 
 def alive(step: Step, chain: Chain) -> Chain:
@@ -96,7 +97,7 @@ def test_targets_are_shares_in_whole_buckets(world: World, history: Any) -> None
             assert abs(target - exact[index]) < 1 + 1e-6
 
 
-@given(worlds)
+@given(new_worlds)
 @lives
 def test_the_first_table_is_by_largest_remainder(world: World) -> None:
     step = world.build(settled=True)
