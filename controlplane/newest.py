@@ -8,7 +8,7 @@ from dataclasses import replace
 from controlplane.documents import decode_cluster, decode_table, encode_cluster, encode_table
 from controlplane.objects import CLUSTER, Cluster, Table, table_kind
 from controlplane.pool_plan import TableFacts, table_facts
-from controlplane.store.base import ControllerStore, Version
+from controlplane.store.base import ControllerStore, StoreCorrupt, Version
 
 
 class Newest:
@@ -25,8 +25,21 @@ class Newest:
         self.facts: dict[str, TableFacts] = {}
 
     def refresh(self) -> None:
-        """Read what is newer in the store. Raises ``StoreError``, ``DocumentError``."""
+        """Read what is newer in the store.
+
+        Raises:
+            StoreCorrupt: the store went back behind what it had. Agents would refuse all that a
+                controller could publish there, and new keys would send flows astray.
+            StoreError, DocumentError: it cannot be read.
+
+        """
         kinds = self._store.kinds()
+        for kind, generation in self.generations().items():
+            if kinds.get(kind, 0) < generation:
+                raise StoreCorrupt(
+                    f"the store went back: {kind} from generation {generation} to "
+                    f"{kinds.get(kind, 0)}; bring it back, or begin anew with --seed"
+                )
         if kinds.get(CLUSTER, 0) != self._generation(CLUSTER):
             version = self._store.latest(CLUSTER)
             self.cluster = decode_cluster(version.data) if version else None

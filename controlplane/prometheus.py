@@ -49,9 +49,12 @@ def ask(client: httpx.Client, query: Query) -> dict[str, float]:
         response = client.get(
             f"{query.url.rstrip('/')}/api/v1/query", params={"query": query.query}
         )
-        answer = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise QueryFailed(f"{query.url}: {str(error) or type(error).__name__}") from None
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
     if not isinstance(answer, dict) or answer.get("status") != "success":
         reason = answer.get("error") if isinstance(answer, dict) else None
         raise QueryFailed(f"{query.url}: {reason or f'status {response.status_code}'}")

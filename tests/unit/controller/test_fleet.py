@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 
 import numpy as np
@@ -338,3 +339,22 @@ def test_racing_controllers_never_overwrite_each_other(fleet: Fleet, pools: int)
     for old, new in itertools.pairwise(of_p0):
         if new.generation == old.generation + 1:
             assert one_step_moves(old, new) == 0
+
+
+def test_a_store_that_was_lost_is_not_begun_anew(fleet: Fleet) -> None:
+    """Its generations would be refused, its new keys would send flows astray."""
+    fleet.up(3)
+    before = dict(fleet.newest.generations())
+    for agent in fleet.agents.values():
+        agent.end()
+    away = fleet.directory.with_name("away")
+    fleet.directory.rename(away)
+    rounds = len(fleet.rounds)
+    time.sleep(0.5)
+    assert not list(fleet.directory.glob("documents/*/*.json"))
+    assert len(fleet.rounds) <= rounds + 1
+    shutil.rmtree(fleet.directory, ignore_errors=True)
+    away.rename(fleet.directory)
+    eventually(lambda: len(fleet.rounds) > rounds + 1, "it goes on")
+    fleet.newest.refresh()
+    assert fleet.newest.generations() == before
