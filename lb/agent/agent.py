@@ -55,6 +55,11 @@ class LinkChange:
 
 
 @dataclass(frozen=True)
+class Changed:
+    """A helper posted something that the status file should tell without delay."""
+
+
+@dataclass(frozen=True)
 class WorkerDeath:
     """A helper ended by a fault of ours."""
 
@@ -68,7 +73,7 @@ class Stop:
     signal: int
 
 
-Event = Batch | StoreTrouble | NeighbourChange | LinkChange | WorkerDeath | Stop
+Event = Batch | StoreTrouble | NeighbourChange | LinkChange | Changed | WorkerDeath | Stop
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,8 @@ class Agent:
             self._set_neighbours(event)
         elif isinstance(event, LinkChange):
             self._follow_link()
+        elif isinstance(event, Changed):
+            self._next_tick = 0.0
         elif isinstance(event, WorkerDeath):
             raise BrigadeError(
                 f"the agent's part {event.name!r} failed; forwarding goes on as it was"
@@ -176,6 +183,7 @@ class Agent:
             self._set_identity()
         if parts.forwarding.in_use() == before:
             return
+        self._next_tick = 0.0
         parts.board.post(source=source)
         if parts.forwarding.view.dips != self._tracked:
             self._tracked = dict(parts.forwarding.view.dips)

@@ -44,13 +44,14 @@ def hook_variables(
 
 
 class Announcer(Worker):
-    """Owner of the ready file and the hooks."""
+    """Owner of the ready file and the hooks. ``on_change`` is called when readiness has changed."""
 
     def __init__(
         self,
         config: AgentConfig,
         journal: Journal,
         board: Board,
+        on_change: Callable[[], None],
         on_death: Callable[[str], None],
         environment: Mapping[str, str] = os.environ,
     ) -> None:
@@ -58,6 +59,7 @@ class Announcer(Worker):
         self._config = config
         self._journal = journal
         self._board = board
+        self._on_change = on_change
         self._environment = environment
         self._changed = threading.Condition()
         self._wanted: bool | None = None
@@ -99,6 +101,7 @@ class Announcer(Worker):
         self._journal.note(announced=True)
         write_atomically(self._config.run_dir / READY_FILE, json.dumps(since) + "\n")
         self._board.post(ready=True)
+        self._on_change()
         if self._environment.get("NOTIFY_SOCKET"):
             self._tell_systemd("READY=1\nSTATUS=forwarding")
         self._finish(ON_READY, self._config.on_ready, goal=True)
@@ -110,6 +113,7 @@ class Announcer(Worker):
             (self._config.run_dir / READY_FILE).unlink(missing_ok=True)
             self._journal.note(announced=False)
             self._board.post(ready=False)
+            self._on_change()
             self._tell_systemd("STATUS=not announced")
 
     def _finish(self, name: str, command: tuple[str, ...], *, goal: bool) -> bool:

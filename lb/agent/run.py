@@ -21,7 +21,16 @@ from controlplane.objects import Report
 from controlplane.store import open_agent_store
 from controlplane.store.base import AgentStore
 from controlplane.store.state_dir import StateDir
-from lb.agent.agent import Agent, Event, LinkChange, NeighbourChange, Parts, Stop, WorkerDeath
+from lb.agent.agent import (
+    Agent,
+    Changed,
+    Event,
+    LinkChange,
+    NeighbourChange,
+    Parts,
+    Stop,
+    WorkerDeath,
+)
 from lb.agent.announce import Announcer
 from lb.agent.attachment import Attachment
 from lb.agent.board import Board
@@ -104,7 +113,7 @@ class Runner:
         forwarding = Forwarding(dataplane, vips)
         state_dir = StateDir(config.state_dir)
         intake = Intake(forwarding, state_dir, self._board, acknowledger.say)
-        announcer = Announcer(config, journal, self._board, self._died)
+        announcer = Announcer(config, journal, self._board, self._changed, self._died)
         checker = Checker(self._board, self._died, random.Random())  # noqa: S311 no secret
         neighbours = self._neighbours(link)
         for part in (acknowledger, announcer, checker, neighbours, *self._observers()):
@@ -140,6 +149,9 @@ class Runner:
     def _start(self, part: Any) -> None:
         part.start()
         self._stack.callback(part.stop)
+
+    def _changed(self) -> None:
+        self._inbox.put(Changed())
 
     def _died(self, name: str) -> None:
         self._inbox.put(WorkerDeath(name))

@@ -15,8 +15,19 @@ from typing import Any
 import numpy as np
 
 from controlplane.documents import encode_cluster, encode_table
-from controlplane.objects import CLUSTER, TCP, Cluster, Pool, Server, ServerState, Service, Table
-from controlplane.objects import Check, CheckType, table_kind
+from controlplane.objects import (
+    CLUSTER,
+    TCP,
+    Check,
+    CheckType,
+    Cluster,
+    Pool,
+    Server,
+    ServerState,
+    Service,
+    Table,
+    table_kind,
+)
 from controlplane.store.base import Version
 from controlplane.store.file import FileStore
 from netns import brigade
@@ -34,7 +45,9 @@ BUCKETS = 256
 DEADLINE_SECONDS = 15.0
 
 
-def eventually(what: str, condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
+def eventually(
+    what: str, condition: Callable[[], object], seconds: float = DEADLINE_SECONDS
+) -> None:
     """Poll until a condition holds; fail with what was waited for."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -116,9 +129,7 @@ class Fleet:
         self, number: int, *words: str, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         path = self.host(number).base / "agent.toml"
-        return self.host(number).run(
-            [*LBCTL, words[0], "--config", path, *words[1:]], check=check
-        )
+        return self.host(number).run([*LBCTL, words[0], "--config", path, *words[1:]], check=check)
 
     def status(self, number: int) -> dict[str, Any]:
         path = self.host(number).run_dir / "status.json"

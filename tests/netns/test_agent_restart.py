@@ -1,0 +1,166 @@
+"""A new agent takes the place of a killed one under traffic; documents are followed and refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from controlplane.objects import CLUSTER, ServerState
+from netns import brigade
+from netns.network import Network
+from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, eventually, service, table
+
+SERVER = f"""
+import pathlib, socket, sys, time
+listener = socket.create_server(("{VIP}", {PORT}))
+connection, _ = listener.accept()
+block = 0
+while not pathlib.Path(sys.argv[1]).exists():
+    connection.sendall(block.to_bytes(4, "big") * 4096)
+    block += 1
+    time.sleep(0.005)
+"""
+CLIENT = f"""
+import socket
+connection = socket.create_connection(("{VIP}", {PORT}), 5)
+connection.settimeout(5)
+stream, block = connection.makefile("rb"), 0
+while data := stream.read(16384):
+    assert data == block.to_bytes(4, "big") * 4096, "wrong content"
+    block += 1
+    print(block, flush=True)
+"""
+ACTIVE = [ServerState.ACTIVE] * 2
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    with Network(brigade.brigade(2, 1, [VIP])) as network:
+        yield Fleet(network)
+
+
+def programs(fleet: Fleet, number: int) -> tuple[int, int]:
+    """Ids of the programs on the interface: XDP and tc."""
+    host = fleet.host(number)
+    link = host.run(["ip", "-d", "link", "show", "dev", brigade.INTERFACE]).stdout
+    filters = host.run(["tc", "filter", "show", "dev", brigade.INTERFACE, "ingress"]).stdout
+    xdp, tc = re.search(r"prog/xdp id (\d+)", link), re.search(r" id (\d+)", filters)
+    assert xdp is not None
+    assert tc is not None
+    return int(xdp[1]), int(tc[1])
+
+
+def replaced(fleet: Fleet, number: int, old: tuple[int, int]) -> bool:
+    return not set(programs(fleet, number)) & set(old)
+
+
+def test_a_transfer_survives_sigkill_and_the_replacement_of_both_programs(fleet: Fleet) -> None:
+    fleet.publish(cluster(1, ACTIVE))
+    fleet.publish(table(1, [2, 1]))
+    agents = [fleet.up(1), fleet.up(2)]
+    eventually("both ready", lambda: fleet.ready(1) and fleet.ready(2))
+    server, client = fleet.host(2), fleet.network[brigade.client_name(1)]
+    enough = server.base / "enough"
+    server.popen([sys.executable, "-c", SERVER, enough], "server")
+    eventually("listening", lambda: f":{PORT}" in server.run(["ss", "-tln"]).stdout)
+    transfer = client.popen([sys.executable, "-c", CLIENT], "client")
+    eventually("bytes flow", lambda: transfer.output().count("\n") > 10)
+
+    before = [programs(fleet, number) for number in (1, 2)]
+    pins = sorted(path.name for path in fleet.host(1).bpffs.rglob("*"))
+    for number, agent in enumerate(agents, start=1):
+        agent.kill()
+        assert fleet.ready(number), "an announcement outlives the agent"
+        fleet.up(number)
+        eventually(
+            "both programs replaced",
+            partial(replaced, fleet, number, before[number - 1]),
+        )
+        eventually("its pins", lambda: not list(fleet.host(1).bpffs.glob("*:*")))
+    blocks = transfer.output().count("\n")
+    eventually("bytes flow on", lambda: transfer.output().count("\n") > blocks + 10)
+    enough.touch()
+    assert transfer.wait(10) == 0, transfer.output()[-500:]
+    assert sorted(path.name for path in fleet.host(1).bpffs.rglob("*")) == pins
+    fleet.lbctl(1, "down", "--force")
+    assert "clsact" not in fleet.host(1).run(["tc", "qdisc"]).stdout
+
+
+def test_documents_are_followed_and_bad_ones_refused_with_a_metric(fleet: Fleet) -> None:
+    fleet.publish(cluster(1, [ServerState.REGISTERED, ServerState.ACTIVE]))
+    agent = fleet.up(1)
+    eventually("cluster 1", lambda: fleet.acknowledged(1).get(CLUSTER) == 1)
+    fleet.publish(table(1, [2, 0]))
+    eventually("table 1", lambda: fleet.acknowledged(1).get("table/web") == 1)
+    assert not fleet.ready(1), "a registered server gets no traffic from routers"
+
+    fleet.publish_bytes("table/web", 2, b'{"format": "something else"}')
+    eventually("the refusal", lambda: fleet.status(1)["refused"])
+    (refusal,) = fleet.status(1)["refused"]
+    assert (refusal["kind"], refusal["count"]) == ("table/web", 1)
+    assert fleet.acknowledged(1)["table/web"] == 1
+    port = fleet.network[brigade.client_name(1)]
+    page = port.run(["curl", "-s", f"http://{brigade.dip(1)}:9109/metrics"]).stdout
+    assert re.search(r'documents_refused_total\{kind="table/web",reason="\w+"\} 1\.0', page)
+    assert 'document_generation{kind="table/web"} 1.0' in page
+    shown = json.loads(fleet.lbctl(1, "table", "--json").stdout)["tables"][0]
+    assert (shown["generation"], shown["rows"][1]["current"]) == (1, 256)
+
+    fleet.publish(cluster(2, [ServerState.JOINING, ServerState.ACTIVE]))
+    eventually("ready once joining", lambda: fleet.ready(1))
+    fleet.publish(table(3, [1, 2], cluster_generation=2))
+    eventually("table 3", lambda: fleet.acknowledged(1).get("table/web") == 3)
+    fleet.publish(cluster(3, [ServerState.DRAINING, ServerState.ACTIVE]))
+    eventually("cluster 3", lambda: fleet.acknowledged(1).get(CLUSTER) == 3)
+    assert fleet.ready(1), "a draining server still forwards"
+    fleet.publish(cluster(4, [ServerState.REGISTERED, ServerState.ACTIVE]))
+    eventually("withdrawn", lambda: not fleet.ready(1))
+    assert agent.poll() is None
+
+
+def test_vips_follow_the_cluster_document(fleet: Fleet) -> None:
+    host = fleet.host(1)
+    fleet.publish(cluster(1, ACTIVE))
+    fleet.publish(table(1, [2, 0]))
+    fleet.up(1)
+    eventually("ready", lambda: fleet.ready(1))
+    more = [service(VIP), service(VIP + 5)]
+    fleet.publish(cluster(2, ACTIVE, more))
+    eventually("the new VIP", lambda: f"{VIP + 5}/32" in host.run(["ip", "address"]).stdout)
+    fleet.publish(cluster(3, ACTIVE, more[1:]))
+    eventually("the old one gone", lambda: f"{VIP}/32" not in host.run(["ip", "address"]).stdout)
+
+
+def test_without_a_store_the_last_good_documents_serve_and_without_those_nothing(
+    fleet: Fleet,
+) -> None:
+    fleet.publish(cluster(1, ACTIVE))
+    fleet.publish(table(1, [2, 1]))
+    agent = fleet.up(1)
+    eventually("table 1", lambda: fleet.acknowledged(1).get("table/web") == 1)
+    agent.signal(signal.SIGTERM)
+    assert agent.wait(10) == 0
+    fleet.lbctl(1, "down", "--force")
+    unreachable = {"store": "http://10.0.0.2:1", "token_file": str(fleet.host(1).base / "token")}
+    token = fleet.host(1).base / "token"
+    token.write_text("secret-token-of-the-test\n")
+    token.chmod(0o600)
+    started = fleet.up(1, **unreachable)
+    other = fleet.host(2).base / "token"
+    other.write_text("secret-token-of-the-test\n")
+    other.chmod(0o600)
+    fleet.up(2, **{**unreachable, "token_file": str(other)})
+    eventually("ready from the last good documents", lambda: fleet.ready(1))
+    assert "last good" in fleet.log(1)
+    assert fleet.status(1)["source"] == "last good"
+    eventually("server 2 looks for a store", lambda: "no documents yet" in fleet.log(2))
+    assert not fleet.ready(2)
+    assert str(VIP) not in fleet.host(2).run(["ip", "address", "show", "dev", "lo"]).stdout
+    assert "secret-token" not in fleet.log(1) + fleet.log(2)
+    assert started.poll() is None
