@@ -150,12 +150,17 @@ def any_table(depth: int, seed: int) -> Table:
     chains = np.zeros((BUCKETS, depth), dtype=np.uint16)
     # Few servers are current, so that some have far too much.
     current = draw.permutation(MOST_SERVERS)[: draw.integers(1, MOST_SERVERS + 1)] + 1
+    full, young = draw.random(2) ** 0.25
     for row in chains:
         first = draw.choice(current)
         others = [i for i in draw.permutation(MOST_SERVERS) + 1 if i != first]
-        length = draw.integers(1, depth + 1)
+        length = depth if draw.random() < full else draw.integers(1, depth + 1)
         row[:length] = [first, *others][:length]
-    ages = draw.choice([1, DRAIN - 1, DRAIN, DRAIN + 1, 2 * DRAIN, 3 * DRAIN, NOW], BUCKETS)
+    ages = np.where(
+        draw.random(BUCKETS) < young,
+        draw.choice([1, DRAIN / 2, DRAIN - 1], BUCKETS),
+        draw.choice([DRAIN, DRAIN + 1, 2 * DRAIN, 3 * DRAIN, NOW], BUCKETS),
+    )
     return Table("p", 7, 1, chains, (NOW - ages).astype(np.uint32))
 
 

@@ -242,7 +242,7 @@ def test_chains_are_whole_and_change_in_known_ways_only(world: World, history: A
 
 
 @given(worlds, histories)
-@lives
+@settings(max_examples=200, deadline=None)
 def test_hops_within_their_drain_time_are_pushed_out_only_by_force(
     world: World, history: Any
 ) -> None:

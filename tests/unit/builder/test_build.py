@@ -168,6 +168,14 @@ def test_a_drain_prefers_the_hop_that_is_there() -> None:
     assert (result.moved, result.prepared, result.forced) == (64, 64, 64)
 
 
+def test_rotations_are_kept_for_those_that_can_do_nothing_else() -> None:
+    old = table(((1, 2), 256))
+    times = np.repeat(np.array([NOW - 5000, NOW - 1], dtype=np.uint32), 128)
+    asked = request(states={1: S.DRAINING, 2: S.ACTIVE, 3: S.ACTIVE})
+    result = build(replace(old, moved_at=times), asked)
+    assert (result.moved, result.prepared, result.forced) == (128, 128, 0)
+
+
 def test_a_cap_forces_no_more_than_it_must() -> None:
     states = {1: S.ACTIVE, 2: S.DRAINING, 3: S.ACTIVE}
     old = table(((1, 2), 256), moved_at=NOW - 1)

@@ -1,0 +1,107 @@
+"""What a table costs the controller: times and memory of `controlplane.builder.build`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from controlplane.builder import BuildRequest, build
+from controlplane.errors import BrigadeError
+from controlplane.objects import Pool, ServerState, Table
+
+SIZE = (65536, 1000)
+OTHER_SIZES = ((4096, 40), (1 << 20, 4000))
+POOLS = 64
+ROUNDS = 15
+SEED = 20
+NOW = 1_700_000_000.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scene at one size: the median of several builds, and the memory one of them takes."""
+
+    name: str
+    buckets: int
+    servers: int
+    median_ms: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A question for the builder; ``changes`` is whether a new table is the right answer."""
+
+    name: str
+    old: Table | None
+    request: BuildRequest
+    changes: bool = True
+
+
+def scenes(buckets: int, servers: int) -> Iterator[Scene]:
+    """Make the four situations that a controller meets, the same ones every time."""
+    draw = np.random.default_rng(SEED)
+    states = dict.fromkeys(range(1, servers + 1), ServerState.ACTIVE)
+    shares = {index: float(draw.uniform(0.5, 2.0)) for index in states}
+    request = BuildRequest(
+        pool=Pool("bench", buckets, 2),
+        cluster_generation=1,
+        generation=2,
+        shares=shares,
+        states=states,
+        settled=True,
+        now=NOW,
+        drain_time_seconds=900.0,
+    )
+    yield Scene("cold", None, request)
+    old = build(None, request).table
+    dead = {**states, servers // 2: ServerState.DOWN}
+    yield Scene("one_died", old, replace(request, states=dead, settled=False))
+    changed = {index: float(draw.uniform(0.5, 2.0)) for index in states}
+    yield Scene("all_shares_changed", old, replace(request, shares=changed))
+    yield Scene("nothing_changed", old, request, changes=False)
+
+
+def measure(
+    size: tuple[int, int] = SIZE,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Row]:
+    """Time every scene at ``size`` (buckets, servers)."""
+    return [_row(scene, size, rounds, clock) for scene in scenes(*size)]
+
+
+def measure_pools(
+    size: tuple[int, int] = SIZE,
+    pools: int = POOLS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return the milliseconds that so many pools take whose shares all changed."""
+    scene = next(s for s in scenes(*size) if s.name == "all_shares_changed")
+    start = clock()
+    for _ in range(pools):
+        _build(scene)
+    return 1e3 * (clock() - start)
+
+
+def _row(scene: Scene, size: tuple[int, int], rounds: int, clock: Callable[[], float]) -> Row:
+    tracemalloc.start()
+    _build(scene)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    taken = []
+    for _ in range(rounds):
+        start = clock()
+        _build(scene)
+        taken.append(clock() - start)
+    return Row(scene.name, *size, 1e3 * statistics.median(taken), peak / (1 << 20))
+
+
+def _build(scene: Scene) -> None:
+    if (build(scene.old, scene.request).table is not None) is not scene.changes:
+        raise BrigadeError(f"the builder answered {scene.name} wrongly; run its tests")
