@@ -7,6 +7,8 @@ What keys must be *to each other* (a VIP that is a DIP, a pool nobody serves) is
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -186,9 +188,19 @@ class ControlConfig(StrictModel):
     pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=256)]
     service: Annotated[tuple[ServiceConfig, ...], Field(max_length=16384)] = ()
 
+    @cached_property
+    def domain_services(self) -> tuple[Service, ...]:
+        """The services as the ``cluster`` document has them; asked for in every round."""
+        return tuple(service.domain() for service in self.service)
+
+    @cached_property
+    def servers_by_name(self) -> Mapping[str, ServerConfig]:
+        """The servers; asked for in every round."""
+        return {server.name: server for server in self.server}
+
     def server_named(self, name: str) -> ServerConfig | None:
         """Return the server of this name, or ``None``."""
-        return next((server for server in self.server if server.name == name), None)
+        return self.servers_by_name.get(name)
 
     def forget_after_seconds(self, pool: PoolConfig) -> float | None:
         """When later hops of old moves are dropped; ``None``: never (DESIGN, section 3, promise 6).

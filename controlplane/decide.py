@@ -113,7 +113,7 @@ def _with_settings(
     return replace(
         cluster,
         servers=(*cluster.servers, *_newcomers(cluster, config, news)),
-        services=tuple(service.domain() for service in config.service),
+        services=config.domain_services,
         pools=tuple(_pool(pool, cluster, key_ids) for pool in config.pool),
         probers=frozenset(config.probers),
         gue_port=config.gue_port,
@@ -129,9 +129,10 @@ def _pool(pool: PoolConfig, cluster: Cluster, key_ids: Mapping[str, str]) -> Poo
 
 def _newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> list[Server]:
     used = {server.index for server in cluster.servers} | news.named
+    known = {server.name for server in cluster.servers}
     newcomers = []
     for server in config.server:
-        if cluster.server(server.name):
+        if server.name in known:
             continue
         index = free_index(used)
         used.add(index)

@@ -16,7 +16,7 @@ import structlog
 
 from controlplane.config import ControlConfig
 from controlplane.deaths import Deaths
-from controlplane.documents import DocumentError
+from controlplane.errors import BrigadeError
 from controlplane.health import fold
 from controlplane.loads import LoadSources
 from controlplane.membership import Membership
@@ -27,10 +27,10 @@ from controlplane.pool_desk import PoolDesk, PoolReport, Situation
 from controlplane.prober import Prober
 from controlplane.say import Say
 from controlplane.settle import Settlement, settlement, silent_ones
-from controlplane.store.base import ControllerStore, StoreConflict, StoreError
+from controlplane.store.base import ControllerStore, StoreConflict
 
 PACE_SECONDS = 0.02
-"""Least time between rounds: reports of a fleet arrive in bursts."""
+"""Least time between rounds: reports of a fleet arrive in bursts. A longer round rests as long."""
 MOST_SKIPPED = 10_000
 """An acknowledged generation further ahead of the store than this is not believed."""
 
@@ -99,18 +99,19 @@ class Loop:
         """Do rounds until ``stop``; ``between`` is called before each (settings may change)."""
         while not stop.is_set():
             between()
-            started = self._clocks.now()
+            started, busy = self._clocks.now(), 0.0
             try:
                 self.round()
+                busy = self._clocks.now() - started
                 self._store.wait_reports(max(0.0, self._next_round() - self._clocks.now()))
-                self._say.while_true("the store fails, nothing is changed", "store", None)
+                self._say.while_true("nothing can be published", "loop", None)
             except StoreConflict as error:
                 self._log.warning("another controller was first", reason=str(error))
                 stop.wait(PACE_SECONDS)
-            except (StoreError, DocumentError) as error:
-                self._say.while_true("the store fails, nothing is changed", "store", str(error))
+            except BrigadeError as error:
+                self._say.while_true("nothing can be published", "loop", str(error), level="error")
                 stop.wait(self.config.tick_seconds)
-            stop.wait(max(0.0, started + PACE_SECONDS - self._clocks.now()))
+            stop.wait(max(0.0, started + max(PACE_SECONDS, 2 * busy) - self._clocks.now()))
 
     def _next_round(self) -> float:
         look = self.observer.next_look()

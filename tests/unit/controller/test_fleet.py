@@ -296,7 +296,7 @@ def test_a_removed_server_is_drained_and_leaves_when_it_stopped(fleet: Fleet) ->
     assert fleet.states()["s3"] == "draining"
     fleet.agents["s3"].end(said=True)
     eventually(lambda: "s3" not in fleet.states(), "gone")
-    assert "s3" not in fleet.store.reports()
+    eventually(lambda: "s3" not in fleet.store.reports(), "forgotten")
     assert fleet.table() is not None
     assert (fleet.facts().named) == {1, 2}
 

@@ -1,0 +1,112 @@
+"""The controller's probe against a real agent's redirector, through a real router."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from controlplane.objects import ServerState
+from controlplane.probe import Answer, Probe, answers
+from controlplane.prober import NoProber, RawProber, open_prober
+from netns import brigade
+from netns.build import set_link
+from netns.host import Host
+from netns.network import Network
+from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, eventually, table
+
+GUE_PORT = 6080
+DIP = brigade.dip(1)
+PROBER = brigade.controller_address()
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """One server with a real agent that knows the controller as a prober."""
+    with Network(brigade.brigade(servers=1)) as network:
+        made = Fleet(network)
+        made.publish(replace(cluster(1, [ServerState.ACTIVE]), probers=frozenset({PROBER})))
+        made.publish(table(1, [1, 0]))
+        made.up(1)
+        eventually("ready", lambda: made.ready(1))
+        yield made
+
+
+def prober_on(host: Host, address: IPv4Address) -> RawProber:
+    prober: RawProber = host.call(RawProber, address, GUE_PORT, random.Random(1))
+    return prober
+
+
+@pytest.fixture
+def prober(fleet: Fleet) -> Iterator[RawProber]:
+    made = prober_on(fleet.network[brigade.CONTROLLER], PROBER)
+    yield made
+    made.close()
+
+
+def answered(prober: RawProber, seconds: float = 3.0) -> bool:
+    """Probe until an answer comes; `False` if none does in time."""
+    probes: list[Probe] = []
+    received: list[Answer] = []
+
+    def heard() -> bool:
+        probe = prober.send(DIP, VIP, PORT)
+        probes.extend([probe] if probe else [])
+        received.extend(prober.received())
+        return any(answers(answer, probe) for answer in received for probe in probes)
+
+    try:
+        eventually("an answer", heard, seconds)
+    except AssertionError:
+        return False
+    return True
+
+
+def test_a_vip_without_listener_proves_life_by_a_reset(prober: RawProber) -> None:
+    assert answered(prober)
+
+
+def test_a_listener_proves_life_by_a_syn_ack_and_gets_no_connection(
+    fleet: Fleet, prober: RawProber
+) -> None:
+    listener: socket.socket = fleet.host(1).call(socket.create_server, (str(VIP), PORT))
+    with listener:
+        assert answered(prober)
+        listener.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_who_is_no_prober_gets_no_answer(fleet: Fleet) -> None:
+    stranger = prober_on(fleet.network[brigade.client_name(1)], brigade.client_address(1))
+    try:
+        assert not answered(stranger, 0.5)
+    finally:
+        stranger.close()
+
+
+def test_the_address_must_be_this_machines(fleet: Fleet) -> None:
+    host = fleet.network[brigade.CONTROLLER]
+    with pytest.raises(NoProber, match=r"10\.0\.1\.2 is no address of this machine"):
+        host.call(open_prober, [DIP], GUE_PORT)
+    found: RawProber = host.call(open_prober, [DIP, PROBER], GUE_PORT)
+    assert found.address == PROBER
+    found.close()
+    with pytest.raises(NoProber, match="no probers are configured"):
+        host.call(open_prober, [], GUE_PORT)
+
+
+def test_a_silent_agent_answers_and_a_cut_off_machine_does_not(
+    fleet: Fleet, prober: RawProber
+) -> None:
+    for process in fleet.host(1).processes:
+        process.kill()
+    assert answered(prober), "forwarding outlives the agent"
+    router = fleet.network[brigade.ROUTER]
+    set_link(router, brigade.server_name(1), up=False)
+    prober.received()
+    assert not answered(prober, 0.7)
