@@ -17,17 +17,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-en
 
 /* ---- limits ---- */
 
-#define LB_MAX_DIPS 4096 /* index 0 means "no DIP" */
-#define LB_MAX_POOLS 256
+#define LB_MAX_DIPS	4096 /* index 0 means "no DIP" */
+#define LB_MAX_POOLS	256
 #define LB_MAX_SERVICES 4096
-#define LB_MAX_INNER 1024	 /* inner tables loaded at one time */
-#define LB_INNER_SLOTS 65536	 /* buckets in one inner table */
-#define LB_MIN_BUCKETS 256
-#define LB_MAX_BUCKETS (1 << 20)
-#define LB_MAX_DEPTH 4		 /* DIPs in a chain */
-#define LB_LOOKUP_BITS 12	 /* both look-up tables: 2^12 rows a half */
-#define LB_LOOKUP_ROWS (1 << LB_LOOKUP_BITS)
-#define LB_LOOKUP_WIDTH 8	 /* entries in a row: no look-up reads more */
+#define LB_MAX_INNER	1024  /* inner tables loaded at one time */
+#define LB_INNER_SLOTS	65536 /* buckets in one inner table */
+#define LB_MIN_BUCKETS	256
+#define LB_MAX_BUCKETS	(1 << 20)
+#define LB_MAX_DEPTH	4  /* DIPs in a chain */
+#define LB_LOOKUP_BITS	12 /* both look-up tables: 2^12 rows a half */
+#define LB_LOOKUP_ROWS	(1 << LB_LOOKUP_BITS)
+#define LB_LOOKUP_WIDTH 8 /* entries in a row: no look-up reads more */
 
 /* ---- verdict counters: docs/wire.md, sections 4 and 6 ---- */
 
@@ -108,12 +108,12 @@ _Static_assert(sizeof(struct lb_key) == 32, "lb_key");
  * Pool word: one store swaps the table and its size together.  The key is not
  * in it, because a pool keeps its key for life.  Zero: no usable table.
  */
-#define LB_POOL_MASK 0xfffffULL /* bits 0..19: buckets - 1 */
-#define LB_POOL_FIRST_SHIFT 20	/* bits 20..35: first inner table */
-#define LB_POOL_FIRST_MASK 0xffffULL
+#define LB_POOL_MASK	    0xfffffULL /* bits 0..19: buckets - 1 */
+#define LB_POOL_FIRST_SHIFT 20	       /* bits 20..35: first inner table */
+#define LB_POOL_FIRST_MASK  0xffffULL
 #define LB_POOL_DEPTH_SHIFT 36 /* bits 36..38: slots of a chain in use */
-#define LB_POOL_DEPTH_MASK 0x7ULL
-#define LB_POOL_VALID (1ULL << 63)
+#define LB_POOL_DEPTH_MASK  0x7ULL
+#define LB_POOL_VALID	    (1ULL << 63)
 
 #define LB_POOL_NAME_LEN 64
 
@@ -134,7 +134,7 @@ _Static_assert(sizeof(struct lb_chain) == 8, "lb_chain");
 
 /* ---- DIPs ---- */
 
-#define LB_MAC_MASK 0xffffffffffffULL
+#define LB_MAC_MASK  0xffffffffffffULL
 #define LB_MAC_KNOWN (1ULL << 48)
 
 struct lb_dip {
@@ -166,7 +166,7 @@ struct lb_service {
 	 */
 	__u64 match;
 	__be32 addr_high[3]; /* an IPv6 address's first words; 0 for IPv4 */
-	__u16 service; /* index of its counters */
+	__u16 service;	     /* index of its counters */
 	__u8 pool;
 	__u8 flags;
 	__u64 pad;
@@ -178,7 +178,7 @@ struct lb_service_row {
 };
 _Static_assert(sizeof(struct lb_service_row) == 256, "lb_service_row");
 
-#define LB_KNOWN_DIP 1	  /* may send GUE and be a hop */
+#define LB_KNOWN_DIP	1 /* may send GUE and be a hop */
 #define LB_KNOWN_PROBER 2 /* may send GUE */
 
 struct lb_known {
@@ -207,7 +207,8 @@ struct lb_state {
 	struct lb_known_row known[2][LB_LOOKUP_ROWS];
 	struct lb_service_row service[2][LB_LOOKUP_ROWS];
 };
-_Static_assert(sizeof(struct lb_state) == 64 + 256 * 256 + 4096 * 16 + 2 * 4096 * (64 + 256), "lb_state");
+_Static_assert(sizeof(struct lb_state) == 64 + 256 * 256 + 4096 * 16 + 2 * 4096 * (64 + 256),
+	       "lb_state");
 
 struct lb_service_stats {
 	__u64 packets;
@@ -217,18 +218,18 @@ _Static_assert(sizeof(struct lb_service_stats) == 16, "lb_service_stats");
 
 /* ---- the wire: docs/wire.md, section 2 ---- */
 
-#define LB_ETH_LEN 14
+#define LB_ETH_LEN  14
 #define LB_IPV4_LEN 20
-#define LB_TCP_LEN 20
-#define LB_UDP_LEN 8
+#define LB_TCP_LEN  20
+#define LB_UDP_LEN  8
 #define LB_WRAP_LEN 36 /* outer IPv4, UDP, GUE and private data, without hops */
-#define LB_HOP_LEN 4
+#define LB_HOP_LEN  4
 #define LB_MAX_HOPS 3
 
 #define LB_PROTO_ICMP 1
 #define LB_PROTO_IPV4 4
-#define LB_PROTO_TCP 6
-#define LB_PROTO_UDP 17
+#define LB_PROTO_TCP  6
+#define LB_PROTO_UDP  17
 #define LB_PROTO_IPV6 41
 
 #define LB_GUE_FORWARD_SYN 0x08

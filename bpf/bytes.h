@@ -12,33 +12,33 @@
 
 #define LB_INLINE static inline __attribute__((always_inline))
 
-#define lb_likely(x) __builtin_expect(!!(x), 1)
+#define lb_likely(x)   __builtin_expect(!!(x), 1)
 #define lb_unlikely(x) __builtin_expect(!!(x), 0)
 
 /* 16-bit numbers between the wire and this machine */
 #define lb_swap16(x) __builtin_bswap16((__u16)(x))
 
 #ifdef LB_IN_KERNEL
-#define LB_WORD(bits)                                                                                        \
-	LB_INLINE __u##bits lb_load##bits(const void *from)                                                  \
-	{                                                                                                    \
-		return *(const __u##bits *)from;                                                             \
-	}                                                                                                    \
-	LB_INLINE void lb_store##bits(void *to, __u##bits value)                                             \
-	{                                                                                                    \
-		*(__u##bits *)to = value;                                                                    \
+#define LB_WORD(bits)                                            \
+	LB_INLINE __u##bits lb_load##bits(const void *from)      \
+	{                                                        \
+		return *(const __u##bits *)from;                 \
+	}                                                        \
+	LB_INLINE void lb_store##bits(void *to, __u##bits value) \
+	{                                                        \
+		*(__u##bits *)to = value;                        \
 	}
 #else
-#define LB_WORD(bits)                                                                                        \
-	LB_INLINE __u##bits lb_load##bits(const void *from)                                                  \
-	{                                                                                                    \
-		__u##bits value;                                                                             \
-		__builtin_memcpy(&value, from, sizeof(value));                                               \
-		return value;                                                                                \
-	}                                                                                                    \
-	LB_INLINE void lb_store##bits(void *to, __u##bits value)                                             \
-	{                                                                                                    \
-		__builtin_memcpy(to, &value, sizeof(value));                                                 \
+#define LB_WORD(bits)                                            \
+	LB_INLINE __u##bits lb_load##bits(const void *from)      \
+	{                                                        \
+		__u##bits value;                                 \
+		__builtin_memcpy(&value, from, sizeof(value));   \
+		return value;                                    \
+	}                                                        \
+	LB_INLINE void lb_store##bits(void *to, __u##bits value) \
+	{                                                        \
+		__builtin_memcpy(to, &value, sizeof(value));     \
 	}
 #endif
 

@@ -31,8 +31,8 @@ LB_INLINE __u64 lb_chain_hops(__u64 trimmed)
 /* Oldest first: the way of UDP, which has no SYN. */
 LB_INLINE __u64 lb_chain_reverse(__u64 trimmed)
 {
-	__u64 all = trimmed >> 48 | (trimmed >> 32 & LB_INDEX_MASK) << 16 | (trimmed >> 16 & LB_INDEX_MASK) << 32 |
-		    trimmed << 48;
+	__u64 all = trimmed >> 48 | (trimmed >> 32 & LB_INDEX_MASK) << 16 |
+		    (trimmed >> 16 & LB_INDEX_MASK) << 32 | trimmed << 48;
 
 	if (trimmed >> 48)
 		return all;

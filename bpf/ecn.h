@@ -9,11 +9,11 @@
 
 #include "bytes.h"
 
-#define LB_ECN_MASK 3
+#define LB_ECN_MASK    3
 #define LB_ECN_NOT_ECT 0
-#define LB_ECN_ECT1 1
-#define LB_ECN_ECT0 2
-#define LB_ECN_CE 3
+#define LB_ECN_ECT1    1
+#define LB_ECN_ECT0    2
+#define LB_ECN_CE      3
 
 #define LB_ECN_DROP (-1)
 

@@ -54,7 +54,8 @@ LB_INLINE void lb_write_wrap(void *frame, const struct lb_config *config, const 
 {
 	const void *old = frame + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
 	__u64 tos = lb_load8(old + LB_AT_TOS);
-	__u64 total = lb_swap16(lb_load16(old + LB_AT_TOTAL_LEN)) + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
+	__u64 total =
+		lb_swap16(lb_load16(old + LB_AT_TOTAL_LEN)) + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
 	__u64 total_be = lb_swap16(total);
 	__u64 udp_be = lb_swap16(total - LB_IPV4_LEN);
 	__u64 port_be = lb_swap16(lb_source_port(hash));
@@ -65,9 +66,11 @@ LB_INLINE void lb_write_wrap(void *frame, const struct lb_config *config, const 
 	lb_store32(frame + 8, macs.tail);
 	lb_store32(frame + 12, LB_ETH_IPV4 | 0x45 << 16 | tos << 24);
 	/* total length, id 0, DF, TTL 64, UDP */
-	lb_store64(frame + 16, total_be | (__u64)0x0040 << 32 | (__u64)LB_OUTER_TTL << 48 | (__u64)LB_PROTO_UDP << 56);
+	lb_store64(frame + 16, total_be | (__u64)0x0040 << 32 | (__u64)LB_OUTER_TTL << 48 |
+				       (__u64)LB_PROTO_UDP << 56);
 	lb_store64(frame + 24, checksum | saddr << 16 | daddr << 48);
-	lb_store64(frame + 32, daddr >> 16 | port_be << 16 | (__u64)config->gue_port << 32 | udp_be << 48);
+	lb_store64(frame + 32,
+		   daddr >> 16 | port_be << 16 | (__u64)config->gue_port << 32 | udp_be << 48);
 	/* UDP checksum 0; GUE; private version and flags 0 */
 	lb_store64(frame + 40, (1 + hop_count) << 16 | (__u64)LB_PROTO_IPV4 << 24);
 	lb_store16(frame + 48, hop_count << 8);

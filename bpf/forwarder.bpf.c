@@ -10,10 +10,11 @@
 #include "siphash.h"
 
 #define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
-#define LB_END(ctx) ((void *)(long)(ctx)->data_end)
+#define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
 
 /* Not an ordinary packet: F1 to F11 by name. */
-static __always_inline int lb_forward_odd(const struct lb_state *state, const void *frame, int reason)
+static __always_inline int lb_forward_odd(const struct lb_state *state, const void *frame,
+					  int reason)
 {
 	u32 counter = reason & ~LB_IF_VIP;
 
@@ -33,6 +34,23 @@ static __always_inline void lb_count_service(const struct lb_service *service, u
 		stats->packets++;
 		stats->bytes += bytes;
 	}
+}
+
+/*
+ * A service's pool.  For the first pool a branch takes the place of arithmetic:
+ * the CPU predicts it, and so begins to hash with that pool's key before it has
+ * found the service.  The empty assembly keeps the compiler from seeing that
+ * both sides are equal.
+ */
+static __always_inline const struct lb_pool *lb_pool_of(const struct lb_state *state,
+							const struct lb_service *service)
+{
+	u64 index = service->pool, first = 0;
+
+	asm volatile("" : "+r"(first));
+	if (lb_likely(index == 0))
+		return &state->pool[first & (LB_MAX_POOLS - 1)];
+	return &state->pool[index];
 }
 
 /* The bucket's chain as one word; 0: no such inner table, which is as good as an empty bucket. */
@@ -55,8 +73,8 @@ static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
 }
 
 /* F18, F20, F21: a chain at rest, or a service that visits the current server only. */
-static __always_inline int lb_forward_one(struct xdp_md *ctx, const struct lb_state *state, const struct lb_dip *dip,
-					  u64 total_len, u64 hash)
+static __always_inline int lb_forward_one(struct xdp_md *ctx, const struct lb_state *state,
+					  const struct lb_dip *dip, u64 total_len, u64 hash)
 {
 	void *frame;
 
@@ -75,8 +93,8 @@ static __always_inline int lb_forward_one(struct xdp_md *ctx, const struct lb_st
 }
 
 /* F19, F20, F22: a bucket in transition. */
-static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_state *state, u64 path, u64 total_len,
-					    u64 hash)
+static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_state *state,
+					    u64 path, u64 total_len, u64 hash)
 {
 	const struct lb_dip *dips = state->dip;
 	const struct lb_dip *first = &dips[path % LB_MAX_DIPS];
@@ -114,10 +132,11 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_
 
 /* F14 to F22: a packet for a service of ours. */
 static __always_inline int lb_forward_service(struct xdp_md *ctx, const struct lb_state *state,
-					      const struct lb_service *service, const struct lb_packet *packet)
+					      const struct lb_service *service,
+					      const struct lb_packet *packet)
 {
 	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx);
-	const struct lb_pool *pool = &state->pool[service->pool];
+	const struct lb_pool *pool = lb_pool_of(state, service);
 	u64 word = pool->word, hash, chain, flags = service->flags;
 	const struct lb_dip *dip;
 

@@ -8,12 +8,12 @@
 
 #include "parse.h"
 
-#define LB_AT_UDP_LEN 38
+#define LB_AT_UDP_LEN	   38
 #define LB_AT_UDP_CHECKSUM 40
-#define LB_AT_GUE 42
-#define LB_AT_NEXT_HOP 48
-#define LB_AT_HOPS 50
-#define LB_NOT_GUE_LEN 42 /* a shorter frame cannot be for the GUE port */
+#define LB_AT_GUE	   42
+#define LB_AT_NEXT_HOP	   48
+#define LB_AT_HOPS	   50
+#define LB_NOT_GUE_LEN	   42 /* a shorter frame cannot be for the GUE port */
 
 struct lb_tunnel {
 	__u64 total_len; /* outer */
@@ -41,13 +41,14 @@ LB_INLINE int lb_gue_header_ok(const struct lb_gue *gue, __u64 total_len)
 
 	/* variant and C share a byte with hlen */
 	return gue->hlen == 1 + hops && hops <= LB_MAX_HOPS && !gue->flags &&
-	       !(gue->private_flags & ~LB_GUE_FORWARD_SYN) && !gue->reserved && gue->next_hop <= hops &&
-	       LB_WRAP_LEN + hops * LB_HOP_LEN <= total_len &&
+	       !(gue->private_flags & ~LB_GUE_FORWARD_SYN) && !gue->reserved &&
+	       gue->next_hop <= hops && LB_WRAP_LEN + hops * LB_HOP_LEN <= total_len &&
 	       (gue->proto == LB_PROTO_IPV4 || gue->proto == LB_PROTO_IPV6);
 }
 
 /* R2 and R3: false for a malformed packet. */
-LB_INLINE int lb_read_tunnel(const void *frame, const void *end, __u64 frame_len, struct lb_tunnel *tunnel)
+LB_INLINE int lb_read_tunnel(const void *frame, const void *end, __u64 frame_len,
+			     struct lb_tunnel *tunnel)
 {
 	__u64 total = lb_swap16(lb_load16(frame + LB_AT_TOTAL_LEN));
 	const struct lb_gue *gue = frame + LB_AT_GUE;
@@ -72,7 +73,8 @@ LB_INLINE int lb_read_tunnel(const void *frame, const void *end, __u64 frame_len
 }
 
 /* Hop `i` of the list, 0 if it is not one that lies ahead. */
-LB_INLINE __u64 lb_hop_ahead(const void *frame, const void *end, const struct lb_tunnel *tunnel, __u64 i)
+LB_INLINE __u64 lb_hop_ahead(const void *frame, const void *end, const struct lb_tunnel *tunnel,
+			     __u64 i)
 {
 	const void *hop = frame + LB_AT_HOPS + i * LB_HOP_LEN;
 

@@ -7,12 +7,12 @@
 
 #include "gue.h"
 
-#define LB_ICMP_LEN 8
-#define LB_ICMP_ECHO 8
+#define LB_ICMP_LEN	8
+#define LB_ICMP_ECHO	8
 #define LB_TCP_FLAGS_AT 13
-#define LB_TCP_SYN 0x02
-#define LB_TCP_RST 0x04
-#define LB_TCP_ACK 0x10
+#define LB_TCP_SYN	0x02
+#define LB_TCP_RST	0x04
+#define LB_TCP_ACK	0x10
 
 /* As offsets from the inner IP header */
 #define LB_IN(offset) ((offset) - LB_ETH_LEN)
@@ -43,7 +43,8 @@ LB_INLINE int lb_inner_ip_ok(const void *ip, const void *end, const struct lb_tu
 }
 
 /* R12, R13: the transport header; `length` is what the inner total length leaves for it. */
-LB_INLINE int lb_read_transport(const void *l4, const void *end, __u64 length, struct lb_inner *inner)
+LB_INLINE int lb_read_transport(const void *l4, const void *end, __u64 length,
+				struct lb_inner *inner)
 {
 	__u64 data_offset;
 

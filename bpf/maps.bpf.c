@@ -8,7 +8,10 @@
 #include "abi.h"
 #include "bytes.h"
 
+/* bcc makes a string of it: no expression, no spaces */
+/* clang-format off */
 #define BPF_LICENSE Dual BSD/GPL
+/* clang-format on */
 
 /*
  * As far as bcc is concerned the value is bytes: it would generate readers and

@@ -10,21 +10,21 @@
 #include "bytes.h"
 
 #define LB_AT_ETHERTYPE 12
-#define LB_AT_VERSION 14
-#define LB_AT_TOS 15
+#define LB_AT_VERSION	14
+#define LB_AT_TOS	15
 #define LB_AT_TOTAL_LEN 16
-#define LB_AT_FRAGMENT 20
-#define LB_AT_PROTOCOL 23
-#define LB_AT_SADDR 26
-#define LB_AT_DADDR 30
-#define LB_AT_SPORT 34
-#define LB_AT_DPORT 36
+#define LB_AT_FRAGMENT	20
+#define LB_AT_PROTOCOL	23
+#define LB_AT_SADDR	26
+#define LB_AT_DADDR	30
+#define LB_AT_SPORT	34
+#define LB_AT_DPORT	36
 
 /* EtherTypes and masks as a little-endian load sees them */
-#define LB_ETH_IPV4 0x0008
-#define LB_ETH_IPV6 0xdd86
-#define LB_ETH_VLAN 0x0081
-#define LB_ETH_QINQ 0xa888
+#define LB_ETH_IPV4	 0x0008
+#define LB_ETH_IPV6	 0xdd86
+#define LB_ETH_VLAN	 0x0081
+#define LB_ETH_QINQ	 0xa888
 #define LB_FRAGMENT_MASK 0xff3f /* MF and the offset, not DF */
 
 struct lb_packet {
@@ -121,7 +121,8 @@ LB_INLINE int lb_parse_slow(const void *frame, const void *end, struct lb_packet
 /* F14: does the total length cover its headers and lie inside the frame? */
 LB_INLINE int lb_total_len_ok(const struct lb_packet *packet, __u64 frame_len)
 {
-	__u64 least = packet->protocol == LB_PROTO_TCP ? LB_IPV4_LEN + LB_TCP_LEN : LB_IPV4_LEN + LB_UDP_LEN;
+	__u64 least = packet->protocol == LB_PROTO_TCP ? LB_IPV4_LEN + LB_TCP_LEN
+						       : LB_IPV4_LEN + LB_UDP_LEN;
 
 	return packet->total_len >= least && packet->total_len + LB_ETH_LEN <= frame_len;
 }

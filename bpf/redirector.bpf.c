@@ -13,14 +13,15 @@
 #include "inner.h"
 #include "services.h"
 
-#define LB_TC_OK 0
-#define LB_TC_SHOT 2
+#define LB_TC_OK	    0
+#define LB_TC_SHOT	    2
 #define LB_SOCK_ESTABLISHED 1
-#define LB_SOCK_LISTEN 10
-#define LB_NETNS_OF_DEVICE ((u32)BPF_F_CURRENT_NETNS)
+#define LB_SOCK_LISTEN	    10
+#define LB_NETNS_OF_DEVICE  ((u32)BPF_F_CURRENT_NETNS)
 
 /* outer headers, three hops, inner IPv4 and TCP headers */
-#define LB_HEADERS_LEN (LB_ETH_LEN + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN + LB_IPV4_LEN + LB_TCP_LEN)
+#define LB_HEADERS_LEN \
+	(LB_ETH_LEN + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN + LB_IPV4_LEN + LB_TCP_LEN)
 
 /* Makes the first bytes of a packet readable, as far as it has them. */
 static __always_inline int lb_make_linear(struct __sk_buff *skb, u64 length)
@@ -52,8 +53,8 @@ static __always_inline bool lb_for_redirector(struct __sk_buff *skb, const struc
 }
 
 /* R5 and R6: every hop still ahead must be a DIP we know, and not this server. */
-static __always_inline int lb_check_hops(const struct lb_state *state, const void *frame, const void *end,
-					 const struct lb_tunnel *tunnel)
+static __always_inline int lb_check_hops(const struct lb_state *state, const void *frame,
+					 const void *end, const struct lb_tunnel *tunnel)
 {
 	bool unknown = false;
 
@@ -72,8 +73,9 @@ static __always_inline int lb_check_hops(const struct lb_state *state, const voi
 }
 
 /* R2 to R13: LB_INNER_OK, or the counter of a drop. */
-static __always_inline int lb_check(const struct lb_state *state, const void *frame, const void *end, u64 frame_len,
-				    struct lb_tunnel *tunnel, struct lb_inner *inner)
+static __always_inline int lb_check(const struct lb_state *state, const void *frame,
+				    const void *end, u64 frame_len, struct lb_tunnel *tunnel,
+				    struct lb_inner *inner)
 {
 	const void *ip;
 	int reason;
@@ -97,7 +99,8 @@ static __always_inline int lb_check(const struct lb_state *state, const void *fr
 	return lb_read_inner(ip, end, inner);
 }
 
-static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple, const struct lb_inner *inner)
+static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple,
+					  const struct lb_inner *inner)
 {
 	tuple->ipv4.saddr = inner->saddr;
 	tuple->ipv4.daddr = inner->daddr;
@@ -105,7 +108,8 @@ static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple, const st
 	tuple->ipv4.dport = inner->ports >> 16;
 }
 
-static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk, const struct lb_tunnel *tunnel)
+static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk,
+					 const struct lb_tunnel *tunnel)
 {
 	void *ip = LB_FRAME(skb) + lb_inner_offset(tunnel);
 
@@ -191,10 +195,12 @@ struct lb_rewrite {
 	__be32 daddr;
 };
 
-static __always_inline int lb_store_rewrite(struct __sk_buff *skb, struct lb_rewrite *rewrite, u8 next_hop)
+static __always_inline int lb_store_rewrite(struct __sk_buff *skb, struct lb_rewrite *rewrite,
+					    u8 next_hop)
 {
 	return bpf_skb_store_bytes(skb, 0, &rewrite->mac_head, 12, 0) ||
-	       bpf_skb_store_bytes(skb, LB_ETH_LEN + 10, &rewrite->checksum, 10, BPF_F_RECOMPUTE_CSUM) ||
+	       bpf_skb_store_bytes(skb, LB_ETH_LEN + 10, &rewrite->checksum, 10,
+				   BPF_F_RECOMPUTE_CSUM) ||
 	       bpf_skb_store_bytes(skb, LB_AT_NEXT_HOP, &next_hop, 1, BPF_F_RECOMPUTE_CSUM);
 }
 
@@ -202,7 +208,8 @@ static __always_inline int lb_store_rewrite(struct __sk_buff *skb, struct lb_rew
 static __always_inline int lb_pass_on(struct __sk_buff *skb, const struct lb_state *state,
 				      const struct lb_tunnel *tunnel)
 {
-	void *frame = LB_FRAME(skb), *at = frame + LB_AT_HOPS + (tunnel->next_hop & LB_MAX_HOPS) * LB_HOP_LEN;
+	void *frame = LB_FRAME(skb),
+	     *at = frame + LB_AT_HOPS + (tunnel->next_hop & LB_MAX_HOPS) * LB_HOP_LEN;
 	struct lb_rewrite rewrite = {};
 	const struct lb_dip *dip;
 	struct lb_macs macs;
@@ -243,7 +250,8 @@ int lb_redirector(struct __sk_buff *skb)
 		return lb_exit(reason, LB_TC_SHOT);
 	reason = lb_accept_at_once(&tunnel, &inner);
 	if (reason == LB_ASK_SOCKETS)
-		reason = inner.protocol == LB_PROTO_TCP ? lb_ask_tcp(skb, &tunnel, &inner) : lb_ask_udp(skb, &inner);
+		reason = inner.protocol == LB_PROTO_TCP ? lb_ask_tcp(skb, &tunnel, &inner)
+							: lb_ask_udp(skb, &inner);
 	if (reason != LB_CNT_PASS_ON)
 		return lb_accept(skb, &tunnel, &inner, reason);
 	return lb_pass_on(skb, state, &tunnel);

@@ -11,41 +11,58 @@
  */
 #include <linux/bpf.h>
 
+/* bcc makes a string of it: no expression, no spaces */
+/* clang-format off */
 #define BPF_LICENSE Dual BSD/GPL
+/* clang-format on */
 
-#define LB_FEED_BYTES 128 /* of a packet are written anew, 80 for XDP */
+#define LB_FEED_BYTES	  128 /* of a packet are written anew, 80 for XDP */
 #define LB_FEED_TEMPLATES 4096
-#define LB_FEED_STAMPS 1024
-#define LB_AT_SADDR 26
-#define LB_AT_SPORT 34
+#define LB_FEED_STAMPS	  1024
+#define LB_AT_SADDR	  26
+#define LB_AT_DADDR	  30
+#define LB_AT_DPORT	  36
 
 struct lb_template {
 	u64 length;
 	u8 bytes[LB_FEED_BYTES];
 };
 
+/*
+ * What flows are sent to.  Not a template for each: those would take the room
+ * in the caches that the program under test needs for its own tables.
+ */
+struct lb_flow_target {
+	__be32 daddr;
+	__be16 dport;
+	u16 pad;
+};
+
 struct lb_feed {
-	u64 packets;	  /* fed so far */
-	u64 odd;	  /* came back with another length than the first one did */
-	u64 refused;	  /* could not be brought back */
-	u64 first;	  /* templates in use: from this one */
-	u64 templates;	  /* so many */
-	u64 turn;	  /* the next one, if there is one flow each */
-	u64 flow_bits;	  /* 0, or 2^n flows spread over the templates */
-	u64 multiplier;	  /* odd; the order of flows in this pass */
-	u64 growth;	  /* by which the program makes a packet longer, as a u32 */
-	u64 last_length;  /* of the packet before */
-	u64 next_stamp;	  /* take the time at this packet */
-	u64 step;	  /* and after so many again */
-	u64 stamps;	  /* taken */
-	u64 jumped_at;	  /* TC: when the program was entered */
-	u64 spent;	  /* TC: nanoseconds from there to the next start */
-	u64 clock;	  /* TC: of those, what reading the clock takes */
+	u64 packets;	 /* fed so far */
+	u64 odd;	 /* came back with another length than the first one did */
+	u64 refused;	 /* could not be brought back */
+	u64 first;	 /* templates in use: from this one */
+	u64 templates;	 /* so many */
+	u64 turn;	 /* the next one, if there is one flow each */
+	u64 flow_bits;	 /* 0, or 2^n flows of the first template's kind */
+	u64 targets;	 /* that flows are spread over */
+	u64 multiplier;	 /* odd; the order of flows in this pass */
+	u64 growth;	 /* by which the program makes a packet longer, as a u32 */
+	u64 last_length; /* of the packet before */
+	u64 next_stamp;	 /* take the time at this packet */
+	u64 step;	 /* and after so many again */
+	u64 stamps;	 /* taken */
+	u64 jumped_at;	 /* TC: when the program was entered */
+	u64 spent;	 /* TC: nanoseconds from there to the next start */
+	u64 clock;	 /* TC: of those, what reading the clock takes */
 	u64 stamp[LB_FEED_STAMPS];
 };
 
 BPF_F_TABLE("array", u32, struct lb_feed, lb_feed, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct lb_template, lb_templates, LB_FEED_TEMPLATES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct lb_flow_target, lb_flow_targets, LB_FEED_TEMPLATES,
+	    BPF_F_MMAPABLE);
 BPF_PROG_ARRAY(lb_target, 1);
 BPF_PROG_ARRAY(lb_tc_target, 1);
 
@@ -79,10 +96,18 @@ static __always_inline void lb_take_time(struct lb_feed *feed)
 	feed->next_stamp += feed->step;
 }
 
-/* 10.0.0.0 and the flow's number; the port stays as it is in the template. */
-static __always_inline void lb_write_flow(void *data, u64 flow)
+/* Source: 10.0.0.0 and the flow's number, with the template's port; and one of the targets. */
+static __always_inline void lb_write_flow(struct lb_feed *feed, void *data)
 {
+	u64 flow = lb_next_flow(feed);
+	u32 key = flow * feed->targets >> feed->flow_bits;
+	struct lb_flow_target *target = lb_flow_targets.lookup(&key);
+
 	*(volatile u32 *)(data + LB_AT_SADDR) = __builtin_bswap32(0x0a000000 | flow);
+	if (!target)
+		return;
+	*(volatile u32 *)(data + LB_AT_DADDR) = target->daddr;
+	*(volatile u16 *)(data + LB_AT_DPORT) = target->dport;
 }
 
 int lb_feed_xdp(struct xdp_md *ctx)
@@ -90,19 +115,14 @@ int lb_feed_xdp(struct xdp_md *ctx)
 	u32 zero = 0, key;
 	struct lb_feed *feed = lb_feed.lookup(&zero);
 	struct lb_template *template;
-	u64 length = ctx->data_end - ctx->data, flow = 0;
+	u64 length = ctx->data_end - ctx->data;
 	volatile u64 *words;
 	void *data;
 
 	if (!feed)
 		return XDP_ABORTED;
 	lb_take_time(feed);
-	if (feed->flow_bits) {
-		flow = lb_next_flow(feed);
-		key = feed->first + (flow * feed->templates >> feed->flow_bits);
-	} else {
-		key = lb_next_template(feed);
-	}
+	key = lb_next_template(feed);
 	template = lb_templates.lookup(&key);
 	if (!template)
 		return XDP_ABORTED;
@@ -124,7 +144,7 @@ int lb_feed_xdp(struct xdp_md *ctx)
 	for (int i = 0; i < 8; i++)
 		words[i] = ((u64 *)template->bytes)[i];
 	if (feed->flow_bits)
-		lb_write_flow(data, flow);
+		lb_write_flow(feed, data);
 	/* atomic, so that the stores above are through before the program begins */
 	__sync_fetch_and_add(&feed->packets, 1);
 	lb_target.call(ctx, 0);

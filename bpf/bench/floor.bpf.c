@@ -7,7 +7,10 @@
  */
 #include <linux/bpf.h>
 
+/* bcc makes a string of it: no expression, no spaces */
+/* clang-format off */
 #define BPF_LICENSE Dual BSD/GPL
+/* clang-format on */
 
 #define LB_GROW 36
 

@@ -1,8 +1,8 @@
 """`lbctl bench dataplane`: what a packet costs, as multiples of a program that decides nothing.
 
-Every round runs every program once, in turn, after one that does nothing, fed with the same packets;
-the difference is the program. Programs are loaded anew a few times, because where the JIT puts one
-decides over the CPU's branch prediction. Medians of all rounds are reported.
+Every round runs every program once, in turn, after one that does nothing, fed with the same
+packets; the difference is the program. Programs are loaded anew a few times, because where the JIT
+puts one decides over the CPU's branch prediction. Medians of all rounds are reported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from lb.dataplane import Dataplane, bpf_syscall
 
 FLOOR_ROW = "tcp4_ack"
 CONTROL = "control_floor_and_a_clock_read"
-TC_PACKETS_A_SAMPLE = 4096
 
 Progress = Callable[[str], None]
 
@@ -117,15 +116,15 @@ def _one_round(
     for row in rows:
         if not row.name.startswith("redirector"):
             continue
-        packets = effort.samples * TC_PACKETS_A_SAMPLE // 4
-        rounds.add("noop_tc", harness.tc(harness.nothing(row), packets))
-        rounds.add(row.name, harness.tc(under_test(dataplane.redirector_fd, row), packets))
+        rounds.add("noop_tc", harness.tc(harness.nothing(row), effort.samples))
+        program = under_test(dataplane.redirector_fd, row)
+        rounds.add(row.name, harness.tc(program, effort.samples))
 
 
 def _warm_up(harness: Harness, dataplane: Dataplane, rows: Sequence[Row]) -> None:
     for row in rows:
         if row.name.startswith("redirector"):
-            harness.tc(under_test(dataplane.redirector_fd, row), 1000)
+            harness.tc(under_test(dataplane.redirector_fd, row), 4)
         else:
             harness.xdp(under_test(dataplane.forwarder_fd, row), 4)
 

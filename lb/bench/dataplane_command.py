@@ -39,7 +39,7 @@ def say(text: str) -> None:
     help="Write the packets of the row tcp4_ack as a pcap file.",
 )
 @click.option("--quick", is_flag=True, help="A look of a few seconds instead of a measurement.")
-def command(json_file: str | None, pin: Path | None, packets: Path | None, quick: bool) -> None:
+def command(json_file: str | None, pin: Path | None, packets: Path | None, *, quick: bool) -> None:
     """What a packet costs, against a program that decides nothing."""
     if pin is not None and pin.exists():
         raise UsageError(f"--pin {pin}: is there already; name a new folder or remove it")

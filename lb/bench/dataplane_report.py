@@ -83,12 +83,12 @@ def as_table(measured: Measured) -> str:
         f"Nanoseconds a packet on one core of {cpu_model()}, Linux {os.uname().release};",
         f"{SERVICES:,} services, {DIPS:,} DIPs, {BUCKETS:,} buckets, everything counted.",
         "",
-        f"Forwarder (XDP), beyond the harness's {measured.harness_ns:.1f} ns. The floor makes room "
-        f"for 36 bytes and writes constants: {measured.floor_ns:.1f} ns.",
+        f"Forwarder (XDP), beyond the harness's {measured.harness_ns:.1f} ns.",
+        f"The floor makes room for 36 bytes and writes constants: {measured.floor_ns:.1f} ns.",
         *(_line(cost, MEANINGS.get(cost.name, "")) for cost in forwarder),
         "",
-        "Redirector (TC), from entry to the next packet; sending is not in it. A program that does "
-        f"nothing: {measured.noop_tc_ns:.1f} ns.",
+        "Redirector (TC), from entry to the next packet; sending is not in it.",
+        f"A program that does nothing: {measured.noop_tc_ns:.1f} ns.",
         *(_line(cost, MEANINGS.get(cost.name, "")) for cost in redirector),
         "",
         "Control: would the harness notice? The floor with one look at the clock must be dearer.",

@@ -25,6 +25,7 @@ FEED_BYTES = 128
 TEMPLATES = 4096
 STAMPS = 1024
 STEP = 4096
+TC_STEP = 512
 WORD = (1 << 64) - 1
 NOTHING_XDP, NOTHING_TC = 3, 0
 
@@ -33,13 +34,14 @@ FEED = np.dtype(
         (name, "<u8")
         for name in (
             *("packets", "odd", "refused", "first", "templates", "turn"),
-            *("flow_bits", "multiplier", "growth", "last_length"),
+            *("flow_bits", "targets", "multiplier", "growth", "last_length"),
             *("next_stamp", "step", "stamps"),
             *("jumped_at", "spent", "clock"),
         )
     ]
-    + [("stamp", "<u8", (STAMPS,))]  # type: ignore[list-item]
+    + [("stamp", "<u8", (STAMPS,))]
 )
+TARGET = np.dtype([("daddr", "V4"), ("dport", "V2"), ("pad", "<u2")])
 TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
 FEEDERS = {"lb_feed_xdp": "XDP", "lb_feed_tc": "SCHED_CLS"}
 BASES = {
@@ -75,7 +77,7 @@ class Harness:
                 join_sources([folder / "bench" / "feeder.bpf.c"]),
                 include=folder,
                 programs=FEEDERS,
-                maps=("lb_feed", "lb_templates", "lb_target", "lb_tc_target"),
+                maps=("lb_feed", "lb_templates", "lb_flow_targets", "lb_target", "lb_tc_target"),
             ),
             compile_and_load(
                 join_sources([folder / "bench" / "floor.bpf.c"]),
@@ -89,6 +91,7 @@ class Harness:
         self._targets = {"lb_feed_xdp": maps["lb_target"], "lb_feed_tc": maps["lb_tc_target"]}
         self._feed_memory = MappedArray(maps["lb_feed"], FEED, 1)
         self._template_memory = MappedArray(maps["lb_templates"], TEMPLATE, TEMPLATES)
+        self._target_memory = MappedArray(maps["lb_flow_targets"], TARGET, TEMPLATES)
         self._feed: Any = self._feed_memory.values[0]
         self._feed["multiplier"] = 0x9E3779B97F4A7C15
         self._first: dict[str, int] = {}
@@ -104,6 +107,12 @@ class Harness:
                 self._template_memory.values["bytes"][at, : len(head)] = head
                 at += 1
 
+    def _write_targets(self, row: Row) -> None:
+        """Spread flows over the destinations of a row's frames."""
+        for number, frame in enumerate(row.frames):
+            self._target_memory.values["daddr"][number] = frame[30:34]
+            self._target_memory.values["dport"][number] = frame[36:38]
+
     def nothing(self, row: Row) -> Program:
         """The program that does nothing, given a row's packets: what the harness costs."""
         if row.name.startswith("redirector"):
@@ -118,8 +127,11 @@ class Harness:
         row, feed = program.row, self._feed
         bpf_syscall.map_update(self._targets[feeder], 0, struct.pack("=I", program.fd))
         longest = max(row.frames, key=len)
-        feed["first"], feed["templates"], feed["turn"] = self._first[row.name], len(row.frames), 0
-        feed["flow_bits"] = row.flow_bits
+        feed["first"], feed["turn"] = self._first[row.name], 0
+        feed["templates"] = 1 if row.flow_bits else len(row.frames)
+        feed["flow_bits"], feed["targets"] = row.flow_bits, len(row.frames)
+        if row.flow_bits:
+            self._write_targets(row)
         # the packet comes in as the longest one; then it comes back grown
         feed["growth"], feed["last_length"] = program.growth & WORD, len(longest)
         feed["odd"] = feed["refused"] = feed["stamps"] = 0
@@ -143,19 +155,25 @@ class Harness:
         """The median of some samples of 4,096 packets each, harness included."""
         self._run(program, "lb_feed_xdp", STEP * samples + 1)
         stamps = self._feed["stamp"][: int(self._feed["stamps"])].astype(np.int64)
-        return statistics.median((np.diff(stamps) / STEP).tolist())
+        return float(np.median(np.diff(stamps) / STEP))
 
-    def tc(self, program: Program, packets: int) -> float:
-        """The mean time from the jump to the next packet's start, without reading the clock."""
-        self._run(program, "lb_feed_tc", packets)
-        measured = packets - 1
-        return (int(self._feed["spent"]) - int(self._feed["clock"])) / measured
+    def tc(self, program: Program, samples: int) -> float:
+        """The median of samples of the mean time from the jump to the next packet's start.
+
+        Samples are short, so that few of them are interrupted. Reading the clock is not in it.
+        """
+        means = []
+        for _ in range(samples):
+            self._run(program, "lb_feed_tc", TC_STEP + 1)
+            means.append((int(self._feed["spent"]) - int(self._feed["clock"])) / TC_STEP)
+        return statistics.median(means)
 
     def close(self) -> None:
         """Let go of programs and maps."""
         del self._feed
         self._feed_memory.close()
         self._template_memory.close()
+        self._target_memory.close()
         for loaded in self._loaded:
             loaded.close()
 

@@ -20,7 +20,7 @@ ETHERNET = 1
 
 def checksum(data: bytes) -> int:
     """The Internet checksum of an even number of bytes (RFC 1071)."""
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -48,7 +48,9 @@ def tcp(source: IPv4Address, sport: int, target: IPv4Address, port: int, flags: 
 def udp(source: IPv4Address, sport: int, target: IPv4Address, port: int) -> bytes:
     """A UDP packet that fills a frame of 64 bytes."""
     length = FRAME_BYTES - 34
-    return ipv4(source, target, UDP, struct.pack(">HHHH", sport, port, length, 0).ljust(length, b"x"))
+    return ipv4(
+        source, target, UDP, struct.pack(">HHHH", sport, port, length, 0).ljust(length, b"x")
+    )
 
 
 def gue(

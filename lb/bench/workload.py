@@ -87,7 +87,10 @@ def fill(dataplane: Dataplane) -> None:
 
 def _clients(count: int, random_source: random.Random) -> list[tuple[IPv4Address, int]]:
     return [
-        (IPv4Address("10.0.0.0") + random_source.getrandbits(19), random_source.randrange(1024, 65536))
+        (
+            IPv4Address("10.0.0.0") + random_source.getrandbits(19),
+            random_source.randrange(1024, 65536),
+        )
         for _ in range(count)
     ]
 
@@ -124,7 +127,12 @@ def forwarder_rows() -> list[Row]:
         Row("tcp4_ack", _one_each(some, ACK, numbers), TX, WRAP),
         Row("udp4", _one_each(of_udp, 0, numbers), TX, WRAP),
         Row(f"tcp4_ack_2e{FLOW_BITS}_flows", many, TX, WRAP, flow_bits=FLOW_BITS),
-        Row("tcp4_ack_in_transition", _one_each(moving * PACKETS_OF_A_ROW, ACK, numbers), TX, WRAP + 4),
+        Row(
+            "tcp4_ack_in_transition",
+            _one_each(moving * PACKETS_OF_A_ROW, ACK, numbers),
+            TX,
+            WRAP + 4,
+        ),
         Row("not_for_vip", beside, PASS, 0),
     ]
 

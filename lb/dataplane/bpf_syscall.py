@@ -93,7 +93,7 @@ def _number() -> int:
 
 
 def bpf(command: int, attribute: ctypes.Array[ctypes.c_char]) -> int:
-    """Do one bpf(2) call; the kernel may write into the attribute."""
+    """Make one call of bpf; the kernel may write into the attribute."""
     while True:
         result = int(
             _libc.syscall(
@@ -190,8 +190,9 @@ def _text(raw: bytes) -> str:
 
 def map_info(fd: int) -> MapInfo:
     """Describe a map."""
-    *numbers, name = struct.unpack_from("=IIIIII16s", _info(fd, MAP_INFO_LEN))
-    return MapInfo(*numbers, name=_text(name))
+    raw = _info(fd, MAP_INFO_LEN)
+    map_type, map_id, key_size, value_size, max_entries, flags = struct.unpack_from("=IIIIII", raw)
+    return MapInfo(map_type, map_id, key_size, value_size, max_entries, flags, _text(raw[24:40]))
 
 
 def prog_info(fd: int) -> ProgInfo:

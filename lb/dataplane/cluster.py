@@ -1,4 +1,4 @@
-"""Writes services, VIPs, known DIPs and probers, so that a packet sees all of the old or all new."""
+"""Writes services, VIPs, known DIPs and probers, so that a packet sees all old ones or all new."""
 
 from __future__ import annotations
 
@@ -106,9 +106,7 @@ class ClusterTables:
         matches = np.array([slot.match for slot in services], dtype=np.uint64)
         addresses = np.array([address_word(slot.address) for slot in known], dtype=np.uint64)
         word = choose_view(half, (matches, addresses), self._random)
-        fill_rows(
-            self._state.services[half], rows_of(word, matches), service_records(services)
-        )
+        fill_rows(self._state.services[half], rows_of(word, matches), service_records(services))
         fill_rows(self._state.known[half], rows_of(word, addresses), known_records(known))
         self._state.config["view"] = np.uint64(word)
         self._spare.begin()

@@ -69,9 +69,7 @@ class Dataplane:
 
         """
         started = time.monotonic()
-        loaded = compile_and_load(
-            source_text(), include=bpf_dir(), programs=PROGRAMS, maps=MAPS
-        )
+        loaded = compile_and_load(source_text(), include=bpf_dir(), programs=PROGRAMS, maps=MAPS)
         try:
             dataplane = cls(loaded, time.monotonic() - started)
         except BaseException:

@@ -2,8 +2,8 @@
 
 bcc compiles against the headers of the running kernel, which are often not installed and, here, not
 wanted: the programs use nothing but the stable user-space interface. bcc takes the tree that
-BCC_KERNEL_SOURCE names, so this module makes one of four small files and two links to the headers of
-linux-libc-dev. The compile is the same on every kernel.
+BCC_KERNEL_SOURCE names, so this module makes one of four small files and two links to the headers
+of linux-libc-dev. The compile is the same on every kernel.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def arch_headers() -> Path:
     """
     triplet = sysconfig.get_config_var("MULTIARCH") or f"{platform.machine()}-linux-gnu"
     for folder in (SYSTEM_HEADERS / triplet, SYSTEM_HEADERS):
-        if (folder / "asm" / "types.h").is_file() and (SYSTEM_HEADERS / "linux" / "bpf.h").is_file():
+        if (folder / "asm" / "types.h").is_file() and (
+            SYSTEM_HEADERS / "linux" / "bpf.h"
+        ).is_file():
             return folder
     raise DataplaneError(
         "the headers <linux/bpf.h> and <asm/types.h> are missing: apt-get install linux-libc-dev"

@@ -101,6 +101,4 @@ def service_records(slots: Iterable[ServiceSlot]) -> NDArray[Any]:
 
 def known_records(slots: Iterable[KnownSlot]) -> NDArray[Any]:
     """Return entries as `struct lb_known`."""
-    return np.array(
-        [(int(slot.address), slot.dip, slot.flags) for slot in slots], dtype=abi.KNOWN
-    )
+    return np.array([(int(slot.address), slot.dip, slot.flags) for slot in slots], dtype=abi.KNOWN)

@@ -225,8 +225,8 @@ class TableStore:
     def _write_key(self, pool_id: int, tables: PoolTables, key: bytes) -> None:
         """Write a pool's key before its first table.
 
-        A pool keeps its key for life. Another one scatters all flows anyway, so its packets are
-        dropped (`drop_no_table`) until none reads the old key, rather than hashed with half of each.
+        A pool keeps its key for life. Another one scatters all flows anyway, so its packets
+        are dropped (`drop_no_table`) until none reads the old key: never hashed with half of each.
         """
         if key == tables.key:
             return

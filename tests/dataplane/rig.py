@@ -133,7 +133,10 @@ class Rig:
 
     def _service(self, before: Counts, after: Counts, length: int) -> int | None:
         grown = {
-            service: (counts[0] - before.services[service][0], counts[1] - before.services[service][1])
+            service: (
+                counts[0] - before.services[service][0],
+                counts[1] - before.services[service][1],
+            )
             for service, counts in after.services.items()
             if counts != before.services[service]
         }

@@ -180,7 +180,10 @@ FORWARDER_ROWS = (
         "F21 unknown MAC goes back", ethernet(tcp()), "tx", "tx_forward", server((3,)),
         to_mac(ethernet(b"")[6:12]),
     ),
-    Row("F21 TOS is copied", ethernet(tcp(tos=0xB9)), "tx", "tx_forward", check=lambda f: f[15] == 0xB9),
+    Row(
+        "F21 TOS is copied", ethernet(tcp(tos=0xB9)), "tx", "tx_forward",
+        check=lambda f: f[15] == 0xB9,
+    ),
     Row(
         "F21 padding stays behind", ethernet(tcp()) + PADDING, "tx", "tx_forward",
         check=lambda f: f.endswith(PADDING) and f[16:18] == bytes((0, 76)),
@@ -215,6 +218,7 @@ FORWARDER_ROWS = (
     ),
 )  # fmt: skip
 
+
 def gue(
     inner: bytes,
     *hops: IPv4Address,
@@ -248,7 +252,10 @@ REDIRECTOR_ROWS = (
     Row("R1 to another DIP", gue(tcp(), to=C), "ok", "ok_not_gue"),
     Row("R1 first fragment", gue(tcp(), fragment=0x2000), "ok", "ok_not_gue"),
     Row("R1 later fragment", gue(tcp(), fragment=1), "ok", "ok_not_gue"),
-    Row("R1 outer options", ethernet(gue_packet(B, OWN, tcp(), options=bytes(4))), "ok", "ok_not_gue"),
+    Row(
+        "R1 outer options", ethernet(gue_packet(B, OWN, tcp(), options=bytes(4))), "ok",
+        "ok_not_gue",
+    ),
     Row("R1 frame of 41 bytes", gue(tcp())[:41], "ok", "ok_not_gue"),
     Row("R2 total length 35", gue(tcp(), total_length=35), "drop", BAD_GUE),
     Row("R2 total length past the end", gue(tcp(), total_length=77), "drop", BAD_GUE),
@@ -285,7 +292,10 @@ REDIRECTOR_ROWS = (
     Row("R8 ihl beyond the packet", gue(inner_changed(0, 0x4F)), "drop", BAD_INNER),
     Row("R9 no VIP", gue(FOREIGN), "drop", "drop_not_vip"),
     Row("R9 GUE in GUE", gue(ANOTHER_GUE), "drop", "drop_not_vip"),
-    Row("R10 options", gue(ipv4(CLIENT, VIP, 6, bytes(20), options=bytes(4))), "drop", "drop_inner_options"),
+    Row(
+        "R10 options", gue(ipv4(CLIENT, VIP, 6, bytes(20), options=bytes(4))), "drop",
+        "drop_inner_options",
+    ),
     Row("R11 fragment", gue(inner_changed(6, 0x20, 0)), "drop", "drop_inner_fragment"),
     Row("R12 TCP of 19 bytes", gue(ipv4(CLIENT, VIP, 6, bytes(19))), "drop", BAD_INNER),
     Row("R12 data offset 4", gue(inner_changed(32, 0x40)), "drop", BAD_INNER),
@@ -318,13 +328,19 @@ REDIRECTOR_ROWS = (
         "R22 to the third hop, MAC unknown", gue(tcp(), B, D, C, next_hop=2), "redirect",
         "pass_on", check=lambda f: (f[:6], f[30:34], f[48]) == (ethernet(b"")[6:12], C.packed, 3),
     ),
-    Row("R22 a wrong outer checksum is made right", gue(tcp(), C, outer_checksum=7), "redirect", "pass_on"),
+    Row(
+        "R22 a wrong outer checksum is made right", gue(tcp(), C, outer_checksum=7),
+        "redirect", "pass_on",
+    ),
     Row("R22 UDP without a socket", gue(udp(), C), "redirect", "pass_on"),
     Row("RFC 6040 CE, Not-ECT", gue(tcp(), tos=3), "drop", "drop_ecn"),
     Row("RFC 6040 CE, ECT(0)", gue(tcp(tos=2), tos=3), "ok", ACCEPT, check=lambda f: f[15] == 3),
     Row("RFC 6040 CE, ECT(1)", gue(tcp(tos=1), tos=3), "ok", ACCEPT, check=lambda f: f[15] == 3),
     Row("RFC 6040 CE, CE", gue(tcp(tos=3), tos=3), "ok", ACCEPT, check=lambda f: f[15] == 3),
-    Row("RFC 6040 ECT(1), ECT(0)", gue(tcp(tos=0xBA), tos=1), "ok", ACCEPT, check=lambda f: f[15] == 0xB9),
+    Row(
+        "RFC 6040 ECT(1), ECT(0)", gue(tcp(tos=0xBA), tos=1), "ok", ACCEPT,
+        check=lambda f: f[15] == 0xB9,
+    ),
     Row("RFC 6040 ECT(0), Not-ECT", gue(tcp(), tos=2), "ok", ACCEPT, check=lambda f: f[15] == 0),
     Row("RFC 6040 CE on the way", gue(tcp(), C, tos=3), "redirect", "pass_on"),
 )  # fmt: skip

@@ -36,12 +36,11 @@ def test_leaf(tables: Any, name: str) -> None:
     assert ctypes.sizeof(table.Key) == 4
     assert ctypes.sizeof(leaf) == dtype.itemsize
     got = {
-        field: (getattr(leaf, field).offset, getattr(leaf, field).size) for field, _ in leaf._fields_
+        field: (getattr(leaf, field).offset, getattr(leaf, field).size)
+        for field, _ in leaf._fields_
     }
     assert dtype.fields is not None
-    wanted = {
-        field: (offset, kind.itemsize) for field, (kind, offset, *_) in dtype.fields.items()
-    }
+    wanted = {field: (offset, kind.itemsize) for field, (kind, offset, *_) in dtype.fields.items()}
     assert got == wanted
 
 

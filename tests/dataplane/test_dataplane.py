@@ -21,7 +21,6 @@ from lb.dataplane import (
     PinnedDataplane,
     ServiceEntry,
     bpf_syscall,
-    compiling,
     grace,
 )
 from lb.dataplane.tables import PoolWord
@@ -319,7 +318,7 @@ def test_without_permission_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -
     def refuse(*arguments: object, **options: object) -> int:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(compiling.bpf_syscall, "map_create", refuse)
+    monkeypatch.setattr(bpf_syscall, "map_create", refuse)
     with pytest.raises(DataplaneError, match="run as root"):
         Dataplane.load(IDENTITY)
 
@@ -333,20 +332,19 @@ def test_a_broken_source_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in str(caught.value)
 
 
-def program_count() -> int:
-    """How many programs and maps of ours the kernel holds."""
-    return len(os.listdir("/proc/self/fd"))
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_closing_leaves_no_descriptor_behind() -> None:
     Dataplane.load(IDENTITY).close()
-    before = program_count()
+    before = open_descriptors()
     dataplane = Dataplane.load(IDENTITY)
     dataplane.set_cluster(VIEW)
     dataplane.set_table("web", table_of(2), KEY)
     dataplane.close()
     dataplane.close()
-    assert program_count() == before
+    assert open_descriptors() == before
 
 
 def test_loading_is_quick(dataplane: Dataplane) -> None:

@@ -46,7 +46,7 @@ class Case:
 
     def ask(self, packet: bytes, state: SocketState, **fields: int) -> str:
         """The counter, after the model, told what socket there is, has agreed."""
-        frame = gue(packet, C, **fields)
+        frame = gue(packet, C, **fields)  # type: ignore[arg-type]
         got: Result = self.netns.run(lambda: self.rig.redirect(frame))
         assert got == redirect(frame, self.config, SameSocket(state))
         return got.counter

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator
+import random
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[GuardedFrame]:
+def guarded() -> GuardedFrame:
     return GuardedFrame()
 
 
@@ -123,8 +123,8 @@ def length(frame: bytes) -> ctypes.c_uint64:
     return u64(len(frame))
 
 
-def random_of(seed: int) -> Any:
-    return fuzzing.random.Random(seed)
+def random_of(seed: int) -> random.Random:
+    return random.Random(seed)
 
 
 addresses = st.integers(0, 2**32 - 1).map(IPv4Address)

@@ -23,7 +23,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     ]
     source = folder / "probe.c"
     source.write_text(
-        "#include <stdio.h>\n#include <stdint.h>\n#include \"abi.h\"\n"
+        '#include <stdio.h>\n#include <stdint.h>\n#include "abi.h"\n'
         "int main(void)\n{\n" + "\n".join(lines) + "\nreturn 0;\n}\n"
     )
     program = compile_c(source, folder / "probe")

@@ -1,0 +1,62 @@
+"""A new table is written beside the one in use: until the swap, packets see nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lb.dataplane import (
+    ClusterView,
+    Dataplane,
+    Identity,
+    ServiceEntry,
+    bpf_syscall,
+    grace,
+    tables,
+)
+from tests.dataplane.rows import ACK, KEY, MAC, OWN, VIP, B, C, tcp
+from tests.model.frames import ethernet
+
+WEB = ServiceEntry(VIP, 6, 80, "web")
+VIEW = ClusterView(services=(WEB,), dips={1: OWN, 2: B, 3: C})
+FRAME = ethernet(tcp(ACK))
+
+
+@pytest.fixture
+def dataplane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataplane]:
+    monkeypatch.setattr(grace, "GRACE_SECONDS", 0.0)
+    with Dataplane.load(Identity(OWN, MAC, 1500, ifindex=1)) as loaded:
+        loaded.set_cluster(VIEW)
+        yield loaded
+
+
+def first_hop(dataplane: Dataplane) -> IPv4Address:
+    return IPv4Address(bpf_syscall.prog_test_run(dataplane.forwarder_fd, FRAME).data[30:34])
+
+
+@pytest.mark.parametrize("buckets", [256, 131072])
+def test_packets_see_the_old_table_until_the_new_one_is_whole(
+    dataplane: Dataplane, monkeypatch: pytest.MonkeyPatch, buckets: int
+) -> None:
+    seen: list[IPv4Address] = []
+    write = tables.InnerRun.write
+
+    def write_and_look(run: tables.InnerRun, words: Any) -> None:
+        write(run, words)
+        seen.append(first_hop(dataplane))
+
+    def table_of(index: int) -> Any:
+        return np.full((buckets, 1), index, dtype=np.uint16)
+
+    dataplane.set_table("web", table_of(2), KEY)
+    monkeypatch.setattr(tables.InnerRun, "write", write_and_look)
+    after = []
+    for index in (3, 2, 3, 2):
+        dataplane.set_table("web", table_of(index), KEY)
+        after.append(first_hop(dataplane))
+    assert after == [C, B, C, B]
+    assert seen == [B, C, B, C]
