@@ -19,7 +19,7 @@ def compact(chains: Chains) -> Chains:
         # Every hole moves one place towards the end; after each pass one more place is final.
         for place in range(last):
             here, behind = closed[:, place], closed[:, place + 1]
-            hole = here == 0
+            hole = (here == 0) & (behind != 0)
             here[hole] = behind[hole]
             behind[hole] = 0
     return closed

@@ -27,9 +27,7 @@ def test_rows_are_named_and_timed_by_the_clock_given() -> None:
 
 def test_a_wrong_answer_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     cold = next(scenes(256, 5))
-    monkeypatch.setattr(
-        control, "scenes", lambda *size: iter([replace(cold, changes=False)])
-    )
+    monkeypatch.setattr(control, "scenes", lambda *size: iter([replace(cold, changes=False)]))
     with pytest.raises(BrigadeError, match="cold"):
         measure((256, 5), rounds=1)
 
