@@ -109,7 +109,7 @@ def clean(base: Path, interface: str, made: tuple[Path, ...]) -> None:
     if point in mounts():
         with _locked(point):
             _remove_empty(base, point, made)
-            if mounts().get(point) == SOURCE and not any(point.iterdir()):
+            if mounts().get(point) == SOURCE and not _in_use(point):
                 _unmount(point)
     for directory in reversed(made):
         if directory.is_dir() and directory not in mounts() and not any(directory.iterdir()):
@@ -127,6 +127,11 @@ def _remove_empty(base: Path, point: Path, made: tuple[Path, ...]) -> None:
         if directory not in made and directory.name != SOURCE:
             return
         directory.rmdir()
+
+
+def _in_use(point: Path) -> bool:
+    """Whether anybody has pins there; the kernel's own files have dots, which no pin may have."""
+    return any("." not in entry.name for entry in point.iterdir())
 
 
 @contextmanager

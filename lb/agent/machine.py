@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
 from controlplane.errors import BrigadeError, ConfigError
@@ -17,7 +15,6 @@ ETHERNET_ADDRESS_BYTES = 6
 LEAST_INNER_BYTES = 576
 """Every IPv4 host takes packets of this size (RFC 791)."""
 USUAL_INNER_BYTES = 1500
-OFFLOADS = Path("/sys/class/net")
 
 
 def check_root() -> None:
@@ -65,8 +62,3 @@ def mtu_warning(mtu: int, depth: int) -> str | None:
         f"have to go to another server are dropped (drop_too_big); raise the MTU of all server "
         f"links to {USUAL_INNER_BYTES + room}"
     )
-
-
-def conflicting_addresses(addresses: frozenset[IPv4Address], dip: IPv4Address) -> str | None:
-    """Return what is wrong with VIPs that cover a DIP, ``None`` if nothing is."""
-    return f"the VIP {dip} is this server's own DIP" if dip in addresses else None

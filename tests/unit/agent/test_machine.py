@@ -1,0 +1,69 @@
+"""Is this machine fit: one line with the remedy for each thing that is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from controlplane.errors import BrigadeError, ConfigError
+from lb.agent import machine
+from lb.agent.config import AgentConfig
+from lb.agent.machine import check_interface, check_root, mtu_warning
+from lb.agent.netlink import LinkInfo
+
+DIP = IPv4Address("10.0.0.1")
+GOOD = LinkInfo(3, "eth0", bytes(6), 1548, True, frozenset({DIP}))
+LO = LinkInfo(1, "lo", bytes(6), 65536, True, frozenset())
+
+
+def check(monkeypatch: pytest.MonkeyPatch, link: LinkInfo | None, lo: LinkInfo = LO) -> LinkInfo:
+    monkeypatch.setattr(machine, "find_link", lambda *_: link)
+    monkeypatch.setattr(machine, "read_link", lambda *_: lo)
+    return check_interface(None, AgentConfig(name="s1", interface="eth0", dip=DIP))
+
+
+def test_a_fit_interface_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(monkeypatch, GOOD) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "code"),
+    [
+        ({"addresses": frozenset()}, "has not 10.0.0.1 but no IPv4 address", 2),
+        ({"up": False}, "ip link set dev eth0 up", 1),
+        ({"mac": b""}, "no Ethernet interface", 1),
+        ({"mtu": 600}, "too little for the wrap", 1),
+    ],
+)
+def test_an_unfit_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, object], line: str, code: int
+) -> None:
+    with pytest.raises(BrigadeError, match=line) as caught:
+        check(monkeypatch, replace(GOOD, **change))  # type: ignore[arg-type]
+    assert caught.value.exit_code == code
+
+
+def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="there is no interface eth0"):
+        check(monkeypatch, None)
+    with pytest.raises(BrigadeError, match="ip link set dev lo up"):
+        check(monkeypatch, GOOD, replace(LO, up=False))
+
+
+@pytest.mark.parametrize(
+    ("mtu", "depth", "fits"),
+    [(1500, 1, False), (1535, 1, False), (1536, 1, True), (1536, 2, False), (1540, 2, True)],
+)
+def test_room_for_the_wrap_depends_on_the_depth(mtu: int, depth: int, fits: bool) -> None:
+    line = mtu_warning(mtu, depth)
+    assert (line is None) == fits
+    if line:
+        assert f"{mtu - 36 - 4 * (depth - 1)} bytes" in line
+
+
+def test_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(BrigadeError, match="need root"):
+        check_root()
