@@ -1,4 +1,4 @@
-"""Servers that have the same documents send a flow to the same server, whichever of them it hits."""
+"""Servers with the same documents send a flow to the same server, whichever of them it hits."""
 
 from __future__ import annotations
 

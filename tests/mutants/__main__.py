@@ -1,8 +1,8 @@
 """``python -m tests.mutants [NAME ...]``: try all mutants, or the named ones.
 
-Exit code 0 when each one's tests are green without its patch and a test fails with it; 1 when one
-survives, its patch does not apply, or its tests are not green without it. The last line is JSON:
-``{"mutants": {name: catching test or null}}``.
+Exit code 0 when each one's tests are green without its patch and one of them fails with it; 1 when
+one survives, its patch does not apply, or its tests are not green without it; 2 for a wrong name or
+catalogue. The last line is JSON: ``{"mutants": {name: catching test or null}}``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
-from tests.mutants.catalogue import Mutant, load_catalogue
-from tests.mutants.runner import Outcome, apply_patch, copied_tree, run_tests
+from tests.mutants.catalogue import CatalogueError, load_catalogue
+from tests.mutants.runner import ROOT
+from tests.mutants.trial import Trials, Verdict
 
 
 def say(text: str) -> None:
@@ -20,53 +22,39 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def tail(outcome: Outcome) -> str:
-    """Return the last lines of a run's output, indented."""
-    return "\n".join(f"    {line}" for line in outcome.output.splitlines()[-15:])
+def describe(verdict: Verdict) -> str:
+    """Return what became of a mutant; for one that was not caught, with the end of the output."""
+    if verdict.caught_by is not None:
+        return f"{verdict.name}: caught by {verdict.caught_by} ({verdict.seconds:.1f} s)"
+    tail = "".join(f"\n    {line}" for line in verdict.output.splitlines()[-15:])
+    return f"{verdict.name}: {verdict.problem} ({verdict.seconds:.1f} s){tail}"
 
 
-def baseline(mutants: tuple[Mutant, ...]) -> bool:
-    """Run the union of all selections without any patch; whether it is green."""
-    selection = sorted({test for mutant in mutants for test in mutant.tests})
-    say(f"without a patch: {len(selection)} selections")
-    with copied_tree() as copy:
-        outcome = run_tests(copy, selection)
-    say(f"  {outcome.passed} passed, {outcome.skipped} skipped")
-    if not outcome.green:
-        say(f"  not green (exit {outcome.exit_code}):\n{tail(outcome)}")
-    return outcome.green
-
-
-def attempt(mutant: Mutant) -> str | None:
-    """Try one mutant; return the test that caught it, ``None`` if it survived or broke."""
-    began = time.monotonic()
-    with copied_tree() as copy:
-        refused = apply_patch(copy, mutant.patch)
-        if refused is not None:
-            say(f"{mutant.name}: the patch does not apply: {refused}")
-            return None
-        outcome = run_tests(copy, mutant.tests)
-    seconds = time.monotonic() - began
-    # A collection error or a crash of pytest is no catch: a test has to run and fail.
-    if outcome.first_failure is None:
-        say(f"{mutant.name}: SURVIVED (exit {outcome.exit_code}, {seconds:.1f} s)\n{tail(outcome)}")
-    else:
-        say(f"{mutant.name}: caught by {outcome.first_failure} ({seconds:.1f} s)")
-    return outcome.first_failure
-
-
-def main(names: list[str]) -> int:
+def main(names: list[str], root: Path = ROOT) -> int:
     """Try the mutants of these names, all without names."""
-    mutants = load_catalogue()
+    began = time.monotonic()
+    try:
+        mutants = load_catalogue(root / "tests/mutants/mutants.toml")
+    except CatalogueError as error:
+        say(f"mutants.toml: {error}")
+        return 2
     unknown = set(names) - {m.name for m in mutants}
     if unknown:
         say(f"no such mutant: {', '.join(sorted(unknown))}")
         return 2
-    chosen = tuple(m for m in mutants if not names or m.name in names)
-    green = baseline(chosen)
-    caught = {mutant.name: attempt(mutant) for mutant in chosen} if green else {}
+    trials = Trials(root)
+    caught: dict[str, str | None] = {}
+    for mutant in mutants:
+        if not names or mutant.name in names:
+            verdict = trials.attempt(mutant)
+            caught[mutant.name] = verdict.caught_by
+            say(describe(verdict))
+    left = sorted(name for name, test in caught.items() if test is None)
+    say(f"{len(caught) - len(left)} of {len(caught)} caught in {time.monotonic() - began:.0f} s")
+    if left:
+        say(f"left: {', '.join(left)}")
     say(json.dumps({"mutants": caught}))
-    return 0 if green and all(caught.values()) else 1
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

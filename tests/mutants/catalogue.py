@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -12,6 +13,7 @@ else:
     import tomli as tomllib
 
 HERE = Path(__file__).parent
+KEYS = {"name", "fault", "tests"}
 
 
 class CatalogueError(Exception):
@@ -30,18 +32,25 @@ class Mutant:
 
 def load_catalogue(path: Path = HERE / "mutants.toml") -> tuple[Mutant, ...]:
     """Read the catalogue. Raises ``CatalogueError`` if a patch and its entry do not match up."""
-    rows = tomllib.loads(path.read_text())["mutant"]
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        raise CatalogueError(f"cannot be read: {error!r}") from error
     patches = path.parent / "patches"
-    mutants = tuple(
-        Mutant(r["name"], r["fault"], patches / f"{r['name']}.patch", tuple(r["tests"]))
-        for r in rows
-    )
+    mutants = tuple(_mutant(row, patches) for row in rows)
     named = {m.patch for m in mutants}
     if len(named) != len(mutants):
         raise CatalogueError("two mutants of one name")
     strays = named ^ set(patches.glob("*.patch"))
     if strays:
         raise CatalogueError(f"entry without patch or patch without entry: {sorted(strays)}")
-    if any(not m.tests for m in mutants):
-        raise CatalogueError("a mutant without tests")
     return mutants
+
+
+def _mutant(row: dict[str, Any], patches: Path) -> Mutant:
+    name = row.get("name")
+    if set(row) != KEYS:
+        raise CatalogueError(f"mutant {name}: has the keys {sorted(row)}, not {sorted(KEYS)}")
+    if not row["tests"]:
+        raise CatalogueError(f"mutant {name}: no tests")
+    return Mutant(str(name), row["fault"], patches / f"{name}.patch", tuple(row["tests"]))
