@@ -21,18 +21,20 @@ from controlplane.health import fold
 from controlplane.loads import LoadSources
 from controlplane.membership import Membership
 from controlplane.newest import Newest
-from controlplane.objects import CLUSTER, Cluster, table_kind
+from controlplane.objects import CLUSTER, Cluster, ServerState, table_kind
 from controlplane.observer import Observer, Sight
 from controlplane.pool_desk import PoolDesk, PoolReport, Situation
 from controlplane.prober import Prober
 from controlplane.say import Say
 from controlplane.settle import Settlement, settlement, silent_ones
-from controlplane.store.base import ControllerStore, StoreConflict
+from controlplane.store.base import ControllerStore, StoreConflict, StoreCorrupt
 
 PACE_SECONDS = 0.02
 """Least time between rounds: reports of a fleet arrive in bursts. A longer round rests as long."""
 MOST_SKIPPED = 10_000
 """An acknowledged generation further ahead of the store than this is not believed."""
+BEGUN = frozenset(ServerState) - {ServerState.REGISTERED}
+"""States that no server is in when a store has just begun."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +215,16 @@ class Loop:
         return {kind: settled for kind, settled in found.items() if settled}
 
     def _pass_acknowledged(self, sight: Sight) -> None:
-        """Go beyond generations that servers already have (a seeded store may be behind)."""
+        """Go beyond generations that servers already have (a seeded store may be behind).
+
+        Raises:
+            StoreCorrupt: a store that began anew, under a fleet that runs. It has other keys: what
+                it published would break every connection.
+
+        """
         cluster = self.newest.cluster
         known = [server.name for server in cluster.servers] if cluster else []
+        begun = cluster is not None and any(s.state in BEGUN for s in cluster.servers)
         for kind, generation in self.newest.generations().items():
             ahead = max((sight.acknowledged.get(n, {}).get(kind, 0) for n in known), default=0)
             if ahead <= generation:
@@ -223,5 +232,10 @@ class Loop:
             if ahead - generation > MOST_SKIPPED:
                 self._say.while_true("an acknowledgement is not believed", kind, ahead)
                 continue
+            if not begun:
+                raise StoreCorrupt(
+                    f"servers run {kind} generation {ahead}, but this store began anew: stop the "
+                    "controller, empty the store, begin with --seed and a server's state directory"
+                )
             self._log.warning("agents are ahead of the store", about=kind, generation=ahead)
             self.newest.pass_generation(kind, ahead)

@@ -18,7 +18,8 @@ from lb.agent.board import Board, Facts
 from lb.agent.worker import Backoff, Worker
 
 REPORT_SECONDS = 0.25
-IDLE_SECONDS = 60.0
+RETELL_SECONDS = 10.0
+"""How often all of it is said again: a store begun anew (`--seed`) has not heard it."""
 MOST_ERRORS = 8
 
 
@@ -54,7 +55,8 @@ class Acknowledger(Worker):
         with self._changed:
             untold = self._untold()
             if not untold and not self.ending.is_set():
-                self._changed.wait(IDLE_SECONDS)
+                if not self._changed.wait(RETELL_SECONDS):
+                    self._told.clear()
                 untold = self._untold()
         for kind, generation in untold.items():
             try:

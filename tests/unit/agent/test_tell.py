@@ -30,6 +30,17 @@ def test_each_generation_is_acknowledged_once(store: FakeStore, board: Board) ->
     assert store.acknowledged == [("cluster", 1), ("table/web", 1), ("table/web", 2)]
 
 
+def test_all_is_told_again_from_time_to_time(
+    store: FakeStore, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lb.agent.tell.RETELL_SECONDS", 0.01)
+    teller = Acknowledger(store, "s1", board, lambda _: None)
+    teller.say({"cluster": 1})
+    teller.step()
+    teller.step()
+    assert store.acknowledged == [("cluster", 1), ("cluster", 1)]
+
+
 def test_an_acknowledgement_is_told_until_the_store_has_heard_it(
     store: FakeStore, board: Board
 ) -> None:

@@ -183,3 +183,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     found.close()
     assert found.failure is None
     assert {name: agent.faults for name, agent in found.agents.items() if agent.faults} == {}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first server heard waits 0.6 s for the others, not 2."""
+    monkeypatch.setattr("controlplane.membership.PATIENCE_SECONDS", 0.6)

@@ -38,7 +38,7 @@ def test_the_first_table_waits_for_late_comers_but_not_for_ever(fleet: Fleet) ->
     time.sleep(0.2)
     fleet.agent("s2")
     eventually(lambda: len(fleet.current()) == 2, "a table without s3")
-    assert time.monotonic() - started > 1.5
+    assert time.monotonic() - started > 0.5
     assert fleet.states()["s3"] == "registered"
 
 
@@ -56,7 +56,7 @@ def test_a_newcomer_is_known_and_settled_before_it_is_in_a_table(fleet: Fleet) -
 
 
 def test_slow_start_grows_a_share(fleet: Fleet) -> None:
-    config = fleet.config(2, slow_start_seconds=2.0)
+    config = fleet.config(2, slow_start_seconds=1.2)
     fleet.agent("s1")
     fleet.control(config)
     eventually(lambda: fleet.states().get("s1") == "active", "s1", 10.0)
@@ -66,7 +66,7 @@ def test_slow_start_grows_a_share(fleet: Fleet) -> None:
     eventually(lambda: fleet.current().get("s2") == 128, "a full share")
     shares = [int(np.count_nonzero(t.chains[:, 0] == 2)) for t in fleet.agents["s1"].history]
     assert shares == sorted(shares)
-    assert len(set(shares)) > 4
+    assert len(set(shares)) > 3
 
 
 def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fleet) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from controlplane.documents import decode_cluster, decode_table, encode_table
 from controlplane.errors import BrigadeError
-from controlplane.objects import CLUSTER, Table, table_kind
+from controlplane.objects import CLUSTER, Report, Table, table_kind
 from controlplane.seed import seed_store
 from controlplane.store.file import FileStore
 from controlplane.store.state_dir import StateDir
@@ -121,3 +122,14 @@ def test_the_tables_of_pools_long_gone_are_left_out(state_dir: Path, tmp_path: P
     store = FileStore(tmp_path / "empty")
     seed_store(store, state_dir)
     assert set(store.kinds()) == {CLUSTER, "table/web"}
+
+
+def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing(fleet: Fleet) -> None:
+    fleet.control(fleet.config(2))
+    eventually(lambda: fleet.cluster().generation == 1, "a first document")
+    for name in ("s1", "s2"):
+        fleet.store.acknowledge(name, CLUSTER, 50)
+        fleet.store.acknowledge(name, "table/web", 70)
+        fleet.store.report(Report(name, "boot", 1, 0.0))
+    time.sleep(1.2)  # longer than the first servers wait for each other
+    assert fleet.store.kinds() == {CLUSTER: 1}
