@@ -1,8 +1,8 @@
 """What a machine looks like, for comparing before with after.
 
 Of the machine's own network namespace: links, addresses, routes, rules, sysctls. Of the machine:
-names of namespaces, BPF programs and maps, pins, mounts, cgroups, processes in other network
-namespaces, and files of ours. What changes by itself (counters, lifetimes, timers) is left out.
+names of namespaces, BPF programs and maps, pins, mounts, cgroups, and processes and files of ours.
+What changes by itself (counters, lifetimes, timers) is left out.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from pyroute2 import IPRoute
 
 from netns import bpf
 from netns.process import processes
-from netns.record import NAMESPACES, ROOT
+from netns.record import NAMESPACE_PREFIX, NAMESPACES, ROOT
 
 OURS = (ROOT, Path("/run/bucket-brigade"), Path("/var/lib/bucket-brigade"))
 """Where Bucket Brigade puts files unless told otherwise."""
+
+OUR_PROGRAMS = ("lbctl", "lb.demo.", "nginx: ", str(ROOT))
+OUR_CGROUPS = ("bucket-brigade", NAMESPACE_PREFIX)
+COMMAND_CHARACTERS = 120
 
 RESTLESS_SYSCTLS = ("nf_conntrack_count", "fib_info_count", "/neigh/", "_count", "random")
 RESTLESS_ATTRIBUTES = frozenset({
@@ -79,7 +83,7 @@ def take() -> Snapshot:
         pins=frozenset(_pins(mounts)),
         mounts=frozenset(points),
         cgroups=frozenset(_cgroups()),
-        processes=frozenset(_foreign_processes()),
+        processes=frozenset(_our_processes()),
         files=frozenset(str(path) for root in OURS for path in _files_below(root)),
     )
 
@@ -122,16 +126,23 @@ def _pins(mounts: list[str]) -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
+    """Yield cgroups that are called after us: others come and go with every session and unit."""
     for folder, _folders, _names in os.walk("/sys/fs/cgroup"):
-        yield folder
+        if any(name in folder for name in OUR_CGROUPS):
+            yield folder
 
 
-def _foreign_processes() -> Iterator[str]:
-    """Yield processes that are in another network namespace than ours, or marked as a run's."""
-    here = Path("/proc/self/ns/net").stat().st_ino
+def _our_processes() -> Iterator[str]:
+    """Yield processes that are marked as a run's, or look like programs that runs start."""
     for process in processes():
-        if process.network != here or process.run:
-            yield f"{process.id.pid} started {process.id.start} run {process.run!r}"
+        try:
+            words = Path(f"/proc/{process.id.pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        line = words.replace(b"\0", b" ").decode(errors="replace")
+        if process.run or any(word in line for word in OUR_PROGRAMS):
+            identity = f"{process.id.pid} started {process.id.start}"
+            yield f"{identity} run {process.run!r}: {line[:COMMAND_CHARACTERS]}"
 
 
 def _files_below(root: Path) -> Iterator[Path]:

@@ -120,10 +120,11 @@ class Cohort:
         self._traffic.tell("count")
         return Count(**self._traffic.expect("count", OPEN_SECONDS))
 
-    def names(self) -> frozenset[str]:
-        """Return the flows that are open and well, each by its protocol, address and port."""
+    def names(self) -> dict[str, str]:
+        """Return the flows that are open and well, by protocol, address and port: their servers."""
         self._traffic.tell("names")
-        return frozenset(self._traffic.expect("names", OPEN_SECONDS)["names"])
+        names: dict[str, str] = self._traffic.expect("names", OPEN_SECONDS)["names"]
+        return names
 
     def tell_finish(self) -> None:
         """Have every flow come to its end."""

@@ -19,12 +19,14 @@ ACCEPTED = ("accept_last_hop", "accept_syn", "accept_socket", "accept_syncookie"
 DAISY_CHAINED = "pass_on"
 
 
-def growth(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+def growth(before: Mapping[str, int], now: Mapping[str, int]) -> Counter[str]:
     """Return by how much counters grew; those that shrank began again at zero."""
-    return {
-        name: value - before.get(name, 0) if value >= before.get(name, 0) else value
-        for name, value in now.items()
-    }
+    return Counter(
+        {
+            name: value - before.get(name, 0) if value >= before.get(name, 0) else value
+            for name, value in now.items()
+        }
+    )
 
 
 class Counters:

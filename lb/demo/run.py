@@ -132,10 +132,11 @@ def _step(stage: Stage, name: str) -> list[StepResult]:
         result = StepResult(name, seconds=time.monotonic() - begun, fatal=True)
         result.promise(False, str(error))  # noqa: FBT003 (the promise is that it can be done)
         result.shown = "could not be carried out"
-        stage.narrator.result(result)
-        return [result]
+        results = [result]
     for ended in stage.site.ended():
         results[0].promise(False, f"{ended} has ended by itself")  # noqa: FBT003 (the same)
+    for result in results:
+        stage.narrator.result(result)
     return results
 
 

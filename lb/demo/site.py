@@ -174,6 +174,33 @@ class Site:
         """Let a suspended agent go on."""
         self.running[number]["agent"].signal(signal.SIGCONT)
 
+    def await_behind(self, number: int, pool: str) -> None:
+        """Wait until a pool has a table that this server, whose agent is suspended, has not."""
+        server = server_name(number)
+        await_that(
+            f"{server} is a generation behind",
+            lambda: not self.fleet.is_settled(pool, [server]),
+            START_SECONDS,
+        )
+
+    def catch_up(self, number: int, pool: str) -> None:
+        """Let a suspended agent load the newest table, and not the one that follows from that.
+
+        The controller is suspended meanwhile: it would publish the next at once.
+        """
+        server = server_name(number)
+        self.control.signal(signal.SIGSTOP)
+        try:
+            self.thaw_agent(number)
+            await_that(
+                f"{server} has caught up",
+                lambda: self.fleet.is_settled(pool, [server]),
+                START_SECONDS,
+            )
+            self.freeze_agent(number)
+        finally:
+            self.control.signal(signal.SIGCONT)
+
     def await_ready(self, numbers: Iterable[int], since_unix: float = 0.0) -> None:
         """Wait until these servers say that they are ready, and the router sends to them."""
         for number in numbers:

@@ -73,9 +73,9 @@ class Cohort:
             "broken": sum(flow.outcome is not Outcome.GOOD for flow in self.flows),
         }
 
-    def names(self) -> list[str]:
-        """Return the flows that are open and well, each by its protocol, address and port."""
-        return [flow.name for flow in self._well()]
+    def names(self) -> dict[str, str]:
+        """Return the flows that are open and well, by protocol, address and port: their servers."""
+        return {flow.name: flow.server for flow in self._well()}
 
     def _well(self) -> list[Flow]:
         return [f for f in self.flows if f.opened and not f.ended and f.outcome is Outcome.GOOD]

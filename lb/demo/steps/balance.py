@@ -96,7 +96,6 @@ def _frozen(stage: Stage) -> StepResult:
     result.shown = f"max/mean {ratio:.2f}"
     stage.findings.frozen_utilisation = _rounded(used)
     stage.narrator.bars("busy, equal shares, without a controller:", used)
-    stage.narrator.result(result)
     return result
 
 
@@ -117,7 +116,6 @@ def _running(stage: Stage) -> StepResult:
     stage.findings.utilisation = _rounded(used)
     stage.findings.shares = _rounded(shares)
     stage.narrator.bars("busy, shares by load:", used)
-    stage.narrator.result(result)
     return result
 
 

@@ -49,7 +49,6 @@ def kill(stage: Stage) -> list[StepResult]:
         f"agent's table in {death.table_seconds:.2f} s, off the router in "
         f"{death.route_seconds:.2f} s"
     )
-    stage.narrator.result(result)
     return [result]
 
 

@@ -59,6 +59,4 @@ def _judged(stage: Stage, name: str, event: experiment.Event) -> list[StepResult
     step = experiment.judge(stage, name, outcomes[plan.WEB])
     step.promise(step.daisy_chained > 0, "no packet was daisy-chained")
     control = experiment.judge_control(f"{name}_unchained", outcomes[plan.PLAIN])
-    for result in (step, control):
-        stage.narrator.result(result)
     return [step, control]

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from lb.demo import experiment, plan
 from lb.demo.experiment import Experiment
 from lb.demo.results import StepResult
-from lb.demo.site import await_that
 from lb.demo.stage import Stage
 from lb.demo.steps.membership import EVENT_SECONDS
 from netns.brigade import server_name
@@ -23,7 +22,6 @@ DRAINED = 3
 """Not the one that `drain` drained: buckets that come back to a server move in one step."""
 PUBLICATIONS = 2
 """A move takes two: the newcomer is put behind, then the two swap."""
-PUBLISH_SECONDS = 20.0
 HOLD_SECONDS = 0.3
 """How long each of the router's choices lasts: some packets of every flow."""
 
@@ -42,7 +40,6 @@ def reshuffle(stage: Stage) -> list[StepResult]:
         f"; {reshuffles.changes} changes of the ECMP set, {reshuffles.unsettled} of them while "
         f"{server_name(LAGGING)} was a generation behind"
     )
-    stage.narrator.result(result)
     return [result]
 
 
@@ -62,7 +59,7 @@ class _Reshuffles:
         try:
             self._site.operate("drain", server_name(DRAINED))
             for publication in range(PUBLICATIONS):
-                self._await_behind()
+                self._site.await_behind(LAGGING, plan.WEB)
                 if not publication:
                     running.open_newcomers()
                 self._stage.narrator.say(
@@ -70,32 +67,13 @@ class _Reshuffles:
                 )
                 self._through_choices(serving)
                 if publication + 1 < PUBLICATIONS:
-                    self._catch_up()
+                    self._site.catch_up(LAGGING, plan.WEB)
         finally:
             self._site.thaw_agent(LAGGING)
         others = [number for number in serving if number != DRAINED]
         with self._stage.narrator.doing("waiting until the tables are settled"):
             self._site.await_equal((plan.WEB,), others, EVENT_SECONDS)
         self._through_choices(serving)
-
-    def _await_behind(self) -> None:
-        laggard = [server_name(LAGGING)]
-        await_that(
-            f"{laggard[0]} is a generation behind",
-            lambda: not self._site.fleet.is_settled(plan.WEB, laggard),
-            PUBLISH_SECONDS,
-        )
-
-    def _catch_up(self) -> None:
-        """Let the agent load what there is, and suspend it again before it loads the next."""
-        laggard = [server_name(LAGGING)]
-        self._site.thaw_agent(LAGGING)
-        await_that(
-            f"{laggard[0]} has caught up",
-            lambda: self._site.fleet.is_settled(plan.WEB, laggard),
-            PUBLISH_SECONDS,
-        )
-        self._site.freeze_agent(LAGGING)
 
     def _through_choices(self, serving: list[int]) -> None:
         others = [number for number in serving if number != LAGGING]

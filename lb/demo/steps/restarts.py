@@ -71,5 +71,4 @@ def controller_restart(stage: Stage) -> list[StepResult]:
 def _judged(stage: Stage, name: str, event: experiment.Event) -> list[StepResult]:
     outcomes = experiment.run(stage, (plan.WEB,), event)
     result = experiment.judge(stage, name, outcomes[plan.WEB])
-    stage.narrator.result(result)
     return [result]
