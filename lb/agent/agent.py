@@ -28,7 +28,7 @@ from lb.agent.follow import Batch, StoreTrouble
 from lb.agent.forwarding import Forwarding
 from lb.agent.intake import Intake
 from lb.agent.machine import mtu_warning
-from lb.agent.netlink import LinkInfo, read_link
+from lb.agent.netlink import LinkInfo, netlink_errors, read_link
 from lb.agent.notify import sd_notify
 from lb.agent.status import status_of, write_status
 from lb.agent.view import cluster_vips, deepest, pools_in_service
@@ -298,7 +298,8 @@ class Agent:
         parts.board.post(neighbours_unresolved=change.unresolved)
 
     def _follow_link(self) -> None:
-        self._link = read_link(self._parts.netlink, self._link.index)
+        with netlink_errors(f"look at interface {self._link.name}", "is it gone?"):
+            self._link = read_link(self._parts.netlink, self._link.index)
         with self._parts.dataplane_lock:
             self._set_identity()
         self._follow_cluster()
@@ -308,7 +309,8 @@ class Agent:
     def _tick(self) -> None:
         parts = self._parts
         if self._attached:
-            missing = parts.attachment.missing()
+            with netlink_errors(f"look at interface {self._link.name}", "is it gone?"):
+                missing = parts.attachment.missing()
             if missing and parts.board.facts.attached:
                 self._log.error("not attached any more", reason=missing)
             parts.board.trouble("attachment", missing)

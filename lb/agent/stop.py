@@ -107,9 +107,7 @@ def take_down(config: AgentConfig, say: Say, *, force: bool) -> None:
     with InterfaceLock(config.interface, "down"), open_netlink() as netlink:
         record = find_record(config)
         if record is None and find_holder(config.interface) is None:
-            if read_record(config.state_dir) is not None:
-                erase_record(config.state_dir)  # of another boot: nothing of it exists any more
-            say("nothing to undo")
+            _leave(config, say)
             return
         if not force:
             _refuse_if_in_use(config, record)
@@ -121,6 +119,16 @@ def take_down(config: AgentConfig, say: Say, *, force: bool) -> None:
                 _remove_run_files(config, record)
                 erase_record(config.state_dir)
             _say_stopped(config, say)
+
+
+def _leave(config: AgentConfig, say: Say) -> None:
+    """Nothing of ours is here; a record of another boot is void, one of elsewhere is not ours."""
+    record = read_record(config.state_dir)
+    if record is not None and record.place.boot_id == current_place().boot_id:
+        say("nothing to undo here: the record is of another network namespace")
+        return
+    erase_record(config.state_dir)
+    say("nothing to undo")
 
 
 def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:

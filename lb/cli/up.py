@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import click
 
 from lb.cli._options import config_option
 
-EXIT_INTERRUPTED = 130
-
 
 @click.command(
-    epilog="Exit codes: 0 ended by SIGTERM, 1 failed, 2 wrong configuration, 3 refused (a second "
-    "up, a foreign program), 130 ended by Ctrl-C. None of them detaches anything: lbctl down does."
+    epilog="Exit codes: 0 ended by a signal (Ctrl-C too), 1 failed, 2 wrong configuration, "
+    "3 refused (a second up, a foreign program). None detaches anything: lbctl down does."
 )
 @config_option
 @click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
-def command(config: Path, dry_run: bool) -> int:
+def command(config: Path, dry_run: bool) -> None:
     """Attach the programs, follow the store and run until a signal; forwarding outlives it."""
     from controlplane import logs
     from lb.agent.config import load_agent_config
@@ -29,8 +26,8 @@ def command(config: Path, dry_run: bool) -> int:
 
         for line in plan_up(settings):
             click.echo(line)
-        return 0
+        return
     from lb.agent.run import run_agent
 
     logs.configure(settings.log_format, stream=logs.own_stream())
-    return EXIT_INTERRUPTED if run_agent(settings) == signal.SIGINT else 0
+    run_agent(settings)

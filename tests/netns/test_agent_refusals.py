@@ -135,3 +135,21 @@ def test_a_changed_neighbour_is_followed(fleet: Fleet) -> None:
     eventually("the new MAC", lambda: mac_of_server_2() == new)
     fleet.host(1).run(["ip", "link", "set", "dev", "eth0", "address", "02:00:00:00:00:99"])
     eventually("still attached", lambda: fleet.status(1)["attached"])
+
+
+def test_an_interface_that_goes_ends_the_agent_with_a_line_and_down_still_works(
+    fleet: Fleet,
+) -> None:
+    fleet.publish(cluster(1, ACTIVE))
+    fleet.publish(table(1, [2, 0]))
+    agent = fleet.up(1)
+    eventually("ready", lambda: fleet.ready(1))
+    host = fleet.host(1)
+    host.run(["ip", "link", "delete", "dev", "eth0"])
+    assert agent.wait(10) == 1
+    assert "lbctl: error: " in fleet.log(1)
+    assert "Traceback" not in fleet.log(1)
+    assert fleet.lbctl(1, "down").returncode == 0
+    assert str(VIP) not in host.run(["ip", "address", "show", "dev", "lo"]).stdout
+    assert list(host.bpffs.iterdir()) == []
+    assert host.sysctl("net.ipv4.conf.all.arp_ignore") == "0"

@@ -11,10 +11,12 @@ from functools import partial
 
 import pytest
 
+from controlplane.documents import encode_cluster, encode_table
 from controlplane.objects import CLUSTER, ServerState
+from controlplane.store.state_dir import StateDir
 from netns import brigade
 from netns.network import Network
-from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, eventually, service, table
+from tests.netns.agent_helpers import KEY, PORT, VIP, Fleet, cluster, eventually, service, table
 
 SERVER = f"""
 import pathlib, socket, sys, time
@@ -140,27 +142,21 @@ def test_vips_follow_the_cluster_document(fleet: Fleet) -> None:
 def test_without_a_store_the_last_good_documents_serve_and_without_those_nothing(
     fleet: Fleet,
 ) -> None:
-    fleet.publish(cluster(1, ACTIVE))
-    fleet.publish(table(1, [2, 1]))
-    agent = fleet.up(1)
-    eventually("table 1", lambda: fleet.acknowledged(1).get("table/web") == 1)
-    agent.signal(signal.SIGTERM)
-    assert agent.wait(10) == 0
-    fleet.lbctl(1, "down", "--force")
-    unreachable = {"store": "http://10.0.0.2:1", "token_file": str(fleet.host(1).base / "token")}
-    token = fleet.host(1).base / "token"
-    token.write_text("secret-token-of-the-test\n")
-    token.chmod(0o600)
-    started = fleet.up(1, **unreachable)
-    other = fleet.host(2).base / "token"
-    other.write_text("secret-token-of-the-test\n")
-    other.chmod(0o600)
-    fleet.up(2, **{**unreachable, "token_file": str(other)})
+    saved = StateDir(fleet.host(1).state_dir)
+    saved.save_document(CLUSTER, encode_cluster(cluster(1, ACTIVE)))
+    saved.save_document("table/web", encode_table(table(1, [2, 1])))
+    saved.save_key("web-key", KEY)
+    for number in (1, 2):
+        token = fleet.host(number).base / "token"
+        token.write_text("secret-token-of-the-test\n")
+        token.chmod(0o600)
+        nobody_listens = f"http://{brigade.controller_address()}:1"
+        fleet.up(number, store=nobody_listens, token_file=str(token))
     eventually("ready from the last good documents", lambda: fleet.ready(1))
     assert "last good" in fleet.log(1)
+    eventually("its status", lambda: fleet.status(1)["ready"])
     assert fleet.status(1)["source"] == "last good"
     eventually("server 2 looks for a store", lambda: "no documents yet" in fleet.log(2))
     assert not fleet.ready(2)
     assert str(VIP) not in fleet.host(2).run(["ip", "address", "show", "dev", "lo"]).stdout
     assert "secret-token" not in fleet.log(1) + fleet.log(2)
-    assert started.poll() is None
