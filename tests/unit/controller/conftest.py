@@ -12,6 +12,7 @@ import pytest
 
 from controlplane.config import ControlConfig
 from controlplane.loop import Loop, Round
+from controlplane.metrics import PREFIX, ControlMetrics
 from controlplane.newest import Newest
 from controlplane.objects import Cluster, Table
 from controlplane.pool_plan import TableFacts
@@ -66,6 +67,7 @@ class Fleet:
         self.agents: dict[str, Agent] = {}
         self.rounds: list[Round] = []
         self.loop: Loop | None = None
+        self.metrics = ControlMetrics()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._stores: list[FileStore] = []
@@ -99,7 +101,13 @@ class Fleet:
         """Start a controller in a thread."""
         store = FileStore(self.directory)
         self._stores.append(store)
-        loop = Loop(store, config, self.prober, show=self.rounds.append)
+        metrics = self.metrics = ControlMetrics()
+
+        def show(done: Round) -> None:
+            metrics.show(done)
+            self.rounds.append(done)
+
+        loop = Loop(store, config, self.prober, show=show)
         self._stop = threading.Event()
 
         def run() -> None:
@@ -167,6 +175,10 @@ class Fleet:
         return dict(self.newest.generations()) == {
             kind: settlement.generation for kind, settlement in found.items() if settlement.settled
         }
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Return what the controller's metrics say now."""
+        return self.metrics.registry.get_sample_value(f"{PREFIX}_{name}", labels)
 
     def close(self) -> None:
         self.stop_control()

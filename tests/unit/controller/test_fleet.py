@@ -79,6 +79,9 @@ def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fle
     eventually(lambda: len(fleet.agents["s1"].history) == since + 2, "both steps in use")
     steps = fleet.agents["s1"].history[since - 1 :]
     assert [one_step_moves(old, new) for old, new in itertools.pairwise(steps)] == [0, 0]
+    assert fleet.metric("prepared_buckets_total", pool="web") == 64
+    assert fleet.metric("moved_buckets_total", pool="web") == 256 + 64
+    assert fleet.metric("build_seconds_count", pool="web")
 
 
 def test_the_second_step_does_not_wait_for_the_tick(fleet: Fleet) -> None:
@@ -147,6 +150,9 @@ def test_a_silent_server_that_answers_probes_keeps_its_share(fleet: Fleet) -> No
     assert fleet.newest.generations() == generation
     assert fleet.states()["s2"] == "active"
     assert fleet.current() == EVEN
+    assert fleet.metric("server_silent", server="s2") == 1
+    assert fleet.metric("server_probes_failed", server="s2") == 0
+    assert fleet.metric("share", pool="web", server="s2") == 1
 
 
 def test_joins_and_drains_go_on_after_a_silent_agents_time(fleet: Fleet) -> None:
@@ -201,6 +207,7 @@ def test_too_many_deaths_at_once_are_not_believed(fleet: Fleet) -> None:
         fleet.prober.dead.add(dip(number))
         fleet.agents[f"s{number}"].speaks = False
     eventually(lambda: len(fleet.rounds[-1].deaths.withheld) == 3, "three withheld")
+    assert fleet.metric("deaths_withheld") == 3
     assert fleet.current() == EVEN
     assert set(fleet.states().values()) == {"active"}
     fleet.prober.dead.clear()
@@ -236,6 +243,7 @@ def test_a_majority_failing_keeps_the_last_table(fleet: Fleet) -> None:
     for name in ("s1", "s2", "s3"):
         fleet.agents[name].checks = {"http": ServiceHealth(healthy=False)}
     eventually(lambda: fleet.rounds[-1].pools["web"].health.panic, "panic")
+    assert fleet.metric("panic", pool="web") == 1
     current = fleet.current()
     generation = fleet.newest.generations()
     time.sleep(0.4)
