@@ -1,4 +1,4 @@
-"""Show the controller's view: servers, states, shares, what is settled."""
+"""Show the controller's view: servers, states, shares, wishes."""
 
 from __future__ import annotations
 
