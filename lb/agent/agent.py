@@ -95,6 +95,8 @@ class Parts:
     track: Callable[[Mapping[int, Any]], None]
     read_saved: Callable[[], Batch]
     replacing: bool
+    started: float
+    """When `up` began and the store was first asked, by the monotonic clock."""
 
 
 class Agent:
@@ -104,7 +106,7 @@ class Agent:
         self._parts = parts
         self._inbox = inbox
         self._log = structlog.get_logger()
-        self._started = time.monotonic()
+        self._started = parts.started
         self._link = parts.link
         self._identity: Identity | None = None
         self._tracked: Mapping[int, Any] = {}

@@ -87,6 +87,7 @@ class Runner:
         self._config = config
         self._stack = stack
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._started = time.monotonic()
         self._board = Board(time.time())
         self._boot_id = secrets.token_hex(BOOT_ID_BYTES)
         self._lock = threading.Lock()
@@ -134,6 +135,7 @@ class Runner:
             track=neighbours.track,
             read_saved=lambda: read_saved(state_dir),
             replacing=bool(attachment.our_forwarders()),
+            started=self._started,
         )
         ended_by = Agent(parts, self._inbox).run()
         write_status(config.run_dir, status_of(self._board.facts, config, time.time()))

@@ -108,6 +108,7 @@ class World:
             track=lambda dips: self.log.append(f"track {sorted(dips)}"),
             read_saved=lambda: self.saved,
             replacing=self.replacing,
+            started=time.monotonic(),
         )
         return Agent(parts, self.inbox)
 
