@@ -17,17 +17,19 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-en
 
 /* ---- limits ---- */
 
-#define LB_MAX_DIPS	4096 /* index 0 means "no DIP" */
-#define LB_MAX_POOLS	256
-#define LB_MAX_SERVICES 4096
-#define LB_MAX_INNER	1024  /* inner tables loaded at one time */
-#define LB_INNER_SLOTS	65536 /* buckets in one inner table */
-#define LB_MIN_BUCKETS	256
-#define LB_MAX_BUCKETS	(1 << 20)
-#define LB_MAX_DEPTH	4  /* DIPs in a chain */
-#define LB_LOOKUP_BITS	12 /* both look-up tables: 2^12 rows a half */
-#define LB_LOOKUP_ROWS	(1 << LB_LOOKUP_BITS)
-#define LB_LOOKUP_WIDTH 8 /* entries in a row: no look-up reads more */
+#define LB_MAX_DIPS	 4096 /* index 0 means "no DIP" */
+#define LB_MAX_POOLS	 256
+#define LB_MAX_SERVICES	 4096
+#define LB_MAX_INNER	 1024  /* inner tables loaded at one time */
+#define LB_INNER_SLOTS	 65536 /* buckets in one inner table */
+#define LB_MIN_BUCKETS	 256
+#define LB_MAX_BUCKETS	 (1 << 20)
+#define LB_MAX_DEPTH	 4     /* DIPs in a chain */
+#define LB_SERVICE_ROWS	 16384 /* at most; a few services use a few rows */
+#define LB_SERVICE_WIDTH 4     /* entries in a row: no look-up reads more */
+#define LB_KNOWN_BITS	 12
+#define LB_KNOWN_ROWS	 (1 << LB_KNOWN_BITS)
+#define LB_KNOWN_WIDTH	 8
 
 /* ---- verdict counters: docs/wire.md, sections 4 and 6 ---- */
 
@@ -81,9 +83,10 @@ enum lb_counter {
 
 struct lb_config {
 	/*
-	 * Selects the half of both look-up tables (bit 0) and is, with bit 0
-	 * set, the multiplier of their hash.  One store flips services, VIPs,
-	 * known DIPs and probers together.
+	 * Selects the half of both look-up tables (bit 0), says how many of a
+	 * hash's top bits choose a row of services (64 less bits 1..6), and is,
+	 * with bit 0 set, the multiplier of that hash.  One store flips
+	 * services, VIPs, known DIPs and probers together.
 	 */
 	__u64 view;
 	__u64 mac_head; /* first two bytes of our MAC, in bits 48..63 */
@@ -113,6 +116,7 @@ _Static_assert(sizeof(struct lb_key) == 32, "lb_key");
 #define LB_POOL_FIRST_MASK  0xffffULL
 #define LB_POOL_DEPTH_SHIFT 36 /* bits 36..38: slots of a chain in use */
 #define LB_POOL_DEPTH_MASK  0x7ULL
+#define LB_POOL_PAIRED	    (1ULL << 39) /* depth up to 2: two buckets in a slot */
 #define LB_POOL_VALID	    (1ULL << 63)
 
 #define LB_POOL_NAME_LEN 64
@@ -126,7 +130,12 @@ struct lb_pool {
 };
 _Static_assert(sizeof(struct lb_pool) == 256, "lb_pool");
 
-/* One bucket: up to four DIP indices, newest first; zero ends the chain. */
+/*
+ * A slot of an inner table: DIP indices, newest first; zero ends a chain.  One
+ * bucket with up to four of them, or, in a pool of depth 1 or 2, an even bucket
+ * with two and then the odd one after it with two: half as much to keep in the
+ * caches.
+ */
 struct lb_chain {
 	__u16 dip[LB_MAX_DEPTH];
 };
@@ -158,25 +167,29 @@ enum lb_service_kind {
 
 #define LB_SERVICE_STATELESS 1
 
+#define LB_VIEW_SHIFT_AT   1
+#define LB_VIEW_SHIFT_MASK 63
+
+/* IPv4; IPv6 will have a table of its own. */
 struct lb_service {
 	/*
-	 * Compared as one word: the address (an IPv6 address's last word) in
-	 * bits 0..31 and the port in bits 32..47, both as they lie in a frame,
-	 * the protocol in 48..55, enum lb_service_kind in 56..63.
+	 * Compared as one word: the address in bits 0..31 and the port in bits
+	 * 32..47, both as they lie in a frame, the protocol in 48..55, enum
+	 * lb_service_kind in 56..63.
 	 */
 	__u64 match;
-	__be32 addr_high[3]; /* an IPv6 address's first words; 0 for IPv4 */
-	__u16 service;	     /* index of its counters */
+	__u16 service; /* index of its counters */
 	__u8 pool;
 	__u8 flags;
-	__u64 pad;
+	__u32 pad;
 };
-_Static_assert(sizeof(struct lb_service) == 32, "lb_service");
+_Static_assert(sizeof(struct lb_service) == 16, "lb_service");
 
+/* One cache line. */
 struct lb_service_row {
-	struct lb_service entry[LB_LOOKUP_WIDTH];
+	struct lb_service entry[LB_SERVICE_WIDTH];
 };
-_Static_assert(sizeof(struct lb_service_row) == 256, "lb_service_row");
+_Static_assert(sizeof(struct lb_service_row) == 64, "lb_service_row");
 
 #define LB_KNOWN_DIP	1 /* may send GUE and be a hop */
 #define LB_KNOWN_PROBER 2 /* may send GUE */
@@ -189,7 +202,7 @@ struct lb_known {
 _Static_assert(sizeof(struct lb_known) == 8, "lb_known");
 
 struct lb_known_row {
-	struct lb_known entry[LB_LOOKUP_WIDTH];
+	struct lb_known entry[LB_KNOWN_WIDTH];
 };
 _Static_assert(sizeof(struct lb_known_row) == 64, "lb_known_row");
 
@@ -204,11 +217,10 @@ struct lb_state {
 	struct lb_config config;
 	struct lb_pool pool[LB_MAX_POOLS];
 	struct lb_dip dip[LB_MAX_DIPS];
-	struct lb_known_row known[2][LB_LOOKUP_ROWS];
-	struct lb_service_row service[2][LB_LOOKUP_ROWS];
+	struct lb_known_row known[2][LB_KNOWN_ROWS];
+	struct lb_service_row service[2][LB_SERVICE_ROWS];
 };
-_Static_assert(sizeof(struct lb_state) == 64 + 256 * 256 + 4096 * 16 + 2 * 4096 * (64 + 256),
-	       "lb_state");
+_Static_assert(sizeof(struct lb_state) == 64 + 65536 + 65536 + 2 * 64 * (4096 + 16384), "lb_state");
 
 struct lb_service_stats {
 	__u64 packets;

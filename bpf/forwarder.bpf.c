@@ -53,23 +53,37 @@ static __always_inline const struct lb_pool *lb_pool_of(const struct lb_state *s
 	return &state->pool[index];
 }
 
-/* The bucket's chain as one word; 0: no such inner table, which is as good as an empty bucket. */
-static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
+/*
+ * Where a bucket's chain is; null if there is no such inner table.  All
+ * branches here go the same way for all packets of a pool, so that only the
+ * last look-up has to wait for the hash.
+ */
+static __always_inline void *lb_bucket_slot(u64 pool_word, u64 at)
 {
-	u64 bucket = hash & pool_word & LB_POOL_MASK;
 	u64 first = pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK;
-	u32 inner = first, slot = bucket % LB_INNER_SLOTS;
+	u32 inner = first, slot = at % LB_INNER_SLOTS;
 	void *table;
-	u64 *chain;
 
-	/* a branch on purpose: for most pools this look-up need not wait for the hash */
 	if (lb_unlikely((pool_word & LB_POOL_MASK) >= LB_INNER_SLOTS))
-		inner = first + bucket / LB_INNER_SLOTS;
+		inner = first + at / LB_INNER_SLOTS;
 	table = lb_tables.lookup(&inner);
 	if (!table)
 		return 0;
-	chain = bpf_map_lookup_elem(table, &slot);
-	return chain ? *chain : 0;
+	return bpf_map_lookup_elem(table, &slot);
+}
+
+/* The bucket's chain as one word; without a table it is empty. */
+static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
+{
+	u64 bucket = hash & pool_word & LB_POOL_MASK;
+	void *slot;
+
+	if (lb_likely(pool_word & LB_POOL_PAIRED)) {
+		slot = lb_bucket_slot(pool_word, bucket / 2);
+		return slot ? lb_load32(slot + bucket % 2 * sizeof(u32)) : 0;
+	}
+	slot = lb_bucket_slot(pool_word, bucket);
+	return slot ? lb_load64(slot) : 0;
 }
 
 /* F18, F20, F21: a chain at rest, or a service that visits the current server only. */

@@ -22,9 +22,11 @@ INNER_SLOTS = 65536
 MIN_BUCKETS = 256
 MAX_BUCKETS = 1 << 20
 MAX_DEPTH = 4
-LOOKUP_BITS = 12
-LOOKUP_ROWS = 1 << LOOKUP_BITS
-LOOKUP_WIDTH = 8
+SERVICE_ROWS = 16384
+SERVICE_WIDTH = 4
+KNOWN_BITS = 12
+KNOWN_ROWS = 1 << KNOWN_BITS
+KNOWN_WIDTH = 8
 POOL_NAME_LEN = 64
 
 POOL_MASK = 0xFFFFF
@@ -32,7 +34,11 @@ POOL_FIRST_SHIFT = 20
 POOL_FIRST_MASK = 0xFFFF
 POOL_DEPTH_SHIFT = 36
 POOL_DEPTH_MASK = 0x7
+POOL_PAIRED = 1 << 39
 POOL_VALID = 1 << 63
+
+VIEW_SHIFT_AT = 1
+VIEW_SHIFT_MASK = 63
 
 MAC_MASK = 0xFFFFFFFFFFFF
 MAC_KNOWN = 1 << 48
@@ -125,23 +131,22 @@ DIP = np.dtype([("addr", ">u4"), ("csum", "<u4"), ("mac", "<u8")])
 SERVICE = np.dtype(
     [
         ("match", "<u8"),
-        ("addr_high", ">u4", 3),
         ("service", "<u2"),
         ("pool", "u1"),
         ("flags", "u1"),
-        ("pad", "<u8"),
+        ("pad", "<u4"),
     ]
 )
-SERVICE_ROW = np.dtype([("entry", SERVICE, LOOKUP_WIDTH)])
+SERVICE_ROW = np.dtype([("entry", SERVICE, SERVICE_WIDTH)])
 KNOWN = np.dtype([("addr", ">u4"), ("dip", "<u2"), ("flags", "<u2")])
-KNOWN_ROW = np.dtype([("entry", KNOWN, LOOKUP_WIDTH)])
+KNOWN_ROW = np.dtype([("entry", KNOWN, KNOWN_WIDTH)])
 STATE = np.dtype(
     [
         ("config", CONFIG),
         ("pool", POOL, MAX_POOLS),
         ("dip", DIP, MAX_DIPS),
-        ("known", KNOWN_ROW, (2, LOOKUP_ROWS)),
-        ("service", SERVICE_ROW, (2, LOOKUP_ROWS)),
+        ("known", KNOWN_ROW, (2, KNOWN_ROWS)),
+        ("service", SERVICE_ROW, (2, SERVICE_ROWS)),
     ]
 )
 SERVICE_STATS = np.dtype([("packets", "<u8"), ("bytes", "<u8")])

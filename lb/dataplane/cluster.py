@@ -18,9 +18,10 @@ from lb.dataplane.lookup import (
     choose_view,
     fill_rows,
     known_records,
-    rows_of,
+    known_rows_of,
     service_match,
     service_records,
+    service_rows_of,
 )
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.state import State
@@ -105,9 +106,10 @@ class ClusterTables:
         known = self._known_slots(view)
         matches = np.array([slot.match for slot in services], dtype=np.uint64)
         addresses = np.array([address_word(slot.address) for slot in known], dtype=np.uint64)
-        word = choose_view(half, (matches, addresses), self._random)
-        fill_rows(self._state.services[half], rows_of(word, matches), service_records(services))
-        fill_rows(self._state.known[half], rows_of(word, addresses), known_records(known))
+        word = choose_view(half, matches, addresses, self._random)
+        rows = service_rows_of(word, matches)
+        fill_rows(self._state.services[half], rows, service_records(services))
+        fill_rows(self._state.known[half], known_rows_of(word, addresses), known_records(known))
         self._state.config["view"] = np.uint64(word)
         self._spare.begin()
         self.services = view.services

@@ -19,7 +19,7 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.lookup import swap16
 from lb.dataplane.objects import ServiceEntry
 from lb.dataplane.state import MappedArray, State
-from lb.dataplane.tables import PoolWord, inner_count, read_chains
+from lb.dataplane.tables import PoolWord, inner_count, unpack_chains
 
 
 class PinnedDataplane:
@@ -102,10 +102,10 @@ class PinnedDataplane:
         if word is None:
             raise DataplaneError(f"pool {pool!r} has no table here")
         parts = [
-            self._inner(word.first + number, min(word.buckets, abi.INNER_SLOTS))
-            for number in range(inner_count(word.buckets))
+            self._inner(word.first + number, min(word.slots, abi.INNER_SLOTS))
+            for number in range(inner_count(word.slots))
         ]
-        return read_chains(np.concatenate(parts), word.depth)
+        return unpack_chains(np.concatenate(parts), word.depth)
 
     def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
         raw = bpf_syscall.map_lookup(self._tables_fd, index, 4)

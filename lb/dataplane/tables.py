@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from lb.dataplane.grace import Grace
 from lb.dataplane.state import MappedArray, State
 
 KEY_BYTES = 16
+PAIRED_DEPTH = 2
 SIP_CONSTANTS = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 WORD = (1 << 64) - 1
 
@@ -31,11 +31,11 @@ def key_schedule(key: bytes) -> tuple[int, int, int, int]:
     return (v0 << 32 | v0 >> 32) & WORD, v1, v2, v3
 
 
-def pack_chains(chains: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    """Pack chains [buckets, depth] into one word a bucket, unused slots zero.
+def check_chains(chains: NDArray[np.uint16]) -> None:
+    """Refuse a table that the kernel's tables cannot hold.
 
     Raises:
-        DataplaneError: a shape or an index that the kernel's tables cannot hold.
+        DataplaneError: its shape or an index.
 
     """
     if chains.ndim != 2 or not 1 <= chains.shape[1] <= abi.MAX_DEPTH:  # noqa: PLR2004
@@ -45,9 +45,25 @@ def pack_chains(chains: NDArray[np.uint16]) -> NDArray[np.uint64]:
         raise DataplaneError(f"{buckets} buckets: a power of two from 2^8 to 2^20 is needed")
     if chains.max(initial=0) >= abi.MAX_DIPS:
         raise DataplaneError(f"DIP index {chains.max()}: at most {abi.MAX_DIPS - 1}")
-    words = np.zeros((buckets, abi.MAX_DEPTH), dtype="<u2")
-    words[:, : chains.shape[1]] = chains
-    return words.view("<u8").reshape(buckets)
+
+
+def slot_width(depth: int) -> int:
+    """How many DIP indices a bucket takes in a slot: a slot holds one bucket or a pair."""
+    return PAIRED_DEPTH if depth <= PAIRED_DEPTH else abi.MAX_DEPTH
+
+
+def pack_chains(chains: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """Pack chains [buckets, depth] into the slots of inner tables, unused places zero."""
+    buckets, depth = chains.shape
+    places = np.zeros((buckets, slot_width(depth)), dtype="<u2")
+    places[:, :depth] = chains
+    return places.reshape(-1).view("<u8")
+
+
+def unpack_chains(slots: NDArray[np.uint64], depth: int) -> NDArray[np.uint16]:
+    """Unpack slots into chains [buckets, depth]."""
+    places = np.ascontiguousarray(slots, dtype="<u8").view("<u2")
+    return places.reshape(-1, slot_width(depth))[:, :depth].copy()
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ class PoolWord:
             (self.buckets - 1)
             | self.first << abi.POOL_FIRST_SHIFT
             | self.depth << abi.POOL_DEPTH_SHIFT
+            | (abi.POOL_PAIRED if self.depth <= PAIRED_DEPTH else 0)
             | abi.POOL_VALID
         )
 
@@ -78,10 +95,15 @@ class PoolWord:
             depth=word >> abi.POOL_DEPTH_SHIFT & abi.POOL_DEPTH_MASK,
         )
 
+    @property
+    def slots(self) -> int:
+        """How many slots the table takes."""
+        return self.buckets * slot_width(self.depth) // abi.MAX_DEPTH
 
-def inner_count(buckets: int) -> int:
-    """How many inner tables a pool of so many buckets takes."""
-    return max(1, buckets // abi.INNER_SLOTS)
+
+def inner_count(slots: int) -> int:
+    """How many inner tables so many slots take."""
+    return -(-slots // abi.INNER_SLOTS)
 
 
 class InnerRun:
@@ -112,10 +134,10 @@ class InnerRun:
         finally:
             os.close(fd)
 
-    def write(self, words: NDArray[np.uint64]) -> None:
-        """Write one word a bucket."""
+    def write(self, slots: NDArray[np.uint64]) -> None:
+        """Write a table's slots."""
         for number, mapped in enumerate(self._mapped):
-            part = words[number * abi.INNER_SLOTS : (number + 1) * abi.INNER_SLOTS]
+            part = slots[number * abi.INNER_SLOTS : (number + 1) * abi.INNER_SLOTS]
             mapped.values[: len(part)] = part
 
     def remove(self) -> None:
@@ -191,14 +213,15 @@ class TableStore:
         """
         if len(key) != KEY_BYTES:
             raise DataplaneError(f"a pool's key has {KEY_BYTES} bytes, not {len(key)}")
-        words = pack_chains(chains)
+        check_chains(chains)
+        slots = pack_chains(chains)
         pool_id = self.pool_id(name)
         tables = self._pools.setdefault(name, PoolTables())
         tables.grace.wait()
-        run = self._spare_run(tables, inner_count(len(words)))
-        run.write(words)
+        run = self._spare_run(tables, inner_count(len(slots)))
+        run.write(slots)
         self._write_key(pool_id, tables, key)
-        word = PoolWord(len(words), run.first, chains.shape[1]).pack()
+        word = PoolWord(chains.shape[0], run.first, chains.shape[1]).pack()
         self._state.pools["word"][pool_id] = np.uint64(word)
         tables.grace.begin()
         tables.live, tables.spare = run, tables.live
@@ -257,12 +280,5 @@ class TableStore:
                 return at
             at = first + length
         if at + count > abi.MAX_INNER:
-            raise DataplaneError(
-                f"no room for a table of {count * abi.INNER_SLOTS} buckets: fewer or smaller pools"
-            )
+            raise DataplaneError(f"no room for {count} more inner tables: fewer or smaller pools")
         return at
-
-
-def read_chains(words: Any, depth: int) -> NDArray[np.uint16]:
-    """Unpack one word a bucket into chains [buckets, depth]."""
-    return np.array(words, dtype="<u8").view("<u2").reshape(-1, abi.MAX_DEPTH)[:, :depth].copy()

@@ -26,9 +26,10 @@ from lb.dataplane.lookup import (
     choose_view,
     fill_rows,
     known_records,
-    rows_of,
+    known_rows_of,
     service_match,
     service_records,
+    service_rows_of,
     swap16,
 )
 from lb.dataplane.tables import key_schedule
@@ -249,9 +250,11 @@ def test_look_up_tables_hold_what_was_put_in(
     known = [KnownSlot(dip, number + 1, 1) for number, dip in enumerate(sorted(dips))]
     matches = np.array([slot.match for slot in slots], dtype=np.uint64)
     words = np.array([address_word(slot.address) for slot in known], dtype=np.uint64)
-    view = choose_view(half, (matches, words), rng)
-    fill_rows(state["service"]["entry"][0, half], rows_of(view, matches), service_records(slots))
-    fill_rows(state["known"]["entry"][0, half], rows_of(view, words), known_records(known))
+    view = choose_view(half, matches, words, rng)
+    fill_rows(
+        state["service"]["entry"][0, half], service_rows_of(view, matches), service_records(slots)
+    )
+    fill_rows(state["known"]["entry"][0, half], known_rows_of(view, words), known_records(known))
     state["config"]["view"] = view
     at = ctypes.c_void_p(state.ctypes.data)
     for slot in slots:
