@@ -29,15 +29,16 @@ static __always_inline void lb_put64(void *to, u64 value)
 	*(volatile u64 *)to = value;
 }
 
-static __always_inline u16 lb_be16(u16 value)
+/* In 64 bits: bcc compiles for the first BPF instruction set, where narrower numbers cost shifts. */
+static __always_inline u64 lb_be16(u64 value)
 {
-	return __builtin_bswap16(value);
+	return __builtin_bswap16((u16)value);
 }
 
-static __always_inline void lb_put_ipv4(void *ip, u32 length)
+static __always_inline void lb_put_ipv4(void *ip, u64 length)
 {
 	/* what the constant words of the header sum up to */
-	u32 sum = 0x4500 + 0x4000 + 0x4011 + 0x0a00 + 0x0001 + 0x0a00 + 0x0002 + length;
+	u64 sum = 0x4500 + 0x4000 + 0x4011 + 0x0a00 + 0x0001 + 0x0a00 + 0x0002 + length;
 
 	sum = (sum & 0xffff) + (sum >> 16);
 	lb_put16(ip, lb_be16(0x4500));
@@ -52,7 +53,7 @@ static __always_inline void lb_put_ipv4(void *ip, u32 length)
 static __always_inline int lb_encap_constant(struct xdp_md *ctx)
 {
 	void *data, *end;
-	u32 length;
+	u64 length;
 
 	if (bpf_xdp_adjust_head(ctx, -LB_GROW))
 		return XDP_DROP;
