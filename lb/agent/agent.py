@@ -318,7 +318,11 @@ class Agent:
             parts.board.trouble("attachment", missing)
             parts.board.post(attached=missing is None)
             self._decide_ready()
-        write_status(parts.config.run_dir, status_of(parts.board.facts, parts.config, time.time()))
+        try:
+            status = status_of(parts.board.facts, parts.config, time.time())
+            write_status(parts.config.run_dir, status)
+        except BrigadeError as error:  # a full /run must not stop documents from being followed
+            self._log.warning("no status file", reason=str(error))
         if os.environ.get("WATCHDOG_USEC"):
             sd_notify("WATCHDOG=1", os.environ)
 

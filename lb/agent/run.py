@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -49,7 +50,6 @@ from lb.agent.notify import sd_notify
 from lb.agent.place import current_place
 from lb.agent.record import Journal, Record, read_record
 from lb.agent.sampler import ConnectionCounter, LoadSampler
-from lb.agent.status import status_of, write_status
 from lb.agent.tell import Acknowledger, Reporter, compose_report
 from lb.agent.vips import VipKeeper
 from lb.dataplane.dataplane import Dataplane
@@ -104,21 +104,25 @@ class Runner:
         journal = open_journal(config)
         attachment = Attachment(netlink, link, config, journal)
         attachment.check()
+        return self._run(netlink, link, journal, attachment)
+
+    def _run(self, netlink: Any, link: LinkInfo, journal: Journal, attachment: Attachment) -> int:
+        """Make the parts, in this order, and run the loop."""
+        config = self._config
         journal.note(run_dir_made=journal.record.run_dir_made or not config.run_dir.exists())
         self._serve_metrics()
         acknowledger = Acknowledger(self._store(), config.name, self._board, self._died)
         follower = Follower(self._store(), self._board, self._inbox.put, self._died)
-        self._start(follower)
+        self._start(follower)  # asks the store while the programs are compiled
         dataplane = self._load(link)
-        vips = VipKeeper(netlink, journal)
-        forwarding = Forwarding(dataplane, vips)
-        state_dir = StateDir(config.state_dir)
-        intake = Intake(forwarding, state_dir, self._board, acknowledger.say)
         announcer = Announcer(config, journal, self._board, self._changed, self._died)
         checker = Checker(self._board, self._died, random.Random())  # noqa: S311 no secret
         neighbours = self._neighbours(link)
         for part in (acknowledger, announcer, checker, neighbours, *self._observers()):
             self._start(part)
+        vips = VipKeeper(netlink, journal)
+        forwarding = Forwarding(dataplane, vips)
+        state_dir = StateDir(config.state_dir)
         parts = Parts(
             config=config,
             netlink=netlink,
@@ -128,18 +132,16 @@ class Runner:
             attachment=attachment,
             forwarding=forwarding,
             vips=vips,
-            intake=intake,
+            intake=Intake(forwarding, state_dir, self._board, acknowledger.say),
             announcer=announcer,
             checker=checker,
             board=self._board,
             track=neighbours.track,
-            read_saved=lambda: read_saved(state_dir),
+            read_saved=partial(read_saved, state_dir),
             replacing=bool(attachment.our_forwarders()),
             started=self._started,
         )
-        ended_by = Agent(parts, self._inbox).run()
-        write_status(config.run_dir, status_of(self._board.facts, config, time.time()))
-        return ended_by
+        return Agent(parts, self._inbox).run()
 
     def _store(self) -> AgentStore:
         """Open one more connection to the store: a thread that hangs must not hang another."""
