@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from pyroute2 import NetlinkError
+
 from netns import bpf
 from netns.build import build_link, build_route, remove_links, set_link
 from netns.errors import NetworkError
@@ -69,8 +71,10 @@ class Network:
             remove_leftovers()
             self._ids_before = (bpf.program_ids(), bpf.map_ids())
             self._build()
-        except BaseException:
+        except BaseException as error:
             self._tear_down()
+            if isinstance(error, (OSError, NetlinkError)):
+                raise NetworkError(f"the network cannot be built here: {error}") from error
             raise
         return self
 

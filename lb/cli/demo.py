@@ -48,6 +48,7 @@ def command(
     narrator = Narrator()
     findings = run(Options(quick, keep, only), narrator)
     narrator.summary(findings)
+    narrator.lines(findings.to_try)
     if json_path is not None:
         text = json.dumps(findings.as_json(), indent=2) + "\n"
         if str(json_path) == "-":

@@ -33,6 +33,9 @@ def commands(network: Network) -> list[str]:
     on_client, on_router = _inside(network, client_name(1)), _inside(network, ROUTER)
     on_controller = _inside(network, CONTROLLER)
     ctl = shlex.quote(lbctl())
+    often = f"sleep 1; for i in {{1..50}}; do {hello}; done"
+    asking = f"{on_client} bash -c {shlex.quote(often)} >/dev/null"
+    watching = f"{on_server} timeout 10 tcpdump -c 10 -ni {INTERFACE} udp port 6080"
     rows = [
         ("what the agent says of itself", f"{on_server} {ctl} status --config {agent_file}"),
         ("who has how many buckets", f"{on_server} {ctl} table --config {agent_file}"),
@@ -43,10 +46,7 @@ def commands(network: Network) -> list[str]:
         ("drain a server", f"{on_controller} {ctl} drain server2 --config {control_file}"),
         ("and take that back", f"{on_controller} {ctl} undrain server2 --config {control_file}"),
         ("Prometheus metrics", f"{on_controller} bash -c {shlex.quote(metrics)}"),
-        (
-            "packets between servers",
-            f"{on_server} timeout 10 tcpdump -c 10 -ni {INTERFACE} udp port 6080",
-        ),
+        ("packets between servers, while a client asks", f"{asking} & {watching}"),
     ]
     lines = ["", f"The network is kept, its files are in {network.record.path}. Try:", ""]
     for what, command in rows:

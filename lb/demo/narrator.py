@@ -57,7 +57,7 @@ class Narrator:
         """Show the table that everything led to."""
         table = Table(title="What was measured", title_justify="left")
         table.add_column("step", no_wrap=True)
-        for column in ("TCP open", "UDP open", "broken", "expected", "daisy-chained", "seconds"):
+        for column in ("TCP open", "UDP open", "broken", "expected", "chained", "seconds"):
             table.add_column(column, justify="right")
         table.add_column("promise", no_wrap=True)
         for step in findings.steps:

@@ -62,13 +62,14 @@ class StepResult:
 
 @dataclass
 class Findings:
-    """All steps, and the balance at the end by server."""
+    """All steps, the balance at the end by server, and what to try if the network is kept."""
 
     steps: list[StepResult] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     utilisation: dict[str, float] = field(default_factory=dict)
     frozen_utilisation: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    to_try: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

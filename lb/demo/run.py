@@ -84,7 +84,7 @@ def run(options: Options, narrator: Narrator) -> Findings:
                 findings.seconds = time.monotonic() - begun
                 if options.keep:
                     network.keep()
-                    narrator.lines(commands(network))
+                    findings.to_try = commands(network)
     except NetworkError as error:
         raise BrigadeError(str(error)) from error
     return findings
