@@ -6,6 +6,7 @@ import ast
 import json
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,8 @@ MINUS = ("    return a + b\n", "    return a - b\n")
 NONSENSE = ("def add(a, b):\n", "def add(a, b:\n")
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A project of one module, tracked by git."""
-    root = tmp_path / "tiny"
+def make_tiny(root: Path) -> Path:
+    """Make a project of one module, tracked by git."""
     for name, text in FILES.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +86,28 @@ def tiny(tmp_path: Path) -> Path:
     for words in (["init", "-q"], ["add", "."]):
         subprocess.run([*GIT, *words], cwd=root, check=True)
     return root
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny(tmp_path / "tiny")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A project that no test changes, and its trials, which remember what is green."""
+
+    root: Path
+    trials: Trials
+
+    def attempt(self, change: tuple[str, str], *tests: str) -> Verdict:
+        return self.trials.attempt(mutant(self.root, change, *tests))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    root = make_tiny(tmp_path_factory.mktemp("mutants") / "tiny")
+    return Shared(root, Trials(root))
 
 
 def mutant(root: Path, change: tuple[str, str], *tests: str, name: str = "fault") -> Mutant:
@@ -103,20 +124,12 @@ def mutant(root: Path, change: tuple[str, str], *tests: str, name: str = "fault"
     return Mutant(name, "sums are wrong", path, tuple(f"tests/test_calc.py::{t}" for t in tests))
 
 
-def attempt(root: Path, change: tuple[str, str], *tests: str) -> Verdict:
-    return Trials(root).attempt(mutant(root, change, *tests))
-
-
 @pytest.mark.parametrize("test", ["test_add", "TestMore::test_add[5]", "test_program"])
-def test_a_catch_is_told_by_the_name_that_pytest_takes(tiny: Path, test: str) -> None:
-    selection = test if "[" in test or "::" not in test else "TestMore"
-    verdict = attempt(tiny, MINUS, selection)
+def test_a_catch_is_told_by_the_name_that_pytest_takes(shared: Shared, test: str) -> None:
+    verdict = shared.attempt(MINUS, test)
     assert (verdict.caught_by, verdict.problem) == (f"tests/test_calc.py::{test}", "")
-
-
-def test_only_the_copy_has_the_fault(tiny: Path) -> None:
-    attempt(tiny, MINUS, "test_add")
-    assert (tiny / "calc/__init__.py").read_text() == FILES["calc/__init__.py"].lstrip()
+    source = (shared.root / "calc/__init__.py").read_text()
+    assert source == FILES["calc/__init__.py"].lstrip(), "only the copy has the fault"
 
 
 @pytest.mark.parametrize(
@@ -129,15 +142,15 @@ def test_only_the_copy_has_the_fault(tiny: Path) -> None:
     ],
     ids=["nobody looks", "a fixture breaks", "it does not load", "an empty patch"],
 )
-def test_what_is_no_catch(tiny: Path, change: tuple[str, str], test: str) -> None:
-    verdict = attempt(tiny, change, test)
+def test_what_is_no_catch(shared: Shared, change: tuple[str, str], test: str) -> None:
+    verdict = shared.attempt(change, test)
     assert verdict.caught_by is None
-    assert verdict.problem.startswith("SURVIVED") or "DOES NOT APPLY" in verdict.problem
+    assert verdict.problem.startswith(("SURVIVED", "the patch DOES NOT APPLY"))
 
 
 @pytest.mark.parametrize("tests", [["test_red"], ["test_add", "test_skipped"], ["test_gone"]])
-def test_without_the_patch_all_must_be_green(tiny: Path, tests: list[str]) -> None:
-    verdict = attempt(tiny, MINUS, *tests)
+def test_without_the_patch_all_must_be_green(shared: Shared, tests: list[str]) -> None:
+    verdict = shared.attempt(MINUS, *tests)
     assert verdict.caught_by is None
     assert verdict.problem.startswith("NOT GREEN")
 
