@@ -28,27 +28,17 @@ LB_INLINE __u64 lb_service_match(__u64 kind, __u64 daddr, __u64 dport, __u64 pro
 	return daddr | dport << 32 | protocol << 48 | kind << 56;
 }
 
-/*
- * An entry sits first in its row, or second for want of luck: which of the two
- * is arithmetic, because no branch predictor knows.  Third and later are rare.
- */
 LB_INLINE const struct lb_service *lb_find(const struct lb_state *state, __u64 match)
 {
 	__u64 view = state->config.view;
-	const struct lb_service *row = state->service[view & 1][lb_service_row(view, match)].entry;
-	const struct lb_service *entry;
-	__u64 differs = row->match ^ match;
+	const struct lb_service *entry =
+		state->service[view & 1][lb_service_row(view, match)].entry;
 
-	if (!row->match)
-		return 0;
-	entry = row + ((differs | -differs) >> 63);
-	if (lb_likely(entry->match == match))
-		return entry;
 #pragma unroll
-	for (int i = 2; i < LB_SERVICE_WIDTH; i++) {
-		if (row[i].match == match)
-			return &row[i];
-		if (!row[i].match)
+	for (int i = 0; i < LB_SERVICE_WIDTH; i++, entry++) {
+		if (lb_likely(entry->match == match))
+			return entry;
+		if (!entry->match)
 			break;
 	}
 	return 0;

@@ -1,0 +1,77 @@
+"""The benchmark's frames and load are what it says they are."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from pathlib import Path
+
+from lb.bench import frames, workload
+from lb.bench.dataplane import tcp4_ack_frames
+from tests.model import Config, Dip, Pool, Service, forward
+from tests.model.checksum import internet_checksum
+
+
+def test_every_frame_has_64_bytes_and_a_right_header() -> None:
+    for row in workload.forwarder_rows():
+        for frame in row.frames:
+            assert len(frame) == 64
+            assert internet_checksum(frame[14:34]) == 0
+
+
+def test_a_thousand_services_and_dips_and_this_server_owns_nothing() -> None:
+    services = workload.services()
+    assert len({service.address for service in services}) == workload.SERVICES
+    assert Counter(service.pool for service in services)[workload.MOVING_POOL] == 1
+    dips = workload.dips()
+    assert len(set(dips.values())) == workload.DIPS + 1
+    assert dips[workload.OWN_INDEX] == workload.OWN_DIP
+
+
+def test_the_model_says_what_each_row_expects() -> None:
+    services = tuple(
+        Service(s.vip, s.protocol, s.port, s.pool, stateless=s.stateless)
+        for s in workload.services()
+    )
+    pools = {
+        workload.POOL: Pool(bytes(16), 256, dict.fromkeys(range(256), (1,))),
+        workload.MOVING_POOL: Pool(bytes(16), 256, dict.fromkeys(range(256), (1, 2))),
+    }
+    dips = {index: Dip(address) for index, address in list(workload.dips().items())[:3]}
+    config = Config(
+        self_dip=workload.OWN_DIP,
+        mac=frames.OWN_MAC,
+        mtu=workload.MTU,
+        services=services,
+        pools=pools,
+        dips=dips | {1: Dip(workload.FIRST_DIP + 1), 2: Dip(workload.FIRST_DIP + 2)},
+    )
+    for row in workload.forwarder_rows():
+        for frame in row.frames[:20]:
+            result = forward(frame, config)
+            assert result.verdict == {workload.TX: "tx", workload.PASS: "pass"}[row.verdict]
+            assert result.frame is not None
+            assert len(result.frame) - len(frame) == row.growth
+
+
+def test_the_row_of_many_flows_goes_to_all_services_at_rest() -> None:
+    row = next(row for row in workload.forwarder_rows() if row.flow_bits)
+    at_rest = [s for s in workload.services() if s.protocol == 6 and s.pool == workload.POOL]
+    assert {(frame[30:34], frame[36:38]) for frame in row.frames} == {
+        (service.vip.packed, struct.pack(">H", service.port)) for service in at_rest
+    }
+
+
+def test_pcap_is_classic_ethernet(tmp_path: Path) -> None:
+    path = tmp_path / "packets.pcap"
+    wanted = tcp4_ack_frames()
+    frames.write_pcap(path, wanted)
+    raw = path.read_bytes()
+    magic, _, _, _, _, _, link = struct.unpack_from("<IHHiIII", raw)
+    assert (magic, link) == (0xA1B2C3D4, 1)
+    at, found = 24, []
+    while at < len(raw):
+        _, _, length, _ = struct.unpack_from("<IIII", raw, at)
+        found.append(raw[at + 16 : at + 16 + length])
+        at += 16 + length
+    assert found == list(wanted)
