@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,26 +13,16 @@ from lb.bench.feeder import Harness, Program
 from lb.bench.workload import forwarder_rows, identity
 from lb.cli.main import run
 from lb.dataplane import Dataplane, DataplaneError, PinnedDataplane, bpf_syscall
-from lb.dataplane.pinning import remove_pins
 
-BPFFS = Path("/sys/fs/bpf")
 ROWS = {
     *("tcp4_syn", "tcp4_ack", "udp4", "tcp4_ack_2e19_flows", "tcp4_ack_in_transition"),
     *("not_for_vip", "redirector_other", "redirector_accept", "redirector_pass_on"),
 }
 
 
-@pytest.fixture
-def pins() -> Iterator[Path]:
-    if not os.path.ismount(BPFFS):
-        pytest.skip(f"no bpffs on {BPFFS}: mount -t bpf bpf {BPFFS}")
-    directory = BPFFS / f"lb-bench-test-{os.getpid()}"
-    yield directory
-    remove_pins(directory)
-
-
 @pytest.mark.slow
-def test_a_quick_run(pins: Path, tmp_path: Path) -> None:
+def test_a_quick_run(bpffs: Path, tmp_path: Path) -> None:
+    pins = bpffs / "bench"
     result, packets = tmp_path / "result.json", tmp_path / "packets.pcap"
     options = ["--quick", "--json", str(result), "--pin", str(pins), "--packets", str(packets)]
     affinity, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)

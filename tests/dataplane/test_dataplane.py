@@ -33,7 +33,6 @@ IDENTITY = Identity(dip=OWN, mac=MAC, mtu=1500, ifindex=1)
 WEB = ServiceEntry(VIP, 6, 80, "web")
 VIEW = ClusterView(services=(WEB,), dips={1: OWN, 2: B, 3: C})
 FRAME = ethernet(tcp(ACK))
-BPFFS = Path("/sys/fs/bpf")
 
 
 @pytest.fixture(scope="module")
@@ -254,14 +253,8 @@ def test_tables_that_cannot_be(
 
 
 @pytest.fixture
-def pins() -> Iterator[Path]:
-    if not os.path.ismount(BPFFS):
-        pytest.skip(f"no bpffs on {BPFFS}: mount -t bpf bpf {BPFFS}")
-    from lb.dataplane.pinning import remove_pins
-
-    base = BPFFS / f"lb-test-{os.getpid()}"
-    yield base / "eth0"
-    remove_pins(base)
+def pins(bpffs: Path) -> Path:
+    return bpffs / "server" / "eth0"
 
 
 def test_pins_show_another_process_everything(dataplane: Dataplane, pins: Path) -> None:
