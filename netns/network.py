@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ END_SECONDS = 2.0
 """How long processes have to end by themselves."""
 UNLOAD_SECONDS = 2.0
 """How long to wait for the kernel to let go of BPF programs and maps of ours."""
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Network:
@@ -65,9 +68,11 @@ class Network:
         return self.hosts[name]
 
     def __enter__(self) -> Self:
-        if self._record is None:
-            self._record = RunRecord.create()
         try:
+            with interrupts_held_back():
+                atexit.register(self._last_resort)
+                if self._record is None:
+                    self._record = RunRecord.create()
             remove_leftovers()
             self._ids_before = (bpf.program_ids(), bpf.map_ids())
             self._build()
@@ -109,18 +114,28 @@ class Network:
             self.record.write_owner(owner.as_kept())
             for host in self.hosts.values():
                 host.close()
+            atexit.unregister(self._last_resort)
             return
         self._tear_down()
 
     def _tear_down(self) -> None:
         with interrupts_held_back():
-            self._end_processes()
-            for host in self.hosts.values():
-                if host.descriptor >= 0:
-                    host.netlink(remove_links)
-                host.close()
-            remove(self.record)
-            wait_until(self._unloaded, UNLOAD_SECONDS)
+            if self._record is not None:
+                self._end_processes()
+                for host in self.hosts.values():
+                    if host.descriptor >= 0:
+                        host.netlink(remove_links)
+                    host.close()
+                remove(self._record)
+                wait_until(self._unloaded, UNLOAD_SECONDS)
+            atexit.unregister(self._last_resort)
+
+    def _last_resort(self) -> None:
+        """Clean up at the end of the program if an interrupt kept `__exit__` from it."""
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)
+        if self._record is not None:
+            remove(self._record)
 
     def _end_processes(self) -> None:
         running = [p for host in self.hosts.values() for p in host.processes if p.poll() is None]
@@ -150,20 +165,30 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Let nothing but SIGKILL interrupt a clean-up; what comes meanwhile comes after it."""
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    """Let nothing but SIGKILL interrupt a clean-up; what comes meanwhile comes after it.
+
+    By handlers, not by a mask: a masked signal would go to one of the hosts' threads, and Python
+    would interrupt the main thread all the same. Other threads are not interrupted anyway.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in ENDINGS}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @contextmanager
 def endings_as_interrupts() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that contexts are left in good order.
 
-    For the main thread of a program; each signal ends as 128 + its number, as shells count.
+    For the main thread of a program.
     """
 
     def interrupt(number: int, _frame: object) -> None:

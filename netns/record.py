@@ -73,7 +73,9 @@ class RunRecord:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         new = root / f"{_NEW}{me.pid}-{run}"
         new.mkdir(mode=0o755)
-        made = not NAMESPACES.exists()
+        # The last to leave takes the directory away, if it was one of us who made it.
+        owners = [record.owner() for record in records(root)]
+        made = not NAMESPACES.exists() or any(o.made_namespaces_dir for o in owners if o)
         record = cls(run, new)
         record.write_owner(Owner(me.pid, me.start, boot_id(), made_namespaces_dir=made))
         for name in ("hosts", "bpf", "tmp"):

@@ -160,7 +160,7 @@ def test_an_exception_inside_and_a_failure_while_building_leave_no_trace() -> No
     broken = Network(twice)
     # Found out only when the kernel is asked: an address that the peer has already.
     broken.topology = type(twice)(twice.hosts, (*twice.links, twice.links[0]), twice.routes)
-    with pytest.raises(NetworkError, match="cannot be built here: .*File exists"), broken:
+    with pytest.raises(NetworkError, match=r"cannot be built here: .*File exists"), broken:
         pass
     assert differs_in_nothing(before) == []
 
@@ -192,6 +192,17 @@ def test_a_signal_leaves_no_trace(number: signal.Signals) -> None:
     assert list(NAMESPACES.glob(f"bb-{run}-*"))
     process.send_signal(number)
     assert process.wait(10) != 0
+    assert differs_in_nothing(before) == []
+
+
+def test_an_impatient_person_who_interrupts_again_and_again_leaves_no_trace() -> None:
+    before = snapshot.take()
+    process, run = holding()
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: process.poll() is not None, 0.02)
+    assert not list(NAMESPACES.glob(f"bb-{run}-*"))
+    assert run not in [record.run for record in records()]
     assert differs_in_nothing(before) == []
 
 
