@@ -68,6 +68,7 @@ class PoolDesk:
         self._say = say
         self._log = structlog.get_logger().bind(pool=pool.name)
         self._asked: tuple[object, ...] = ()
+        self._known = PoolConfig(name=pool.name, buckets=pool.buckets, depth=pool.depth)
 
     def work(
         self, newest: Newest, settlement: Settlement | None, situation: Situation
@@ -78,7 +79,7 @@ class PoolDesk:
             StoreError: it could not be published; nothing is remembered as done.
 
         """
-        config = next(p for p in situation.config.pool if p.name == self.pool.name)
+        config = self._settings(situation.config)
         table = self._table(newest)
         facts = newest.facts[self.pool.name] if table else None
         health = self._health(situation, table)
@@ -103,6 +104,15 @@ class PoolDesk:
         report = self._build(newest, table, plan, health, request)
         self._asked = asked
         return report
+
+    def _settings(self, config: ControlConfig) -> PoolConfig:
+        """Return the pool's settings; the last ones of a pool that is to go with the next cluster.
+
+        Until that can be published, the pool is in use, and its dead have to leave it.
+        """
+        found = (pool for pool in config.pool if pool.name == self.pool.name)
+        self._known = next(found, self._known)
+        return self._known
 
     def _table(self, newest: Newest) -> Table | None:
         """Return the newest table, ``None`` if it is of another shape (of a pool long gone)."""

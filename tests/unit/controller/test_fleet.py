@@ -366,3 +366,20 @@ def test_a_store_that_was_lost_is_not_begun_anew(fleet: Fleet) -> None:
     eventually(lambda: len(fleet.rounds) > rounds + 1, "it goes on")
     fleet.newest.refresh()
     assert fleet.newest.generations() == before
+
+
+def test_a_pool_taken_out_of_the_settings_while_a_generation_is_unsettled(fleet: Fleet) -> None:
+    """It stays until that generation is settled; deaths are found meanwhile."""
+    pools = [{"name": name, "buckets": 256, "balance": "equal"} for name in ("web", "mail")]
+    fleet.up(4, pool=pools)
+    loop = fleet.loop
+    assert loop
+    fleet.agents["s2"].acks = False
+    fleet.store.wish_drain("s1", wished=True)
+    eventually(lambda: fleet.states()["s1"] == "draining", "a generation that s2 holds back")
+    loop.configure(fleet.config(4), fleet.prober)
+    fleet.prober.dead.add(dip(3))
+    fleet.agents["s3"].end()
+    eventually(lambda: "s3" not in fleet.named("mail"), "a death in the pool that is to go")
+    fleet.agents["s2"].acks = True
+    eventually(lambda: [p.name for p in fleet.cluster().pools] == ["web"], "it is gone")
