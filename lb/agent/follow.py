@@ -13,7 +13,7 @@ import structlog
 
 from controlplane.documents import DocumentError, decode_cluster
 from controlplane.objects import CLUSTER, table_kind
-from controlplane.store.base import AgentStore, StoreCorrupt, StoreDenied, StoreError
+from controlplane.store.base import AgentStore, StoreCorrupt, StoreDenied, StoreError, Version
 from lb.agent.board import Board
 from lb.agent.worker import Backoff, Worker
 
@@ -90,21 +90,35 @@ class Follower(Worker):
         cluster: bytes | None = None
         delivered = dict(self._delivered)
         if kinds.get(CLUSTER, 0) > delivered.get(CLUSTER, 0):
-            version = self._store.latest(CLUSTER)
+            version = self._read(CLUSTER)
             if version is not None:
                 cluster, delivered[CLUSTER] = version.data, version.generation
                 self._learn_pools(version.data)
+        # A pool that went, and comes again with a key of its own, needs its table again.
+        wanted = {CLUSTER, *map(table_kind, self._pool_keys)}
+        delivered = {kind: at for kind, at in delivered.items() if kind in wanted}
         tables: dict[str, bytes] = {}
         for pool in self._pool_keys:
             kind = table_kind(pool)
             if kinds.get(kind, 0) > delivered.get(kind, 0):
-                version = self._store.latest(kind)
+                version = self._read(kind)
                 if version is not None:
                     tables[pool], delivered[kind] = version.data, version.generation
         if cluster is not None or tables:
             self._fetch_keys()
         self._delivered = delivered
         return Batch(cluster, tables, dict(self._keys))
+
+    def _read(self, kind: str) -> Version | None:
+        """Read a document; one that is spoilt in the store holds no other back."""
+        try:
+            version = self._store.latest(kind)
+        except StoreCorrupt as error:
+            structlog.get_logger().error("document unreadable", about=kind, reason=str(error))
+            self._board.trouble(f"store {kind}", str(error))
+            return None
+        self._board.trouble(f"store {kind}", None)
+        return version
 
     def _learn_pools(self, data: bytes) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.store.base import StoreDenied, StoreUnavailable
+from controlplane.store.base import StoreCorrupt, StoreDenied, StoreUnavailable, Version
 from lb.agent.board import Board
 from lb.agent.follow import Batch, Follower, StoreTrouble
 from tests.unit.agent.fakes import KEY, FakeStore, a_cluster, a_table, encoded
@@ -145,3 +145,47 @@ def test_a_missing_key_does_not_hold_the_documents_back(
     assert isinstance(delivered[-1], Batch)
     assert delivered[-1].cluster is not None
     assert delivered[-1].keys == {}
+
+
+def test_the_table_of_a_pool_that_went_and_came_again_is_fetched_again(
+    store: FakeStore, follower: Follower, delivered: list[Batch | StoreTrouble]
+) -> None:
+    """The agent forgot it with the pool, and the store's may stay the newest for long."""
+    store.put(a_cluster(1, pools=("web", "dns")))
+    store.put(a_table(7, [1, 0], pool="dns"))
+    follower.step()
+    store.put(a_cluster(2, pools=("web",)))
+    follower.step()
+    store.put(a_cluster(3, pools=("web", "dns")))
+    follower.step()
+    assert isinstance(delivered[-1], Batch)
+    assert set(delivered[-1].tables) == {"dns"}
+
+
+def test_a_document_spoilt_in_the_store_holds_no_other_back(
+    store: FakeStore,
+    follower: Follower,
+    delivered: list[Batch | StoreTrouble],
+    board: Board,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store.put(a_cluster(1, pools=("web", "dns")))
+    store.put(a_table(1, [1, 0], pool="dns"))
+    store.put(a_table(1, [1, 0], pool="web"))
+    latest = store.latest
+
+    def spoilt(kind: str) -> Version | None:
+        if kind == "table/dns":
+            raise StoreCorrupt("not a regular file")
+        return latest(kind)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "latest", spoilt)
+        follower.step()
+    assert isinstance(delivered[-1], Batch)
+    assert set(delivered[-1].tables) == {"web"}
+    assert board.facts.troubles == {"store table/dns": "not a regular file"}
+    store.put(a_table(2, [2, 0], pool="web"))
+    follower.step()
+    assert set(delivered[-1].tables) == {"web", "dns"}
+    assert board.facts.troubles == {}
