@@ -31,7 +31,7 @@ async def check_once(client: httpx.AsyncClient, service: Service) -> str:
         return await asyncio.wait_for(attempt, service.check.timeout_seconds)
     except (asyncio.TimeoutError, httpx.TimeoutException):
         return f"no answer within {service.check.timeout_seconds:g} s"
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         return str(error) or type(error).__name__
     except OSError as error:
         return os.strerror(error.errno) if error.errno else str(error)
@@ -44,10 +44,13 @@ async def _connect(service: Service) -> str:
 
 
 async def _http(client: httpx.AsyncClient, service: Service) -> str:
-    url = httpx.URL(scheme="http", host=str(service.vip), port=service.port)
-    answer = await client.get(url.join(service.check.path), timeout=service.check.timeout_seconds)
-    wanted = service.check.expect_status
-    return "" if answer.status_code == wanted else f"status {answer.status_code}, not {wanted}"
+    # Not joined as a link is: "//name/" would lead to another host.
+    path = service.check.path.partition("#")[0].encode("ascii")
+    url = httpx.URL(scheme="http", host=str(service.vip), port=service.port, raw_path=path)
+    timeout = service.check.timeout_seconds
+    async with client.stream("GET", url, timeout=timeout) as answer:  # whatever follows the head
+        status, wanted = answer.status_code, service.check.expect_status
+    return "" if status == wanted else f"status {status}, not {wanted}"
 
 
 def wanted_checks(services: Iterable[Service], vips: Iterable[object]) -> dict[str, Service]:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 
@@ -23,10 +24,16 @@ HERE = IPv4Address("127.0.0.1")
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        status = {"/healthz": 200, "/moved": 302}.get(self.path, 500)
+        status = {"/healthz": 200, "/moved": 302, "/localhost/": 200, "/endless": 200}.get(
+            self.path, 500
+        )
         self.send_response(status)
         self.send_header("Location", "/healthz")
         self.end_headers()
+        if self.path == "/endless":
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(65536))
 
     def log_message(self, *_: object) -> None:
         pass
@@ -90,6 +97,17 @@ def test_http_compares_the_status_and_follows_nothing(
     port: int, path: str, status: int, wrong: str
 ) -> None:
     assert check(service(port, CheckType.HTTP, path, status)) == wrong
+
+
+@pytest.mark.parametrize("path", ["//localhost/", "/healthz#part", "/endless"])
+def test_http_asks_the_vip_for_that_path_and_reads_no_more_than_the_head(
+    port: int, path: str
+) -> None:
+    assert check(service(port, CheckType.HTTP, path)) == ""
+
+
+def test_a_path_that_is_too_long_is_a_reason_not_a_fault(port: int) -> None:
+    assert "too long" in check(service(port, CheckType.HTTP, "/" + "x" * (1 << 17)))
 
 
 def test_silence_is_bounded(silent_port: int) -> None:

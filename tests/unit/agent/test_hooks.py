@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +52,14 @@ def test_a_hook_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     while child.exists() and " Z " not in child.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_hook_may_leave_something_running_that_holds_its_standard_error(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    run_hook("on_ready", ["sh", "-c", f"sleep 60 & echo $! > {pid_file}"], 2.0, {})
+    pid = int(pid_file.read_text())
+    os.kill(pid, 0)  # it lives
+    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("abstract", [True, False])
