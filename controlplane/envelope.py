@@ -13,20 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import NoReturn
 
 from controlplane.errors import BrigadeError
+from controlplane.store.names import is_name
 
 FORMAT = "bucket-brigade"
 VERSION = 1
 MAX_GENERATION = (1 << 63) - 1
 MAX_DIGITS = 20
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z", re.ASCII)
-"""Names of servers, services, pools and keys: safe as a file name, a label, a path's part."""
 
 Json = Mapping[str, object]
 
@@ -193,7 +191,7 @@ class Fields:
         return value
 
     def name(self, key: str) -> str:
-        """Return a string that is a name (``NAME``)."""
+        """Return a string that is a name (``controlplane.store.names``)."""
         value = self.string(key)
         check_name(self.where, value)
         return value
@@ -263,7 +261,7 @@ class Fields:
 
 def check_name(where: str, value: str) -> None:
     """Refuse what is no name."""
-    if not NAME.match(value):
+    if not is_name(value):
         raise DocumentError("bad_name", f"{where}: {_shown(value)} is no name")
 
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from controlplane.store.names import is_name
 from controlplane.toml_config import Ipv4, StrictModel, load_toml, validate
 
 DEFAULT_PATH = Path("/etc/bucket-brigade/agent.toml")
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 STORE = re.compile(r"file:.+|https?://[^/\s]+/?")
 PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
 LOAD_KEYS = {"cgroup": ("cgroup",), "metric": ("url", "metric", "kind")}
@@ -72,8 +72,8 @@ class AgentConfig(StrictModel):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise ValueError("must be letters, digits, '.', '_' and '-', at most 63 of them")
+        if not is_name(value):
+            raise ValueError("must be 1 to 63 of a-z 0-9 . _ -, the first a letter or a digit")
         return value
 
     @field_validator("interface")

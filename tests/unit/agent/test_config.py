@@ -49,6 +49,7 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "line"),
     [
         ("", "name: is required"),
+        (MINIMAL.replace("s1", "S1"), "name: must be 1 to 63 of a-z 0-9 . _ -"),
         (MINIMAL + "dipp = 1\n", "dipp: unknown key; did you mean 'dip'?"),
         (MINIMAL.replace("10.0.0.1", "10.0.0.300"), "dip: must be an IPv4 address"),
         (MINIMAL.replace("10.0.0.1", "fe80::1"), "dip: must be an IPv4 address"),
