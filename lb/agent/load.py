@@ -27,6 +27,8 @@ GUEST_FIELDS = 8
 """guest and guest_nice, from this field on, are part of user and nice already."""
 METRIC_TIMEOUT_SECONDS = 1.0
 METRIC_MAX_BYTES = 4 << 20
+MOST_BUSY = 1e12
+"""Beyond it a metric is no count of busy seconds, and a report could not carry it."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ def parse_metric(text: str, name: str) -> float:
         found = True
     if not found:
         raise ValueError(f"the page has no metric {name}")
+    if not 0 <= total <= MOST_BUSY:  # which no NaN is
+        raise ValueError(f"metric {name} is {total:g}, which is no load")
     return total
 
 
@@ -172,16 +176,23 @@ class MetricLoad:
     def read(self) -> Reading:
         """Fetch the page and return the metric over ``scale``."""
         try:
-            answer = self._client.get(self._url)
-            answer.raise_for_status()
-        except httpx.HTTPError as error:
+            with self._client.stream("GET", self._url) as answer:
+                answer.raise_for_status()
+                page = self._page(answer)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise BrigadeError(f"{self._url}: {error}") from error
-        if len(answer.content) > METRIC_MAX_BYTES:
-            raise ValueError(f"{self._url}: the page is too long")
-        value = parse_metric(answer.text, self._metric)
+        value = parse_metric(page, self._metric)
         if self._counter:
             return Reading(value, self._scale)
         return Reading(value / self._scale, counter=False)
+
+    def _page(self, answer: httpx.Response) -> str:
+        received = bytearray()
+        for chunk in answer.iter_bytes():
+            received += chunk
+            if len(received) > METRIC_MAX_BYTES:
+                raise ValueError(f"{self._url}: the page is too long")
+        return received.decode(errors="replace")
 
 
 def open_load_source(config: LoadConfig) -> LoadSource | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
+from controlplane.errors import BrigadeError
 from lb.agent.config import LoadConfig
 from lb.agent.load import (
+    METRIC_MAX_BYTES,
     CgroupLoad,
     MachineLoad,
+    MetricLoad,
     Reading,
     Window,
     open_load_source,
@@ -126,6 +131,30 @@ def test_samples_of_a_metric_are_summed() -> None:
     assert parse_metric(PAGE, "plain") == 0.25
     with pytest.raises(ValueError, match="no metric absent"):
         parse_metric(PAGE, "absent")
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-0.5", "1e300"])
+def test_what_is_no_load_is_unknown_neither_idle_nor_unreportable(value: str) -> None:
+    with pytest.raises(ValueError, match="no load"):
+        parse_metric(f"busy {value}\n", "busy")
+
+
+def test_a_page_of_a_service_is_read_so_far_and_no_farther() -> None:
+    body = b"busy 0.5\n" + b"# x\n" * (METRIC_MAX_BYTES // 4)
+    for page, trouble in ((b"busy 0.5\n", ""), (body, "too long")):
+        source = MetricLoad("http://service/metrics", "busy", counter=False, scale=1.0)
+        answer = partial(httpx.Response, 200, content=page)
+        source._client = httpx.Client(transport=httpx.MockTransport(lambda _, a=answer: a()))  # noqa: SLF001
+        if trouble:
+            with pytest.raises(ValueError, match=trouble):
+                source.read()
+        else:
+            assert source.read() == Reading(0.5, counter=False)
+
+
+def test_a_url_that_is_none_is_an_error_of_the_reading_alone() -> None:
+    with pytest.raises(BrigadeError):
+        MetricLoad("http://[", "busy", counter=False, scale=1.0).read()
 
 
 def test_none_is_no_source() -> None:
