@@ -18,8 +18,9 @@ from lb.agent.board import Board, Facts
 from lb.agent.worker import Backoff, Worker
 
 REPORT_SECONDS = 0.25
-RETELL_SECONDS = 10.0
-"""How often all of it is said again: a store begun anew (`--seed`) has not heard it."""
+RETELL_SECONDS = 5.0
+"""How often all of it is said again, however much is new meanwhile: a store begun anew (`--seed`)
+has not heard it, one that lost its power may have forgotten it."""
 MOST_ERRORS = 8
 
 
@@ -27,9 +28,15 @@ class Acknowledger(Worker):
     """Says which generations the data plane has in use, until the store has heard it."""
 
     def __init__(
-        self, store: AgentStore, server: str, board: Board, on_death: Callable[[str], None]
+        self,
+        store: AgentStore,
+        server: str,
+        board: Board,
+        on_death: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("acknowledge", on_death)
+        self._clock = clock
         self._store = store
         self._server = server
         self._board = board
@@ -37,6 +44,7 @@ class Acknowledger(Worker):
         self._changed = threading.Condition()
         self._wanted: Mapping[str, int] = {}
         self._told: dict[str, int] = {}
+        self._retell_at = self._clock() + RETELL_SECONDS
 
     def say(self, in_use: Mapping[str, int]) -> None:
         """Have this told as soon as can be."""
@@ -53,11 +61,12 @@ class Acknowledger(Worker):
     def step(self) -> float:
         """Tell what is untold; sleep until there is more."""
         with self._changed:
+            if not self._untold() and not self.ending.is_set():
+                self._changed.wait(max(0.0, self._retell_at - self._clock()))
+            if self._clock() >= self._retell_at:
+                self._retell_at = self._clock() + RETELL_SECONDS
+                self._told.clear()
             untold = self._untold()
-            if not untold and not self.ending.is_set():
-                if not self._changed.wait(RETELL_SECONDS):
-                    self._told.clear()
-                untold = self._untold()
         for kind, generation in untold.items():
             try:
                 self._store.acknowledge(self._server, kind, generation)

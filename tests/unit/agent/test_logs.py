@@ -86,6 +86,15 @@ def test_warnings_of_other_libraries_take_the_same_way() -> None:
     assert [line["event"] for line in lines(stream)] == ["careful: this"]
 
 
+@pytest.mark.parametrize("level", ["info", "debug"])
+@pytest.mark.parametrize("name", ["httpx", "httpcore.http11"])
+def test_requests_are_not_chattered_about(name: str, level: str) -> None:
+    stream = io.StringIO()
+    configure("json", level=level, stream=stream)
+    logging.getLogger(name).info("HTTP Request: GET http://192.0.2.1/ 200 OK")
+    assert lines(stream) == []
+
+
 def test_people_get_plain_lines() -> None:
     stream = io.StringIO()
     configure("console", stream=stream)
