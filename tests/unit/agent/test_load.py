@@ -144,7 +144,7 @@ def test_a_page_of_a_service_is_read_so_far_and_no_farther() -> None:
     for page, trouble in ((b"busy 0.5\n", ""), (body, "too long")):
         source = MetricLoad("http://service/metrics", "busy", counter=False, scale=1.0)
         answer = partial(httpx.Response, 200, content=page)
-        source._client = httpx.Client(transport=httpx.MockTransport(lambda _, a=answer: a()))  # noqa: SLF001
+        source._client = httpx.Client(transport=httpx.MockTransport(lambda _, a=answer: a()))
         if trouble:
             with pytest.raises(ValueError, match=trouble):
                 source.read()
