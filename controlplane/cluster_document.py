@@ -23,6 +23,7 @@ from controlplane.objects import (
     MAX_BUCKETS,
     MAX_DEPTH,
     MAX_SERVERS,
+    MAX_SERVICES,
     MIN_BUCKETS,
     TCP,
     UDP,
@@ -36,7 +37,6 @@ from controlplane.objects import (
 )
 from controlplane.table_document import check_shape
 
-MAX_SERVICES = 16384
 MAX_POOLS = 256
 MAX_PROBERS = 64
 LIMITS = Limits(document_bytes=8 << 20, tokens=1 << 20)

@@ -19,6 +19,7 @@ from controlplane import config_rules
 from controlplane.objects import (
     BUILT_DEPTH,
     MAX_BUCKETS,
+    MAX_SERVICES,
     MIN_BUCKETS,
     TCP,
     UDP,
@@ -186,7 +187,7 @@ class ControlConfig(StrictModel):
     listen: ListenConfig | None = None
     server: Annotated[tuple[ServerConfig, ...], Field(min_length=1, max_length=4095)]
     pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=256)]
-    service: Annotated[tuple[ServiceConfig, ...], Field(max_length=16384)] = ()
+    service: Annotated[tuple[ServiceConfig, ...], Field(max_length=MAX_SERVICES)] = ()
 
     @cached_property
     def domain_services(self) -> tuple[Service, ...]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlplane.errors import ConfigError
+from controlplane.objects import MAX_CHECKED_SERVICES
+from controlplane.states import IN_USE
 
 if TYPE_CHECKING:
     from controlplane.config import ControlConfig, PoolConfig, ServiceConfig
@@ -43,6 +45,11 @@ def _raise_first(faults: Iterable[str], path: Path | str) -> None:
 
 
 def _changes(config: ControlConfig, cluster: Cluster) -> Faults:
+    if config.gue_port != cluster.gue_port and any(s.state in IN_USE for s in cluster.servers):
+        yield (
+            f"gue_port: must stay {cluster.gue_port} while servers are in use: they would not "
+            "understand each other while it changes"
+        )
     for number, pool in enumerate(config.pool, 1):
         known = cluster.pool(pool.name)
         if known is None:
@@ -161,6 +168,9 @@ def _services(config: ControlConfig) -> Faults:
         )
     for number, service in enumerate(config.service, 1):
         yield from _service(service, f"service[{number}]")
+    checked = sum(service.check.type != "none" for service in config.service)
+    if checked > MAX_CHECKED_SERVICES:
+        yield f"service: must have at most {MAX_CHECKED_SERVICES} with a check, not {checked}"
 
 
 def _service(service: ServiceConfig, here: str) -> Faults:

@@ -25,6 +25,10 @@ MAX_DEPTH = 4
 BUILT_DEPTH = 2
 MAX_SERVERS = 4095
 """DIP indices are 1 to this; 0 marks an empty slot."""
+MAX_SERVICES = 4096
+"""More have no room in a server's look-up tables."""
+MAX_CHECKED_SERVICES = 2048
+"""More have no room in a report."""
 KEY_BYTES = 16
 
 

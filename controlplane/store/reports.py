@@ -11,14 +11,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from controlplane.objects import Report, ServiceHealth
+from controlplane.objects import MAX_CHECKED_SERVICES, Report, ServiceHealth
 from controlplane.store.base import StoreCorrupt
 from controlplane.store.names import check_name, shown
 
 MAX_REPORT_BYTES = 512 << 10
 """Room for 1,024 services' checks, reasons included."""
 MAX_TEXT = 160
-MAX_CHECKS = 2048
+MAX_CHECKS = MAX_CHECKED_SERVICES
 MAX_ERRORS = 16
 MAX_COUNT = (1 << 63) - 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane import objects
 from lb import abi
 from lb.paths import bpf_dir
 from tests.host_compiler import compile_c
@@ -65,3 +66,8 @@ def test_a_load_refuses_a_mirror_that_is_wrong(field: str, tmp_path: Path) -> No
         compile_c(source, tmp_path / "wrong.o", "-c")
     source.write_text(f'#include "abi.h"\n{abi.static_asserts()}')
     compile_c(source, tmp_path / "right.o", "-c")
+
+
+def test_what_settings_and_documents_may_have_is_what_the_tables_hold() -> None:
+    limits = (objects.MAX_SERVERS, objects.MAX_SERVICES, objects.MIN_BUCKETS, objects.MAX_BUCKETS)
+    assert limits == (abi.MAX_DIPS - 1, abi.MAX_SERVICES, abi.MIN_BUCKETS, abi.MAX_BUCKETS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import pytest
 from controlplane.config import ControlConfig, load_control_config
 from controlplane.config_rules import check_against
 from controlplane.errors import ConfigError
-from controlplane.objects import TCP, CheckType, Cluster, Pool, Server
+from controlplane.objects import (
+    MAX_CHECKED_SERVICES,
+    MAX_SERVICES,
+    TCP,
+    CheckType,
+    Cluster,
+    Pool,
+    Server,
+    ServerState,
+)
 
 GOOD = """
 probers = ["10.0.0.9"]
@@ -231,3 +241,30 @@ def test_what_is_in_use_cannot_change(tmp_path: Path, cluster: Cluster, line: st
     with pytest.raises(ConfigError) as caught:
         check_against(config, cluster, "f")
     assert line in str(caught.value)
+
+
+def test_the_port_of_the_wrap_stays_while_servers_are_in_use(tmp_path: Path) -> None:
+    """Servers take a document into use one by one; a silent one would be lost to the others."""
+    config = load(tmp_path, "gue_port = 6081\n" + GOOD)
+    registered = running()
+    check_against(config, registered, "f")
+    server = replace(registered.servers[0], state=ServerState.DRAINING)
+    with pytest.raises(ConfigError, match="gue_port: must stay 6080 while servers are in use"):
+        check_against(config, replace(registered, servers=(server,)), "f")
+
+
+def test_no_more_services_than_agents_can_serve_and_report(tmp_path: Path) -> None:
+    def services(count: int, check: str) -> str:
+        return GOOD + "".join(
+            f'[[service]]\nname = "s{n}"\nvip = "192.0.2.2"\nprotocol = "tcp"\n'
+            f'port = {n + 1}\npool = "web"\n{check}'
+            for n in range(count)
+        )
+
+    assert len(load(tmp_path, services(MAX_SERVICES - 2, "")).service) == MAX_SERVICES
+    with pytest.raises(ConfigError, match="service: "):
+        load(tmp_path, services(MAX_SERVICES - 1, ""))
+    check = "[service.check]\ntype = 'tcp'\n"
+    load(tmp_path, services(MAX_CHECKED_SERVICES - 1, check))
+    with pytest.raises(ConfigError, match="service: must have at most 2048 with a check"):
+        load(tmp_path, services(MAX_CHECKED_SERVICES, check))
