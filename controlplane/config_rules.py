@@ -50,6 +50,11 @@ def _changes(config: ControlConfig, cluster: Cluster) -> Faults:
             f"gue_port: must stay {cluster.gue_port} while servers are in use: they would not "
             "understand each other while it changes"
         )
+    yield from _pool_changes(config, cluster)
+    yield from _address_changes(config, cluster)
+
+
+def _pool_changes(config: ControlConfig, cluster: Cluster) -> Faults:
     for number, pool in enumerate(config.pool, 1):
         known = cluster.pool(pool.name)
         if known is None:
@@ -63,6 +68,9 @@ def _changes(config: ControlConfig, cluster: Cluster) -> Faults:
                     f"pool[{number}].{key}: is fixed for a pool's life, at {old} for "
                     f"{pool.name!r}; make a new pool and move the services to it"
                 )
+
+
+def _address_changes(config: ControlConfig, cluster: Cluster) -> Faults:
     by_dip = {known.dip: known for known in cluster.servers}
     for number, server in enumerate(config.server, 1):
         named = cluster.server(server.name)
