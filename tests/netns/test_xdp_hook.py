@@ -1,0 +1,121 @@
+"""The interface's XDP hook, with real programs: whose is attached, replaced and detached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from pyroute2 import IPRoute
+
+from controlplane.errors import BrigadeError
+from lb.agent import xdp
+from lb.agent.attachment import Attachment
+from lb.agent.config import AgentConfig
+from lb.agent.lock import EXIT_REFUSED
+from lb.agent.netlink import find_link
+from lb.agent.place import current_place
+from lb.agent.programs import program_info
+from lb.agent.record import Journal, Record
+from netns.bpf import load_pass_all
+from tests.dataplane.own_netns import OwnNetns, ip
+
+T = TypeVar("T")
+DIP = IPv4Address("10.0.0.2")
+
+
+class Hook:
+    """An interface in a namespace of its own, and programs that pass every packet."""
+
+    def __init__(self, netns: OwnNetns) -> None:
+        self._netns = netns
+        self._programs: list[int] = []
+        netns.run(lambda: ip("link", "add", "eth0", "type", "veth", "peer", "name", "peer"))
+        for words in (
+            ["address", "add", f"{DIP}/24", "dev", "eth0"],
+            ["link", "set", "eth0", "up"],
+        ):
+            netns.run(lambda words=words: ip(*words))  # type: ignore[misc]
+
+    def program(self) -> tuple[int, int]:
+        """Load one more program; return its descriptor and its id."""
+        descriptor = load_pass_all()
+        self._programs.append(descriptor)
+        return descriptor, program_info(descriptor).id
+
+    def ask(self, function: Callable[[Any, int], T]) -> T:
+        """Call a function with netlink and the interface's index."""
+
+        def inside() -> T:
+            with IPRoute() as netlink:
+                return function(netlink, netlink.link_lookup(ifname="eth0")[0])
+
+        return self._netns.run(inside)
+
+    @property
+    def attached(self) -> int | None:
+        return self.ask(xdp.query_xdp).native
+
+    def attach(self, descriptor: int, old: int | None = None) -> None:
+        self.ask(lambda netlink, index: xdp.attach_xdp(netlink, index, descriptor, "native", old))
+
+    def detach(self, program_id: int) -> bool:
+        return self.ask(lambda netlink, i: xdp.detach_xdp(netlink, i, "native", program_id))
+
+    def close(self) -> None:
+        for descriptor in self._programs:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with OwnNetns() as netns:
+        found = Hook(netns)
+        yield found
+        found.close()
+
+
+def test_ours_is_replaced_by_its_successor_and_detached(hook: Hook) -> None:
+    first, first_id = hook.program()
+    second, second_id = hook.program()
+    hook.attach(first)
+    assert hook.attached == first_id
+    hook.attach(second, old=first_id)
+    assert hook.attached == second_id
+    assert not hook.detach(first_id)
+    assert hook.attached == second_id
+    assert hook.detach(second_id)
+    assert hook.attached is None
+
+
+def test_one_that_came_between_looking_and_attaching_is_not_lost(hook: Hook) -> None:
+    foreign, foreign_id = hook.program()
+    ours, ours_id = hook.program()
+    newer, _ = hook.program()
+    hook.attach(foreign)
+    with pytest.raises(BrigadeError, match="attach the forwarder"):
+        hook.attach(ours)
+    with pytest.raises(BrigadeError, match="attach the forwarder"):
+        hook.attach(newer, old=ours_id)
+    assert hook.attached == foreign_id
+
+
+def test_a_foreign_program_is_refused_by_name(hook: Hook, tmp_path: Path) -> None:
+    foreign, foreign_id = hook.program()
+    hook.attach(foreign)
+    config = AgentConfig(name="s1", interface="eth0", dip=DIP, bpffs=tmp_path / "pins")
+
+    def check(netlink: Any, _index: int, ours: tuple[int, ...] = ()) -> None:
+        link = find_link(netlink, "eth0")
+        assert link is not None
+        record = Record(current_place(), "eth0", str(config.bpffs), forwarders=ours)
+        Attachment(netlink, link, config, Journal(tmp_path, record)).check()
+
+    with pytest.raises(BrigadeError, match="another XDP program: bb_pass_all") as refused:
+        hook.ask(check)
+    assert refused.value.exit_code == EXIT_REFUSED
+    assert hook.attached == foreign_id
+    hook.ask(lambda netlink, index: check(netlink, index, (foreign_id,)))
