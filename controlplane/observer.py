@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from controlplane.config import ControlConfig
-from controlplane.objects import TCP, Cluster, Report, Server, ServerState, Service
+from controlplane.objects import CLUSTER, TCP, Cluster, Report, Server, ServerState, Service
 from controlplane.observe import Watch, views
 from controlplane.probe import Probe
 from controlplane.prober import Prober
@@ -15,6 +15,9 @@ from controlplane.probing import Probing
 from controlplane.settle import Acknowledged
 from controlplane.states import ServerView
 from controlplane.store.base import ControllerStore
+
+MOST_REMEMBERED = 64
+"""Changes of services and probers."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Observer:
         self._watch = Watch(now, longest_gap_seconds=_longest_gap(config))
         self.probing = Probing(config.probe_interval_seconds)
         self.prober = prober
+        self._documents: list[Cluster] = []
         self._next_silence: float | None = None
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
@@ -67,7 +71,7 @@ class Observer:
                 configured=configured,
             )
 
-        self._probe(config, cluster, seen({}), now)
+        self._probe(config, cluster, seen({}), acknowledged, now)
         found = seen(self.probing.failed())
         self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)
         return Sight(found, reports, acknowledged)
@@ -82,9 +86,11 @@ class Observer:
         config: ControlConfig,
         cluster: Cluster | None,
         found: Mapping[str, ServerView],
+        acknowledged: Acknowledged,
         now: float,
     ) -> None:
         prober = self.prober
+        self._documents = remembered(self._documents, cluster)
         if prober is None or cluster is None:
             self.probing.round((), now, lambda _: None)
             return
@@ -98,7 +104,10 @@ class Observer:
         }
 
         def send(name: str) -> Probe | None:
-            target = probe_target(config, cluster, silent[name])
+            known = document_of(self._documents, acknowledged.get(name, {}).get(CLUSTER, 0))
+            if prober.address not in known.probers:
+                return None  # it would refuse the probe as a stranger's, which proves nothing
+            target = probe_target(config, known, silent[name])
             return prober.send(silent[name].dip, *target) if target else None
 
         self.probing.hear(prober.received())
@@ -115,6 +124,25 @@ def _next_silence(
     """When the next server falls silent if nothing is heard until then."""
     left = [silent_after_seconds - v.silent_seconds for v in found if v.known and not v.silent]
     return now + min(left) if left else None
+
+
+def remembered(documents: Sequence[Cluster], newest: Cluster | None) -> list[Cluster]:
+    """Return the cluster documents that differ in what a probe depends on, oldest first."""
+    if newest is None:
+        return list(documents)
+    last = documents[-1] if documents else None
+    if last and (last.services, last.probers) == (newest.services, newest.probers):
+        return list(documents)
+    return [*documents, newest][-MOST_REMEMBERED:]
+
+
+def document_of(documents: Sequence[Cluster], acknowledged: int) -> Cluster:
+    """Return the document that a server which has acknowledged this generation goes by.
+
+    A silent one may know less than is published: VIPs and probers that are new to it prove nothing.
+    One that never acknowledged is asked by the oldest that this controller has seen.
+    """
+    return next((d for d in reversed(documents) if d.generation <= acknowledged), documents[0])
 
 
 def probe_target(

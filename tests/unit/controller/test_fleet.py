@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
+from ipaddress import IPv4Address
 
 import numpy as np
 import pytest
 
 from controlplane.objects import ServiceHealth, Table
+from controlplane.probe import Probe
 from tests.unit.controller.conftest import Fleet
 from tests.unit.controller.fleet import dip, eventually
 
@@ -383,3 +385,40 @@ def test_a_pool_taken_out_of_the_settings_while_a_generation_is_unsettled(fleet:
     eventually(lambda: "s3" not in fleet.named("mail"), "a death in the pool that is to go")
     fleet.agents["s2"].acks = True
     eventually(lambda: [p.name for p in fleet.cluster().pools] == ["web"], "it is gone")
+
+
+@pytest.mark.parametrize("changed", ["vip", "prober"])
+def test_a_silent_server_is_asked_only_what_it_can_answer(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """Settings change while an agent is away: it knows no new VIP and no new prober."""
+    fleet.up(4)
+    loop = fleet.loop
+    assert loop
+    vip, address, send = IPv4Address("192.0.2.1"), fleet.prober.address, fleet.prober.send
+
+    def refusing(to: IPv4Address, asked: IPv4Address, port: int) -> Probe:
+        if to == dip(2) and (asked, fleet.prober.address) != (vip, address):
+            fleet.prober.dead.add(to)
+        probe = send(to, asked, port)
+        fleet.prober.dead.clear()
+        return probe
+
+    monkeypatch.setattr(fleet.prober, "send", refusing)
+    fleet.agents["s2"].speaks = False
+    if changed == "vip":
+        new = {"name": "a", "vip": "192.0.2.9", "protocol": "tcp", "port": 81, "pool": "web"}
+        loop.configure(fleet.config(4, service=[new]), fleet.prober)
+    else:
+        fleet.prober.address = IPv4Address("10.0.0.8")
+        loop.configure(fleet.config(4, probers=["10.0.0.8"]), fleet.prober)
+    eventually(lambda: fleet.rounds[-1].sight.views["s2"].silent, "silent")
+    rounds = len(fleet.rounds)
+    eventually(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
+    assert fleet.states()["s2"] == "active"
+    fleet.agents["s2"].speaks = True
+    eventually(fleet.calm, "s2 has the new settings too")
+    fleet.prober.dead.add(dip(2))
+    monkeypatch.setattr(fleet.prober, "send", send)
+    fleet.agents["s2"].end()
+    eventually(lambda: fleet.states()["s2"] == "down", "a death is still seen")
