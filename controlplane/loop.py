@@ -63,7 +63,7 @@ class Round:
 
 
 class Loop:
-    """Runs one controller that leads. The caller holds leadership and owns store and prober."""
+    """Runs one controller that leads. The caller holds leadership, owns store, prober and sources."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Loop:
         config: ControlConfig,
         prober: Prober | None,
         *,
-        sources: LoadSources | None = None,
+        sources: LoadSources,
         clocks: Clocks | None = None,
         show: Callable[[Round], None] = lambda _: None,
     ) -> None:
@@ -79,7 +79,7 @@ class Loop:
         self._store = store
         self._clocks = clocks or Clocks()
         self._show = show
-        self._sources = sources or LoadSources()
+        self._sources = sources
         self._sources.configure(config)
         self._say = Say()
         self._log = structlog.get_logger()

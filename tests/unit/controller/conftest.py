@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from controlplane.config import ControlConfig
+from controlplane.loads import LoadSources
 from controlplane.loop import Loop, Round
 from controlplane.metrics import PREFIX, ControlMetrics
 from controlplane.newest import Newest
@@ -107,7 +108,8 @@ class Fleet:
             metrics.show(done)
             self.rounds.append(done)
 
-        loop = Loop(store, config, self.prober, show=show)
+        sources = LoadSources()
+        loop = Loop(store, config, self.prober, sources=sources, show=show)
         self._stop = threading.Event()
 
         def run() -> None:
@@ -116,6 +118,8 @@ class Fleet:
             except BaseException as error:
                 self.failure = error
                 raise
+            finally:
+                sources.close()
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
