@@ -63,7 +63,7 @@ class Round:
 
 
 class Loop:
-    """Runs one controller that leads. The caller holds leadership, owns store, prober and sources."""
+    """Runs one leading controller. The caller owns leadership, store, prober and sources."""
 
     def __init__(
         self,
