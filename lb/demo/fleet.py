@@ -76,8 +76,17 @@ class Fleet:
         return self._store.acknowledgements().get(server, {}).get(kind, 0)
 
     def is_settled(self, pool: str, servers: Iterable[str]) -> bool:
-        """Say whether these servers have the newest table in use."""
-        kind, newest = table_kind(pool), self.generation(pool)
+        """Say whether these servers have a pool's newest table in use."""
+        return self._have_newest(table_kind(pool), servers)
+
+    def are_active(self, servers: Iterable[str]) -> bool:
+        """Say whether these servers are active, and all of them know."""
+        names = list(servers)
+        active = all(self.state(name) is ServerState.ACTIVE for name in names)
+        return active and self._have_newest(CLUSTER, names)
+
+    def _have_newest(self, kind: str, servers: Iterable[str]) -> bool:
+        newest = self._store.kinds().get(kind, 0)
         acknowledged = self._store.acknowledgements()
         return newest > 0 and all(
             acknowledged.get(server, {}).get(kind, 0) >= newest for server in servers
@@ -87,6 +96,11 @@ class Fleet:
         """Say whether a server's agent reports, since some moment, that it is ready."""
         report = self._store.reports().get(server)
         return report is not None and report.ready and report.sent_at >= since_unix
+
+    def has_reported(self, server: str, since_unix: float) -> bool:
+        """Say whether a server's agent has reported since some moment."""
+        report = self._store.reports().get(server)
+        return report is not None and report.sent_at >= since_unix
 
     def drained(self) -> frozenset[str]:
         """Return the servers that somebody wishes drained."""

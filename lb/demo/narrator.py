@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -55,10 +56,12 @@ class Narrator:
 
     def summary(self, findings: Findings) -> None:
         """Show the table that everything led to."""
-        table = Table(title="What was measured", title_justify="left")
+        table = Table(
+            title="What was measured", title_justify="left", box=box.SIMPLE, pad_edge=False
+        )
         table.add_column("step", no_wrap=True)
-        for column in ("TCP open", "UDP open", "broken", "expected", "chained", "seconds"):
-            table.add_column(column, justify="right")
+        for column in ("TCP", "UDP", "broken", "expected", "chained", "seconds"):
+            table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
         table.add_column("promise", no_wrap=True)
         for step in findings.steps:
             table.add_row(
@@ -72,6 +75,11 @@ class Narrator:
                 _promise(step),
             )
         self._console.print(table)
+        self._console.print(
+            "TCP and UDP: flows open when it happened. Chained: packets passed on to a later hop. "
+            "Controls show what happens without: they must break, or be out of balance.",
+            style="dim",
+        )
         verdict = "every promise kept" if findings.ok else "[bold red]a promise was broken[/]"
         self._console.print(f"{verdict}, in {findings.seconds:.0f} s")
 
@@ -92,7 +100,7 @@ def _console() -> Console:
 def _promise(step: StepResult) -> str:
     if not step.ok:
         return "[bold red]BROKEN[/]"
-    return "[green]control, as expected[/]" if step.control else "[green]kept[/]"
+    return "[green]control[/]" if step.control else "[green]kept[/]"
 
 
 def _expected(step: StepResult) -> str:

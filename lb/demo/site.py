@@ -186,15 +186,20 @@ class Site:
     def catch_up(self, number: int, pool: str) -> None:
         """Let a suspended agent load the newest table, and not the one that follows from that.
 
-        The controller is suspended meanwhile: it would publish the next at once.
+        The controller is suspended meanwhile: it would publish the next at once. The agent reports
+        before it is suspended again, so that the controller does not take it for silent and wait.
         """
         server = server_name(number)
         self.control.signal(signal.SIGSTOP)
         try:
+            thawed_at = time.time()
             self.thaw_agent(number)
             await_that(
                 f"{server} has caught up",
-                lambda: self.fleet.is_settled(pool, [server]),
+                lambda: (
+                    self.fleet.is_settled(pool, [server])
+                    and self.fleet.has_reported(server, thawed_at)
+                ),
                 START_SECONDS,
             )
             self.freeze_agent(number)
@@ -275,6 +280,11 @@ class Site:
                 lambda pool=pool: self._is_equal(pool, names),  # type: ignore[misc]
                 timeout,
             )
+
+    def await_active(self, numbers: Iterable[int]) -> None:
+        """Wait until these servers are over their slow start, and the news has settled."""
+        names = [server_name(number) for number in numbers]
+        await_that("all servers are active", lambda: self.fleet.are_active(names), START_SECONDS)
 
     def _is_equal(self, pool: str, names: set[str]) -> bool:
         held = {name: count for name, count in self.fleet.buckets(pool).items() if count}

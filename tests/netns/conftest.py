@@ -34,10 +34,11 @@ def running_site() -> Iterator[Site]:
 
 @pytest.fixture
 def site(running_site: Site) -> Site:
-    """The same, with nobody drained and the router using all servers."""
+    """The same, with everybody active and the router using all servers."""
     assert running_site.ended() == []
     for server in running_site.fleet.drained():
         running_site.operate("undrain", server)
     running_site.exclude([])
     running_site.await_equal(POOLS, plan.FIRST_SERVERS, START_SECONDS)
+    running_site.await_active(plan.FIRST_SERVERS)
     return running_site

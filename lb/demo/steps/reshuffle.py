@@ -30,6 +30,8 @@ def reshuffle(stage: Stage) -> list[StepResult]:
     """Change the router's ECMP set in the middle of publications, and at rest."""
     stage.narrator.step("reshuffle: the router changes its ECMP set, also in mid-publication")
     stage.rest()
+    # Nothing else may be on its way when an agent is suspended: it would hold that back.
+    stage.site.await_active(stage.serving())
     reshuffles = _Reshuffles(stage)
     outcomes = experiment.run(stage, (plan.WEB,), reshuffles.event)
     result = experiment.judge(stage, "reshuffle", outcomes[plan.WEB])
