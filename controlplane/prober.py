@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import socket
+import struct
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -12,12 +14,23 @@ from ipaddress import IPv4Address
 import structlog
 
 from controlplane.errors import BrigadeError
-from controlplane.probe import Answer, Probe, parse_answer, wrapped
+from controlplane.probe import ACK, RST, SYN, Answer, Probe, parse_answer, wrapped
 
 FIRST_PORT, LAST_PORT = 32768, 60999
 """Source ports of probes: Linux's default range for outgoing connections."""
 MOST_READ = 4096
 """Segments read at one time; the rest waits in the socket's buffer."""
+SO_ATTACH_FILTER = 26
+ANSWERS_ONLY = (
+    (0xB1, 0, 0, 0),  # x = length of the IP header
+    (0x50, 0, 0, 13),  # a = TCP flags, at x + 13
+    (0x45, 0, 2, ACK),  # no ACK: refuse
+    (0x45, 0, 1, SYN | RST),  # neither SYN nor RST: refuse
+    (0x06, 0, 0, 128),  # keep so many bytes
+    (0x06, 0, 0, 0),  # refuse
+)
+"""A classic BPF program (code, jt, jf, k) that keeps SYN-ACKs and RSTs. A raw socket gets all TCP
+segments of this machine: those of agents at a store would push answers out of its buffer."""
 
 
 class NoProber(BrigadeError):
@@ -55,6 +68,7 @@ class RawProber(Prober):
             self._in = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
         except PermissionError:
             raise NoProber("probing needs root or CAP_NET_RAW") from None
+        _attach(self._in, ANSWERS_ONLY)
         self._in.setblocking(False)  # noqa: FBT003 - the name of the call says it
         self._out.setblocking(False)  # noqa: FBT003
         try:
@@ -98,6 +112,13 @@ class RawProber(Prober):
         """Close both sockets."""
         self._out.close()
         self._in.close()
+
+
+def _attach(receiver: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
+    """Put a classic BPF filter on a socket (socket(7), linux/filter.h)."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
+    fprog = struct.pack("@HP", len(program), ctypes.addressof(code))
+    receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
 
 
 def open_prober(addresses: Collection[IPv4Address], gue_port: int) -> RawProber:

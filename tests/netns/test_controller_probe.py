@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -79,6 +80,33 @@ def test_a_listener_proves_life_by_a_syn_ack_and_gets_no_connection(
         listener.settimeout(0.3)
         with pytest.raises(TimeoutError):
             listener.accept()
+
+
+def test_what_else_reaches_the_controller_pushes_no_answer_out(
+    fleet: Fleet, prober: RawProber
+) -> None:
+    """Agents at a store on the same address send thousands of segments between two looks."""
+    host = fleet.network[brigade.CONTROLLER]
+    with (
+        host.call(socket.create_server, (str(PROBER), 0)) as server,
+        host.call(socket.create_connection, server.getsockname()) as busy,
+    ):
+        busy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted, _ = server.accept()
+        with accepted:
+            for _ in range(2000):
+                busy.sendall(b"x")
+                accepted.recv(1)
+    probe = prober.send(DIP, VIP, PORT)
+    assert probe
+    heard: list[Answer] = []
+
+    def answer() -> bool:
+        time.sleep(0.1)  # a look empties the buffer: let the answer come first
+        heard.extend(prober.received())
+        return any(answers(one, probe) for one in heard)
+
+    eventually("the answer to the one probe", answer, 3.0)
 
 
 def test_who_is_no_prober_gets_no_answer(fleet: Fleet) -> None:
