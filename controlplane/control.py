@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import structlog
 from controlplane import logs
 from controlplane.config import ControlConfig, load_control_config
 from controlplane.config_rules import check_against
-from controlplane.errors import ConfigError
+from controlplane.errors import BrigadeError, ConfigError
 from controlplane.loads import LoadSources
 from controlplane.loop import Loop
 from controlplane.metrics import ControlMetrics
@@ -25,10 +26,12 @@ from controlplane.prober import NoProber, Prober, open_prober
 from controlplane.seed import seed_store
 from controlplane.store import open_controller_store
 from controlplane.store.base import ControllerStore, StoreConflict
-from controlplane.store.server import ServeConfig, serve
+from controlplane.store.server import ServeConfig, Serving, serve
 
 STAND_BY_SECONDS = 0.5
 """How often a controller that stands by tries to take the lead."""
+OPEN_AGAIN_SECONDS = 2.0
+"""How often a controller that cannot probe tries again."""
 EXIT_INTERRUPTED = 130
 FIXED_KEYS = ("store", "listen", "metrics", "log_format")
 """Keys that a running controller cannot change."""
@@ -121,23 +124,33 @@ class Controller:
         self._path = path
         self._log = structlog.get_logger()
         self._owned = owned
+        self._said = ""
         self._prober = self._open_prober(config)
+        self._open_again_at = time.monotonic() + OPEN_AGAIN_SECONDS
         owned.callback(lambda: self._prober and self._prober.close())
         metrics = ControlMetrics()
         owned.enter_context(metrics.served(config.metrics))
+        self._serving: Serving | None = None
         if config.listen:
-            owned.enter_context(serve(store, ServeConfig(**dict(config.listen))))
+            served = serve(store, ServeConfig(**dict(config.listen)))
+            self._serving = owned.enter_context(served)
         sources = LoadSources()
         owned.callback(sources.close)
         self.loop = Loop(store, config, self._prober, sources=sources, show=metrics.show)
 
     def run(self, signals: Signals) -> None:
-        """Run the loop until a signal ends it; SIGHUP reads the settings again."""
+        """Run the loop until a signal ends it; SIGHUP reads the settings again.
+
+        Raises:
+            BrigadeError: agents are not served any longer.
+
+        """
 
         def between() -> None:
             if signals.reload.is_set():
                 signals.reload.clear()
                 self._reload()
+            self._mend()
 
         self.loop.run(signals.stop, between)
         self._log.info("stopped")
@@ -146,8 +159,23 @@ class Controller:
         try:
             return open_prober(config.probers, config.gue_port)
         except NoProber as error:
-            self._log.error("cannot probe: no server will ever be declared down", reason=str(error))
+            if str(error) != self._said:
+                self._said = str(error)
+                self._log.error("cannot probe: no server will be declared down", reason=self._said)
             return None
+
+    def _mend(self) -> None:
+        """Look after what the loop does not: the address of probes may come up after us."""
+        if self._serving and not self._serving.alive:
+            raise BrigadeError("the store's server has ended; its log says why")
+        if self._prober or not self.loop.config.probers:
+            return
+        if time.monotonic() >= self._open_again_at:
+            self._open_again_at = time.monotonic() + OPEN_AGAIN_SECONDS
+            self._prober = self._open_prober(self.loop.config)
+            if self._prober:
+                self._log.info("probing", address=str(self._prober.address))
+                self.loop.configure(self.loop.config, self._prober)
 
     def _reload(self) -> None:
         old = self.loop.config

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from controlplane import prometheus as prometheus_module
 from controlplane.prometheus import PrometheusLoad, Query, QueryFailed, ask, loads_of, samples
 from tests.unit.controller.conftest import Fleet
 from tests.unit.controller.fleet import eventually
@@ -71,6 +73,25 @@ QUERY = Query("http://p:9090/", "up", "instance")
 def test_answers_that_are_none_say_why(status: int, body: str, reason: str) -> None:
     with client(status, body) as http, pytest.raises(QueryFailed, match=reason):
         ask(http, QUERY)
+
+
+def test_ending_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop ends an asker when settings change, and has deaths to look after."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def endless(client: httpx.Client, query: Query) -> dict[str, float]:
+        del client, query
+        asked.set()
+        answer.wait(10.0)
+        return {}
+
+    monkeypatch.setattr(prometheus_module, "ask", endless)
+    asker = PrometheusLoad(Query("http://192.0.2.1", "x", "server"), 1.0)
+    assert asked.wait(5.0)
+    started = time.monotonic()
+    asker.close()
+    assert time.monotonic() - started < 1.0
+    answer.set()
 
 
 def test_nobody_there_says_so() -> None:
