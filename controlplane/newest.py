@@ -10,6 +10,11 @@ from controlplane.objects import CLUSTER, Cluster, Table, table_kind
 from controlplane.pool_plan import TableFacts, table_facts
 from controlplane.store.base import ControllerStore, StoreCorrupt, Version
 
+HALF_SEEDED = (
+    "the store has tables but no cluster document, as a seeding leaves it that was cut off: "
+    "empty the store and begin it with --seed"
+)
+
 
 class Newest:
     """A controller's view of what is published; ``refresh`` reads only what is new.
@@ -28,8 +33,9 @@ class Newest:
         """Read what is newer in the store.
 
         Raises:
-            StoreCorrupt: the store went back behind what it had. Agents would refuse all that a
-                controller could publish there, and new keys would send flows astray.
+            StoreCorrupt: the store went back behind what it had, or was seeded by half. Agents
+                would refuse all that a controller could publish there, and new keys would send
+                flows astray.
             StoreError, DocumentError: it cannot be read.
 
         """
@@ -40,6 +46,8 @@ class Newest:
                     f"the store went back: {kind} from generation {generation} to "
                     f"{kinds.get(kind, 0)}; bring it back, or begin anew with --seed"
                 )
+        if kinds and CLUSTER not in kinds:
+            raise StoreCorrupt(HALF_SEEDED)
         if kinds.get(CLUSTER, 0) != self._generation(CLUSTER):
             version = self._store.latest(CLUSTER)
             self.cluster = decode_cluster(version.data) if version else None

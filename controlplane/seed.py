@@ -8,6 +8,7 @@ import structlog
 
 from controlplane.documents import decode_cluster, decode_table
 from controlplane.errors import BrigadeError
+from controlplane.newest import HALF_SEEDED
 from controlplane.objects import CLUSTER, table_kind
 from controlplane.store.base import ControllerStore, Version
 from controlplane.store.state_dir import read_state_dir
@@ -25,6 +26,8 @@ def seed_store(store: ControllerStore, directory: Path) -> None:
 
     """
     kinds = store.kinds()
+    if kinds and CLUSTER not in kinds:
+        raise BrigadeError(HALF_SEEDED)
     if kinds:
         raise BrigadeError(
             f"--seed begins an empty store; this one has {', '.join(sorted(kinds))}: "

@@ -89,6 +89,22 @@ def test_a_store_that_is_not_empty_is_refused(fleet: Fleet, state_dir: Path) -> 
     assert fleet.store.kinds() == before
 
 
+def test_a_seeding_that_was_cut_off_is_no_beginning(
+    fleet: Fleet, state_dir: Path, tmp_path: Path
+) -> None:
+    """A controller would give the pool a new key beside its old table, under a running fleet."""
+    version = fleet.store.latest("table/web")
+    assert version
+    heir = Fleet(tmp_path / "new")
+    heir.store.seed(version)
+    with pytest.raises(BrigadeError, match="empty the store and begin it with --seed"):
+        seed_store(heir.store, state_dir)
+    with pytest.raises(BrigadeError, match="seeding leaves it that was cut off"):
+        heir.newest.refresh()
+    assert set(heir.store.kinds()) == {"table/web"}
+    heir.close()
+
+
 def test_a_directory_without_documents_is_refused(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     (tmp_path / "state").mkdir()
