@@ -46,10 +46,10 @@ def remove(record: RunRecord) -> None:
             unmount(point)
     for path in record.namespaces():
         remove_namespace(path)
-    shutil.rmtree(record.path, ignore_errors=True)
-    _remove_if_empty(record.path.parent)
     if owner is not None and owner.made_namespaces_dir:
         _remove_if_empty(NAMESPACES)
+    shutil.rmtree(record.path, ignore_errors=True)
+    _remove_if_empty(record.path.parent)
 
 
 def processes_of(record: RunRecord) -> list[ProcessInfo]:
