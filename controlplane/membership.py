@@ -151,8 +151,10 @@ class Membership:
     def _publish(
         self, current: Cluster | None, following: Cluster, sight: Sight, now: float
     ) -> None:
-        self._newest.publish_cluster(following)
         before = {server.name: server for server in current.servers} if current else {}
+        for name in before.keys() - {server.name for server in following.servers}:
+            self._store.forget(name)  # first: what fails or is cut off here is done again
+        self._newest.publish_cluster(following)
         for server in following.servers:
             old = before.pop(server.name, None)
             if old and old.state is server.state:
@@ -168,7 +170,6 @@ class Membership:
             )
         for name in before:
             self._log.info("server left", about=name, generation=following.generation)
-            self._store.forget(name)
 
     def _tell(self, sight: Sight, found: Settlement | None, deaths: Deaths) -> None:
         cluster = self._newest.cluster

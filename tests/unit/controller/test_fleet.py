@@ -12,6 +12,8 @@ import pytest
 
 from controlplane.objects import ServiceHealth, Table
 from controlplane.probe import Probe
+from controlplane.store.base import StoreUnavailable
+from controlplane.store.file import FileStore
 from tests.unit.controller.conftest import Fleet
 from tests.unit.controller.fleet import dip, eventually
 
@@ -306,9 +308,34 @@ def test_a_removed_server_is_drained_and_leaves_when_it_stopped(fleet: Fleet) ->
     assert fleet.states()["s3"] == "draining"
     fleet.agents["s3"].end(said=True)
     eventually(lambda: "s3" not in fleet.states(), "gone")
-    eventually(lambda: "s3" not in fleet.store.reports(), "forgotten")
+    assert "s3" not in fleet.store.reports()
     assert fleet.table() is not None
     assert (fleet.facts().named) == {1, 2}
+
+
+def test_what_is_known_of_a_server_that_left_is_forgotten_though_the_store_stumbled(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the wish to drain it would meet the server that gets its name one day."""
+    fleet.up(3)
+    loop = fleet.loop
+    assert loop
+    fleet.store.wish_drain("s3", wished=True)
+    stumbles = iter([StoreUnavailable("no space left")])
+    forget = FileStore.forget
+
+    def stumble(store: FileStore, server: str) -> None:
+        for error in stumbles:
+            raise error
+        forget(store, server)
+
+    monkeypatch.setattr(FileStore, "forget", stumble)
+    loop.configure(fleet.config(2), fleet.prober)
+    eventually(lambda: "s3" not in fleet.current(), "drained")
+    fleet.agents["s3"].end(said=True)
+    eventually(lambda: "s3" not in fleet.states(), "gone")
+    assert fleet.store.drain_wishes() == frozenset()
+    assert "s3" not in fleet.store.acknowledgements()
 
 
 def test_load_moves_wait_for_a_silent_agent(fleet: Fleet) -> None:
