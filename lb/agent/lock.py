@@ -61,6 +61,7 @@ class InterfaceLock:
         self._interface = interface
         self._role = role
         self._socket: socket.socket | None = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -78,7 +79,8 @@ class InterfaceLock:
                 EXIT_REFUSED,
             ) from None
         self._socket = listener
-        threading.Thread(target=_answer, args=(listener,), name="lock", daemon=True).start()
+        self._thread = threading.Thread(target=_answer, args=(listener,), name="lock", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
@@ -87,10 +89,11 @@ class InterfaceLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._socket is not None:
+        if self._socket is not None and self._thread is not None:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that answers
+            self._thread.join()  # while it is in accept(), the kernel keeps the name
             self._socket.close()
-            self._socket = None
+            self._socket = self._thread = None
 
 
 def _answer(listener: socket.socket) -> None:
