@@ -324,7 +324,10 @@ class Agent:
         except BrigadeError as error:  # a full /run must not stop documents from being followed
             self._log.warning("no status file", reason=str(error))
         if os.environ.get("WATCHDOG_USEC"):
-            sd_notify("WATCHDOG=1", os.environ)
+            try:
+                sd_notify("WATCHDOG=1", os.environ)
+            except OSError as error:
+                self._log.warning("cannot notify systemd", reason=str(error))
 
     def _decide_ready(self) -> None:
         """Ready: attached, VIPs up, a table loaded, and the cluster wants traffic here."""

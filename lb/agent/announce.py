@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
 
 import structlog
 
@@ -29,6 +30,8 @@ RETRY_SECONDS = 5.0
 IDLE_SECONDS = 60.0
 ON_READY = "on_ready"
 ON_WITHDRAW = "on_withdraw"
+Wish = tuple[bool, tuple[IPv4Address, ...]]
+"""Ready or not, and the VIPs to announce: where those change, ``on_ready`` runs again."""
 
 
 def hook_variables(
@@ -62,15 +65,16 @@ class Announcer(Worker):
         self._on_change = on_change
         self._environment = environment
         self._changed = threading.Condition()
-        self._wanted: bool | None = None
-        self._done: bool | None = None
+        self._wanted: Wish | None = None
+        self._done: Wish | None = None
         self._retry_at = 0.0
 
     def want(self, *, ready: bool) -> None:
-        """Say whether this server is to be ready. Once per change is enough."""
+        """Say whether this server is to be ready, with the VIPs of now. Saying it again is free."""
+        wish = (True, self._board.facts.vips) if ready else (False, ())
         with self._changed:
-            if ready != self._wanted:
-                self._wanted = ready
+            if wish != self._wanted:
+                self._wanted = wish
                 self._retry_at = 0.0
                 self._changed.notify()
 
@@ -90,33 +94,34 @@ class Announcer(Worker):
                 self._changed.wait(pause)
                 return 0.0
             wanted = self._wanted
-        if wanted is True:
-            self._announce()
-        elif wanted is False:
-            self._withdraw()
+        if wanted is not None and wanted[0]:
+            self._announce(wanted)
+        elif wanted is not None:
+            self._withdraw(wanted)
         return 0.0
 
-    def _announce(self) -> None:
-        since = {"server": self._config.name, "since": time.time()}
+    def _announce(self, wanted: Wish) -> None:
         self._journal.note(announced=True)
-        write_atomically(self._config.run_dir / READY_FILE, json.dumps(since) + "\n")
+        if not self._board.facts.ready:
+            since = {"server": self._config.name, "since": time.time()}
+            write_atomically(self._config.run_dir / READY_FILE, json.dumps(since) + "\n")
         self._board.post(ready=True)
         self._on_change()
         if self._environment.get("NOTIFY_SOCKET"):
             self._tell_systemd("READY=1\nSTATUS=forwarding")
-        self._finish(ON_READY, self._config.on_ready, goal=True)
+        self._finish(ON_READY, self._config.on_ready, wanted)
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, wanted: Wish) -> None:
         announced = self._journal.record.announced
         command = self._config.on_withdraw if announced else ()
-        if self._finish(ON_WITHDRAW, command, goal=False):
+        if self._finish(ON_WITHDRAW, command, wanted):
             (self._config.run_dir / READY_FILE).unlink(missing_ok=True)
             self._journal.note(announced=False)
             self._board.post(ready=False)
             self._on_change()
             self._tell_systemd("STATUS=not announced")
 
-    def _finish(self, name: str, command: tuple[str, ...], *, goal: bool) -> bool:
+    def _finish(self, name: str, command: tuple[str, ...], wanted: Wish) -> bool:
         """Run a hook, if there is one; return whether that is done."""
         log = structlog.get_logger()
         try:
@@ -132,8 +137,8 @@ class Announcer(Worker):
             self._retry_at = time.monotonic() + RETRY_SECONDS
             return False
         self._board.trouble("hook", None)
-        self._done = goal
-        log.info("ready" if goal else "not ready", hook=" ".join(command))
+        self._done = wanted
+        log.info("ready" if wanted[0] else "not ready", hook=" ".join(command))
         return True
 
     def _tell_systemd(self, message: str) -> None:

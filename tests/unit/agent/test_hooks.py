@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,23 @@ def test_ready_is_a_file_a_fact_a_record_and_one_run_of_the_hook(
     assert record is not None
     assert record.announced
     assert world.lines() == ["on_ready"]
+
+
+def test_other_vips_are_announced_by_another_run_of_the_hook(make: Callable[..., World]) -> None:
+    world = make()
+    first, second = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+    script = f'echo "$BUCKET_BRIGADE_VIPS" >> {world.log}'
+    object.__setattr__(world.config, "on_ready", ("sh", "-c", script))
+    for vips in ((first,), (first, second), (first, second), (second,)):
+        world.board.post(vips=vips)
+        world.announcer.want(ready=True)
+        soon(lambda: " ".join(map(str, world.board.facts.vips)) in world.lines())
+    assert world.lines() == ["192.0.2.1", "192.0.2.1 192.0.2.2", "192.0.2.2"]
+    world.announcer.want(ready=False)
+    world.board.post(vips=(first,))
+    world.announcer.want(ready=False)
+    soon(lambda: not world.ready_file)
+    assert world.lines()[3:] == ["on_withdraw"]
 
 
 def test_withdrawing_runs_the_hook_before_the_file_goes(make: Callable[..., World]) -> None:
