@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controlplane.caps import connection_caps, smoothed, steady
 from controlplane.config import PoolConfig
@@ -58,7 +58,8 @@ class Balance:
         loads = {} if sight.frozen else sight.loads
         if config.balance == "equal":
             before, loads = Shares(), {}
-        settings = PROMETHEUS if config.load == "prometheus" else AGENTS
+        kind = PROMETHEUS if config.load == "prometheus" else AGENTS
+        settings = replace(kind, gain_per_second=config.balance_gain)
         found = Sighting(sight.states, loads, sight.ramps, sight.facts.current)
         self._kept = adjust(before, found, now, settings)
         self._states = dict(sight.states)

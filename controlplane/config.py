@@ -123,6 +123,7 @@ class PoolConfig(StrictModel):
     forget_after_seconds: Seconds | None = None
     cap: Annotated[FiniteFloat, Field(ge=0)] = 1.5
     balance: Literal["load", "equal"] = "load"
+    balance_gain: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.07
     load: Literal["agents", "prometheus"] = "agents"
     prometheus_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     query: Annotated[str, Field(min_length=1)] | None = None

@@ -79,6 +79,19 @@ def test_loads_beyond_one_are_compared_when_they_come_from_a_query() -> None:
     assert balance.shares[2] > 0.5
 
 
+def test_a_lower_gain_follows_load_more_slowly() -> None:
+    """Where connections are long, what a move changes is seen late, and shares would ring."""
+    even = TableFacts(frozenset({1, 2}), {1: 128, 2: 128})
+    ratios = []
+    for gain in (0.07, 0.02):
+        balance = Balance()
+        for second in range(3):
+            found = sight(facts=even, loads={1: 0.6, 2: 0.4})
+            balance.update(PoolConfig(name="web", balance_gain=gain), found, float(second))
+        ratios.append(balance.shares[2] / balance.shares[1])
+    assert 1.0 < ratios[1] < 1.0 + (ratios[0] - 1.0) / 2
+
+
 def test_shares_are_stale_when_states_change() -> None:
     balance = Balance()
     assert balance.stale({1: ACTIVE})
