@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from controlplane.errors import UsageError
+from lb.agent.bpffs import USUAL_MOUNT, mount_point, mounts, prepare
 from lb.bench.dataplane import Effort, measure, tcp4_ack_frames
 from lb.bench.dataplane_report import as_json, as_table
 from lb.bench.frames import write_pcap
@@ -41,8 +42,8 @@ def say(text: str) -> None:
 @click.option("--quick", is_flag=True, help="A look of a few seconds instead of a measurement.")
 def command(json_file: str | None, pin: Path | None, packets: Path | None, *, quick: bool) -> None:
     """What a packet costs, against a program that decides nothing."""
-    if pin is not None and pin.exists():
-        raise UsageError(f"--pin {pin}: is there already; name a new folder or remove it")
+    if pin is not None:
+        _check_pin(pin)
     effort = Effort.quick() if quick else Effort()
     if packets is not None:
         write_pcap(packets, tcp4_ack_frames())
@@ -56,3 +57,17 @@ def command(json_file: str | None, pin: Path | None, packets: Path | None, *, qu
     if json_file is not None:
         Path(json_file).write_text(text + "\n", encoding="utf-8")
     click.echo(as_table(measured))
+
+
+def _check_pin(pin: Path) -> None:
+    """Refuse now what would fail after the measurement; mount the usual bpffs if it is meant."""
+    if pin.exists():
+        raise UsageError(f"--pin {pin}: is there already; name a new folder or remove it")
+    point = mount_point(pin.absolute(), mounts())
+    if point == USUAL_MOUNT:
+        prepare(USUAL_MOUNT)
+    elif point not in mounts():
+        raise UsageError(
+            f"--pin {pin}: not on a BPF file system; name a folder under {USUAL_MOUNT}, "
+            "or mount one (mount -t bpf bpf DIR)"
+        )

@@ -6,8 +6,12 @@ import struct
 from collections import Counter
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from controlplane.errors import UsageError
 from lb.bench import frames, workload
 from lb.bench.dataplane import tcp4_ack_frames
+from lb.bench.dataplane_command import command
 from tests.model import Config, Dip, Pool, Service, forward
 from tests.model.checksum import internet_checksum
 
@@ -75,3 +79,16 @@ def test_pcap_is_classic_ethernet(tmp_path: Path) -> None:
         found.append(raw[at + 16 : at + 16 + length])
         at += 16 + length
     assert found == list(wanted)
+
+
+def test_pins_need_a_bpffs_and_that_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["--pin", str(tmp_path / "pins")])
+    assert isinstance(result.exception, UsageError)
+    assert "not on a BPF file system" in str(result.exception)
+    assert not (tmp_path / "pins").exists()
+
+
+def test_pins_replace_nothing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["--pin", str(tmp_path)])
+    assert isinstance(result.exception, UsageError)
+    assert "is there already" in str(result.exception)
