@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, FiniteFloat
+from pydantic import AfterValidator, Field
 
 from controlplane import config_rules
 from controlplane.objects import (
@@ -28,7 +28,17 @@ from controlplane.objects import (
     Service,
 )
 from controlplane.store.names import NAME, shown
-from controlplane.toml_config import Ipv4, StrictModel, load_toml, validate
+from controlplane.toml_config import (
+    URL,
+    Flag,
+    Ipv4,
+    Number,
+    StrictModel,
+    Whole,
+    load_toml,
+    text_like,
+    validate,
+)
 
 DEFAULT_PATH = Path("/etc/bucket-brigade/control.toml")
 DEFAULT_STORE = "file:/var/lib/bucket-brigade/store"
@@ -74,13 +84,17 @@ def _address(text: str) -> str:
         raise ValueError(f"must be an address of this machine, not {shown(text)}") from None
 
 
+STORE = text_like(r"file:.+", "file:DIR, a directory of the controller's machine")
+LABEL = text_like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a Prometheus label")
+PATH = text_like(r"/[!-~]*", "the path of a request, as '/healthz'")
+
 Address = Annotated[str, AfterValidator(_address)]
 Name = Annotated[str, AfterValidator(_name)]
 Host = Annotated[Ipv4, AfterValidator(_host)]
-Port = Annotated[int, AfterValidator(_port)]
-PortOrNone = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[FiniteFloat, Field(gt=0, le=86400 * 365)]
-CheckSeconds = Annotated[FiniteFloat, Field(ge=0.01, le=3600)]
+Port = Annotated[Whole, AfterValidator(_port)]
+PortOrNone = Annotated[Whole, Field(ge=0, le=65535)]
+Seconds = Annotated[Number, Field(gt=0, le=86400 * 365)]
+CheckSeconds = Annotated[Number, Field(ge=0.01, le=3600)]
 
 
 class MetricsConfig(StrictModel):
@@ -106,7 +120,7 @@ class ServerConfig(StrictModel):
     name: Name
     dip: Host
     pools: tuple[Name, ...] | None = None
-    max_connections: Annotated[int, Field(ge=1)] | None = None
+    max_connections: Annotated[Whole, Field(ge=1)] | None = None
 
     def serves(self, pool: str) -> bool:
         """Whether this server belongs to the pool."""
@@ -117,29 +131,29 @@ class PoolConfig(StrictModel):
     """``[[pool]]``."""
 
     name: Name
-    buckets: Annotated[int, AfterValidator(_buckets)] = 65536
-    depth: Annotated[int, AfterValidator(_depth)] = 2
+    buckets: Annotated[Whole, AfterValidator(_buckets)] = 65536
+    depth: Annotated[Whole, AfterValidator(_depth)] = 2
     drain_time_seconds: Seconds = 900.0
     forget_after_seconds: Seconds | None = None
-    cap: Annotated[FiniteFloat, Field(ge=0)] = 1.5
+    cap: Annotated[Number, Field(ge=0)] = 1.5
     balance: Literal["load", "equal"] = "load"
-    balance_gain: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.07
+    balance_gain: Annotated[Number, Field(gt=0, le=1)] = 0.07
     load: Literal["agents", "prometheus"] = "agents"
-    prometheus_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    prometheus_url: Annotated[str, URL] | None = None
     query: Annotated[str, Field(min_length=1)] | None = None
-    server_label: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    server_label: Annotated[str, LABEL] | None = None
 
 
 class CheckConfig(StrictModel):
     """``[service.check]``."""
 
     type: Literal["none", "tcp", "http"] = "none"
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] = "/"
-    expect_status: Annotated[int, Field(ge=100, le=599)] = 200
+    path: Annotated[str, PATH] = "/"
+    expect_status: Annotated[Whole, Field(ge=100, le=599)] = 200
     interval_seconds: CheckSeconds = 1.0
     timeout_seconds: CheckSeconds = 1.0
-    rise: Annotated[int, Field(ge=1, le=100)] = 2
-    fall: Annotated[int, Field(ge=1, le=100)] = 3
+    rise: Annotated[Whole, Field(ge=1, le=100)] = 2
+    fall: Annotated[Whole, Field(ge=1, le=100)] = 3
 
     def domain(self) -> Check:
         """Return the check as agents know it."""
@@ -154,7 +168,7 @@ class ServiceConfig(StrictModel):
     protocol: Literal["tcp", "udp"]
     port: Port
     pool: Name
-    stateless: bool = False
+    stateless: Flag = False
     check: CheckConfig = CheckConfig()
 
     def domain(self) -> Service:
@@ -173,16 +187,16 @@ class ServiceConfig(StrictModel):
 class ControlConfig(StrictModel):
     """The whole file. Order of lists is kept; names and addresses are unique."""
 
-    store: Annotated[str, Field(pattern=r"^file:.+")] = DEFAULT_STORE
+    store: Annotated[str, STORE] = DEFAULT_STORE
     gue_port: Port = 6080
     probers: Annotated[tuple[Host, ...], Field(max_length=64)] = ()
-    tick_seconds: Annotated[FiniteFloat, Field(ge=0.05, le=60)] = 1.0
-    silent_after_seconds: Annotated[FiniteFloat, Field(ge=0.5, le=3600)] = 1.0
-    probe_interval_seconds: Annotated[FiniteFloat, Field(ge=0.02, le=60)] = 0.17
-    probe_count: Annotated[int, Field(ge=1, le=100)] = 3
-    silent_wait_seconds: Annotated[FiniteFloat, Field(ge=0, le=86400)] = 30.0
-    slow_start_seconds: Annotated[FiniteFloat, Field(ge=0, le=86400)] = 30.0
-    panic_threshold: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.5
+    tick_seconds: Annotated[Number, Field(ge=0.05, le=60)] = 1.0
+    silent_after_seconds: Annotated[Number, Field(ge=0.5, le=3600)] = 1.0
+    probe_interval_seconds: Annotated[Number, Field(ge=0.02, le=60)] = 0.17
+    probe_count: Annotated[Whole, Field(ge=1, le=100)] = 3
+    silent_wait_seconds: Annotated[Number, Field(ge=0, le=86400)] = 30.0
+    slow_start_seconds: Annotated[Number, Field(ge=0, le=86400)] = 30.0
+    panic_threshold: Annotated[Number, Field(gt=0, le=1)] = 0.5
     log_format: Literal["console", "json"] | None = None
     metrics: MetricsConfig = MetricsConfig()
     listen: ListenConfig | None = None

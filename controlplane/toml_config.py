@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
@@ -16,9 +17,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Strict,
+    ValidationError,
+)
 
 from controlplane.errors import ConfigError
+from controlplane.store.names import shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -28,17 +38,14 @@ tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else 
 
 PHRASES: Mapping[str, str] = MappingProxyType(
     {
-        "tuple_type": "must be a list",
-        "list_type": "must be a list",
+        "tuple_type": "must be a list, in [ ]",
+        "list_type": "must be a list, in [ ]",
         "string_type": "must be text in quotes",
         "path_type": "must be a path in quotes",
         "int_type": "must be a whole number",
-        "int_parsing": "must be a whole number",
-        "int_from_float": "must be a whole number",
         "float_type": "must be a number",
-        "float_parsing": "must be a number",
+        "finite_number": "must be a finite number",
         "bool_type": "must be true or false",
-        "bool_parsing": "must be true or false",
         "model_type": "must be a table",
         "dict_type": "must be a table",
         "literal_error": "must be {expected}",
@@ -47,7 +54,9 @@ PHRASES: Mapping[str, str] = MappingProxyType(
         "greater_than_equal": "must be at least {ge}",
         "less_than": "must be less than {lt}",
         "less_than_equal": "must be at most {le}",
-        "string_pattern_mismatch": "must match {pattern}",
+        "string_too_short": "must not be empty",
+        "too_short": "must have at least {min_length}",
+        "too_long": "must have at most {max_length}",
         "value_error": "{error}",
         "missing": "is required",
     }
@@ -75,6 +84,30 @@ def _ipv4(value: object) -> IPv4Address:
         raise ValueError(f'must be an IPv4 address, as "192.0.2.1"; not {value!r}') from None
 
 
+Whole = Annotated[int, Strict()]
+"""A whole number; ``"80"``, ``80.0`` and ``true`` are none."""
+
+Number = Annotated[float, Strict(), AllowInfNan(False)]  # noqa: FBT003 - its only argument
+"""A finite number, whole or not; neither text nor ``true``."""
+
+Flag = Annotated[bool, Strict()]
+"""``true`` or ``false``; neither 1 nor ``"yes"``."""
+
+
+def text_like(pattern: str, meaning: str) -> AfterValidator:
+    """Return a validator of text that matches ``pattern`` whole; ``meaning`` says so to people."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"must be {meaning}; not {shown(text)}")
+        return text
+
+    return AfterValidator(check)
+
+
+URL = text_like(r"https?://[!-~]+", "http://... or https://...")
+
 Ipv4 = Annotated[IPv4Address, BeforeValidator(_ipv4)]
 """An IPv4 address in quotes; numbers, networks and IPv6 are refused with a plain reason."""
 
@@ -90,9 +123,9 @@ def load_toml(path: Path | str) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             settings: dict[str, Any] = tomllib.load(file)
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; write it, or name another with --config"
-        ) from None
+        raise ConfigError(f"{path}: no such file; write it, or name another") from None
+    except PermissionError:
+        raise ConfigError(f"{path}: you may not read it; run as its owner, usually root") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -5,25 +5,35 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controlplane.store.names import is_name
-from controlplane.toml_config import Ipv4, StrictModel, load_toml, validate
+from controlplane.toml_config import (
+    URL,
+    Ipv4,
+    Number,
+    StrictModel,
+    Whole,
+    load_toml,
+    text_like,
+    validate,
+)
 
 DEFAULT_PATH = Path("/etc/bucket-brigade/agent.toml")
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
 STORE = re.compile(r"file:.+|https?://[^/\s]+/?")
 PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
 LOAD_KEYS = {"cgroup": ("cgroup",), "metric": ("url", "metric", "kind")}
+METRIC = text_like(r"[a-zA-Z_:][a-zA-Z0-9_:]*", "the name of a Prometheus metric, without labels")
 MAX_PORT = 65535
 
 
 class MetricsConfig(StrictModel):
     """``[metrics]``: Prometheus metrics, always on the DIP. Port 0: none."""
 
-    port: int = Field(9109, ge=0, le=MAX_PORT)
+    port: Whole = Field(9109, ge=0, le=MAX_PORT)
 
 
 class LoadConfig(StrictModel):
@@ -31,11 +41,11 @@ class LoadConfig(StrictModel):
 
     source: Literal["machine", "cgroup", "metric", "none"] = "machine"
     cgroup: Path | None = None
-    url: str | None = Field(None, pattern=r"^https?://")
-    metric: str | None = Field(None, pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
+    url: Annotated[str, URL] | None = None
+    metric: Annotated[str, METRIC] | None = None
     kind: Literal["gauge", "counter"] | None = None
-    scale: float = Field(1.0, gt=0)
-    window_seconds: float = Field(2.0, ge=0.2, le=300)
+    scale: Number = Field(1.0, gt=0)
+    window_seconds: Number = Field(2.0, ge=0.2, le=300)
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> LoadConfig:
@@ -64,7 +74,7 @@ class AgentConfig(StrictModel):
     xdp_mode: Literal["native", "generic"] = "native"
     on_ready: tuple[str, ...] = ()
     on_withdraw: tuple[str, ...] = ()
-    hook_timeout_seconds: float = Field(10.0, gt=0, le=600)
+    hook_timeout_seconds: Number = Field(10.0, gt=0, le=600)
     log_format: Literal["console", "json"] | None = None
     metrics: MetricsConfig = Field(default_factory=lambda: MetricsConfig(port=9109))
     load: LoadConfig = Field(default_factory=LoadConfig)

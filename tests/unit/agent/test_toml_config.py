@@ -9,15 +9,15 @@ import pytest
 from pydantic import Field
 
 from controlplane.errors import ConfigError
-from controlplane.toml_config import Ipv4, StrictModel, load_toml, validate
+from controlplane.toml_config import Ipv4, StrictModel, Whole, load_toml, validate
 
 
 class Part(StrictModel):
     dip: Ipv4
-    weight: int = Field(1, ge=1, le=10)
+    weight: Whole = Field(1, ge=1, le=10)
 
 
-class Whole(StrictModel):
+class Settings(StrictModel):
     mode: Literal["native", "generic"] = "native"
     server: tuple[Part, ...] = ()
     part: Part | None = None
@@ -44,7 +44,7 @@ class Whole(StrictModel):
 )
 def test_one_line_names_the_key_and_what_is_allowed(data: dict[str, object], line: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        validate(Whole, data, "f.toml")
+        validate(Settings, data, "f.toml")
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
