@@ -285,14 +285,19 @@ class Short(TcpFlow):
 
 
 class UdpFlow(Flow):
-    """A query every half second from one socket, to be answered by one server for ever."""
+    """A query every half second from one socket, to be answered by one server for ever.
+
+    ``source_port`` should be one that no flow had before: while a server still holds the socket of
+    an earlier client with the same address and port, it is right to take the newcomer for that one.
+    """
 
     kind = "udp"
     protocol = "udp"
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, source_port: int = 0) -> None:
         super().__init__()
         self.target = target
+        self.source_port = source_port
         self.verdict = UdpVerdict()
         self._number = 0
         self._ask_at = 0.0
@@ -315,6 +320,7 @@ class UdpFlow(Flow):
         if self._sock is None:
             self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._sock.settimeout(0)
+            self._sock.bind(("", self.source_port))
             self._sock.connect((self.target.address, self.target.port))
             host, port = self._sock.getsockname()
             self.name = f"udp {host}:{port}"

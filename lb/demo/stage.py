@@ -11,6 +11,8 @@ from lb.demo.results import Findings
 from lb.demo.site import Site
 
 REST_SECONDS = 60.0
+FIRST_UDP_PORT = 10_000
+"""Source ports of UDP flows are counted from here, below those that the kernel gives out."""
 
 
 @dataclass
@@ -21,6 +23,13 @@ class Stage:
     amounts: Amounts
     narrator: Narrator
     findings: Findings = field(default_factory=Findings)
+    next_udp_port: int = FIRST_UDP_PORT
+
+    def take_udp_ports(self, count: int) -> int:
+        """Return the first of so many source ports, none of which any flow had before."""
+        first = self.next_udp_port
+        self.next_udp_port += count
+        return first
 
     def serving(self) -> list[int]:
         """Return the numbers of the servers that run, in order."""

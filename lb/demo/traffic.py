@@ -151,7 +151,8 @@ def make_flows(options: argparse.Namespace) -> list[Flow]:
     flows += [Download(web, options.file[n % len(options.file)]) for n in range(options.downloads)]
     flows += [Idle(web, options.page) for _ in range(options.idle)]
     flows += [Short(web, options.page) for _ in range(options.short)]
-    flows += [UdpFlow(echo) for _ in range(options.udp)]
+    port = options.udp_source_port
+    flows += [UdpFlow(echo, port and port + n) for n in range(options.udp)]
     random.Random(len(flows)).shuffle(flows)  # noqa: S311 (an order, no secret)
     return flows
 
@@ -162,6 +163,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--vip", required=True)
     made.add_argument("--tcp-port", type=int, default=80)
     made.add_argument("--udp-port", type=int, default=7000)
+    made.add_argument(
+        "--udp-source-port", type=int, default=0, help="of the first UDP flow; 0: any"
+    )
     made.add_argument("--file", action="append", default=[], help="path of a hashed file")
     made.add_argument("--page", default="/hello", help="path of a small page")
     for kind in ("downloads", "idle", "short", "udp"):

@@ -255,3 +255,15 @@ def test_a_cohort_counts_what_is_well_and_names_what_broke() -> None:
     (broken,) = verdict["broken"]
     assert broken["kind"] == "short"
     assert broken["outcome"] == "refused"
+
+
+def test_a_udp_flow_comes_from_the_port_that_it_was_given() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with udp_server() as (sock, target):
+        flow = UdpFlow(target, port)
+        flow.visit(0.0)
+        assert sock.recvfrom(100)[1] == ("127.0.0.1", port)
+        assert flow.name == f"udp 127.0.0.1:{port}"
+        flow.close()
