@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from controlplane.config import ControlConfig
@@ -69,8 +69,10 @@ def progress(
     silent_wait_seconds: float,
 ) -> DrainProgress:
     """Say how far a drain is. A table counts as soon as it is settled, as for the controller."""
-    server = cluster.server(name) if cluster else None
-    if cluster is None or server is None or server.state is ServerState.DOWN:
+    if cluster is None:
+        return DrainProgress(0, (), None, noted=False)
+    server = cluster.server(name)
+    if server is None or server.state is ServerState.DOWN:
         return DrainProgress(0, (), 0, over=True)
     waiting: set[str] = set()
     for kind, generation in generations.items():
@@ -96,9 +98,15 @@ def _connections(view: ServerView, report: Report | None) -> int | None:
 
 
 def wait_drained(
-    store: ControllerStore, config: ControlConfig, name: str, timeout_seconds: float | None
+    store: ControllerStore,
+    config: ControlConfig,
+    name: str,
+    timeout_seconds: float | None,
+    tell: Callable[[DrainProgress], None],
 ) -> DrainProgress:
     """Block until the server is current nowhere, settled, and reports no connection.
+
+    ``tell`` is called with what is still missing in every round.
 
     Raises:
         BrigadeError: exit code 4 when the timeout came first; what was missing is said.
@@ -122,6 +130,7 @@ def wait_drained(
         )
         if found.done:
             return found
+        tell(found)
         if deadline is not None and now >= deadline:
             raise BrigadeError(
                 f"{name} is still {found} after {timeout_seconds:g} s; it stays wished drained",

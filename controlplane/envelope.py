@@ -38,6 +38,7 @@ class DocumentError(BrigadeError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"document refused, {reason}: {detail}")
         self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
-from controlplane.documents import decode_cluster, decode_table, encode_cluster, encode_table
+from controlplane.documents import (
+    DocumentError,
+    decode_cluster,
+    decode_table,
+    encode_cluster,
+    encode_table,
+)
 from controlplane.objects import CLUSTER, Cluster, Table, table_kind
 from controlplane.pool_plan import TableFacts, table_facts
 from controlplane.store.base import ControllerStore, StoreCorrupt, Version
@@ -14,6 +21,8 @@ HALF_SEEDED = (
     "the store has tables but no cluster document, as a seeding leaves it that was cut off: "
     "empty the store and begin it with --seed"
 )
+
+Document = TypeVar("Document", Cluster, Table)
 
 
 class Newest:
@@ -50,7 +59,7 @@ class Newest:
             raise StoreCorrupt(HALF_SEEDED)
         if kinds.get(CLUSTER, 0) != self._generation(CLUSTER):
             version = self._store.latest(CLUSTER)
-            self.cluster = decode_cluster(version.data) if version else None
+            self.cluster = _decoded(version, decode_cluster) if version else None
         pools = self.cluster.pools if self.cluster else ()
         for gone in self.tables.keys() - {pool.name for pool in pools}:
             del self.tables[gone], self.facts[gone]
@@ -96,8 +105,17 @@ class Newest:
     def _read_table(self, pool: str) -> None:
         version = self._store.latest(table_kind(pool))
         if version:
-            self._keep(decode_table(version.data))
+            self._keep(_decoded(version, decode_table))
 
     def _keep(self, table: Table) -> None:
         self.tables[table.pool] = table
         self.facts[table.pool] = table_facts(table)
+
+
+def _decoded(version: Version, decode: Callable[[bytes], Document]) -> Document:
+    """Decode what the store holds; an error says which document it is."""
+    try:
+        return decode(version.data)
+    except DocumentError as error:
+        which = f"{version.kind} generation {version.generation} in the store"
+        raise DocumentError(error.reason, f"{which}: {error.detail}") from error

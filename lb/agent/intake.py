@@ -104,7 +104,7 @@ class Intake:
             take()
         except DocumentError as error:
             self._board.count_refused(kind, error.reason)
-            self._board.trouble(kind, str(error))
+            self._board.trouble(kind, f"{kind}: {error}")
             log.error("document refused", about=kind, reason=error.reason, detail=str(error))  # noqa: TRY400
             return False
         self._board.trouble(kind, None)

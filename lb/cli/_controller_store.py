@@ -11,7 +11,8 @@ import click
 
 from controlplane.config import DEFAULT_PATH, ControlConfig, load_control_config
 from controlplane.store import open_controller_store
-from controlplane.store.base import ControllerStore
+from controlplane.store.base import ControllerStore, StoreUnavailable
+from lb.cli._options import settings_file
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -21,7 +22,7 @@ def config_option(function: Command) -> Command:
     option = click.option(
         "--config",
         "config_path",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=settings_file,
         default=DEFAULT_PATH,
         show_default=True,
         help="The controller's settings.",
@@ -31,10 +32,30 @@ def config_option(function: Command) -> Command:
 
 @contextmanager
 def opened(config_path: Path) -> Iterator[tuple[ControlConfig, ControllerStore]]:
-    """Yield the settings and the store they name; the store is closed afterwards."""
+    """Yield the settings and the store they name; the store is closed afterwards.
+
+    Opening a store makes it. Only a controller may: a drain that is wished in a new store, because
+    the path or the machine is the wrong one, would be wished of nobody.
+
+    Raises:
+        StoreUnavailable: there is no store.
+
+    """
     config = load_control_config(config_path)
+    directory = Path(config.store.removeprefix("file:"))
+    if _is_missing(directory):
+        raise StoreUnavailable(
+            f"there is no store {directory}: run this where lbctl control runs, which makes it"
+        )
     store = open_controller_store(config.store)
     try:
         yield config, store
     finally:
         store.close()
+
+
+def _is_missing(directory: Path) -> bool:
+    try:
+        return not directory.exists()
+    except PermissionError:  # who may not look is told so when it is opened
+        return False

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+settings_file = click.Path(path_type=Path, dir_okay=False, readable=False)
+"""A file of settings; who reads it says why it could not."""
+
 config_option = click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=settings_file,
     default=Path("/etc/bucket-brigade/agent.toml"),
     show_default=True,
     help="The agent's settings.",

@@ -7,13 +7,17 @@ from pathlib import Path
 import click
 
 from controlplane.config import DEFAULT_PATH
+from lb.cli._options import settings_file
 
 
-@click.command()
+@click.command(
+    epilog="Exit codes: 0 ended by SIGTERM, 1 failed, 2 wrong configuration, 5 the store cannot be "
+    "reached, 130 ended by Ctrl-C."
+)
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=settings_file,
     default=DEFAULT_PATH,
     show_default=True,
     help="The controller's settings.",

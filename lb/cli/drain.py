@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lb.cli._controller_store import config_option, opened
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-@click.command()
+    from controlplane.drain import DrainProgress
+
+TELL_SECONDS = 2.0
+
+
+class Progress:
+    """Tells a person who waits how far it is: when that has changed, every 2 s at most."""
+
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        self._name = name
+        self._clock = clock
+        self._next = clock() + TELL_SECONDS
+        self._said = ""
+
+    def __call__(self, progress: DrainProgress) -> None:
+        """Take what is still missing."""
+        text = f"{self._name} is {progress}"
+        now = self._clock()
+        if now >= self._next and text != self._said:
+            click.echo(text, err=True)
+            self._said, self._next = text, now + TELL_SECONDS
+
+
+@click.command(
+    epilog="Exit codes: 0 done, 1 failed, 2 no such server or wrong configuration, 4 the timeout "
+    "came first, 5 there is no store here."
+)
 @click.argument("name")
 @click.option("--wait", is_flag=True, help="Return when the server serves nobody any longer.")
 @click.option(
@@ -38,7 +68,10 @@ def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> 
         known_server(config, newest.cluster, name)
         store.wish_drain(name, wished=True)
         if wait:
-            wait_drained(store, config, name, timeout)
+            wait_drained(store, config, name, timeout, Progress(name, time.monotonic))
             click.echo(f"{name} is drained")
         else:
-            click.echo(f"{name} is wished drained")
+            click.echo(
+                f"{name} is wished drained: lbctl servers shows how far it is, "
+                f"lbctl undrain {name} takes it back"
+            )

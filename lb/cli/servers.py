@@ -9,13 +9,17 @@ from typing import Any
 import click
 
 from lb.cli._controller_store import config_option, opened
+from lb.cli._options import json_option
+from lb.cli._show import show_whole
 
 LISTEN_SECONDS = 0.6
 """How long reports are listened to before somebody is called silent: agents report every 0.25 s."""
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.command(
+    epilog="Exit codes: 0 told, 1 failed, 2 wrong configuration, 5 there is no store here."
+)
+@json_option
 @config_option
 def command(as_json: bool, config_path: Path) -> None:
     """Show servers, tables and wishes as the store has them; works without a controller."""
@@ -30,10 +34,11 @@ def command(as_json: bool, config_path: Path) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    if not found["servers"]:
+        click.echo("no server yet: lbctl control has published nothing here")
+        return
     pools = [pool["name"] for pool in found["pools"]]
     servers = Table("server", "DIP", "state", "agent", "load", "connections", box=None)
     for pool in pools:
@@ -50,8 +55,8 @@ def _print(found: dict[str, Any]) -> None:
             str(server["connections"]),
             *(str(server["buckets"].get(pool, 0)) for pool in pools),
         )
-    console.print(servers)
+    show_whole(servers)
     for document in found["documents"]:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"
-        console.print(f"{document['kind']} generation {document['generation']}: {settled}")
+        click.echo(f"{document['kind']} generation {document['generation']}: {settled}")

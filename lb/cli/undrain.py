@@ -9,7 +9,10 @@ import click
 from lb.cli._controller_store import config_option, opened
 
 
-@click.command()
+@click.command(
+    epilog="Exit codes: 0 done, 1 failed, 2 no such server or wrong configuration, 5 there is no "
+    "store here."
+)
 @click.argument("name")
 @config_option
 def command(name: str, config_path: Path) -> None:
@@ -22,4 +25,4 @@ def command(name: str, config_path: Path) -> None:
         newest.refresh()
         known_server(config, newest.cluster, name)
         store.wish_drain(name, wished=False)
-        click.echo(f"{name} may serve")
+        click.echo(f"{name} may serve: it joins again")

@@ -1,0 +1,23 @@
+"""Printing tables for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+LINE_COLUMNS = 500
+"""What no table needs."""
+
+
+def show_whole(table: Table, console: Console | None = None) -> None:
+    """Print a table as wide as it needs: a name cut short can be neither copied nor grepped."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = console or Console()
+    options = console.options.update(max_width=LINE_COLUMNS)
+    console.width = max(console.width, Measurement.get(console, options, table).maximum)
+    console.print(table)
