@@ -30,27 +30,28 @@ class ControlMetrics:
 
         self.state = gauge("server_state", "1 for the state that a server is in", "server", "state")
         self.silent = gauge("server_silent", "1 while an agent is silent", "server")
-        self.probes = gauge("server_probes_failed", "probes in a row without answer", "server")
-        self.share = gauge("share", "a server's share of a pool", "pool", "server")
-        self.buckets = gauge("buckets", "buckets a server is current for", "pool", "server")
-        self.generation = gauge("generation", "newest published generation", "kind")
+        self.probes = gauge("server_probes_failed", "Probes in a row without answer", "server")
+        self.share = gauge("share", "Relative share of a pool", "pool", "server")
+        self.buckets = gauge("buckets", "Buckets a server is current for", "pool", "server")
+        self.generation = gauge("generation", "Newest published generation", "kind")
         self.settled = gauge("settled", "1 if the newest generation is settled", "kind")
-        self.waiting = gauge("waiting_for", "servers that a generation waits for", "kind")
+        self.waiting = gauge("waiting_for", "Servers that a generation waits for", "kind")
         self.panic = gauge("panic", "1 while too many are unhealthy at once", "pool")
-        self.withheld = gauge("deaths_withheld", "servers that look dead, too many at once")
-        self.moved = counter("moved_buckets", "buckets given another current server", "pool")
-        self.prepared = counter("prepared_buckets", "newcomers put behind", "pool")
-        self.forced = counter("forced_moves", "hops pushed out within their drain time", "pool")
+        self.withheld = gauge("deaths_withheld", "Servers that look dead, too many at once")
+        self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
+        self.prepared = counter("prepared_buckets", "Newcomers put behind", "pool")
+        self.forced = counter("forced_moves", "Hops pushed out within their drain time", "pool")
         self.build = Histogram(
             f"{PREFIX}_build_seconds",
-            "time to build a table",
+            "Time to build a table",
             ("pool",),
             registry=self.registry,
             buckets=BUILD_BUCKETS,
         )
-        self.sent = gauge("probes_sent", "probes sent since the start")
-        self.unanswered = gauge("probes_unanswered", "probes unanswered since the start")
-        self.rounds = counter("rounds", "rounds of the loop")
+        self.sent = counter("probes_sent", "Probes sent")
+        self.unanswered = counter("probes_unanswered", "Probes without answer")
+        self.rounds = counter("rounds", "Rounds of the loop")
+        self._seen: dict[Counter, int] = {}
 
     @contextmanager
     def served(self, config: MetricsConfig) -> Iterator[None]:
@@ -97,8 +98,12 @@ class ControlMetrics:
                 self.state.labels(server.name, state.value).set(server.state is state)
             self.silent.labels(server.name).set(view.silent)
             self.probes.labels(server.name).set(view.probes_failed)
-        self.sent.set(done.probes_sent)
-        self.unanswered.set(done.probes_unanswered)
+        for counter, total in (
+            (self.sent, done.probes_sent),
+            (self.unanswered, done.probes_unanswered),
+        ):
+            counter.inc(max(0, total - self._seen.get(counter, 0)))
+            self._seen[counter] = total
 
     def _show_pools(self, done: Round) -> None:
         names = {server.index: server.name for server in done.cluster.servers}

@@ -131,6 +131,7 @@ def test_a_life_drain_and_undrain_metrics_and_a_clean_end(lbctl: Lbctl, fleet: F
     assert 'bucket_brigade_controller_server_state{server="s2",state="draining"} 1.0' in metrics
     assert 'bucket_brigade_controller_buckets{pool="web",server="s1"} 256.0' in metrics
     assert 'bucket_brigade_controller_settled{kind="table/web"} 1.0' in metrics
+    assert "# TYPE bucket_brigade_controller_probes_sent_total counter" in metrics
 
     assert lbctl.run("undrain", "s2").returncode == 0
     eventually(lambda: fleet.current() == {"s1": 128, "s2": 128}, "even again")
