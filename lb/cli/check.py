@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lb.cli._options import json_option
+from lb.cli._options import json_option, settings_file
 
 CONTROLLER_ONLY = frozenset({"server", "service", "pool", "listen", "probers", "tick_seconds"})
 
@@ -18,7 +18,7 @@ def kind_of(settings: dict[str, object]) -> str:
 
 
 @click.command(epilog="Exit codes: 0 it is right, 2 it is not: the line names the key.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=settings_file)
 @json_option
 def command(file: Path, as_json: bool) -> None:
     """Read a settings file as its program would, and say what is wrong with it.

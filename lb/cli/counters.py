@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lb.cli._options import config_option, json_option
+from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,11 +71,20 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
     return table
 
 
-@click.command()
+@click.command(
+    epilog="Exit codes: 0 told, 1 no programs are pinned here, or you may not read them, 2 wrong "
+    "configuration, 130 --watch ended by Ctrl-C."
+)
 @config_option
 @json_option
 @click.option("--watch", is_flag=True, help="Go on until interrupted, with rates.")
-@click.option("--interval", default=1.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between looks.",
+)
 def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
     """Show what the programs counted: every verdict by name, packets and bytes by service.
 
@@ -94,7 +104,7 @@ def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
     if as_json:
         click.echo(json.dumps(counters))
     elif not watch:
-        Console().print(render(counters, None))
+        show_whole(render(counters, None))
     if not watch:
         return
     with Live(console=Console(), auto_refresh=False) as live:

@@ -9,7 +9,10 @@ import click
 from controlplane.errors import BrigadeError, UsageError
 
 
-@click.command()
+@click.command(
+    epilog="Exit codes: 0 every promise was kept, 1 one was not, or the demo could not run, 2 "
+    "wrong usage, 130 interrupted."
+)
 @click.option("--quick", is_flag=True, help="Half the connections, at most 150 seconds.")
 @click.option("--keep", is_flag=True, help="Leave the network running, and say what to try in it.")
 @click.option("--remove", is_flag=True, help="Only remove networks that --keep left.")
@@ -30,7 +33,8 @@ def command(
 ) -> int:
     """Show the load balancer at work: real servers, a real router, real connections.
 
-    Every number is measured. Exit code 0 means that every promise was kept.
+    Every number is measured. The steps for --only: spread, join, drain, reshuffle, agent_restart,
+    controller_restart, kill, balance.
     """
     import json
 

@@ -48,8 +48,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return error.exit_code
     except click.UsageError as error:
-        hint = f" See {error.ctx.command_path} --help." if error.ctx else ""
-        return fail(f"{error.format_message()}{hint}", error.exit_code)
+        hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+        return fail(f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
     except click.ClickException as error:
         return fail(error.format_message(), error.exit_code)
     except BrigadeError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from lb.cli._options import config_option, json_option
+from lb.cli._show import show_whole
 
 
 def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
@@ -79,11 +80,10 @@ def command(config: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(status))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     for label, text in lines_of(status, time.time()):
         grid.add_row(Text(label, style="bold"), Text(text))
-    Console().print(grid)
+    show_whole(grid)

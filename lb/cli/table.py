@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lb.cli._options import config_option, json_option
+from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,12 +54,14 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
             str(row.later),
             bar(row.share, largest),
         )
-    console.print(rows)
+    show_whole(rows, console)
     if summary.empty:
         console.print(f"[red]{summary.empty} buckets are empty: their packets are dropped[/red]")
 
 
-@click.command()
+@click.command(
+    epilog="Exit codes: 0 told, 1 no documents here, 2 no such pool or wrong configuration."
+)
 @click.argument("pool", required=False)
 @config_option
 @json_option

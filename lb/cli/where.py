@@ -69,7 +69,8 @@ def describe(answer: Answer) -> str:
 
 @click.command(
     epilog="Example: lbctl where tcp 198.51.100.7:40000 192.0.2.10:80. Reads the documents that "
-    "this server last had in use, so it answers with the agent stopped, too."
+    "this server last had in use, so it answers with the agent stopped, too. Exit codes: 0 told, 1 "
+    "no documents here, 2 no such flow or wrong configuration."
 )
 @click.argument("protocol", type=click.Choice(["tcp", "udp"]))
 @click.argument("source", metavar="SOURCE:PORT")

@@ -109,6 +109,14 @@ def test_table_for_programs_and_people(config: Path, capsys: pytest.CaptureFixtu
     assert "there are: web" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("interval", ["0", "-1", "soon"])
+def test_counters_are_not_watched_without_a_pause(
+    config: Path, interval: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("counters", "--watch", "--interval", interval, "--config", str(config)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["table", "status", "counters"])
 def test_without_anything_to_read_it_is_one_line_that_says_what_to_do(
     config: Path, command: str, capsys: pytest.CaptureFixture[str]

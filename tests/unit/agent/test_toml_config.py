@@ -50,6 +50,17 @@ def test_one_line_names_the_key_and_what_is_allowed(data: dict[str, object], lin
     assert caught.value.exit_code == 2
 
 
+def test_a_file_of_somebody_else_says_whose_turn_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(ConfigError, match="you may not read it; run as its owner, usually root"):
+        load_toml(tmp_path / "f.toml")
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
