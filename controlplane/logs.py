@@ -19,6 +19,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+HEAD = ("timestamp", "level", "event", "about")
 FORMATS = ("console", "json")
 DEFAULT_LIMIT = 5
 DEFAULT_PERIOD_SECONDS = 60.0
@@ -78,6 +79,17 @@ def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventD
     return event
 
 
+def head_first(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Put what a reader looks for first, and leave out what says nothing."""
+    del logger, method
+    head = {name: event[name] for name in HEAD if name in event}
+    return {**head, **{n: v for n, v in event.items() if n not in head and not _is_empty(v)}}
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, str) and not value
+
+
 def own_stream() -> TextIO:
     """Return standard error under a descriptor of its own.
 
@@ -95,6 +107,7 @@ def _shared(limiter: RateLimiter) -> list[Processor]:
         hide_secrets,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        head_first,
     ]
 
 

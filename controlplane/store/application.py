@@ -100,7 +100,7 @@ class BearerOnly:
         """Answer 401 or hand the request on."""
         if scope["type"] == "http" and not self._authorized(scope):
             peer = scope.get("client")
-            self._log.warning("store_token_refused", peer=peer[0] if peer else "unknown")
+            self._log.warning("token refused", peer=peer[0] if peer else "unknown")
             refusal = JSONResponse(
                 {"error": "denied", "message": "wrong token: check token_file"},
                 status_code=401,
@@ -126,7 +126,7 @@ def application(store: AgentStore, token: str, notifier: Notifier) -> Starlette:
         if not isinstance(error, StoreError):
             raise error
         if not notifier.stopping:
-            log.warning("store_request_failed", path=shown(request.url.path), error=str(error))
+            log.warning("request failed", path=shown(request.url.path), error=str(error))
         status, content = error_to_answer(error)
         return JSONResponse(content, status_code=status, headers=_PRIVATE)
 

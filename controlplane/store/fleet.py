@@ -119,7 +119,7 @@ class Fleet:
             return None
         except (StoreCorrupt, OSError) as error:
             if path not in self._spoilt:
-                self._log.warning("store_file_ignored", path=str(path), error=str(error))
+                self._log.warning("file ignored", path=str(path), error=str(error))
             self._spoilt.add(path)
             return None
         self._spoilt.discard(path)

@@ -127,7 +127,9 @@ class Generations:
         except BlockingIOError:  # somebody is publishing this very moment
             return
         except OSError as error:  # the publication itself has succeeded, and must not seem failed
-            self._log.warning("store_prune_failed", path=str(self._directory), error=str(error))
+            self._log.warning(
+                "cannot remove old generations", path=str(self._directory), error=str(error)
+            )
 
     def _all(self) -> list[int]:
         try:

@@ -78,7 +78,7 @@ class Notifier:
                 now = self._store.wait(kinds, _ROUND_SECONDS)
             except StoreError as error:
                 if not failing:
-                    self._log.warning("store_follow_failed", error=str(error))
+                    self._log.warning("cannot follow the store", error=str(error))
                 failing = True
                 self._tell(kinds, error)
                 self._stopping.wait(_RETRY_SECONDS)

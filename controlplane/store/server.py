@@ -68,7 +68,7 @@ def serve(store: AgentStore, config: ServeConfig) -> Iterator[Serving]:
         url = _url(scheme, listener)
         if scheme == "http" and not ip_address(config.address).is_loopback:
             structlog.get_logger(__name__).warning(
-                "store_served_in_clear",
+                "store is served in the clear",
                 url=url,
                 remedy="token and keys can be overheard: set certificate and private_key",
             )

@@ -208,7 +208,8 @@ class Agent:
             tables = {pool: data for pool, data in saved.tables.items() if pool in missing}
             saved = Batch(None, tables, saved.keys)
         if saved.empty:
-            self._log.warning("no documents yet: waiting for the store", reason=reason)
+            missed = "documents" if cluster is None else "tables"
+            self._log.warning(f"no {missed} yet: waiting for the store", reason=reason)
             return
         self._log.warning("starting from the last good documents", reason=reason or "none in store")
         self._take(saved, "last good")

@@ -46,6 +46,14 @@ def test_an_event_is_one_line_of_json_with_level_and_time() -> None:
     assert str(line["timestamp"]).endswith("Z")
 
 
+def test_what_a_reader_looks_for_comes_first() -> None:
+    stream = io.StringIO()
+    configure("json", stream=stream)
+    structlog.get_logger().info("document taken", generation=3, reason="", about="cluster")
+    (line,) = lines(stream)
+    assert list(line) == ["timestamp", "level", "event", "about", "generation"]
+
+
 def test_a_repeated_event_is_limited_and_says_how_many_were_left_out() -> None:
     stream, clock = io.StringIO(), Clock()
     configure("json", stream=stream, limiter=RateLimiter(2, 60, clock))

@@ -114,7 +114,7 @@ def test_failing_to_prune_is_said_and_fails_no_publication(
         (store.directory / "documents/table.web" / "1.json").write_bytes(b"back")
         monkeypatch.setattr(Path, "unlink", broken)
         gone._prune()
-    assert [log["event"] for log in logs] == ["store_prune_failed"]
+    assert [log["event"] for log in logs] == ["cannot remove old generations"]
 
 
 def test_a_publication_is_flushed_before_it_appears_and_after(
@@ -317,7 +317,7 @@ def test_a_spoilt_file_is_logged_once_and_is_nobody_elses_trouble(
     with capture_logs() as logs:
         assert set(read()) == {"beta"}
         assert set(read()) == {"beta"}
-    assert [(log["event"], log["path"]) for log in logs] == [("store_file_ignored", str(path))]
+    assert [(log["event"], log["path"]) for log in logs] == [("file ignored", str(path))]
 
 
 def test_a_spoilt_file_is_mended_by_its_server(store: FileStore, directory: Path) -> None:
