@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -13,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from controlplane.config import ControlConfig
-from lb.agent.config import AgentConfig
+from controlplane.config import ControlConfig, load_control_config
+from lb.agent.config import AgentConfig, load_agent_config
 
+README = Path(__file__).parents[2] / "README.md"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 FILES: dict[str, type[BaseModel]] = {"Agent": AgentConfig, "Controller": ControlConfig}
 SAMPLES = (True, 1, 1.0, "1", ["1"], [1])
@@ -118,3 +120,13 @@ def test_the_documentation_has_every_key_and_its_default(title: str) -> None:
             assert float(told[key]) == value, key
         else:
             assert told[key].strip("`") == str(value), key
+
+
+def test_the_examples_of_the_readme_are_right(tmp_path: Path) -> None:
+    text = README.read_text(encoding="utf-8")
+    control, agent = re.findall(r"^ *```toml\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "control.toml").write_text(textwrap.dedent(control))
+    (tmp_path / "agent.toml").write_text(textwrap.dedent(agent))
+    config = load_agent_config(tmp_path / "agent.toml")
+    servers = load_control_config(tmp_path / "control.toml").server
+    assert config.dip in [server.dip for server in servers if server.name == config.name]
