@@ -47,7 +47,7 @@ def command(
             raise UsageError("--remove stands alone")
         check_machine()
         removed = remove_leftovers(kept=True)
-        click.echo(f"removed {len(removed)} networks: {', '.join(removed) or 'there were none'}")
+        click.echo(f"removed {', '.join(removed)}" if removed else "there was nothing to remove")
         return 0
     narrator = Narrator()
     findings = run(Options(quick, keep, only), narrator)
