@@ -17,8 +17,9 @@ from pydantic import AfterValidator, Field
 
 from controlplane import config_rules
 from controlplane.objects import (
-    BUILT_DEPTH,
+    DEFAULT_DEPTH,
     MAX_BUCKETS,
+    MAX_DEPTH,
     MAX_SERVICES,
     MIN_BUCKETS,
     TCP,
@@ -66,8 +67,8 @@ def _buckets(count: int) -> int:
 
 
 def _depth(depth: int) -> int:
-    if not 1 <= depth <= BUILT_DEPTH:
-        raise ValueError(f"must be 1 or {BUILT_DEPTH} (3 and 4 are not built yet), not {depth}")
+    if not 1 <= depth <= MAX_DEPTH:
+        raise ValueError(f"must be 1 (no daisy chaining) to {MAX_DEPTH}, not {depth}")
     return depth
 
 
@@ -132,7 +133,7 @@ class PoolConfig(StrictModel):
 
     name: Name
     buckets: Annotated[Whole, AfterValidator(_buckets)] = 65536
-    depth: Annotated[Whole, AfterValidator(_depth)] = 2
+    depth: Annotated[Whole, AfterValidator(_depth)] = DEFAULT_DEPTH
     drain_time_seconds: Seconds = 900.0
     forget_after_seconds: Seconds | None = None
     cap: Annotated[Number, Field(ge=0)] = 1.5

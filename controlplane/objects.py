@@ -21,8 +21,9 @@ UDP = 17
 MIN_BUCKETS = 1 << 8
 MAX_BUCKETS = 1 << 20
 MAX_DEPTH = 4
-"""Longest chain the wire can carry; configurations accept up to ``BUILT_DEPTH`` today."""
-BUILT_DEPTH = 2
+"""Longest chain that the wire can carry."""
+DEFAULT_DEPTH = 2
+"""A pool's longest chain, unless its settings say another."""
 MAX_SERVERS = 4095
 """DIP indices are 1 to this; 0 marks an empty slot."""
 MAX_SERVICES = 4096
@@ -87,7 +88,7 @@ class Pool:
 
     name: str
     buckets: int = 65536
-    depth: int = 2
+    depth: int = DEFAULT_DEPTH
     hash_mode: str = "flow"
     key_id: str = ""
 

@@ -21,7 +21,6 @@ from controlplane.envelope import (
     unseal,
 )
 from controlplane.objects import (
-    BUILT_DEPTH,
     MAX_BUCKETS,
     MAX_DEPTH,
     MAX_SERVERS,
@@ -137,12 +136,8 @@ def check_chains(where: str, chains: NDArray[np.uint16]) -> None:
 
 
 def check_shape(where: str, buckets: int, depth: int) -> None:
-    """Refuse a table shape that is impossible or not built."""
+    """Refuse a table shape that is impossible."""
     check_range(f"{where}: buckets", buckets, MIN_BUCKETS, MAX_BUCKETS)
     if buckets & (buckets - 1):
         raise DocumentError("bad_buckets", f"{where}: {buckets} buckets are no power of two")
     check_range(f"{where}: depth", depth, 1, MAX_DEPTH)
-    if depth > BUILT_DEPTH:
-        raise DocumentError(
-            "unsupported_depth", f"{where}: depth {depth}, chains over {BUILT_DEPTH} are not built"
-        )

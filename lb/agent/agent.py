@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from controlplane.errors import BrigadeError
-from controlplane.objects import BUILT_DEPTH, Cluster
+from controlplane.objects import Cluster
 from lb.agent.announce import Announcer
 from lb.agent.attachment import Attachment
 from lb.agent.board import Board
@@ -227,7 +227,7 @@ class Agent:
         own = cluster.server(parts.config.name)
         parts.board.post(vips=vips, state=own.state.value if own else "unknown")
         parts.checker.follow(wanted_checks(cluster.services, vips))
-        self._warn_of_mtu(deepest(cluster.pools, BUILT_DEPTH))
+        self._warn_of_mtu(deepest(cluster.pools))
         self._decide_ready()
 
     def _warn_of_mtu(self, depth: int) -> None:

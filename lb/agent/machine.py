@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from controlplane.errors import BrigadeError, ConfigError
-from controlplane.objects import BUILT_DEPTH
+from controlplane.objects import MAX_DEPTH
 from controlplane.wrap import room_bytes
 from lb.agent.config import AgentConfig
 from lb.agent.netlink import LOOPBACK_INDEX, LinkInfo, find_link, read_link
@@ -43,7 +43,7 @@ def check_interface(netlink: Any, config: AgentConfig) -> LinkInfo:
         raise BrigadeError("lo is down, and VIPs have to be on it: ip link set dev lo up")
     if len(link.mac) != ETHERNET_ADDRESS_BYTES:
         raise BrigadeError(f"interface {link.name} is no Ethernet interface")
-    least = LEAST_INNER_BYTES + room_bytes(BUILT_DEPTH)
+    least = LEAST_INNER_BYTES + room_bytes(MAX_DEPTH)
     if link.mtu < least:
         raise BrigadeError(
             f"interface {link.name} has an MTU of {link.mtu}, too little for the wrap: "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from controlplane.documents import DocumentError, decode_cluster
-from controlplane.objects import BUILT_DEPTH, Cluster
+from controlplane.objects import Cluster
 from controlplane.store import open_agent_store
 from controlplane.store.base import StoreError
 from controlplane.store.state_dir import StateDir
@@ -48,7 +48,7 @@ def plan_up(config: AgentConfig) -> Iterator[str]:
             have = all_addresses(netlink)
             for vip in sorted(cluster_vips(cluster)):
                 yield f"{'leave' if vip in have else 'add'} {vip}/32 on lo ({source})"
-        warning = mtu_warning(link.mtu, deepest(cluster.pools if cluster else (), BUILT_DEPTH))
+        warning = mtu_warning(link.mtu, deepest(cluster.pools if cluster else ()))
         if warning:
             yield f"warn: {warning}"
     if config.on_ready:

@@ -24,7 +24,10 @@ class Row:
 
 @dataclass(frozen=True)
 class TableSummary:
-    """A pool's table. A bucket whose chain has more than one server is in transition."""
+    """A pool's table. A bucket whose chain has more than one server is in transition.
+
+    ``lengths`` counts the buckets with chains of 1, of 2, ... of ``depth`` servers.
+    """
 
     pool: str
     generation: int
@@ -32,6 +35,7 @@ class TableSummary:
     buckets: int
     depth: int
     transitions: int
+    lengths: tuple[int, ...]
     empty: int
     last_moved_at: int
     rows: tuple[Row, ...]
@@ -46,6 +50,7 @@ def summarise(table: Table, cluster: Cluster) -> TableSummary:
     size = max((int(table.chains.max(initial=0)), *(s.index for s in cluster.servers))) + 1
     current = np.bincount(table.chains[:, 0], minlength=size)
     later = np.bincount(table.chains[:, 1:].ravel(), minlength=size)
+    lengths = np.bincount((table.chains != 0).sum(axis=1), minlength=table.depth + 1)[1:]
     names = {server.index: server for server in cluster.servers}
     rows: list[Row] = []
     for index in range(1, size):
@@ -68,7 +73,8 @@ def summarise(table: Table, cluster: Cluster) -> TableSummary:
         cluster_generation=table.cluster_generation,
         buckets=table.buckets,
         depth=table.depth,
-        transitions=int(((table.chains != 0).sum(axis=1) > 1).sum()),
+        transitions=int(lengths[1:].sum()),
+        lengths=tuple(int(count) for count in lengths),
         empty=int(current[0]),
         last_moved_at=int(table.moved_at.max(initial=0)),
         rows=tuple(sorted(rows, key=lambda row: row.server)),

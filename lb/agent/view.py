@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 
 from controlplane.documents import DocumentError
-from controlplane.objects import Cluster, Pool
+from controlplane.objects import DEFAULT_DEPTH, Cluster, Pool
 from lb.dataplane.objects import ClusterView, ServiceEntry
 
 
@@ -59,9 +59,9 @@ def pools_in_service(cluster: Cluster) -> frozenset[str]:
     return frozenset(service.pool for service in cluster.services)
 
 
-def deepest(pools: Iterable[Pool], otherwise: int) -> int:
-    """Return the deepest chain of these pools."""
-    return max((pool.depth for pool in pools), default=otherwise)
+def deepest(pools: Iterable[Pool]) -> int:
+    """Return the deepest chain of these pools; where none is known yet, the usual one."""
+    return max((pool.depth for pool in pools), default=DEFAULT_DEPTH)
 
 
 def _fixed(pool: Pool) -> tuple[int, str, str]:

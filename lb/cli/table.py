@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from controlplane.objects import DEFAULT_DEPTH
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
@@ -25,6 +26,15 @@ def bar(share: float, largest: float) -> str:
     return "█" * round(BAR_WIDTH * share / largest) if largest else ""
 
 
+def transitions(summary: TableSummary) -> str:
+    """Say how many buckets are in transition and, where chains can be longer than two, how far."""
+    lengths = enumerate(summary.lengths[1:], start=2)
+    some = ", ".join(f"{count} of {length}" for length, count in lengths if count)
+    return f"{summary.transitions} in transition" + (
+        f" (chains: {some})" if some and summary.depth > DEFAULT_DEPTH else ""
+    )
+
+
 def show(console: Console, summary: TableSummary, now: float) -> None:
     """Print one table's summary."""
     from rich.table import Table
@@ -34,7 +44,7 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
     console.print(
         f"[bold]{summary.pool}[/bold]  generation {summary.generation}, on cluster generation "
         f"{summary.cluster_generation}; {summary.buckets} buckets, depth {summary.depth}; "
-        f"{summary.transitions} in transition; {when}",
+        f"{transitions(summary)}; {when}",
         soft_wrap=True,
     )
     rows = Table(box=None, pad_edge=False)

@@ -55,8 +55,8 @@ CLUSTER = Cluster(
 def table(generation: int = 3, buckets: int = 256, depth: int = 2, **change: Any) -> Table:
     chains = np.zeros((buckets, depth), dtype=np.uint16)
     chains[:, 0] = np.arange(buckets) % 2 + 1
-    if depth > 1:
-        chains[::3, 1] = 4095
+    for place in range(1, depth):
+        chains[:: 3**place, place] = 4096 - place
     moved_at = np.arange(buckets, dtype=np.uint32)
     return replace(Table("main", generation, 7, chains, moved_at), **change)
 
@@ -81,7 +81,7 @@ def test_a_cluster_survives_the_journey() -> None:
     assert documents.decode_cluster(documents.encode_cluster(CLUSTER)) == CLUSTER
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_a_table_survives_the_journey(depth: int) -> None:
     before = table(depth=depth)
     after = documents.decode_table(documents.encode_table(before))
@@ -172,7 +172,6 @@ BAD_CLUSTERS = [
     ("pools.0.buckets", 128, "out_of_range"),
     ("pools.0.buckets", 1 << 21, "out_of_range"),
     ("pools.0.depth", 0, "out_of_range"),
-    ("pools.0.depth", 3, "unsupported_depth"),
     ("pools.0.depth", 5, "out_of_range"),
     ("pools.0.hash_mode", "client", "unsupported_hash_mode"),
     ("pools.0.key_id", "", "bad_name"),
@@ -290,7 +289,8 @@ def packed(raw: bytes) -> str:
         ("moved_at", packed(bytes(4 * 255)), "bad_array"),
         ("buckets", 512, "bad_array"),
         ("buckets", 300, "bad_buckets"),
-        ("depth", 3, "unsupported_depth"),
+        ("depth", 3, "bad_array"),
+        ("depth", 5, "out_of_range"),
         ("depth", 1, "bad_array"),
         ("cluster_generation", 0, "out_of_range"),
         ("colour", "blue", "unknown_key"),
@@ -318,12 +318,13 @@ def test_a_zip_bomb_does_not_go_off() -> None:
     assert peak < 4 << 20
 
 
-def test_a_chain_with_a_hole_in_the_middle_is_refused() -> None:
-    # Not reachable by decoding while depth 3 is not built; the check is for both.
-    from controlplane.table_document import check_chains
-
-    chains = np.array([[1, 0, 2]], dtype=np.uint16)
-    assert reason_of(lambda: check_chains("t", chains)) == "bad_chain"
+@pytest.mark.parametrize("chain", [(1, 0, 2), (1, 2, 0, 3), (1, 2, 1), (1, 2, 3, 2)])
+def test_a_chain_with_a_hole_or_a_repeated_server_is_refused(chain: tuple[int, ...]) -> None:
+    good = table(depth=len(chain))
+    bad = np.array(good.chains)
+    bad[200] = chain
+    data = forged(documents.encode_table(good), _set("chains", packed(bad.astype("<u2").tobytes())))
+    assert reason_of(lambda: documents.decode_table(data)) == "bad_chain"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +333,7 @@ def test_a_chain_with_a_hole_in_the_middle_is_refused() -> None:
         replace(CLUSTER, generation=0),
         replace(CLUSTER, gue_port=0),
         replace(CLUSTER, pools=()),
-        replace(CLUSTER, pools=(Pool("main", 256, 3, key_id="k"),)),
+        replace(CLUSTER, pools=(Pool("main", 256, 5, key_id="k"),)),
         replace(CLUSTER, servers=(Server("bad name", IPv4Address("10.0.0.1"), 1),)),
         replace(CLUSTER, servers=(Server("s", VIP, 1),)),
     ],

@@ -18,6 +18,7 @@ from lb.agent.config import AgentConfig, load_agent_config
 from lb.agent.lock import InterfaceLock
 from lb.agent.status import status_of, write_status
 from lb.agent.table_view import summarise
+from lb.cli.table import transitions
 from tests.unit.agent.fakes import BUCKETS, KEY, a_cluster, a_table, encoded
 
 CONTROL = """
@@ -155,6 +156,25 @@ def test_a_table_is_summed_up_by_current_and_later_hops() -> None:
     chains[200:250] = [9, 2]
     summary = summarise(replace(table, chains=chains), cluster)
     assert (summary.empty, summary.transitions) == (6, 150)
+    assert summary.lengths == (100, 150)
     found = {row.server: (row.current, row.later) for row in summary.rows}
     assert found == {"s1": (100, 100), "s2": (100, 50), "s3": (0, 0), "index 9": (50, 0)}
     assert sum(row.share for row in summary.rows) == pytest.approx(250 / 256)
+
+
+def test_a_table_of_depth_four_is_shown_with_the_lengths_of_its_chains() -> None:
+    cluster = a_cluster(1, indices=(1, 2, 3, 4))
+    table = a_table(1, [1, 0])
+    chains = np.tile(np.array([1, 0, 0, 0], np.uint16), (table.buckets, 1))
+    chains[:10] = [2, 1, 0, 0]
+    chains[10:30] = [3, 2, 1, 0]
+    chains[30:70] = [4, 3, 2, 1]
+    summary = summarise(replace(table, chains=chains), cluster)
+    assert (summary.depth, summary.transitions) == (4, 70)
+    assert summary.lengths == (table.buckets - 70, 10, 20, 40)
+    assert transitions(summary) == "70 in transition (chains: 10 of 2, 20 of 3, 40 of 4)"
+    found = {row.server: (row.current, row.later) for row in summary.rows}
+    assert found["s1"] == (table.buckets - 70, 70)
+    assert (found["s3"], found["s4"]) == ((20, 40), (40, 0))
+    at_rest = summarise(replace(table, chains=chains[70:]), cluster)
+    assert transitions(at_rest) == "0 in transition"

@@ -35,6 +35,8 @@ def test_a_fit_interface_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"up": False}, "ip link set dev eth0 up", 1),
         ({"mac": b""}, "no Ethernet interface", 1),
         ({"mtu": 600}, "too little for the wrap", 1),
+        # enough for two in a chain, and a pool may ask for four
+        ({"mtu": 576 + 47}, "set dev eth0 mtu 624", 1),
     ],
 )
 def test_an_unfit_one_is_refused(
@@ -54,7 +56,10 @@ def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("mtu", "depth", "fits"),
-    [(1500, 1, False), (1535, 1, False), (1536, 1, True), (1536, 2, False), (1540, 2, True)],
+    [
+        *((1500, 1, False), (1535, 1, False), (1536, 1, True), (1536, 2, False), (1540, 2, True)),
+        *((1540, 3, False), (1544, 3, True), (1544, 4, False), (1548, 4, True)),
+    ],
 )
 def test_room_for_the_wrap_depends_on_the_depth(mtu: int, depth: int, fits: bool) -> None:
     line = mtu_warning(mtu, depth)

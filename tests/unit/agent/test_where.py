@@ -68,7 +68,7 @@ def test_buckets_and_ports_agree_with_the_model_on_many_flows() -> None:
 
 
 def cluster(*, stateless: bool = False) -> Cluster:
-    servers = tuple(Server(f"s{i}", dip(i), i, ServerState.ACTIVE) for i in (1, 2, 3))
+    servers = tuple(Server(f"s{i}", dip(i), i, ServerState.ACTIVE) for i in (1, 2, 3, 4))
     services = (
         Service("web", VIP, TCP, 80, "web"),
         Service("dns", VIP, UDP, 53, "web", stateless=stateless),
@@ -96,6 +96,9 @@ def ask(
         ([0, 0], 1, "drop_no_bucket"),
         ([0, 2], 1, "drop_no_bucket"),
         ([1, 9], 2, "drop_no_dip"),
+        ([1, 2, 3, 4], 1, "pass_to_self"),
+        ([1, 2, 3, 4], 4, "tx_forward_chain"),
+        ([1, 2, 3, 9], 4, "drop_no_dip"),
     ],
 )
 def test_verdicts_about_tcp(chain: list[int], own: int, verdict: str) -> None:
@@ -111,11 +114,16 @@ def test_udp_visits_the_oldest_first_unless_stateless() -> None:
 
 @pytest.mark.parametrize("stateless", [True, False])
 @pytest.mark.parametrize("protocol", [TCP, UDP])
-def test_visits_are_those_of_the_model(protocol: int, stateless: bool) -> None:
+@pytest.mark.parametrize("slots", [(3, 1), (3, 1, 2), (3, 1, 0, 0), (3, 1, 4, 2)])
+def test_visits_are_those_of_the_model(
+    slots: tuple[int, ...], protocol: int, stateless: bool
+) -> None:
     port = 80 if protocol == TCP else 53
-    answer = ask([3, 1], 2, port, protocol, stateless=stateless)
+    answer = ask(list(slots), 2, port, protocol, stateless=stateless)
+    whole = tuple(index for index in slots if index)
+    assert tuple(s.index for s in answer.chain if isinstance(s, Server)) == whole
     indices = tuple(s.index for s in answer.visits if isinstance(s, Server))
-    assert indices == model_order((3, 1), protocol, stateless=stateless and protocol == UDP)
+    assert indices == model_order(whole, protocol, stateless=stateless and protocol == UDP)
 
 
 def test_what_is_not_for_a_service_or_has_no_table() -> None:

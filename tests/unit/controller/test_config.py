@@ -60,6 +60,12 @@ def load(tmp_path: Path, text: str) -> ControlConfig:
     return load_control_config(path)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_chains_may_be_up_to_four_deep(tmp_path: Path, depth: int) -> None:
+    text = GOOD.replace('name = "dns"\ndrain', f'name = "dns"\ndepth = {depth}\ndrain')
+    assert [pool.depth for pool in load(tmp_path, text).pool] == [2, depth]
+
+
 def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD)
     assert config.store == "file:/var/lib/bucket-brigade/store"
@@ -128,8 +134,8 @@ LISTEN = '[listen]\naddress = "127.0.0.1"\nport = 7080\n'
         ('dip = "10.1.0.2"', 'dip = "fd00::1"', "server[2].dip: must be an IPv4"),
         ('dip = "10.1.0.2"', 'dip = "127.0.0.1"', "server[2].dip: must be the address of a host"),
         ('[[pool]]\nname = "dns"', '[[pool]]\nname = "web"', "pool[2].name: must be unique"),
-        ('name = "dns"\ndrain', 'name = "dns"\ndepth = 3\ndrain', "pool[2].depth: must be 1 or 2"),
-        ('name = "dns"\ndrain', 'name = "dns"\ndepth = 0\ndrain', "pool[2].depth: must be 1 or 2"),
+        ('name = "dns"\ndrain', 'name = "dns"\ndepth = 5\ndrain', "pool[2].depth: must be 1 ("),
+        ('name = "dns"\ndrain', 'name = "dns"\ndepth = 0\ndrain', "pool[2].depth: must be 1 ("),
         (
             'name = "dns"\ndrain',
             'name = "dns"\nbuckets = 1000\ndrain',
