@@ -20,8 +20,9 @@ EMPTY = Config(self_dip=IPv4Address("10.255.0.1"), mac=bytes.fromhex("02ff000000
 
 
 def chain_array(pool: Pool) -> NDArray[np.uint16]:
-    """A model's pool as the data plane takes it."""
-    chains = np.zeros((pool.buckets, 4), dtype=np.uint16)
+    """A model's pool as the data plane takes it, no deeper than its longest chain."""
+    depth = max(1, *map(len, pool.chains.values()))
+    chains = np.zeros((pool.buckets, depth), dtype=np.uint16)
     for bucket, chain in pool.chains.items():
         chains[bucket, : len(chain)] = chain
     return chains

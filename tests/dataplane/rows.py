@@ -205,8 +205,28 @@ FORWARDER_ROWS = (
         server((2, 3, 4, 1)), visits(OWN, D, C, B),
     ),
     Row(
+        "F22 TCP of four, mine the oldest", ethernet(tcp()), "tx", "tx_forward_chain",
+        server((2, 3, 4, 1)), visits(B, C, D, OWN),
+    ),
+    Row(
+        "F19 TCP of four, mine the newest", ethernet(tcp(SYN)), "pass", "pass_to_self",
+        server((1, 2, 3, 4)), visits(OWN, B, C, D),
+    ),
+    Row(
+        "F20 four fit to the byte", ethernet(tcp(payload=bytes(1412))), "tx",
+        "tx_forward_chain", server((2, 3, 4, 1)), visits(B, C, D, OWN),
+    ),
+    Row(
+        "F20 four too big by a byte", ethernet(tcp(payload=bytes(1413))), "drop", "drop_too_big",
+        server((2, 3, 4, 1)),
+    ),
+    Row(
         "F21 stateless UDP: current only", ethernet(udp()), "tx", "tx_forward",
         server((2, 3), stateless=True), visits(B),
+    ),
+    Row(
+        "F21 stateless UDP of four: current only", ethernet(udp()), "tx", "tx_forward",
+        server((2, 3, 4, 1), stateless=True), visits(B),
     ),
     Row(
         "F18 stateless UDP, mine", ethernet(udp()), "pass", "pass_local",
@@ -279,6 +299,8 @@ REDIRECTOR_ROWS = (
     Row("R5 loop", gue(tcp(), C, OWN), "drop", "drop_hop_loop"),
     Row("R5 before R6", gue(tcp(), STRANGER, OWN), "drop", "drop_hop_loop"),
     Row("R5 a hop behind us is no loop", gue(tcp(), OWN, C, next_hop=2), "ok", ACCEPT),
+    Row("R5 loop at the third", gue(tcp(), C, D, OWN), "drop", "drop_hop_loop"),
+    Row("R6 unknown third hop", gue(tcp(), C, D, STRANGER), "drop", "drop_unknown_hop"),
     Row("R6 unknown hop", gue(tcp(), C, STRANGER), "drop", "drop_unknown_hop"),
     Row("R6 a prober is no hop", gue(tcp(), PROBER), "drop", "drop_unknown_hop"),
     Row("R6 an unknown hop behind us", gue(tcp(), STRANGER, next_hop=1), "ok", ACCEPT),
@@ -307,11 +329,14 @@ REDIRECTOR_ROWS = (
     Row("R13 type 8 code 1", gue(icmp_packet(CLIENT, VIP, code=1)), "drop", "drop_inner_protocol"),
     Row("R14 last hop", gue(tcp()), "ok", ACCEPT, check=grown(0)),
     Row("R14 last of two", gue(tcp(), C, D, next_hop=2), "ok", ACCEPT, check=grown(0)),
+    Row("R14 last of four", gue(tcp(), B, C, D, next_hop=3), "ok", ACCEPT, check=grown(0)),
+    Row("R3 beyond three hops", gue(tcp(), B, C, D, next_hop=4), "drop", BAD_GUE),
     Row("R14 UDP", gue(udp()), "ok", ACCEPT),
     Row("R14 forward_syn does not matter", gue(tcp(SYN), private_flags=8), "ok", ACCEPT),
     Row("R14 padding stays", gue(tcp()) + PADDING, "ok", ACCEPT, check=grown(6)),
     Row("R15 echo", gue(icmp_packet(CLIENT, VIP), C), "ok", "accept_echo"),
     Row("R16 SYN", gue(tcp(SYN), C), "ok", "accept_syn"),
+    Row("R16 SYN, three hops left", gue(tcp(SYN), B, C, D), "ok", "accept_syn", check=grown(0)),
     Row("R16 SYN with ECE and CWR", gue(tcp(SYN | 0xC0), C), "ok", "accept_syn"),
     Row("R16 SYN+FIN is a SYN", gue(tcp(SYN | FIN), C), "ok", "accept_syn"),
     Row("R16 SYN-ACK is none", gue(tcp(SYN | ACK), C), "redirect", "pass_on"),
@@ -324,6 +349,15 @@ REDIRECTOR_ROWS = (
         "R22 to the first hop", gue(tcp(), D), "redirect", "pass_on",
         check=lambda f: (f[:6], f[26:34], f[48]) == (MAC, OWN.packed + D.packed, 1),
     ),
+    Row(
+        "R22 to the first of three", gue(tcp(), D, C, B), "redirect", "pass_on",
+        check=lambda f: (hops_of(f), f[48:50]) == ([D, D, C, B], bytes((1, 3))),
+    ),
+    Row(
+        "R21 three hops fit to the byte", gue(tcp(payload=bytes(1412)), D, C, B), "redirect",
+        "pass_on",
+    ),
+    Row("R21 three hops too big", gue(tcp(payload=bytes(1413)), D, C, B), "drop", "drop_too_big"),
     Row(
         "R22 to the third hop, MAC unknown", gue(tcp(), B, D, C, next_hop=2), "redirect",
         "pass_on", check=lambda f: (f[:6], f[30:34], f[48]) == (ethernet(b"")[6:12], C.packed, 3),

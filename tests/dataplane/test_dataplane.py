@@ -24,7 +24,7 @@ from lb.dataplane import (
     grace,
 )
 from lb.dataplane.tables import PoolWord
-from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, OWN, VIP, B, C, tcp
+from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, OWN, VIP, B, C, D, hops_of, tcp
 from tests.model import Flow
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet
@@ -65,6 +65,11 @@ def sent_to(dataplane: Dataplane, frame: bytes = FRAME) -> IPv4Address | int:
     return IPv4Address(run.data[30:34]) if run.retval == 3 else run.retval
 
 
+def visited(dataplane: Dataplane, frame: bytes) -> list[IPv4Address]:
+    """The servers that an encapsulated frame visits."""
+    return hops_of(bpf_syscall.prog_test_run(dataplane.forwarder_fd, frame).data)
+
+
 def counter(dataplane: Dataplane, name: str) -> int:
     return dataplane.counters()[name]
 
@@ -93,23 +98,30 @@ def test_a_spare_is_not_written_within_the_grace_period(
     assert time.monotonic() - started >= grace.GRACE_SECONDS * 0.9
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("buckets", [256, 65536, 131072, 1 << 20])
-def test_every_bucket_of_tables_of_all_sizes(dataplane: Dataplane, buckets: int) -> None:
-    table = np.full((buckets, 2), 3, dtype=np.uint16)
-    table[:, 1] = 0
+def test_every_bucket_of_tables_of_all_sizes(
+    dataplane: Dataplane, buckets: int, depth: int
+) -> None:
+    chain = (2, 1, 4, 3)[:depth]
+    table = table_of(3, buckets, depth)
+    dataplane.set_cluster(replace(VIEW, dips={1: OWN, 2: B, 3: C, 4: D}))
     flow = Flow(6, CLIENT, 40000, VIP, 80)
-    table[bucket_of(flow.hash(KEY), buckets)] = (2, 0)
+    table[bucket_of(flow.hash(KEY), buckets)] = chain
     dataplane.set_table("web", table, KEY)
     dataplane.set_table("web", table, KEY)
-    assert sent_to(dataplane) == B
+    assert visited(dataplane, FRAME) == [B, OWN, D, C][:depth]
     others = (tcp_packet(CLIENT, port, VIP, 80, flags=ACK) for port in range(41000, 41050))
-    assert sum(sent_to(dataplane, ethernet(packet)) == C for packet in others) >= 49
+    assert sum(visited(dataplane, ethernet(packet)) == [C] for packet in others) >= 49
 
 
 def test_a_pool_that_grows_and_shrinks(dataplane: Dataplane) -> None:
-    for buckets, index, address in ((256, 2, B), (131072, 3, C), (262144, 2, B), (65536, 3, C)):
-        dataplane.set_table("web", table_of(index, buckets), KEY)
-        assert sent_to(dataplane) == address
+    for buckets, depth, index, address in (
+        *((256, 1, 2, B), (131072, 1, 3, C), (262144, 1, 2, B), (65536, 1, 3, C)),
+        *((65536, 4, 2, B), (131072, 3, 3, C), (131072, 2, 2, B), (256, 4, 3, C)),
+    ):
+        dataplane.set_table("web", table_of(index, buckets, depth), KEY)
+        assert visited(dataplane, FRAME) == [address]
 
 
 def test_another_key_moves_flows(dataplane: Dataplane) -> None:
@@ -137,7 +149,7 @@ def test_pools_do_not_share_inner_tables(dataplane: Dataplane) -> None:
     services = tuple(ServiceEntry(VIP, 6, 80 + n, f"pool{n}") for n in range(8))
     dataplane.set_cluster(replace(VIEW, services=services))
     for n in range(8):
-        dataplane.set_table(f"pool{n}", table_of(2 + n % 2, 65536 << n % 3), KEY)
+        dataplane.set_table(f"pool{n}", table_of(2 + n % 2, 65536 << n % 3, 1 + n % 4), KEY)
     dataplane.remove_table("pool3")
     dataplane.set_table("pool5", table_of(2, 1 << 18), KEY)
     for n in range(8):
@@ -257,8 +269,10 @@ def pins(bpffs: Path) -> Path:
     return bpffs / "server" / "eth0"
 
 
-def test_pins_show_another_process_everything(dataplane: Dataplane, pins: Path) -> None:
-    table = np.stack([np.full(131072, 2), np.arange(131072) % 3], axis=1).astype(np.uint16)
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_pins_show_another_process_everything(dataplane: Dataplane, pins: Path, depth: int) -> None:
+    table = table_of(2, 131072, depth)
+    table[:, 1:] = (np.arange(131072)[:, None] + np.arange(1, depth)) % 4
     dataplane.set_table("web", table, KEY)
     dataplane.set_neighbour(2, MAC)
     sent_to(dataplane)
@@ -273,7 +287,7 @@ def test_pins_show_another_process_everything(dataplane: Dataplane, pins: Path) 
         assert seen.dips() == {1: (OWN, None), 2: (B, MAC), 3: (C, None)}
         assert seen.own_dip() == OWN
         assert np.array_equal(seen.chains("web"), table)
-        assert seen.pool_words() == {"web": PoolWord(131072, 0, 2)}
+        assert seen.pool_words() == {"web": PoolWord(131072, 0, depth)}
         with pytest.raises(DataplaneError, match="no table"):
             seen.chains("mail")
 

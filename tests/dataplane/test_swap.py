@@ -38,9 +38,10 @@ def first_hop(dataplane: Dataplane) -> IPv4Address:
     return IPv4Address(bpf_syscall.prog_test_run(dataplane.forwarder_fd, FRAME).data[30:34])
 
 
+@pytest.mark.parametrize("depth", [1, 3, 4])
 @pytest.mark.parametrize("buckets", [256, 131072])
 def test_packets_see_the_old_table_until_the_new_one_is_whole(
-    dataplane: Dataplane, monkeypatch: pytest.MonkeyPatch, buckets: int
+    dataplane: Dataplane, monkeypatch: pytest.MonkeyPatch, buckets: int, depth: int
 ) -> None:
     seen: list[IPv4Address] = []
     write = tables.InnerRun.write
@@ -50,7 +51,9 @@ def test_packets_see_the_old_table_until_the_new_one_is_whole(
         seen.append(first_hop(dataplane))
 
     def table_of(index: int) -> Any:
-        return np.full((buckets, 1), index, dtype=np.uint16)
+        table = np.zeros((buckets, depth), dtype=np.uint16)
+        table[:, 0] = index
+        return table
 
     dataplane.set_table("web", table_of(2), KEY)
     monkeypatch.setattr(tables.InnerRun, "write", write_and_look)
