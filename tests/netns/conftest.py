@@ -10,9 +10,7 @@ from lb.demo import plan
 from lb.demo.site import Site
 from netns.brigade import brigade
 from netns.network import Network
-
-START_SECONDS = 30.0
-POOLS = (plan.WEB, plan.PLAIN)
+from tests.netns import sites
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +19,7 @@ def running_site() -> Iterator[Site]:
     with Network(brigade(servers=len(plan.FIRST_SERVERS) + 1)) as network:
         made = Site(network)
         try:
-            made.start_router()
-            for number in plan.FIRST_SERVERS:
-                made.start_services(number)
-                made.start_agent(number)
-            made.start_controller()
-            made.await_ready(plan.FIRST_SERVERS)
+            sites.start(made)
             yield made
         finally:
             made.fleet.close()
@@ -35,10 +28,5 @@ def running_site() -> Iterator[Site]:
 @pytest.fixture
 def site(running_site: Site) -> Site:
     """The same, with everybody active and the router using all servers."""
-    assert running_site.ended() == []
-    for server in running_site.fleet.drained():
-        running_site.operate("undrain", server)
-    running_site.exclude([])
-    running_site.await_equal(POOLS, plan.FIRST_SERVERS, START_SECONDS)
-    running_site.await_active(plan.FIRST_SERVERS)
+    sites.rest(running_site)
     return running_site

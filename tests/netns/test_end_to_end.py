@@ -2,87 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from controlplane.objects import TCP, UDP
-from controlplane.store.file import FileStore
-from lb.dataplane.pinned import PinnedDataplane
-from lb.demo import counters, plan
-from lb.demo.cohort import Cohort, Verdict
+from lb.demo import plan
 from lb.demo.site import Site, await_that
-from netns.brigade import INTERFACE, server_name
-from tests.model.flow import Flow, bucket_of
+from netns.brigade import server_name
+from tests.netns.sites import (
+    TIMEOUT_SECONDS,
+    bucket,
+    chains,
+    cohort,
+    drained,
+    finished,
+    grown,
+    index_of,
+    loaded,
+)
 
-TIMEOUT_SECONDS = 20.0
 DRAINED, LAGGING = 3, 2
 DRAINED_LATER = 4
 """Buckets that come back to a server move in one step, so each test of two steps has its own."""
-PROTOCOLS = {"tcp": TCP, "udp": UDP}
-
-
-def cohort(site: Site, *, downloads: int = 0, idle: int = 0, udp: int = 0) -> Cohort:
-    """Open flows to the web pool and wait until all of them are open."""
-    arguments = [f"--downloads={downloads}", f"--idle={idle}", f"--udp={udp}"]
-    arguments += [f"--file={path}" for path in site.files]
-    made = Cohort(site.client, plan.WEB_VIP, "traffic-test", arguments)
-    count = made.wait_open()
-    assert (count.tcp, count.udp, count.broken) == (downloads + idle, udp, 0)
-    return made
-
-
-def finished(flows: Cohort) -> Verdict:
-    flows.tell_finish()
-    return flows.verdict()
-
-
-def grown(site: Site, before: Mapping[str, Mapping[str, int]]) -> dict[str, Counter[str]]:
-    now = site.counters.read()
-    return {server: counters.growth(before[server], now[server]) for server in now}
-
-
-def bucket(site: Site, flow: str) -> int:
-    """The bucket of a flow by the model's hash, with the pool's key as the store has it."""
-    cluster = site.fleet.cluster()
-    pool = cluster.pool(plan.WEB) if cluster else None
-    assert pool is not None
-    store = FileStore(site.network.store_dir)
-    key = store.key(pool.key_id)
-    store.close()
-    protocol, _, client = flow.partition(" ")
-    address, _, port = client.partition(":")
-    service_port = plan.HTTP_PORT if protocol == "tcp" else plan.ECHO_PORT
-    named = Flow(PROTOCOLS[protocol], IPv4Address(address), int(port), plan.WEB_VIP, service_port)
-    return bucket_of(named.hash(key), pool.buckets)
-
-
-def chains(site: Site) -> NDArray[np.uint16]:
-    table = site.fleet.table(plan.WEB)
-    assert table is not None
-    return table.chains
-
-
-def loaded(site: Site, number: int) -> NDArray[np.uint16]:
-    """The chains that a server's data plane forwards by."""
-    with PinnedDataplane(site.server(number).bpffs / INTERFACE) as plane:
-        return plane.chains(plan.WEB)
-
-
-def index_of(site: Site, number: int) -> int:
-    cluster = site.fleet.cluster()
-    server = cluster.server(server_name(number)) if cluster else None
-    assert server is not None
-    return server.index
-
-
-def drained(site: Site, number: int) -> None:
-    site.operate("drain", server_name(number))
-    others = [n for n in plan.FIRST_SERVERS if n != number]
-    site.await_equal((plan.WEB,), others, TIMEOUT_SECONDS)
 
 
 def test_tcp_and_udp_reach_the_server_that_the_table_names_over_two_hops(site: Site) -> None:
