@@ -8,6 +8,7 @@ line of advice, or fail if LB_REQUIRE_ROOT=1. A module of these folders may impo
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -26,6 +27,15 @@ MARKERS_OF_FOLDER = {
 # reproduces it.
 settings.register_profile("brigade", deadline=None, print_blob=True)
 settings.load_profile("brigade")
+
+
+def pytest_sessionstart() -> None:
+    """Hear Ctrl-C, and let the programs that tests start hear it, also when run with `&`.
+
+    A shell has what it runs in the background ignore SIGINT, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def folder_of(node: pytest.Item | pytest.Collector) -> str:
