@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -176,17 +176,31 @@ with endings_as_interrupts(), Network(brigade(servers=1)) as network:
 """
 
 
-def holding(then: str = "signal.pause()") -> tuple[subprocess.Popen[str], str]:
-    """Start a process that holds a network, and return it with the run's id."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD.format(then=then)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
+Holding = Callable[..., tuple[subprocess.Popen[str], str]]
+
+
+@pytest.fixture
+def holding() -> Iterator[Holding]:
+    """Start processes that hold a network each; gives them with their runs' ids."""
+    held = []
+
+    def hold(then: str = "signal.pause()") -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD.format(then=then)], stdout=subprocess.PIPE, text=True
+        )
+        held.append(process)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    yield hold
+    for process in held:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_no_trace(number: signal.Signals) -> None:
+def test_a_signal_leaves_no_trace(number: signal.Signals, holding: Holding) -> None:
     before = snapshot.take()
     process, run = holding()
     assert list(NAMESPACES.glob(f"bb-{run}-*"))
@@ -195,7 +209,7 @@ def test_a_signal_leaves_no_trace(number: signal.Signals) -> None:
     assert differs_in_nothing(before) == []
 
 
-def test_an_impatient_person_who_interrupts_again_and_again_leaves_no_trace() -> None:
+def test_a_person_who_interrupts_again_and_again_leaves_no_trace(holding: Holding) -> None:
     before = snapshot.take()
     process, run = holding()
     while process.poll() is None:
@@ -206,7 +220,7 @@ def test_an_impatient_person_who_interrupts_again_and_again_leaves_no_trace() ->
     assert differs_in_nothing(before) == []
 
 
-def test_after_sigkill_the_next_run_removes_what_was_left_and_only_that() -> None:
+def test_after_sigkill_the_next_run_removes_what_was_left_and_only_that(holding: Holding) -> None:
     before = snapshot.take()
     living, kept_alive = holding()
     killed, left = holding()
@@ -235,7 +249,7 @@ def _marked(run: str) -> list[str]:
     return [line for line in snapshot.take().processes if f"run {run!r}" in line]
 
 
-def test_a_kept_network_stays_until_somebody_removes_the_kept() -> None:
+def test_a_kept_network_stays_until_somebody_removes_the_kept(holding: Holding) -> None:
     before = snapshot.take()
     process, run = holding("network.keep()")
     try:
