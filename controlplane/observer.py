@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from controlplane.config import ControlConfig
-from controlplane.objects import CLUSTER, TCP, Cluster, Report, Server, ServerState, Service
+from controlplane.objects import (
+    CLUSTER,
+    TCP,
+    Cluster,
+    Report,
+    Server,
+    ServerState,
+    Service,
+    first_address,
+)
 from controlplane.observe import Watch, views
 from controlplane.probe import Probe
 from controlplane.prober import Prober
@@ -159,4 +168,7 @@ def probe_target(
         return (not serves, service.protocol != TCP)
 
     best = min(cluster.services, key=rank, default=None)
-    return (best.vip, best.port) if best else None
+    if best is None or best.port is None:
+        return None
+    address = first_address(best.vip)
+    return (address, best.port) if isinstance(address, IPv4Address) else None

@@ -19,7 +19,7 @@ from lb.agent.machine import check_interface, check_root, mtu_warning
 from lb.agent.netlink import LinkInfo, all_addresses, open_netlink
 from lb.agent.programs import describe_program
 from lb.agent.run import open_journal
-from lb.agent.view import cluster_vips, deepest
+from lb.agent.view import check_forwarded, cluster_vips, deepest
 
 
 def plan_up(config: AgentConfig) -> Iterator[str]:
@@ -98,6 +98,8 @@ def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:
         if data is None:
             return None, source
         try:
-            return decode_cluster(data), source
+            cluster = decode_cluster(data)
+            check_forwarded(cluster)
+            return cluster, source
         except DocumentError as error:
             return None, str(error)

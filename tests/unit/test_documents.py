@@ -10,7 +10,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,15 @@ CLUSTER = Cluster(
         Server("s3", IPv4Address("10.0.0.3"), 4095),
     ),
     services=(
-        Service("web", VIP, TCP, 80, "main", check=Check(CheckType.HTTP, "/ok?a=b", 204, 0.5, 2)),
-        Service("dns", VIP, UDP, 53, "main", stateless=True),
+        Service(
+            "web",
+            IPv4Network(VIP),
+            TCP,
+            80,
+            "main",
+            check=Check(CheckType.HTTP, "/ok?a=b", 204, 0.5, 2),
+        ),
+        Service("dns", IPv4Network(VIP), UDP, 53, "main", stateless=True),
     ),
     pools=(Pool("main", 256, 2, key_id="main-1"), Pool("plain", 512, 1, key_id="plain-1")),
     probers=frozenset({IPv4Address("10.0.0.250"), IPv4Address("10.0.0.251")}),
@@ -148,10 +155,14 @@ BAD_CLUSTERS = [
     ("servers.0.dip", "2001:db8::1", "unsupported_ipv6"),
     ("servers.0.weight", 3, "unknown_key"),
     ("services.0.vip", "10.0.0.3", "vip_covers_dip"),
-    ("services.0.vip", "192.0.2.0/24", "unsupported_prefix"),
-    ("services.0.vip", "2001:db8::1", "unsupported_ipv6"),
+    ("services.0.vip", "10.0.0.0/29", "vip_covers_dip"),
+    ("services.0.vip", "10.0.0.250", "vip_covers_prober"),
+    ("services.0.vip", "10.0.0.248/29", "vip_covers_prober"),
     ("services.0.vip", "239.1.1.1", "bad_address"),
-    ("services.0.port", 0, "unsupported_any_port"),
+    ("services.0.vip", "192.0.2.1/24", "bad_prefix"),
+    ("services.0.port", 0, "out_of_range"),
+    ("services.0.port", "every", "wrong_type"),
+    ("services.0.port", "any", "contradiction"),
     ("services.0.port", 65536, "out_of_range"),
     ("services.0.protocol", "sctp", "out_of_range"),
     ("services.0.pool", "other", "unknown_pool"),
@@ -173,7 +184,7 @@ BAD_CLUSTERS = [
     ("pools.0.buckets", 1 << 21, "out_of_range"),
     ("pools.0.depth", 0, "out_of_range"),
     ("pools.0.depth", 5, "out_of_range"),
-    ("pools.0.hash_mode", "client", "unsupported_hash_mode"),
+    ("pools.0.hash_mode", "clients", "out_of_range"),
     ("pools.0.key_id", "", "bad_name"),
     ("probers.0", 1, "wrong_type"),
     ("probers.0", "10.0.0.251", "duplicate"),
@@ -389,9 +400,15 @@ def test_a_table_that_fits_is_taken() -> None:
 def test_every_reason_is_documented() -> None:
     sources = [
         (DOCS.parents[1] / "controlplane" / name).read_text(encoding="utf-8")
-        for name in ("envelope.py", "cluster_document.py", "table_document.py", "documents.py")
+        for name in (
+            "envelope.py",
+            "cluster_document.py",
+            "table_document.py",
+            "documents.py",
+            "vip_rules.py",
+        )
     ]
-    used = set(re.findall(r'DocumentError\(\s*"([a-z0-9_]+)"', "".join(sources)))
+    used = set(re.findall(r'(?:DocumentError|BadVip)\(\s*"([a-z0-9_]+)"', "".join(sources)))
     refusals = DOCS.read_text(encoding="utf-8").partition("## Refusals")[2]
     documented = set()
     for line in refusals.splitlines():

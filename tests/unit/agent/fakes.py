@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def a_cluster(
             Server(f"s{i}", dip(i), i, (states or {}).get(i, ServerState.ACTIVE)) for i in indices
         ),
         tuple(
-            Service(f"{pool}-{vip}", vip, TCP, 80 + n, pool)
+            Service(f"{pool}-{vip}", IPv4Network(vip), TCP, 80 + n, pool)
             for vip in vips
             for n, pool in enumerate(pools)
         ),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ from controlplane.objects import TCP, Check, CheckType, Service, ServiceHealth
 from lb.agent.board import Board
 from lb.agent.checks import Checker, check_once, wanted_checks
 
-HERE = IPv4Address("127.0.0.1")
+HERE = IPv4Network("127.0.0.1")
 
 
 class Answer(BaseHTTPRequestHandler):
