@@ -28,6 +28,7 @@ from lb.agent.follow import Batch, StoreTrouble
 from lb.agent.forwarding import Forwarding
 from lb.agent.intake import Intake
 from lb.agent.machine import mtu_warning
+from lb.agent.mss_keeper import MssKeeper
 from lb.agent.netlink import LinkInfo, netlink_errors, read_link
 from lb.agent.notify import sd_notify
 from lb.agent.status import status_of, write_status
@@ -91,6 +92,7 @@ class Parts:
     intake: Intake
     announcer: Announcer
     checker: Checker
+    mss: MssKeeper
     board: Board
     track: Callable[[Mapping[int, Any]], None]
     read_saved: Callable[[], Batch]
@@ -227,11 +229,13 @@ class Agent:
         own = cluster.server(parts.config.name)
         parts.board.post(vips=vips, state=own.state.value if own else "unknown")
         parts.checker.follow(wanted_checks(cluster.services, vips))
-        self._warn_of_mtu(deepest(cluster.pools))
+        depth = deepest(cluster.pools)
+        parts.mss.lower(vips, depth)
+        self._warn_of_mtu(depth)
         self._decide_ready()
 
     def _warn_of_mtu(self, depth: int) -> None:
-        line = mtu_warning(self._link.mtu, depth) or ""
+        line = mtu_warning(self._link.mtu, depth, self._parts.config.mss) or ""
         if line != self._said_mtu:
             self._said_mtu = line
             self._parts.board.trouble("mtu", line or None)
@@ -331,7 +335,7 @@ class Agent:
                 self._log.warning("cannot notify systemd", reason=str(error))
 
     def _decide_ready(self) -> None:
-        """Ready: attached, VIPs up, a table loaded, and the cluster wants traffic here."""
+        """Ready: attached, VIPs and their MSS set, a table loaded, and traffic is wanted here."""
         parts = self._parts
         cluster = parts.forwarding.cluster
         own = cluster.server(parts.config.name) if cluster else None
@@ -345,4 +349,5 @@ class Agent:
             and own.state.gets_routed_traffic
             and parts.board.facts.attached
             and bool(parts.forwarding.tables)
+            and parts.mss.settled
         )

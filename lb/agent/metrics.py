@@ -130,6 +130,7 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     yield _single(
         "neighbours_unresolved", "DIPs without a next-hop MAC", facts.neighbours_unresolved
     )
+    yield _single("mss_room_bytes", "By how much the MSS of VIPs is lowered", facts.mss_room)
     yield _single("troubles", "Things that are wrong now: see lbctl status", len(facts.troubles))
     if facts.load is not None:
         yield _single("load_ratio", "Busy time over capacity, as reported", facts.load)

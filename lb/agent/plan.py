@@ -16,8 +16,12 @@ from lb.agent.config import AgentConfig
 from lb.agent.intake import read_saved
 from lb.agent.lock import find_holder
 from lb.agent.machine import check_interface, check_root, mtu_warning
+from lb.agent.mirror import foreign_routes
+from lb.agent.mss import Wish, goal_for, mss_vips, table_taken
 from lb.agent.netlink import LinkInfo, all_addresses, open_netlink
 from lb.agent.programs import describe_program
+from lb.agent.rtnetlink import RouteSocket
+from lb.agent.rules import FAMILY, PRIORITY, rules_wanted
 from lb.agent.run import open_journal
 from lb.agent.view import check_forwarded, cluster_vips, deepest
 
@@ -48,7 +52,10 @@ def plan_up(config: AgentConfig) -> Iterator[str]:
             have = all_addresses(netlink)
             for vip in sorted(cluster_vips(cluster)):
                 yield f"{'leave' if vip in have else 'add'} {vip}/32 on lo ({source})"
-        warning = mtu_warning(link.mtu, deepest(cluster.pools if cluster else ()))
+        depth = deepest(cluster.pools if cluster else ())
+        if cluster is not None:
+            yield from _mss(config, link, Wish(mss_vips(cluster_vips(cluster)), depth))
+        warning = mtu_warning(link.mtu, depth, config.mss)
         if warning:
             yield f"warn: {warning}"
     if config.on_ready:
@@ -79,6 +86,25 @@ def _placed(program: str, where: str, old: list[int]) -> str:
     if old:
         return f"replace {program} {describe_program(old[-1])} on {where}"
     return f"attach the {program} to {where}"
+
+
+def _mss(config: AgentConfig, link: LinkInfo, wish: Wish) -> Iterator[str]:
+    """Say by what answers of VIPs will be routed, if not by the main table."""
+    goal = goal_for(wish, config.mss, config.mss_table, link.mtu)
+    if not goal.vips:
+        return
+    with RouteSocket() as netlink:
+        others = foreign_routes(netlink, goal.table)
+    if others:
+        yield f"warn: {table_taken(goal.table, others)}"
+        return
+    yield (
+        f"mirror the main routing table in table {goal.table}, with an MSS that leaves "
+        f"{goal.room} bytes for the wrap"
+    )
+    for version in FAMILY:
+        for prefix in sorted(rules_wanted(goal.vips, version)):
+            yield f"add a rule of priority {PRIORITY}: from {prefix} lookup {goal.table}"
 
 
 def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:

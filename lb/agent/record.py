@@ -29,7 +29,8 @@ class Record:
     ``forwarders`` and ``redirectors`` are BPF program ids; several while one replaces another.
     ``sysctls`` maps a file below ``/proc/sys`` to (value before, value set). ``vips`` are those
     added to ``lo``, not those that were there before. ``announced``: ``on_ready`` was, or was
-    about to be, run, and nothing has withdrawn it since.
+    about to be, run, and nothing has withdrawn it since. ``mss_table`` is the routing table with
+    routes of ours and rules that lead to it, 0 for none.
     """
 
     place: Place
@@ -44,6 +45,7 @@ class Record:
     vips: tuple[IPv4Address, ...] = ()
     announced: bool = False
     run_dir_made: bool = False
+    mss_table: int = 0
 
 
 def encode(record: Record) -> str:

@@ -42,6 +42,7 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
             for name, health in sorted(facts.checks.items())
         },
         "neighbours_unresolved": facts.neighbours_unresolved,
+        "mss_room": facts.mss_room,
         "troubles": dict(facts.troubles),
         "refused": [
             {"kind": kind, "reason": reason, "count": count}

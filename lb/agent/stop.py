@@ -27,10 +27,12 @@ from lb.agent.hooks import run_hook
 from lb.agent.intake import POOL_PREFIX
 from lb.agent.lock import EXIT_REFUSED, InterfaceLock, find_holder
 from lb.agent.machine import check_root
+from lb.agent.mirror import clear
 from lb.agent.netlink import find_link, open_netlink, remove_vip
 from lb.agent.place import current_place
 from lb.agent.programs import pinned_program
 from lb.agent.record import Record, erase_record, read_record
+from lb.agent.rtnetlink import RouteSocket
 from lb.agent.sockets import count_connections
 from lb.agent.status import STATUS_FILE
 
@@ -189,6 +191,7 @@ def _undo(netlink: Any, record: Record, say: Say) -> None:
     for vip in record.vips:
         remove_vip(netlink, vip)
         say(f"removed {vip} from lo")
+    _undo_mss(record, say)
     for path, (old, new) in reversed(record.sysctls.items()):
         _restore(path, old, new, say)
     link = find_link(netlink, record.interface)
@@ -197,6 +200,20 @@ def _undo(netlink: Any, record: Record, say: Say) -> None:
     made = tuple(Path(path) for path in record.directories_made)
     bpffs.clean(Path(record.bpffs), record.interface, made)
     say(f"removed the pins in {record.bpffs}")
+
+
+def _undo_mss(record: Record, say: Say) -> None:
+    if not record.mss_table:
+        return
+    try:
+        with RouteSocket() as netlink:
+            outcome = clear(netlink, record.mss_table)
+    except OSError as error:
+        raise BrigadeError(
+            f"cannot clear routing table {record.mss_table}: {error.strerror}; then by hand: "
+            f"ip rule del table {record.mss_table}, ip route flush table {record.mss_table}"
+        ) from error
+    say(f"removed {outcome.changes} rules and routes of routing table {record.mss_table}")
 
 
 def _restore(path: str, old: str, new: str, say: Say) -> None:

@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class World:
         self.wanted: list[bool] = []
         self.acknowledged: list[Mapping[str, int]] = []
         self.replacing = False
+        self.settled = True
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.forwarding = Forwarding(self.plane, self.vips)
         self.intake = Intake(self.forwarding, self, self.board, self.acknowledged.append)
@@ -80,6 +81,9 @@ class World:
 
     def want(self, *, ready: bool) -> None:
         self.wanted.append(ready)
+
+    def lower(self, vips: Iterable[object], depth: int) -> None:
+        self.log.append(f"mss {depth} {' '.join(str(vip) for vip in vips)}")
 
     def follow(self, services: Mapping[str, Any]) -> None:
         self.log.append(f"checks {sorted(services)}")
@@ -104,6 +108,7 @@ class World:
             intake=self.intake,
             announcer=whole,
             checker=whole,
+            mss=whole,
             board=self.board,
             track=lambda dips: self.log.append(f"track {sorted(dips)}"),
             read_saved=lambda: self.saved,

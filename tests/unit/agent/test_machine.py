@@ -62,10 +62,16 @@ def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_room_for_the_wrap_depends_on_the_depth(mtu: int, depth: int, fits: bool) -> None:
-    line = mtu_warning(mtu, depth)
+    line = mtu_warning(mtu, depth, "off")
     assert (line is None) == fits
     if line:
         assert f"{mtu - 36 - 4 * (depth - 1)} bytes" in line
+
+
+def test_a_lowered_mss_makes_room() -> None:
+    assert mtu_warning(1500, 4, "auto") is None
+    assert mtu_warning(1500, 4, "lower") is None
+    assert "1548" in (mtu_warning(1500, 4, "off") or "")
 
 
 def test_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
