@@ -27,12 +27,12 @@ from lb.agent.config import AgentConfig
 from lb.agent.follow import Batch, StoreTrouble
 from lb.agent.forwarding import Forwarding
 from lb.agent.intake import Intake
-from lb.agent.machine import mtu_warning
+from lb.agent.machine import link_warnings
 from lb.agent.mss_keeper import MssKeeper
 from lb.agent.netlink import LinkInfo, netlink_errors, read_link
 from lb.agent.notify import sd_notify
 from lb.agent.status import status_of, write_status
-from lb.agent.view import cluster_vips, deepest, pools_in_service
+from lb.agent.view import cluster_vips, deepest, in_order, pools_in_service
 from lb.agent.vips import VipKeeper
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import DEFAULT_GUE_PORT, Identity
@@ -118,7 +118,6 @@ class Agent:
         self._filled_at: float | None = None
         self._attached = False
         self._next_tick = 0.0
-        self._said_mtu = ""
 
     def run(self) -> int:
         """Handle events until a signal; return its number.
@@ -225,22 +224,22 @@ class Agent:
         cluster = parts.forwarding.cluster
         if cluster is None or not self._attached:
             return
-        vips = tuple(sorted(cluster_vips(cluster)))
+        vips = tuple(in_order(cluster_vips(cluster)))
         own = cluster.server(parts.config.name)
         parts.board.post(vips=vips, state=own.state.value if own else "unknown")
         parts.checker.follow(wanted_checks(cluster.services, vips))
         depth = deepest(cluster.pools)
         parts.mss.lower(vips, depth)
-        self._warn_of_mtu(depth)
+        self._warn(link_warnings(parts.config, self._link, vips, depth))
         self._decide_ready()
 
-    def _warn_of_mtu(self, depth: int) -> None:
-        line = mtu_warning(self._link.mtu, depth, self._parts.config.mss) or ""
-        if line != self._said_mtu:
-            self._said_mtu = line
-            self._parts.board.trouble("mtu", line or None)
-            if line:
-                self._log.warning("no room for the wrap", detail=line)
+    def _warn(self, lines: Mapping[str, str | None]) -> None:
+        """Post what is wrong with the interface; log what is newly wrong."""
+        before = self._parts.board.facts.troubles
+        for topic, line in lines.items():
+            self._parts.board.trouble(topic, line)
+            if line is not None and before.get(topic) != line:
+                self._log.warning("the interface is not fit for all packets", detail=line)
 
     # ------------------------------------------------------------------ attaching
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
 from typing import Any
 
-from controlplane.objects import ServiceHealth
+from controlplane.objects import ServiceHealth, Vip
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Facts:
     source: str = ""
     generations: Mapping[str, int] = field(default_factory=dict)
     since: Mapping[str, float] = field(default_factory=dict)
-    vips: tuple[IPv4Address, ...] = ()
+    vips: tuple[Vip, ...] = ()
     last_contact: float | None = None
     load: float | None = None
     connections: int = 0

@@ -58,7 +58,7 @@ def wanted_checks(services: Iterable[Service], vips: Iterable[object]) -> dict[s
     """Return the services to check, by name: they have a check, and their VIP is up."""
     up = frozenset(vips)
     checked = (s for s in services if s.check.type is not CheckType.NONE)
-    return {s.name: s for s in checked if s.vip in up or s.vip.network_address in up}
+    return {s.name: s for s in checked if s.vip in up}
 
 
 class Checker(threading.Thread):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from controlplane.objects import Vip
 from lb.agent.routes import (
     MAIN,
     MESSAGE,
@@ -42,7 +43,6 @@ from lb.agent.rules import (
     RTM_DELRULE,
     RTM_GETRULE,
     RTM_NEWRULE,
-    Prefix,
     change_rule,
     dump_request,
     our_rule,
@@ -79,7 +79,7 @@ class Goal:
     """
 
     table: int
-    vips: frozenset[Prefix] = frozenset()
+    vips: frozenset[Vip] = frozenset()
     room: int = 0
     underlay_mtu: int = 0
 
@@ -199,6 +199,9 @@ class Mirror:
     def _synchronise(self, version: int) -> Outcome:
         table, family = self._goal.table, FAMILY[version]
         prefixes = rules_wanted(self._goal.vips, version)
+        if prefixes and not self._netlink.dump(RTM_GETRULE, dump_request(family)):
+            # our routes would end up in main
+            raise OSError(errno.EOPNOTSUPP, "this kernel does not route by rules")
         rules = self._rules(family, table)
         extra = [rule for rule in rules if rule[0] not in prefixes or rule[1] != PRIORITY]
         missing = [(p, PRIORITY) for p in prefixes if (p, PRIORITY) not in rules]
@@ -271,11 +274,11 @@ class Mirror:
         self._known[source] = now
         return frozenset(now.values())
 
-    def _rules(self, family: int, table: int) -> frozenset[tuple[Prefix, int]]:
+    def _rules(self, family: int, table: int) -> frozenset[tuple[Vip, int]]:
         bodies = self._netlink.dump(RTM_GETRULE, dump_request(family))
         return frozenset(rule for body in bodies if (rule := our_rule(body, table)) is not None)
 
-    def _change_rules(self, kind: int, rules: Iterable[tuple[Prefix, int]], table: int) -> Outcome:
+    def _change_rules(self, kind: int, rules: Iterable[tuple[Vip, int]], table: int) -> Outcome:
         requests = [change_rule(kind, prefix, table, priority) for prefix, priority in rules]
         codes = self._netlink.change(requests)
         wrong = tuple(f"a rule: {os.strerror(c)}" for c in codes if c and c not in HARMLESS)

@@ -8,15 +8,13 @@ agent's life.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
 
+from controlplane.objects import Vip
 from controlplane.wrap import room_bytes
 from lb.agent.mirror import Goal, Outcome
 from lb.agent.routes import MAIN, table_of
 from lb.agent.rtnetlink import messages
-from lb.agent.rules import Prefix
 
 USUAL_PACKET_BYTES = 1500
 """What clients send at most where nobody has jumbo frames."""
@@ -27,13 +25,8 @@ ROUTE_EVENTS = frozenset({24, 25})
 class Wish:
     """The VIPs, and how deep chains may be."""
 
-    vips: frozenset[Prefix]
+    vips: frozenset[Vip]
     depth: int
-
-
-def mss_vips(vips: Iterable[object]) -> frozenset[Prefix]:
-    """Return VIPs as prefixes; a single address is one, too."""
-    return frozenset(ip_network(str(vip)) for vip in vips)
 
 
 def is_lowered(mode: str, underlay_mtu: int, depth: int) -> bool:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import structlog
 
 from controlplane.errors import BrigadeError
+from controlplane.objects import Vip
 from lb.agent.board import Board
 from lb.agent.lock import InterfaceLock
 from lb.agent.mirror import Goal, Mirror, Outcome, clear, foreign_routes, link_mtus
@@ -20,7 +21,6 @@ from lb.agent.mss import (
     Wish,
     concerns,
     goal_for,
-    mss_vips,
     table_taken,
     trouble_in,
 )
@@ -75,9 +75,9 @@ class MssKeeper(Worker):
         self.settled = False
         """Whether the first wish is met, or cannot be: nothing has to wait for it any more."""
 
-    def lower(self, vips: Iterable[object], depth: int) -> None:
+    def lower(self, vips: Iterable[Vip], depth: int) -> None:
         """Say which VIPs there are and how deep chains may be. Saying it again is free."""
-        wish = Wish(mss_vips(vips), depth)
+        wish = Wish(frozenset(vips), depth)
         with self._lock:
             if wish == self._wish:
                 return

@@ -42,6 +42,8 @@ BATCH = 64
 """Requests sent at once; their acknowledgements fit any receive buffer."""
 PATIENCE_SECONDS = 10.0
 DUMP_TRIES = 5
+NOTHING_THERE = frozenset({errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+"""No such table, or no such family in this kernel."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class RouteSocket:
                 whole &= not flags & NLM_F_DUMP_INTR
                 if kind in (NLMSG_DONE, NLMSG_ERROR):
                     code = -ERROR.unpack_from(body)[0]
-                    if code and code != errno.ENOENT:
+                    if code and code not in NOTHING_THERE:
                         raise OSError(code, os.strerror(code))
                     return found, whole
                 found.append(body)

@@ -11,10 +11,9 @@ import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
+from controlplane.objects import Vip
 from lb.agent.routes import MESSAGE, NUMBER, PROTOCOL
 from lb.agent.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
-
-Prefix = IPv4Network | IPv6Network
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 ACTION_TABLE = 1
@@ -23,7 +22,7 @@ FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 2, 6, 15, 21
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def rules_wanted(vips: Iterable[Prefix], version: int) -> frozenset[Prefix]:
+def rules_wanted(vips: Iterable[Vip], version: int) -> frozenset[Vip]:
     """Return the fewest prefixes that are exactly these VIPs; ``version`` is 4 or 6."""
     if version == 4:  # noqa: PLR2004 IPv4
         four = [vip for vip in vips if isinstance(vip, IPv4Network)]
@@ -37,7 +36,7 @@ def dump_request(family: int) -> bytes:
     return MESSAGE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def our_rule(body: bytes, table: int) -> tuple[Prefix, int] | None:
+def our_rule(body: bytes, table: int) -> tuple[Vip, int] | None:
     """Return what one of our rules is about and its priority, ``None`` for anybody else's."""
     family, _, src_len, _, short_table, _, _, action, _ = MESSAGE.unpack_from(body)
     found = dict(attributes(body, MESSAGE.size))
@@ -50,7 +49,7 @@ def our_rule(body: bytes, table: int) -> tuple[Prefix, int] | None:
     return ip_network((found[FRA_SRC], src_len)), priority
 
 
-def change_rule(kind: int, prefix: Prefix, table: int, priority: int = PRIORITY) -> Request:
+def change_rule(kind: int, prefix: Vip, table: int, priority: int = PRIORITY) -> Request:
     """Return the request that adds (``RTM_NEWRULE``) or deletes a rule of ours."""
     flags = NLM_F_CREATE | NLM_F_EXCL if kind == RTM_NEWRULE else 0
     family = FAMILY[prefix.version]

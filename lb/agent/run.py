@@ -50,6 +50,7 @@ from lb.agent.netlink import LinkInfo, open_netlink
 from lb.agent.notify import sd_notify
 from lb.agent.place import current_place
 from lb.agent.record import Journal, Record, read_record
+from lb.agent.rtnetlink import RouteSocket
 from lb.agent.sampler import ConnectionCounter, LoadSampler
 from lb.agent.tell import Acknowledger, Reporter, compose_report
 from lb.agent.vips import VipKeeper
@@ -122,7 +123,7 @@ class Runner:
         mss = self._mss_keeper(link, journal)
         for part in (acknowledger, announcer, checker, neighbours, mss, *self._observers()):
             self._start(part)
-        vips = VipKeeper(netlink, journal)
+        vips = VipKeeper(self._stack.enter_context(RouteSocket()), journal)
         forwarding = Forwarding(dataplane, vips)
         state_dir = StateDir(config.state_dir)
         parts = Parts(

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import lb
 from controlplane.documents import DocumentError, decode_cluster, decode_table
 from controlplane.errors import BrigadeError
-from controlplane.objects import CLUSTER, Report, Table
+from controlplane.objects import CLUSTER, Report, Table, vip_text
 from controlplane.store import open_agent_store
 from controlplane.store.base import StoreError
 from controlplane.store.state_dir import StateDir
@@ -25,10 +24,11 @@ from lb.agent.announce import ON_WITHDRAW, READY_FILE, hook_variables
 from lb.agent.config import AgentConfig
 from lb.agent.hooks import run_hook
 from lb.agent.intake import POOL_PREFIX
+from lb.agent.local import remove_vips
 from lb.agent.lock import EXIT_REFUSED, InterfaceLock, find_holder
 from lb.agent.machine import check_root
 from lb.agent.mirror import clear
-from lb.agent.netlink import find_link, open_netlink, remove_vip
+from lb.agent.netlink import find_link, open_netlink
 from lb.agent.place import current_place
 from lb.agent.programs import pinned_program
 from lb.agent.record import Record, erase_record, read_record
@@ -134,7 +134,7 @@ def _leave(config: AgentConfig, say: Say) -> None:
 
 
 def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
-    vips: tuple[IPv4Address, ...] = record.vips if record else ()
+    vips = record.vips if record else ()
     in_use = InUse(current_buckets(config), count_connections(vips))
     if in_use.reason:
         raise BrigadeError(
@@ -188,9 +188,10 @@ def _end(pid: int, interface: str, *, force: bool) -> None:
 
 def _undo(netlink: Any, record: Record, say: Say) -> None:
     """Undo in the reverse order of `up`; what is gone already is passed over."""
+    with RouteSocket() as routes:
+        remove_vips(routes, record.vips)
     for vip in record.vips:
-        remove_vip(netlink, vip)
-        say(f"removed {vip} from lo")
+        say(f"removed {vip_text(vip)} from lo")
     _undo_mss(record, say)
     for path, (old, new) in reversed(record.sysctls.items()):
         _restore(path, old, new, say)

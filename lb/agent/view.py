@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from controlplane.documents import DocumentError
-from controlplane.objects import DEFAULT_DEPTH, Cluster, Pool, Service, is_host
+from controlplane.objects import DEFAULT_DEPTH, Cluster, Pool, Service, Vip, is_host
 from lb.dataplane.objects import ClusterView, ServiceEntry
 
 
@@ -30,10 +30,19 @@ def _entry(service: Service) -> ServiceEntry:
     return ServiceEntry(address, service.protocol, service.port, service.pool, service.stateless)
 
 
-def cluster_vips(cluster: Cluster) -> frozenset[IPv4Address]:
-    """Return the addresses that clients connect to."""
-    vips = (service.vip for service in cluster.services)
-    return frozenset(vip.network_address for vip in vips if isinstance(vip, IPv4Network))
+def cluster_vips(cluster: Cluster) -> frozenset[Vip]:
+    """Return the addresses and prefixes that clients connect to."""
+    return frozenset(service.vip for service in cluster.services)
+
+
+def in_order(vips: Iterable[Vip]) -> list[Vip]:
+    """Return VIPs in order, IPv4 first."""
+    return sorted(vips, key=lambda vip: (vip.version, vip))
+
+
+def has_ipv6(vips: Iterable[Vip]) -> bool:
+    """Whether one of them is IPv6."""
+    return any(isinstance(vip, IPv6Network) for vip in vips)
 
 
 def check_forwarded(cluster: Cluster) -> None:

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import pytest
 
@@ -23,6 +23,7 @@ from tests.netns.agent_helpers import eventually
 
 VIP4, VIP6 = IPv4Address("192.0.2.10"), IPv6Address("2001:db8::10")
 VIPS = (VIP4, VIP6)
+NETWORKS = (IPv4Network(VIP4), IPv6Network(VIP6))
 PORT = 7000
 TABLE = 6080
 MTU = brigade.CLIENT_MTU
@@ -81,7 +82,7 @@ def kept(host: Host, mode: str = "auto", depth: int = 2) -> Iterator[MssKeeper]:
     with host.entered():
         keeper.start()
     try:
-        keeper.lower(VIPS, depth)
+        keeper.lower(NETWORKS, depth)
         eventually("the first wish is met", lambda: keeper.settled)
         yield keeper
         assert board.facts.troubles == {}
@@ -135,14 +136,14 @@ def test_syn_acks_leave_room_and_only_while_they_have_to(
 def test_it_follows_depth_mtu_and_the_setting(network: Network, server: Host) -> None:
     with kept(server, depth=1) as keeper:
         assert advertised(network) == leaves(ROOM[1])
-        keeper.lower(VIPS, 3)
+        keeper.lower(NETWORKS, 3)
         eventually("depth 3", lambda: advertised(network) == leaves(ROOM[3]), 3)
         server.run(["ip", "link", "set", "dev", "eth0", "mtu", "1400"])
         eventually("MTU 1400", lambda: advertised(network) == leaves(ROOM[3], 1400), 3)
         server.run(["ip", "link", "set", "dev", "eth0", "mtu", str(MTU + ROOM[3])])
         eventually("a link with room", lambda: advertised(network) == leaves(0), 3)
         assert "6080" not in server.run(["ip", "rule"]).stdout
-        keeper.lower(VIPS, 4)
+        keeper.lower(NETWORKS, 4)
         eventually("too little of it", lambda: mss(network, VIP4) == 1544 - 40 - 48, 3)
         keeper.lower((), 4)
         eventually("no VIPs", lambda: not table(server, 4) and not table(server, 6), 3)

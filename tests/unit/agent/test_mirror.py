@@ -73,6 +73,7 @@ class FakeKernel:
         self.ours: list[Route] = []
         self.foreign: list[bytes] = []
         self.rules: list[bytes] = []
+        self.kernels_rules = [MESSAGE.pack(f, 0, 0, 0, MAIN, 0, 0, 1, 0) for f in (V4, V6)]
         self.log: list[str] = []
         self.refuse = ""
 
@@ -84,7 +85,7 @@ class FakeKernel:
             ]
         family = body[0]
         if kind == 34:
-            return [rule for rule in self.rules if rule[0] == family]
+            return [rule for rule in (*self.kernels_rules, *self.rules) if rule[0] == family]
         if table_of(body) == MAIN:
             return [raw for raw in self.main if raw[0] == family]
         ours = [build(route, TABLE) for route in self.ours]
@@ -284,6 +285,16 @@ def test_only_families_with_vips_are_mirrored() -> None:
     kernel = FakeKernel(DEFAULT, replace(DEFAULT, family=V6, attributes=((OIF, NUMBER.pack(3)),)))
     Mirror(kernel).synchronise(GOAL, MTUS)
     assert {route.family for route in kernel.ours} == {V4}
+
+
+def test_a_kernel_without_rules_gets_no_routes() -> None:
+    """It would put them into main, whatever table they name."""
+    kernel = FakeKernel(DEFAULT)
+    kernel.kernels_rules = []
+    with pytest.raises(OSError, match="does not route by rules"):
+        Mirror(kernel).synchronise(GOAL, MTUS)
+    assert kernel.log == []
+    assert clear(kernel, TABLE).changes == 0
 
 
 def test_copies_are_compared_by_all_that_is_in_them() -> None:

@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from controlplane.errors import BrigadeError
 from lb.agent import mss_keeper as module
 from lb.agent.board import Board
 from lb.agent.mirror import Goal, Mirror
-from lb.agent.mss import Wish, concerns, goal_for, is_lowered, mss_vips
+from lb.agent.mss import Wish, concerns, goal_for, is_lowered
 from lb.agent.mss_keeper import MssKeeper
 from lb.agent.place import Place
 from lb.agent.record import Journal, Record, read_record
@@ -24,7 +24,7 @@ from lb.agent.routes import MESSAGE, NUMBER
 from lb.agent.rtnetlink import HEADER, attribute, messages
 from tests.unit.agent.test_mirror import DEFAULT, TABLE, FakeKernel, somebodys
 
-VIP = IPv4Address("192.0.2.10")
+VIP = IPv4Network("192.0.2.10/32")
 OWN_PORT = 4242
 INTERFACE = 3
 
@@ -41,9 +41,9 @@ def test_it_is_lowered_where_there_is_no_room(
     mode: str, mtu: int, depth: int, lowered: bool
 ) -> None:
     assert is_lowered(mode, mtu, depth) is lowered
-    goal = goal_for(Wish(mss_vips([VIP]), depth), mode, TABLE, mtu)
+    goal = goal_for(Wish(frozenset({VIP}), depth), mode, TABLE, mtu)
     room = 36 + 4 * (depth - 1)
-    assert goal == (Goal(TABLE, mss_vips([VIP]), room, mtu) if lowered else Goal(TABLE))
+    assert goal == (Goal(TABLE, frozenset({VIP}), room, mtu) if lowered else Goal(TABLE))
     assert goal_for(Wish(frozenset(), depth), mode, TABLE, mtu) == Goal(TABLE)
 
 
@@ -121,7 +121,7 @@ def recorded(folder: Path) -> int:
 
 
 def meet(keeper: MssKeeper, kernel: Any, depth: int = 2) -> bool:
-    return keeper._meet(Wish(mss_vips([VIP]), depth), kernel, Mirror(kernel))
+    return keeper._meet(Wish(frozenset({VIP}), depth), kernel, Mirror(kernel))
 
 
 def test_lost_notifications_may_have_been_about_anything(made: MadeKeeper) -> None:
