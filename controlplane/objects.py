@@ -62,6 +62,11 @@ def port_text(port: int | None) -> str:
     return ANY_PORT if port is None else str(port)
 
 
+def protocol_text(protocol: int) -> str:
+    """Spell a service's protocol."""
+    return {TCP: "tcp", UDP: "udp"}[protocol]
+
+
 def first_address(vip: Vip) -> Address:
     """Return a VIP's first usable address: the second of a prefix, unless that has no room.
 

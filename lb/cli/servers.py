@@ -56,6 +56,12 @@ def _print(found: dict[str, Any]) -> None:
             *(str(server["buckets"].get(pool, 0)) for pool in pools),
         )
     show_whole(servers)
+    for pool in found["pools"]:
+        if pool["probe"] is None:
+            click.echo(
+                f"pool {pool['name']} cannot be probed, so its servers are never declared down: "
+                f"{pool['unprobed']}"
+            )
     for document in found["documents"]:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"
