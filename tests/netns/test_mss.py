@@ -49,7 +49,7 @@ def server(network: Network) -> Iterator[Host]:
     host = network[brigade.server_name(1)]
     with host.entered():
         listener = socket.create_server(
-            ("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True, backlog=50
+            ("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True, backlog=500
         )
     yield host
     listener.close()
