@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,6 +208,10 @@ def _listen(config: ControlConfig) -> Faults:
     listen = config.listen
     if listen is None:
         return
+    store = ip_address(listen.address)
+    for number, service in enumerate(config.service, 1):
+        if store in service.vip:
+            yield f"service[{number}].vip: must not cover {store}, where agents find the store"
     if listen.certificate is None and listen.private_key is not None:
         yield "listen.certificate: is required with private_key"
     if listen.certificate is not None and listen.private_key is None:

@@ -229,6 +229,10 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, old: str, new: str, line: str
             GOOD + LISTEN.replace("7080", "9108") + 'token_file = "t"\n',
             "listen.port: must not be the metrics' port",
         ),
+        (
+            GOOD + LISTEN.replace("127.0.0.1", "192.0.2.1") + 'token_file = "t"\n',
+            "service[1].vip: must not cover 192.0.2.1, where agents find the store",
+        ),
         (GOOD + LISTEN.replace("127.0.0.1", "here") + 'token_file = "t"\n', "listen.address: "),
         (
             GOOD.replace('pool = "dns"', 'pool = "dns"\n[service.check]\ntype = "tcp"'),
