@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,19 @@ def check_against(config: ControlConfig, cluster: Cluster, path: Path | str) -> 
     name belongs to one DIP until that server has left the cluster.
     """
     _raise_first(_changes(config, cluster), path)
+
+
+def notes(config: ControlConfig) -> Iterator[str]:
+    """Yield what is allowed and may surprise, as ``key: what follows from it``."""
+    if not config.probers:
+        yield "probers: none, so no server is ever declared down"
+    elif not config.service:
+        yield "service: none, so there is no VIP to probe and no server is ever declared down"
+    elif all(isinstance(service.vip, IPv6Network) for service in config.service):
+        yield (
+            "service: every VIP is IPv6, so probes need an IPv6 address on the controller's "
+            "machine, and on the servers a way back to it"
+        )
 
 
 def _raise_first(faults: Iterable[str], path: Path | str) -> None:

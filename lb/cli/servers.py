@@ -30,10 +30,11 @@ def command(as_json: bool, config_path: Path) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        _print(found)
+        print_servers(found)
 
 
-def _print(found: dict[str, Any]) -> None:
+def print_servers(found: dict[str, Any]) -> None:
+    """Print an overview (``controlplane.overview``) for people."""
     from rich.table import Table
 
     if not found["servers"]:

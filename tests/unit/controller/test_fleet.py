@@ -15,6 +15,7 @@ from controlplane.overview import overview
 from controlplane.probe import Probe
 from controlplane.store.base import StoreUnavailable
 from controlplane.store.file import FileStore
+from lb.cli.servers import print_servers
 from tests.unit.controller.conftest import Fleet
 from tests.unit.controller.fleet import dip, eventually
 
@@ -172,6 +173,8 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     found = overview(fleet.store, fleet.config(3, service=only("2001:db8::1", "tcp", 443)), 0.0)
     assert found["pools"][0]["probe"] is None
     assert "no IPv6 address towards 2001:db8::1" in found["pools"][0]["unprobed"]
+    print_servers({**found, "servers": found["servers"][:1]})
+    assert "pool web cannot be probed, so its servers are never" in capsys.readouterr().out
     fleet.prober.address6 = IPv6Address("2001:db8::9")
     eventually(lambda: fleet.states()["s3"] == "down", "down")
 
