@@ -35,7 +35,7 @@ EVENT_BUFFER_BYTES = 1 << 20
 SO_RCVBUFFORCE = 33
 SETTLE_SECONDS = 0.02
 COST = 4
-"""Reading the tables takes at most one part in this many of the time, whatever main does."""
+"""After a look at the tables it rests for so many times the CPU time that it took."""
 REFRESH_SECONDS = 30.0
 """For what the kernel does not notify of: IPv4 routes that go with their interface."""
 RETRY_SECONDS = 2.0
@@ -115,25 +115,32 @@ class MssKeeper(Worker):
         poll.register(self._wake_read, select.POLLIN)
         mirror = Mirror(netlink)
         while not self.ending.is_set():
-            rest, pause = SETTLE_SECONDS, REFRESH_SECONDS
+            rest, pause = 0.0, REFRESH_SECONDS
             wish = self._current_wish()
             if wish is not None:
-                started = time.monotonic()
+                started = time.thread_time()
                 if not self._meet(wish, netlink, mirror):
                     pause = RETRY_SECONDS
-                rest = max(rest, COST * (time.monotonic() - started))
-            self._wait(poll, events, netlink.port, time.monotonic() + pause, rest)
+                rest = COST * (time.thread_time() - started)
+            now = time.monotonic()
+            self._wait(poll, events, netlink.port, not_before=now + rest, until=now + pause)
 
     def _wait(
-        self, poll: select.poll, events: socket.socket, port: int, until: float, rest: float
+        self,
+        poll: select.poll,
+        events: socket.socket,
+        port: int,
+        *,
+        not_before: float,
+        until: float,
     ) -> None:
-        """Wait for a wish, a change that matters, or a time; give a burst of changes some rest."""
+        """Wait for a wish, for a change that matters (a burst of them has a rest), or a time."""
         changed = False
         while not changed and not self.ending.is_set() and time.monotonic() < until:
             happened = poll.poll(max(0.0, until - time.monotonic()) * 1000 + 1)
             asked = self._asked()
             if happened and not asked:
-                self.pause(rest)
+                self.pause(max(SETTLE_SECONDS, not_before - time.monotonic()))
             changed = self._drain(events, port) or asked
 
     def _asked(self) -> bool:

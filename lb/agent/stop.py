@@ -94,6 +94,7 @@ def find_record(config: AgentConfig) -> Record | None:
         config.xdp_mode,
         forwarders=(forwarder.id,) if forwarder else (),
         redirectors=(redirector.id,) if redirector else (),
+        mss_table=config.mss_table,
     )
 
 
