@@ -1,7 +1,8 @@
-"""`python -m tests.vm [--list] [NAME...]`: try the programs on other kernels and userlands.
+"""`python -m tests.vm [--list] [--steps=STEP,...] [NAME...]`: other kernels and other userlands.
 
-Without names all of trials.py, with names (or the beginning of some) those. Needs root, and what
-scripts/vm installs. What was fetched and made stays in build/vm; nothing stays mounted or running.
+Without names all of trials.py, with names (or the beginning of some) those; all steps or some.
+Needs root, and what scripts/vm installs. What was fetched and made stays in build/vm; nothing stays
+mounted or running.
 Exit code 0: all worked; 1: one did not; 2: no such trial. The last line counts them.
 """
 
@@ -11,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lb.dataplane.dataplane import MAPS, PROGRAMS, source_text
@@ -21,10 +22,11 @@ from tests.vm.errors import TrialError
 from tests.vm.outcome import COLUMNS, Outcome
 from tests.vm.running import follow
 from tests.vm.sources import Mirrors, Suite, machine_mirrors
-from tests.vm.trials import TRIALS, Trial
+from tests.vm.trials import STEPS, TRIALS, Trial
 
 CACHE = roots.PROJECT / "build" / "vm"
-TRIAL_SECONDS = 1300.0
+TRIAL_SECONDS = 2400.0
+OPTION = "--steps="
 Say = Callable[[str], None]
 
 
@@ -36,8 +38,9 @@ def say(text: str) -> None:
 class Workshop:
     """Makes what trials need, in the cache, and runs them."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, steps: Sequence[str]) -> None:
         self.cache = cache
+        self._steps = steps
         self.mirrors: Mirrors = machine_mirrors()
         self.empty = cache / "empty"
         self.empty.mkdir(parents=True, exist_ok=True)
@@ -71,13 +74,13 @@ class Workshop:
         bcc = self.empty
         if trial.bcc is not None:
             bcc = roots.borrow_bcc(trial.bcc, self.mirrors, self.cache, say)
-        extent = "whole" if trial.whole else "load"
+        steps = ",".join(step for step in trial.steps if step in self._steps)
         if trial.kernel is None:
-            words = ["trial", str(root), extent, str(bcc), str(self.empty)]
+            words = ["trial", str(root), steps, str(bcc), str(self.empty)]
             return ["bash", str(roots.INSIDE), *words]
         suite = Suite(trial.kernel, self.mirrors, self.cache / "apt")
         console = self.cache / "logs" / f"{trial.name}.console"
-        return qemu.command(kernels.prepare(suite, self.cache), root, bcc, console, extent)
+        return qemu.command(kernels.prepare(suite, self.cache), root, bcc, console, steps)
 
 
 def write_programs(folder: Path) -> None:
@@ -101,13 +104,17 @@ def main(words: list[str]) -> int:
             )
             say(f"{trial.name:22} {kernel}; {trial.userland}")
         return 0
+    steps: Sequence[str] = STEPS
+    for word in [word for word in words if word.startswith(OPTION)]:
+        words.remove(word)
+        steps = word.removeprefix(OPTION).split(",")
     trials = chosen(words)
     if not trials or any(not chosen([word]) for word in words):
         say(f"no such trial; there are: {' '.join(trial.name for trial in TRIALS)}")
         return 2
     rows: list[str] = []
     failed = 0
-    workshop = Workshop(CACHE)
+    workshop = Workshop(CACHE, steps)
     for trial in trials:
         began = time.monotonic()
         say(f"{trial.name}: {trial.userland}")
@@ -127,5 +134,9 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with endings_as_interrupts():
-        sys.exit(main(sys.argv[1:]))
+    try:
+        with endings_as_interrupts():
+            sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        say("interrupted: nothing stays mounted or running")
+        sys.exit(130)

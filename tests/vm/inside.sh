@@ -1,7 +1,7 @@
 #!/bin/bash
 # Work in a root file system that is not the machine's, in namespaces that end with it:
 #   inside.sh setup ROOT                        run scripts/setup in it; what it makes stays
-#   inside.sh trial ROOT whole|load LAYER MOUNT run guest.sh in it; nothing stays
+#   inside.sh trial ROOT STEPS LAYER MOUNT     run guest.sh in it; nothing stays
 # LAYER is laid over ROOT, in memory, at the empty folder MOUNT. Mounts vanish with the namespace, whatever happens.
 set -euo pipefail
 work=$1 root=$2
@@ -13,7 +13,7 @@ fi
 unset LB_INSIDE
 
 if [[ $work == trial ]]; then
-    extent=$3 layer=$4 place=$5
+    steps=$3 layer=$4 place=$5
     mount -t tmpfs work "$place"
     mkdir "$place/upper" "$place/work" "$place/root"
     mount -t overlay -o "lowerdir=$layer:$root,upperdir=$place/upper,workdir=$place/work" \
@@ -37,4 +37,4 @@ if [[ $work == setup ]]; then
     chroot "$root" bash /srv/bucket-brigade/scripts/setup
     exit
 fi
-exec chroot "$root" bash /srv/bucket-brigade/tests/vm/guest.sh chroot "$extent"
+exec chroot "$root" bash /srv/bucket-brigade/tests/vm/guest.sh chroot "$steps"

@@ -34,13 +34,13 @@ def _card(end: str, number: int) -> list[str]:
     return ["-netdev", backend, "-device", device]
 
 
-def command(kernel: Kernel, root: Path, bcc: Path, console: Path, extent: str) -> list[str]:
+def command(kernel: Kernel, root: Path, bcc: Path, console: Path, steps: str) -> list[str]:
     """Return what runs guest.sh in a machine; the guest's words come from standard output."""
     words = [*("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max")]
     words += ["-smp", str(PROCESSORS), "-m", str(MEMORY_MIB)]
     words += ["-nodefaults", "-no-reboot", "-display", "none"]
     words += ["-kernel", str(kernel.image), "-initrd", str(kernel.initramfs)]
-    arguments = " ".join([extent, *INTERFACES])
+    arguments = " ".join([steps, *INTERFACES])
     words += ["-append", f"console=ttyS0 quiet panic=-1 mitigations=off -- {arguments}"]
     words += ["-serial", f"file:{console}", "-serial", "stdio"]
     for tag, folder in (("root", root), ("kernel", kernel.layer), ("bcc", bcc)):

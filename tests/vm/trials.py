@@ -7,6 +7,9 @@ from dataclasses import dataclass
 BULLSEYE, BOOKWORM, TRIXIE = "bullseye", "bookworm", "trixie"
 VERSIONS = {BULLSEYE: "Debian 11", BOOKWORM: "Debian 12", TRIXIE: "Debian 13"}
 
+STEPS = ("load", "dataplane", "connections")
+"""Load and attach; the rows and sockets of tests/dataplane; two servers with `lbctl up`."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -23,6 +26,11 @@ class Trial:
     root: str
     bcc: str | None = None
     whole: bool = True
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What guest.sh does."""
+        return STEPS if self.whole else STEPS[:1]
 
     @property
     def userland(self) -> str:
