@@ -48,7 +48,8 @@ class Workshop:
 
     def attempt(self, trial: Trial) -> Outcome:
         """Run one trial; what keeps it from running is a problem of its outcome."""
-        outcome = Outcome(trial.userland, emulated=trial.kernel is not None)
+        steps = [step for step in trial.steps if step in self._steps]
+        outcome = Outcome(trial.userland, emulated=trial.kernel is not None, steps=steps)
         log = self.cache / "logs" / f"{trial.name}.log"
 
         def take(line: str) -> None:
@@ -58,7 +59,9 @@ class Workshop:
 
         with log.open("w", encoding="utf-8") as file:
             try:
-                code = follow(self._command(trial), take, TRIAL_SECONDS, env=os.environ)
+                code = follow(
+                    self._command(trial, ",".join(steps)), take, TRIAL_SECONDS, env=os.environ
+                )
                 if code != 0 and not outcome.ended:
                     outcome.problems.append(f"exit code {code}")
             except TrialError as error:
@@ -67,14 +70,13 @@ class Workshop:
         outcome.finish()
         return outcome
 
-    def _command(self, trial: Trial) -> list[str]:
+    def _command(self, trial: Trial, steps: str) -> list[str]:
         """Have everything that a trial needs, and return what runs it."""
         root = roots.prepare(trial, self.mirrors, self.cache, say)
         write_programs(root / roots.HOME / "build")
         bcc = self.empty
         if trial.bcc is not None:
             bcc = roots.borrow_bcc(trial.bcc, self.mirrors, self.cache, say)
-        steps = ",".join(step for step in trial.steps if step in self._steps)
         if trial.kernel is None:
             words = ["trial", str(root), steps, str(bcc), str(self.empty)]
             return ["bash", str(roots.INSIDE), *words]

@@ -29,8 +29,9 @@ step() {
     shift 2
     [[ $steps == *,$name,* ]] || return 0
     echo "@@ {\"step\": \"$name\"}"
-    timeout "$seconds" "$@" </dev/null || status=1
-    echo "@@ {\"step\": \"$name\", \"exit\": $status, \"uptime\": $(cut -d' ' -f1 /proc/uptime)}"
+    local result=0
+    timeout "$seconds" "$@" </dev/null || result=$? status=1
+    echo "@@ {\"step\": \"$name\", \"exit\": $result, \"uptime\": $(cut -d' ' -f1 /proc/uptime)}"
 }
 
 python=.venv/bin/python

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 MARK = "@@ "
 NO_END = "ended before its end"
+NOT_LOADED = "the programs were not loaded and attached"
+KINDS = 2
+"""A forwarder and a redirector."""
 COLUMNS = (
     *("Kernel", "Userland", "bcc", "Where", "Attached natively to", "Instructions, forwarder"),
     *("redirector", "Verified, forwarder", "redirector", "Load, s", "Tests", "Result"),
@@ -21,6 +25,7 @@ class Outcome:
 
     userland: str
     emulated: bool
+    steps: Sequence[str] = ("load",)
     facts: dict[str, Any] = field(default_factory=dict)
     programs: dict[str, dict[str, Any]] = field(default_factory=dict)
     attached: list[str] = field(default_factory=list)
@@ -28,7 +33,7 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     ended: bool = False
-    _failed_before: bool = False
+    _done: set[str] = field(default_factory=set)
 
     def take(self, line: str) -> None:
         """Take one line of what the guest prints."""
@@ -52,16 +57,19 @@ class Outcome:
             self.facts |= facts
 
     def _take_step(self, facts: dict[str, Any]) -> None:
-        if facts.get("exit", 0) != 0 and not self._failed_before:
-            self._failed_before = True
-            self.problems.append(f"{facts['step']} failed")
+        if "exit" in facts:
+            self._done.add(facts["step"])
+            if facts["exit"] != 0:
+                self.problems.append(f"{facts['step']} failed")
 
     def finish(self) -> None:
         """Say that nothing more will come."""
         if not self.ended:
             self.problems.append(NO_END)
-        elif len(self.programs) != 2 or not self.attached:
-            self.problems.append("the programs were not loaded and attached")
+            return
+        self.problems += [f"{step} was left out" for step in self.steps if step not in self._done]
+        if "load" in self._done and (len(self.programs) < KINDS or not self.attached):
+            self.problems.append(NOT_LOADED)
 
     def row(self) -> str:
         """Return a row of the table in docs/platforms.md."""

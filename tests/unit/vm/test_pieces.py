@@ -16,7 +16,7 @@ from tests.vm import initramfs, kernels, qemu
 from tests.vm.__main__ import chosen, main
 from tests.vm.errors import TrialError
 from tests.vm.kernels import Kernel
-from tests.vm.outcome import COLUMNS, NO_END, Outcome
+from tests.vm.outcome import COLUMNS, NO_END, NOT_LOADED, Outcome
 from tests.vm.roots import needed_libraries
 from tests.vm.running import follow, run
 from tests.vm.sources import Mirrors, find_mirrors, stock_kernel
@@ -187,7 +187,8 @@ def test_a_good_trial_is_a_row_with_its_figures() -> None:
     [
         (GOOD[:-1], NO_END),
         ([], NO_END),
-        (GOOD[-1:], "the programs were not loaded and attached"),
+        (GOOD[-1:], "load was left out"),
+        ([GOOD[0], GOOD[6], GOOD[-1]], NOT_LOADED),
         ([*GOOD[:-1], '@@ {"step": "dataplane", "exit": 1}', GOOD[-1]], "dataplane failed"),
     ],
 )

@@ -6,7 +6,6 @@ joins: then it has one of them, and the router the other.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -18,11 +17,11 @@ from typing import get_args, get_type_hints
 import pytest
 
 from controlplane.objects import TCP, UDP, ServerState, Service
-from lb.dataplane import ServiceEntry
+from lb.dataplane import PinnedDataplane, ServiceEntry
 from netns.brigade import INTERFACE, ROUTER, brigade, client_name, server_name, vip_route
 from netns.build import build_route
 from netns.network import Network
-from tests.netns.agent_helpers import POOL, PORT, Fleet, cluster, eventually, table
+from tests.netns.agent_helpers import LBCTL, POOL, PORT, Fleet, cluster, eventually, table
 from tests.vm.guest.cable import plug, without_link
 
 VIPS = (IPv4Address("192.0.2.10"), IPv6Address("2001:db8:1::10"))
@@ -159,10 +158,8 @@ def route_through(fleet: Fleet, number: int) -> None:
 
 
 def verdicts(fleet: Fleet, number: int) -> Mapping[str, int]:
-    counted: dict[str, dict[str, int]] = json.loads(
-        fleet.lbctl(number, "counters", "--json").stdout
-    )
-    return counted["verdicts"]
+    with PinnedDataplane(fleet.host(number).bpffs / INTERFACE) as pinned:
+        return pinned.counters()
 
 
 def publish(fleet: Fleet, generation: int, chain: list[int]) -> None:
@@ -251,7 +248,8 @@ def test_connections_go_where_the_table_says_and_stay_through_a_move(
 def test_down_leaves_no_program_behind(fleet: Fleet) -> None:
     """Last: it ends the servers."""
     for number in (1, 2):
-        fleet.lbctl(number, "down", "--force")
         host = fleet.host(number)
+        words = [*LBCTL, "down", "--force", "--config", str(host.base / "agent.toml")]
+        host.run(words, PATIENCE_SECONDS)
         assert "prog/xdp" not in host.run(["ip", "-d", "link", "show", INTERFACE]).stdout
         assert "clsact" not in host.run(["tc", "qdisc", "show", "dev", INTERFACE]).stdout
