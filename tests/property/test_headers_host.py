@@ -6,7 +6,6 @@ Frames end at a page that may not be read: a check that looks one byte too far k
 from __future__ import annotations
 
 import ctypes
-import mmap
 import random
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -41,6 +40,7 @@ from tests.model.ecn import decapsulated_ecn
 from tests.model.frames import ethernet, gue_packet, tcp_packet
 from tests.model.inner import inner_problem
 from tests.model.visits import visiting_order
+from tests.property.guarded import GuardedFrame
 
 PARSED = -1
 IF_VIP = 0x100
@@ -76,25 +76,6 @@ class Inner(ctypes.Structure):
         (name, ctypes.c_uint64)
         for name in ("saddr", "daddr", "ports", "protocol", "tos", "tcp_flags")
     ]
-
-
-class GuardedFrame:
-    """Memory whose last byte is the last of its page, with an unreadable page behind it."""
-
-    SIZE = 16 * mmap.PAGESIZE
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self.SIZE + mmap.PAGESIZE)
-        self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        libc = ctypes.CDLL(None, use_errno=True)
-        guard = ctypes.c_void_p(self._base + self.SIZE)
-        assert libc.mprotect(guard, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
-
-    def put(self, frame: bytes) -> ctypes.c_void_p:
-        """Lay a frame right before the guard page."""
-        start = self.SIZE - len(frame)
-        self._memory[start : self.SIZE] = frame
-        return ctypes.c_void_p(self._base + start)
 
 
 @pytest.fixture(scope="module")
