@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from tests.model import Config, Dip, Flow, Pool, Service
+from tests.model import Config, Dip, Flow, Pool, Service, host
 
 KEY = bytes(range(16))
 BUCKETS = 256
@@ -20,12 +20,12 @@ STRANGER = IPv4Address("203.0.113.5")
 HTTP, DNS, GAME, DNS_STATELESS, NO_TABLE, NO_POOL = range(6)
 
 SERVICES = (
-    Service(VIP, 6, 80, "web"),
-    Service(VIP, 17, 53, "web"),
-    Service(OTHER_VIP, 17, 27015, "web"),
-    Service(OTHER_VIP, 17, 53, "web", stateless=True),
-    Service(VIP, 6, 81, "empty"),
-    Service(VIP, 6, 82, "missing"),
+    Service(host(VIP), 6, 80, "web"),
+    Service(host(VIP), 17, 53, "web"),
+    Service(host(OTHER_VIP), 17, 27015, "web"),
+    Service(host(OTHER_VIP), 17, 53, "web", stateless=True),
+    Service(host(VIP), 6, 81, "empty"),
+    Service(host(VIP), 6, 82, "missing"),
 )
 
 
@@ -55,7 +55,7 @@ def config(
         mac=mac(at),
         mtu=mtu,
         services=SERVICES,
-        pools={"web": Pool(KEY, BUCKETS, dict.fromkeys(range(BUCKETS), chain)), "empty": None},
+        pools={"web": Pool(KEY, BUCKETS, dict.fromkeys(range(BUCKETS), chain), depth=4), "empty": None},
         dips={
             number: Dip(dip(number), None if number in no_mac else mac(number))
             for number in numbers
@@ -69,4 +69,4 @@ def config(
 def flow(service: int = HTTP, source_port: int = 40000) -> Flow:
     """A client's flow to one of the services."""
     target = SERVICES[service]
-    return Flow(target.protocol, CLIENT, source_port, target.vip, target.port)
+    return Flow(target.protocol, CLIENT, source_port, target.vip[0], target.port or 0)
