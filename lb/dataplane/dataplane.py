@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from lb import abi
 from lb.dataplane import bpf_syscall
 from lb.dataplane.cluster import ClusterTables
-from lb.dataplane.compiling import Loaded, compile_and_load, join_sources
+from lb.dataplane.compiling import Loaded, check_kernel, compile_and_load, join_sources
 from lb.dataplane.counting import CounterReader
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
@@ -22,18 +23,24 @@ from lb.dataplane.state import State
 from lb.dataplane.tables import TableStore
 from lb.paths import bpf_dir
 
-SOURCES = ("maps.bpf.c", "forwarder.bpf.c", "redirector.bpf.c")
+SOURCES = ("maps.bpf.c", "bucket.bpf.c", "forwarder.bpf.c", "redirector.bpf.c")
+ROOT = "lb_root"
 FORWARDER = "lb_forwarder"
 REDIRECTOR = "lb_redirector"
-PROGRAMS = {FORWARDER: "XDP", REDIRECTOR: "SCHED_CLS"}
-MAPS = ("lb_state", "lb_tables", "lb_counters", "lb_service_stats")
+PROGRAMS = {ROOT: "XDP", FORWARDER: "XDP", REDIRECTOR: "SCHED_CLS"}
+SLOTS = {FORWARDER: abi.Slot.FORWARDER}
+"""Programs that others jump to, by their places in the root array."""
+STATE = "lb_state"
+ROOT_SLOTS = "lb_root_slots"
+MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS)
 PIN_NAMES = {
-    FORWARDER: "forwarder",
+    ROOT: "forwarder",
     REDIRECTOR: "redirector",
-    "lb_state": "state",
+    STATE: "state",
     "lb_tables": "tables",
     "lb_counters": "counters",
     "lb_service_stats": "service_stats",
+    ROOT_SLOTS: "root",
 }
 MAC_BYTES = 6
 LEAST_MTU = 576
@@ -45,13 +52,49 @@ def source_text() -> str:
     return join_sources([folder / name for name in SOURCES], behind=abi.static_asserts())
 
 
+def create_state() -> int:
+    """Make the map of the state, whose address the programs are compiled with."""
+    return bpf_syscall.map_create(
+        bpf_syscall.MAP_TYPE_ARRAY,
+        *(4, abi.STATE.itemsize, 1),
+        flags=bpf_syscall.F_MMAPABLE,
+        name=STATE,
+    )
+
+
+def load_programs() -> Loaded:
+    """Compile and load everything, and put programs into their slots.
+
+    Raises:
+        DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
+
+    """
+    check_kernel()
+    state = create_state()
+    try:
+        loaded = compile_and_load(
+            source_text(),
+            include=bpf_dir(),
+            programs=PROGRAMS,
+            maps=MAPS,
+            defines={"LB_STATE_FD": state},
+        )
+    except BaseException:
+        os.close(state)
+        raise
+    for name, slot in SLOTS.items():
+        fd = loaded.programs[name]
+        bpf_syscall.map_update(loaded.maps[ROOT_SLOTS], slot, fd.to_bytes(4, "little"))
+    return Loaded(loaded.programs, {**loaded.maps, STATE: state})
+
+
 class Dataplane:
     """Owner of programs and maps; attaches nothing. To be used by one thread at a time."""
 
     def __init__(self, loaded: Loaded, load_seconds: float) -> None:
         self._loaded = loaded
         self.load_seconds = load_seconds
-        self._state = State(loaded.maps["lb_state"])
+        self._state = State(loaded.maps[STATE])
         self._reader = CounterReader(loaded.maps["lb_counters"], loaded.maps["lb_service_stats"])
         self._tables = TableStore(self._state, loaded.maps["lb_tables"])
         self._cluster = ClusterTables(
@@ -69,7 +112,7 @@ class Dataplane:
 
         """
         started = time.monotonic()
-        loaded = compile_and_load(source_text(), include=bpf_dir(), programs=PROGRAMS, maps=MAPS)
+        loaded = load_programs()
         try:
             dataplane = cls(loaded, time.monotonic() - started)
         except BaseException:
@@ -84,8 +127,8 @@ class Dataplane:
 
     @property
     def forwarder_fd(self) -> int:
-        """The XDP program."""
-        return self._loaded.programs[FORWARDER]
+        """The XDP program that is attached: the root, with the forwarder in it."""
+        return self._loaded.programs[ROOT]
 
     @property
     def redirector_fd(self) -> int:
@@ -169,7 +212,7 @@ class Dataplane:
 
         """
         descriptors = {**self._loaded.programs, **self._loaded.maps}
-        pin_all(directory, {PIN_NAMES[name]: fd for name, fd in descriptors.items()})
+        pin_all(directory, {pin: descriptors[name] for name, pin in PIN_NAMES.items()})
 
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from lb import abi
 from lb.dataplane import bpf_syscall
 from lb.dataplane.counting import CounterReader
-from lb.dataplane.dataplane import PIN_NAMES
+from lb.dataplane.dataplane import PIN_NAMES, REDIRECTOR, ROOT
 from lb.dataplane.errors import DataplaneError
-from lb.dataplane.lookup import swap16
 from lb.dataplane.objects import ServiceEntry
+from lb.dataplane.service_names import read_name, sort_key
 from lb.dataplane.state import MappedArray, State
 from lb.dataplane.tables import PoolWord, inner_count, unpack_chains
 
@@ -37,7 +37,7 @@ class PinnedDataplane:
             if bpf_syscall.map_info(fds["lb_state"]).value_size != abi.STATE.itemsize:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._tables_fd = fds["lb_tables"]
-            self._programs = fds["lb_forwarder"], fds["lb_redirector"]
+            self._programs = fds[ROOT], fds[REDIRECTOR]
             self._state = State(fds["lb_state"], writable=False)
             stack.callback(self._state.close)
             self._reader = CounterReader(fds["lb_counters"], fds["lb_service_stats"])
@@ -59,20 +59,12 @@ class PinnedDataplane:
         return self._reader.verdicts()
 
     def _service_rows(self) -> list[tuple[ServiceEntry, int]]:
-        entries = self._state.services[self._state.half].reshape(-1)
-        names = [bytes(name).decode(errors="replace") for name in self._state.pools["name"]]
-        found = []
-        for entry in entries[entries["match"] >> np.uint64(56) == abi.ServiceKind.SERVICE4]:
-            match = int(entry["match"])
-            service = ServiceEntry(
-                vip=IPv4Address((match & 0xFFFFFFFF).to_bytes(4, "little")),
-                protocol=match >> 48 & 0xFF,
-                port=swap16(match >> 32 & 0xFFFF),
-                pool=names[int(entry["pool"])],
-                stateless=bool(int(entry["flags"]) & abi.SERVICE_STATELESS),
-            )
-            found.append((service, int(entry["service"])))
-        return sorted(found, key=lambda pair: pair[0].address)
+        pools = [bytes(name).decode(errors="replace") for name in self._state.pools["name"]]
+        found = [
+            (read_name(self._state.names[index], pools), int(index))
+            for index in np.flatnonzero(self._state.names["version"])
+        ]
+        return sorted(found, key=lambda pair: sort_key(pair[0]))
 
     def services(self) -> tuple[ServiceEntry, ...]:
         """The services in use, by address."""
