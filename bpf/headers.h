@@ -6,7 +6,7 @@
  *
  * Everything is told as an offset from `ip`, the packet's IP header.  `room` is
  * how many bytes there are from there to the packet's end, `end` the end of what
- * may be read; where these differ, the caller has made the first 704 readable.
+ * may be read; where these differ, the caller has made the first 608 readable.
  *
  * For the verifier: no loop, offsets masked right where they are used.
  */
@@ -19,12 +19,13 @@
 #define LB_IP_ID_AT	   4
 #define LB_IP_FRAGMENT_AT  6
 #define LB_IP_PROTOCOL_AT  9
+#define LB_IP_CHECKSUM_AT  10
 #define LB_IP_SADDR_AT	   12
 #define LB_IP_DADDR_AT	   16
 #define LB_IP_MF	   0x0020 /* as a little-endian load sees them */
 #define LB_IP_OFFSET	   0xff1f
 
-#define LB_IP6_LEN	  40
+#define LB_IPV6_LEN	  40
 #define LB_IP6_PAYLOAD_AT 4
 #define LB_IP6_NEXT_AT	  6
 #define LB_IP6_SADDR_AT	  8
@@ -41,8 +42,10 @@
 #define LB_MAX_EXT	    6
 #define LB_MAX_EXT_BYTES    256
 
-#define LB_ICMP_LEN 8
-#define LB_L4_LEN   8 /* of an embedded packet's upper layer: as much as there must be */
+#define LB_ICMP_LEN	       8
+#define LB_ICMP_PROTO(version) ((version) == 4 ? LB_PROTO_ICMP : LB_PROTO_ICMPV6)
+#define LB_ICMP_ECHO(version)  ((version) == 4 ? 8 : 128)
+#define LB_L4_LEN	       8 /* of an embedded packet's upper layer: as much as there must be */
 
 #define LB_OFFSET_MASK 1023
 
@@ -76,7 +79,8 @@ LB_INLINE __u64 lb_opaque(__u64 number)
 /* A pointer to `length` bytes at an offset; NULL if they are not inside the packet. */
 LB_INLINE const void *lb_at(const void *ip, const void *end, __u64 room, __u64 offset, __u64 length)
 {
-	const void *at = ip + (lb_opaque(offset) & LB_OFFSET_MASK);
+	const void *at =
+		ip + (__builtin_constant_p(offset) ? offset : lb_opaque(offset) & LB_OFFSET_MASK);
 
 	if (offset + length > room || at + length > end)
 		return 0;
@@ -149,7 +153,7 @@ LB_INLINE int lb_step_ext(const void *ip, const void *end, __u64 room, int turn,
 	if (!at)
 		return LB_HEADERS_TRUNCATED;
 	headers->length = first + lb_ext_length(number, lb_load8(at + 1));
-	if (headers->length > LB_IP6_LEN + LB_MAX_EXT_BYTES)
+	if (headers->length > LB_IPV6_LEN + LB_MAX_EXT_BYTES)
 		return LB_HEADERS_TOO_MANY;
 	headers->protocol = lb_load8(at);
 	if (number != LB_PROTO_FRAGMENT)
@@ -166,7 +170,7 @@ LB_INLINE int lb_read_headers6(const void *ip, const void *end, __u64 room,
 	__u64 fragments = 0;
 	int result;
 
-	headers->length = LB_IP6_LEN;
+	headers->length = LB_IPV6_LEN;
 	headers->protocol = lb_load8(ip + LB_IP6_NEXT_AT);
 	headers->fragment = LB_FRAGMENT_NONE;
 	headers->id = 0;
@@ -178,6 +182,26 @@ LB_INLINE int lb_read_headers6(const void *ip, const void *end, __u64 room,
 			return result;
 	}
 	return LB_HEADERS_TOO_MANY;
+}
+
+/* What a fragment is remembered under; a `version` that is constant. */
+LB_INLINE void lb_fill_fragment_key(const void *ip, __u64 version, const struct lb_headers *headers,
+				    struct lb_fragment_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->id = headers->id;
+	key->protocol = headers->key_protocol;
+	if (version == 4) {
+		key->saddr[0] = lb_load32(ip + LB_IP_SADDR_AT);
+		key->daddr[0] = lb_load32(ip + LB_IP_DADDR_AT);
+		return;
+	}
+	key->protocol |= LB_FRAGMENT_IPV6;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		key->saddr[i] = lb_load32(ip + LB_IP6_SADDR_AT + 4 * i);
+		key->daddr[i] = lb_load32(ip + LB_IP6_DADDR_AT + 4 * i);
+	}
 }
 
 /* Could a later fragment with this key protocol belong to TCP or UDP? (4.4, R11) */
@@ -235,7 +259,8 @@ LB_INLINE int lb_check_embedded(const void *ip, const void *header, __u64 versio
 LB_INLINE int lb_read_embedded(const void *ip, const void *end, __u64 room, __u64 at, __u64 version,
 			       struct lb_embedded *embedded)
 {
-	const void *header = lb_at(ip, end, room, at, version == 4 ? LB_IPV4_LEN : LB_IP6_LEN), *l4;
+	const void *header = lb_at(ip, end, room, at, version == 4 ? LB_IPV4_LEN : LB_IPV6_LEN),
+		   *l4;
 	struct lb_headers headers;
 	int result;
 

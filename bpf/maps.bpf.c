@@ -18,6 +18,8 @@ BPF_ARRAY_OF_MAPS(lb_tables, "lb_template", LB_MAX_INNER);
 BPF_PERCPU_ARRAY(lb_counters, u64, LB_CNT_COUNT);
 BPF_PERCPU_ARRAY(lb_service_stats, struct lb_service_stats, LB_MAX_SERVICES);
 BPF_PROG_ARRAY(lb_root_slots, LB_SLOT_COUNT);
+BPF_PROG_ARRAY(lb_tc_stages, 1); /* the redirector's program for rare packets */
+BPF_TABLE("lru_hash", struct lb_fragment_key, u64, lb_decisions, LB_FRAGMENTS);
 
 /* The only way out of either program: no verdict without a counter. */
 static __always_inline int lb_exit(u32 counter, int verdict)

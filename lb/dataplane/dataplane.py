@@ -23,16 +23,30 @@ from lb.dataplane.state import State
 from lb.dataplane.tables import TableStore
 from lb.paths import bpf_dir
 
-SOURCES = ("maps.bpf.c", "bucket.bpf.c", "forwarder.bpf.c", "redirector.bpf.c")
+SOURCES = (
+    "maps.bpf.c",
+    "bucket.bpf.c",
+    "forwarder.bpf.c",
+    "redirector.bpf.c",
+    "redirector_stage.bpf.c",
+)
 ROOT = "lb_root"
 FORWARDER = "lb_forwarder"
 REDIRECTOR = "lb_redirector"
-PROGRAMS = {ROOT: "XDP", FORWARDER: "XDP", REDIRECTOR: "SCHED_CLS"}
+REDIRECTOR_STAGE = "lb_redirector_stage"
+PROGRAMS = {
+    ROOT: "XDP",
+    FORWARDER: "XDP",
+    REDIRECTOR: "SCHED_CLS",
+    REDIRECTOR_STAGE: "SCHED_CLS",
+}
 SLOTS = {FORWARDER: abi.Slot.FORWARDER}
 """Programs that others jump to, by their places in the root array."""
 STATE = "lb_state"
 ROOT_SLOTS = "lb_root_slots"
-MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS)
+TC_STAGES = "lb_tc_stages"
+DECISIONS = "lb_decisions"
+MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS, TC_STAGES, DECISIONS)
 PIN_NAMES = {
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
@@ -41,6 +55,8 @@ PIN_NAMES = {
     "lb_counters": "counters",
     "lb_service_stats": "service_stats",
     ROOT_SLOTS: "root",
+    TC_STAGES: "tc_stages",
+    DECISIONS: "decisions",
 }
 MAC_BYTES = 6
 LEAST_MTU = 576
@@ -85,6 +101,8 @@ def load_programs() -> Loaded:
     for name, slot in SLOTS.items():
         fd = loaded.programs[name]
         bpf_syscall.map_update(loaded.maps[ROOT_SLOTS], slot, fd.to_bytes(4, "little"))
+    stage = loaded.programs[REDIRECTOR_STAGE]
+    bpf_syscall.map_update(loaded.maps[TC_STAGES], 0, stage.to_bytes(4, "little"))
     return Loaded(loaded.programs, {**loaded.maps, STATE: state})
 
 
