@@ -9,8 +9,8 @@ from tests.model.config import Config, Dip
 from tests.model.headers import ETHERNET_LENGTH
 
 _IPV4 = b"\x08\x00"
-_TAGS = frozenset({b"\x81\x00", b"\x88\xa8"})
-_TAG_LENGTH = 4
+TAG_TYPES = frozenset({b"\x81\x00", b"\x88\xa8"})
+TAG_LENGTH = 4
 _MOST_TAGS = 2
 
 
@@ -21,9 +21,9 @@ def l3_offset(frame: bytes) -> int | None:
     """
     offset = ETHERNET_LENGTH
     for _ in range(_MOST_TAGS):
-        if frame[offset - 2 : offset] not in _TAGS:
+        if frame[offset - 2 : offset] not in TAG_TYPES:
             return offset
-        offset += _TAG_LENGTH
+        offset += TAG_LENGTH
         if len(frame) < offset:
             return None
     return offset
