@@ -1,0 +1,154 @@
+"""`python -m tests.fuzz.libfuzzer`: the programs as ordinary C under libFuzzer and sanitizers.
+
+Begins from the frames of a campaign. Ends with one line; exit status 1 on a finding, with the input
+kept in the current folder. Needs no root and no BPF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lb import abi
+from lb.dataplane.cluster import ClusterTables
+from lb.dataplane.objects import ClusterView, Identity
+from lb.dataplane.state import State
+from lb.dataplane.tables import PoolWord, key_schedule
+from tests.dataplane.rig import entry
+from tests.fuzz import forwarder_frames
+from tests.fuzz.host_build import BuildError, build
+from tests.fuzz.redirector_frames import Tunnels
+from tests.fuzz.scene import Scene, random_config
+from tests.fuzz.traffic import Traffic
+from tests.model import Config
+
+COMPILER = "clang-14"
+SANITIZERS = (
+    "-fsanitize=fuzzer,address,undefined",
+    "-fno-sanitize-recover=all",
+    # the kernel lets programs read unaligned words where the machine can
+    "-fno-sanitize=alignment",
+)
+SEEDS = 4000
+MOST_BYTES = 4096
+POOLS = ("at-rest", "moving", "deep", "clients", "holes", "unloaded")
+SPARE_INDEX_FROM = 4000
+
+
+def build_target(folder: Path) -> Path:
+    """Compile the target."""
+    return build("libfuzzer.c", folder / "target", COMPILER, *SANITIZERS)
+
+
+def write_state(config: Config, path: Path) -> None:
+    """What the programs would know of a configuration, without a kernel to hold it.
+
+    The tables' slots are the target's own; a pool's word says which it has.
+    """
+    with path.open("w+b") as file:
+        file.truncate(-(-abi.STATE.itemsize // 4096) * 4096)
+        state = State(file.fileno())
+        names: list[str] = []
+
+        def pool_id(name: str) -> int:
+            if name not in names:
+                names.append(name)
+            return names.index(name)
+
+        tables = ClusterTables(state, pool_id, lambda _: None, random.Random(1))
+        tables.write_identity(
+            Identity(config.self_dip, config.mac, config.mtu, 1, gue_port=config.gue_port)
+        )
+        tables.write(cluster_view(config))
+        for index, dip in config.dips.items():
+            tables.write_neighbour(index, dip.mac)
+        for number, name in enumerate(names):
+            pool = config.pools[name]
+            if pool is not None:
+                state.pools["key"]["v"][number] = key_schedule(pool.key)
+                word = PoolWord(pool.buckets, number % 4, pool.depth).pack()
+                state.pools["word"][number] = np.uint64(word)
+        state.close()
+
+
+def cluster_view(config: Config) -> ClusterView:
+    """A model's configuration as the data plane takes it."""
+    dips = {index: dip.address for index, dip in config.dips.items()}
+    bare = sorted(config.known - set(dips.values()))
+    dips |= {SPARE_INDEX_FROM + number: address for number, address in enumerate(bare)}
+    services = tuple(entry(config, index) for index in range(len(config.services)))
+    return ClusterView(services, dips, config.probers)
+
+
+def write_seeds(config: Config, rng: random.Random, folder: Path) -> None:
+    """Frames of all kinds, as the target takes its input."""
+    folder.mkdir()
+    traffic = Traffic.of(rng, Scene(config))
+    kinds = (
+        forwarder_frames.frames(traffic, SEEDS // 2),
+        Tunnels(traffic, ()).frames(SEEDS // 2),
+    )
+    for program, frames in enumerate(kinds):
+        for number, frame in enumerate(frames):
+            head = bytes([program | rng.randrange(32) & ~1, rng.choice((0, 28, 100, 255))])
+            (folder / f"{program}-{number}").write_bytes(head + frame)
+
+
+def fuzz(folder: Path, seconds: int, seed: int, jobs: int) -> tuple[int, int]:
+    """Run the target for so long: its exit status, and how many inputs it ran."""
+    rng = random.Random(seed)
+    config = random_config(rng)
+    state, corpus = folder / "state", folder / "corpus"
+    write_state(config, state)
+    write_seeds(config, rng, corpus)
+    target = build_target(folder)
+    command = [
+        *(str(target), str(corpus), f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}"),
+        *("-print_final_stats=1", "-artifact_prefix=./libfuzzer-"),
+    ]
+    environment = {**os.environ, "LB_FUZZ_STATE": str(state)}
+    runs = [
+        subprocess.Popen(
+            [*command, f"-seed={seed + job & 0x7FFFFFFF or 1}"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for job in range(jobs)
+    ]  # fmt: skip
+    status = done = 0
+    for run in runs:
+        output, _ = run.communicate(timeout=seconds + 300)
+        status = status or run.returncode
+        if run.returncode:
+            print(output, file=sys.stderr)
+        done += sum(int(number) for number in re.findall(r"number_of_executed_units: (\d+)", output))
+    return status, done
+
+
+def main() -> int:
+    """Fuzz for as long as was asked."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.libfuzzer", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(31))
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bucket-brigade-fuzz-") as folder:
+        try:
+            status, done = fuzz(Path(folder), asked.seconds, asked.seed, asked.jobs)
+        except BuildError as error:
+            print(error, file=sys.stderr)
+            return 2
+    finding = "a finding, see above" if status else "no finding"
+    print(f"libFuzzer: {done:,} inputs in {asked.seconds} s, seed {asked.seed}: {finding}")
+    return 1 if status else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
