@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from tests.fuzz.scene import Scene, random_config
 from tests.fuzz.traffic import Traffic
 from tests.model import Config
 
-COMPILER = "clang-14"
+COMPILER = "clang"
 SANITIZERS = (
     "-fsanitize=fuzzer,address,undefined",
     "-fno-sanitize-recover=all",
@@ -39,7 +40,8 @@ SANITIZERS = (
 )
 SEEDS = 4000
 MOST_BYTES = 4096
-POOLS = ("at-rest", "moving", "deep", "clients", "holes", "unloaded")
+MOST_SEED = (1 << 31) - 2
+GRACE_SECONDS = 300
 SPARE_INDEX_FROM = 4000
 
 
@@ -102,8 +104,25 @@ def write_seeds(config: Config, rng: random.Random, folder: Path) -> None:
             (folder / f"{program}-{number}").write_bytes(head + frame)
 
 
-def fuzz(folder: Path, seconds: int, seed: int, jobs: int) -> tuple[int, int]:
-    """Run the target for so long: its exit status, and how many inputs it ran."""
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: inputs that ran, features of the code that they reached, and output.
+
+    `findings` are what runs said that ended with one.
+    """
+
+    inputs: int
+    features: int
+    findings: tuple[str, ...]
+
+
+def fuzz(folder: Path, keep: Path, seconds: int, seed: int, jobs: int) -> Outcome:
+    """Run the target for so long; an input that is a finding stays in `keep`.
+
+    Raises:
+        BuildError: there is no compiler, or it refuses.
+
+    """
     rng = random.Random(seed)
     config = random_config(rng)
     state, corpus = folder / "state", folder / "corpus"
@@ -112,24 +131,24 @@ def fuzz(folder: Path, seconds: int, seed: int, jobs: int) -> tuple[int, int]:
     target = build_target(folder)
     command = [
         *(str(target), str(corpus), f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}"),
-        *("-print_final_stats=1", "-artifact_prefix=./libfuzzer-"),
+        *("-print_final_stats=1", f"-artifact_prefix={keep}/libfuzzer-"),
     ]
     environment = {**os.environ, "LB_FUZZ_STATE": str(state)}
     runs = [
         subprocess.Popen(
-            [*command, f"-seed={seed + job & 0x7FFFFFFF or 1}"],
+            [*command, f"-seed={(seed + job) % MOST_SEED + 1}"],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for job in range(jobs)
     ]  # fmt: skip
-    status = done = 0
-    for run in runs:
-        output, _ = run.communicate(timeout=seconds + 300)
-        status = status or run.returncode
-        if run.returncode:
-            print(output, file=sys.stderr)
-        done += sum(int(number) for number in re.findall(r"number_of_executed_units: (\d+)", output))
-    return status, done
+    outputs = [run.communicate(timeout=seconds + GRACE_SECONDS)[0] for run in runs]
+    return Outcome(
+        inputs=sum(map(int, re.findall(r"number_of_executed_units: (\d+)", "".join(outputs)))),
+        features=max(map(int, re.findall(r" ft: (\d+) ", "".join(outputs))), default=0),
+        findings=tuple(
+            output for output, run in zip(outputs, runs, strict=True) if run.returncode != 0
+        ),
+    )
 
 
 def main() -> int:
@@ -141,13 +160,17 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bucket-brigade-fuzz-") as folder:
         try:
-            status, done = fuzz(Path(folder), asked.seconds, asked.seed, asked.jobs)
+            outcome = fuzz(Path(folder), Path.cwd(), asked.seconds, asked.seed, asked.jobs)
         except BuildError as error:
             print(error, file=sys.stderr)
             return 2
-    finding = "a finding, see above" if status else "no finding"
-    print(f"libFuzzer: {done:,} inputs in {asked.seconds} s, seed {asked.seed}: {finding}")
-    return 1 if status else 0
+    print("\n".join(outcome.findings), file=sys.stderr)
+    said = "a finding, see above" if outcome.findings else "no finding"
+    print(
+        f"libFuzzer: {outcome.inputs:,} inputs in {asked.seconds} s, {outcome.features:,} features, "
+        f"seed {asked.seed}: {said}"
+    )
+    return 1 if outcome.findings else 0
 
 
 if __name__ == "__main__":

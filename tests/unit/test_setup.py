@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 SCRIPTS = sorted([ROOT / ".ci" / "run", *(ROOT / "scripts").iterdir()])
-TARGETS = ["help", "setup", "demo", "test", "lint", "fmt", "type", "bench", "mutants", "clean"]
+TARGETS = ["help", "setup", "demo", "test", "lint", "fmt", "type", "bench", "mutants"]
+TARGETS += ["fuzz", "libfuzzer", "clean"]
 
 
 def locked_blocks() -> list[str]:
