@@ -202,20 +202,23 @@ def port_of(client: socket.socket) -> int:
     return int(client.getsockname()[1])
 
 
+def is_syn_ack(packet: bytes, family: Family) -> bool:
+    """Whether it answers a SYN of the silent client."""
+    destination_at = 16 if family.version == 4 else 24
+    destination = packet[destination_at : destination_at + len(family.silent.packed)]
+    return destination == family.silent.packed and packet[family.tcp_at + 13] == SYN | ACK
+
+
 def syn_ack_for(syn: bytes, family: Family) -> int:
     """Send a SYN and return the sequence number of the answer, seen on its way."""
-    destination_at = 16 if family.version == 4 else 24
-    wanted, tcp_at = family.silent.packed, family.tcp_at
     with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as listener:
         listener.bind((QUIET, ETH_P_ALL))
         listener.settimeout(DEADLINE_SECONDS)
         with socket.socket(family.kind, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
             sender.sendto(syn, (str(family.vip), 0))
-        while True:
-            seen = listener.recv(2048)
-            is_for_it = seen[destination_at : destination_at + len(wanted)] == wanted
-            if is_for_it and seen[tcp_at + 13] == SYN | ACK:
-                return int(struct.unpack_from(">I", seen, tcp_at + 4)[0])
+        while not is_syn_ack(seen := listener.recv(2048), family):
+            pass
+        return int(struct.unpack_from(">I", seen, family.tcp_at + 4)[0])
 
 
 def with_numbers(packet: bytes, at: int, acknowledged: int) -> bytes:
