@@ -41,6 +41,7 @@ from __future__ import annotations
 from tests.model.addresses import Address, Vip, host
 from tests.model.config import Config, Dip, ForwarderConfig, Pool, RedirectorConfig, Service
 from tests.model.counters import FORWARDER_COUNTERS, KERNEL_COUNTERS, REDIRECTOR_COUNTERS
+from tests.model.encap import room
 from tests.model.flow import Flow, bucket_of, outer_source_port
 from tests.model.forwarder import forward
 from tests.model.memory import FragmentKey, Memory, Remembered, UpperLayer
@@ -83,6 +84,7 @@ __all__ = [
     "host",
     "outer_source_port",
     "redirect",
+    "room",
     "siphash",
     "siphash_1_3",
     "trace",
