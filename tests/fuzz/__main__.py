@@ -37,7 +37,9 @@ def main() -> int:
         return 2
     seed = random.SystemRandom().getrandbits(32) if asked.seed is None else asked.seed
     packets = asked.packets if asked.round is None else PACKETS_A_ROUND
-    plan = Plan(seed, packets, first_round=asked.round or 0, processes=asked.processes, only=asked.only)
+    plan = Plan(
+        seed, packets, first_round=asked.round or 0, processes=asked.processes, only=asked.only
+    )
     print(f"seed {seed}, {packets:,} packets", file=sys.stderr)
     findings = run(plan, Progress(packets, PROGRESS_SECONDS))
     print(report(findings), file=sys.stderr)

@@ -22,14 +22,20 @@ ROOM = 1 << 17
 class _HostResult(ctypes.Structure):
     """struct host_result."""
 
-    _fields_ = [("verdict", ctypes.c_int32), ("counter", ctypes.c_int32), ("length", ctypes.c_uint32)]
+    _fields_ = [
+        ("verdict", ctypes.c_int32),
+        ("counter", ctypes.c_int32),
+        ("length", ctypes.c_uint32),
+    ]
 
 
 class Host:
     """Both programs in this process; no sockets, and no service counters."""
 
     def __init__(self, folder: Path) -> None:
-        self._library = ctypes.CDLL(str(build("library.c", folder / "host.so", "cc", "-shared", "-fPIC")))
+        self._library = ctypes.CDLL(
+            str(build("library.c", folder / "host.so", "cc", "-shared", "-fPIC"))
+        )
         self._out = ctypes.create_string_buffer(ROOM)
 
     def take_over(self, rig: Rig) -> None:
@@ -44,6 +50,10 @@ class Host:
     def _set_table(self, index: int, mapped: MappedArray) -> None:
         slots = mapped.values.tobytes()
         assert self._library.host_set_table(index, slots) == 0
+
+    def forget(self) -> None:
+        """No fragment is remembered, and no too-big answer was sent in a window of its own."""
+        self._library.host_forget()
 
     def run(self, program: int, frame: bytes) -> Result:
         """What a program does with a frame, in the model's words, without its service."""

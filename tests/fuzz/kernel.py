@@ -59,14 +59,19 @@ class PerCpuArray:
         )  # fmt: skip
         bpf_syscall.bpf(MAP_LOOKUP_BATCH, self._attribute)
         raw = np.frombuffer(self._values, dtype="<u8")
-        return raw.reshape(self._count, self._cpus, self._words).sum(axis=1, dtype=np.uint64)
+        shape = (self._count, self._cpus, self._words)
+        sums: NDArray[np.uint64] = raw.reshape(shape).sum(axis=1, dtype=np.uint64)
+        return sums
 
     def growth(self) -> list[tuple[int, list[int]]]:
         """Elements that changed since the last call, and by how much in each word."""
         now = self._read()
         grown = now - self.values
         self.values = now
-        return [(int(index), [int(n) for n in grown[index]]) for index in np.flatnonzero(grown.any(axis=1))]
+        return [
+            (int(index), [int(n) for n in grown[index]])
+            for index in np.flatnonzero(grown.any(axis=1))
+        ]
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,8 @@ def main() -> int:
     print("\n".join(outcome.findings), file=sys.stderr)
     said = "a finding, see above" if outcome.findings else "no finding"
     print(
-        f"libFuzzer: {outcome.inputs:,} inputs in {asked.seconds} s, {outcome.features:,} features, "
+        f"libFuzzer: {outcome.inputs:,} inputs in {asked.seconds} s, "
+        f"{outcome.features:,} features, "
         f"seed {asked.seed}: {said}"
     )
     return 1 if outcome.findings else 0

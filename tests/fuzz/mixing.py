@@ -26,7 +26,7 @@ def draw(rng: random.Random, makers: Sequence[tuple[int, Maker]], count: int) ->
 
 def interleave(rng: random.Random, groups: Iterable[Group]) -> Group:
     """All frames; those of a group stay in their order."""
-    placed = []
+    placed: list[tuple[float, int, bytes]] = []
     at = 0.0
     for group in groups:
         place = at

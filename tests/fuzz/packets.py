@@ -151,14 +151,20 @@ def ipv6(
         chain += bytes([following]) + extension.body
     length = len(chain) + len(payload) if payload_length is None else payload_length
     first = version << 28 | traffic_class << 20 | flow_label
-    head = struct.pack(">IHBB16s16s", first, length & 0xFFFF, numbers[0], hop_limit, source, destination)
+    head = struct.pack(
+        ">IHBB16s16s", first, length & 0xFFFF, numbers[0], hop_limit, source, destination
+    )
     return head + chain + payload
 
 
-def fragment_header(offset: int, *, more: bool, identification: int, reserved: int = 0) -> Extension:
+def fragment_header(
+    offset: int, *, more: bool, identification: int, reserved: int = 0
+) -> Extension:
     """An IPv6 fragment header; `offset` counts units of 8 bytes (RFC 8200, section 4.5)."""
     word = offset << 3 | (reserved & 3) << 1 | more
-    return Extension(FRAGMENT, struct.pack(">BHI", reserved >> 2, word, identification & 0xFFFFFFFF))
+    return Extension(
+        FRAGMENT, struct.pack(">BHI", reserved >> 2, word, identification & 0xFFFFFFFF)
+    )
 
 
 def ip(flow: Flow, payload: bytes, tos: int = 0, extensions: Sequence[Extension] = ()) -> bytes:

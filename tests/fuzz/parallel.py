@@ -7,7 +7,7 @@ import queue
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -88,8 +88,7 @@ def run(plan: Plan, progress: Callable[[Findings], None]) -> Findings:
     for task in (*plan.tasks(), *[None] * len(cpus)):
         tasks.put(task)
     workers = [
-        context.Process(target=work, args=(cpu, plan, tasks, results), daemon=True)
-        for cpu in cpus
+        context.Process(target=work, args=(cpu, plan, tasks, results), daemon=True) for cpu in cpus
     ]
     for worker in workers:
         worker.start()
@@ -100,7 +99,7 @@ def run(plan: Plan, progress: Callable[[Findings], None]) -> Findings:
 
 
 def _collect(
-    workers: list[BaseProcess],
+    workers: Sequence[BaseProcess],
     results: Queue[Findings | str | None],
     progress: Callable[[Findings], None],
 ) -> Findings:
@@ -124,7 +123,7 @@ def _collect(
 
 
 def _end(
-    workers: list[BaseProcess],
+    workers: Sequence[BaseProcess],
     tasks: Queue[Task | None],
     results: Queue[Findings | str | None],
 ) -> None:

@@ -48,7 +48,9 @@ def report(findings: Findings) -> str:
     for program, counts in findings.reach.items():
         lines.append(f"{program}: {sum(counts.values()):,} packets")
         lines += [f"  {name:24} {count:8,}" for name, count in sorted(counts.items())]
-    lines.append(f"hop lists of so many: { {n: findings.hops[n] for n in sorted(findings.hops) if n} }")
+    lines.append(
+        f"hop lists of so many: { {n: findings.hops[n] for n in sorted(findings.hops) if n} }"
+    )
     share = encap_or_decap(findings) / max(findings.packets, 1)
     lines.append(f"encapsulated or decapsulated: {share:.1%}")
     return "\n".join(lines)
@@ -63,6 +65,8 @@ def summary(findings: Findings, seed: int) -> dict[str, object]:
         "seed": seed,
         "encap_or_decap": encap_or_decap(findings),
         "reasons": dict(sorted(total.items())),
-        "by_program": {name: dict(sorted(counts.items())) for name, counts in findings.reach.items()},
+        "by_program": {
+            name: dict(sorted(counts.items())) for name, counts in findings.reach.items()
+        },
         "not_caused_by_packets": sorted(KERNEL_COUNTERS),
     }

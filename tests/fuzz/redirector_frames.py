@@ -117,7 +117,7 @@ class Tunnels:
                 {"protocol": TCP + UDP - flow.protocol},
                 {"source": flow.source[:-1] + bytes([flow.source[-1] ^ 1])},
             )
-            flow = flow._replace(**rng.choice(near))  # type: ignore[arg-type]
+            flow = flow._replace(**rng.choice(near))
         if rng.random() < 0.1:
             numbers = (numbers[0], numbers[1] ^ 1 << rng.randrange(32))
         return flow, numbers

@@ -27,9 +27,15 @@ CLIENTS: tuple[Address, ...] = (
 )
 ODD_CLIENTS: tuple[Address, ...] = (
     *(IPv4Address(text) for text in ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255")),
-    *(IPv4Address(text) for text in ("224.0.0.0", "239.1.1.1", "255.255.255.255", "223.255.255.255")),
+    *(
+        IPv4Address(text)
+        for text in ("224.0.0.0", "239.1.1.1", "255.255.255.255", "223.255.255.255")
+    ),
     *(IPv4Address(text) for text in ("1.0.0.0", "126.255.255.255", "128.0.0.0", "10.0.0.1")),
-    *(IPv6Address(text) for text in ("::", "::1", "::2", "ff00::", "ff02::1", "feff::1", "fe80::1")),
+    *(
+        IPv6Address(text)
+        for text in ("::", "::1", "::2", "ff00::", "ff02::1", "feff::1", "fe80::1")
+    ),
 )
 POOL_NAMES = ("at-rest", "moving", "deep", "clients", "holes", "unloaded")
 POOL_WEIGHTS = (6, 6, 6, 4, 2, 1)
@@ -61,7 +67,10 @@ def _nested(rng: random.Random, base: Address, lengths: list[int]) -> list[Netwo
 def random_vips(rng: random.Random) -> list[Network]:
     """Exact addresses, neighbours of them, and prefixes in prefixes; IPv6 in at most 8 lengths."""
     first4 = IPv4Address("192.0.2.8")
-    vips: list[Network] = [IPv4Network(f"{SOCKET_VIPS[0]}/32"), IPv6Network(f"{SOCKET_VIPS[1]}/128")]
+    vips: list[Network] = [
+        IPv4Network(f"{SOCKET_VIPS[0]}/32"),
+        IPv6Network(f"{SOCKET_VIPS[1]}/128"),
+    ]
     vips += [IPv4Network(first4 + n) for n in rng.sample(range(8), 3)]
     vips += [IPv6Network(IPv6Address("2001:db8::8") + n) for n in rng.sample(range(8), 2)]
     # away from the DIPs in 10.0.0.0/8

@@ -33,7 +33,13 @@ UDP_PORT = 53
 CLIENTS: tuple[Address, ...] = (IPv4Address("198.51.100.7"), IPv6Address("2001:db8:c::7"))
 # behind a link at whose other end is nobody: no one answers a SYN-ACK with a reset
 SILENT: tuple[Address, ...] = (IPv4Address("198.51.100.200"), IPv6Address("2001:db8:5::200"))
-ESTABLISHED_FROM, WAITING_FROM, HALF_OPEN_FROM, COOKIE_FROM, UDP_FROM = 40000, 40100, 41000, 42000, 5353
+ESTABLISHED_FROM, WAITING_FROM, HALF_OPEN_FROM, COOKIE_FROM, UDP_FROM = (
+    40000,
+    40100,
+    41000,
+    42000,
+    5353,
+)
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ETH_P_ALL = 3
 LINK, NOBODY = "quiet0", "02:00:00:00:00:99"
@@ -130,7 +136,9 @@ class RealServer:
         self.table.listening.add((vip.packed, port))
         return listener
 
-    def _connect(self, listener: socket.socket, to: tuple[Address, int], client: Address, port: int) -> None:
+    def _connect(
+        self, listener: socket.socket, to: tuple[Address, int], client: Address, port: int
+    ) -> None:
         """An established connection."""
         connected = self._socket(client.version, socket.SOCK_STREAM)
         connected.bind((str(client), port))

@@ -28,7 +28,22 @@ from tests.fuzz.packets import (
 from tests.fuzz.scene import Scene
 
 ACK, SYN, RST, FIN = 0x10, 0x02, 0x04, 0x01
-FLAG_SETS = (SYN, SYN, ACK, ACK, ACK, SYN | ACK, RST, RST | ACK, 0x18, FIN | ACK, 0x06, 0, 0x3F, 0xC2)
+FLAG_SETS = (
+    SYN,
+    SYN,
+    ACK,
+    ACK,
+    ACK,
+    SYN | ACK,
+    RST,
+    RST | ACK,
+    0x18,
+    FIN | ACK,
+    0x06,
+    0,
+    0x3F,
+    0xC2,
+)
 ECN_TOS = (0, 0, 1, 2, 3, 0xB8, 0xBA, 0xFF)
 SIZES = (0, 0, 0, 1, 6, 40, 200, 300, 700)
 ERRORS = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
@@ -73,17 +88,18 @@ class Traffic:
 
     def datagram(self, flow: Flow, segment: bytes, **fields: int) -> bytes:
         """A packet around a segment, some with options or extension headers."""
-        rng, rest = self.rng, rng_choice(self.rng, ECN_TOS)
+        rng, tos = self.rng, self.rng.choice(ECN_TOS)
         if flow.version == 4:
             options = self.filler(4 * rng.randint(1, 10)) if rng.random() < 0.12 else b""
             return packets.ipv4(
                 flow.source, flow.destination, flow.protocol, segment,
-                tos=rest, options=options, fragment=rng.choice((0x4000, 0x4000, 0, 0x8000)), **fields,
+                tos=tos, options=options, fragment=rng.choice((0x4000, 0x4000, 0, 0x8000)),
+                **fields,
             )  # fmt: skip
         extensions = self.extensions() if rng.random() < 0.2 else ()
         return packets.ipv6(
             flow.source, flow.destination, flow.protocol, segment, extensions=extensions,
-            traffic_class=rest, flow_label=rng.getrandbits(20), **fields,
+            traffic_class=tos, flow_label=rng.getrandbits(20), **fields,
         )  # fmt: skip
 
     def plain(self, flow: Flow | None = None) -> bytes:
@@ -110,7 +126,9 @@ class Traffic:
                 identification=rng.randrange(16),
                 reserved=rng.choice((0, 0, 0, 3, 0x3FF)),
             )
-        words = rng.choice((0, 0, 0, 0, 1, 2, 3)) if rng.random() < 0.95 else rng.choice((8, 30, 31))
+        words = (
+            rng.choice((0, 0, 0, 0, 1, 2, 3)) if rng.random() < 0.95 else rng.choice((8, 30, 31))
+        )
         size = (words + 2) * 4 - 2 if number == AUTHENTICATION else (words + 1) * 8 - 2
         if not honest and rng.random() < 0.05:
             words = rng.choice((0, 1, 5, 31, 32, 63, 255, words + 1))
@@ -137,7 +155,9 @@ class Traffic:
         rng, flow = self.rng, self.scene.flow(self.rng, hit=0.95)
         kind, code = ECHO[flow.version], 0
         if rng.random() < 0.2:
-            kind, code = rng.choice(((kind, 1), (0, 0), (129, 0), (128, 0), (8, 0), (135, 0), (5, 1)))
+            kind, code = rng.choice(
+                ((kind, 1), (0, 0), (129, 0), (128, 0), (8, 0), (135, 0), (5, 1))
+            )
         return self.message(flow, kind, code, self.payload())
 
     def message(self, flow: Flow, kind: int, code: int, payload: bytes) -> bytes:
@@ -177,7 +197,9 @@ class Traffic:
             fields["version"] = rng.choice((4, 6, 5, 0))
         elif 0.1 < wrong < 0.13 and back.version == 4:
             fields["ihl"] = rng.randrange(16)
-        quoted = self.datagram(back, self.segment(back, self.filler(rng.choice((8, 40, 600)))), **fields)
+        quoted = self.datagram(
+            back, self.segment(back, self.filler(rng.choice((8, 40, 600)))), **fields
+        )
         if 0.13 < wrong < 0.17:
             quoted = rng.choice(self.fragments(back))
         cut = rng.random()
@@ -207,13 +229,18 @@ class Traffic:
     def pieces(self, data: bytes) -> list[Piece]:
         """Data in two to five pieces of multiples of 8 bytes, the last one of any length."""
         rng = self.rng
-        cuts = sorted({8 * rng.randint(1, max(1, len(data) // 8)) for _ in range(rng.randint(1, 4))})
+        cuts = sorted(
+            {8 * rng.randint(1, max(1, len(data) // 8)) for _ in range(rng.randint(1, 4))}
+        )
         if rng.random() < 0.8:
             # room for a whole TCP header in the first
             cuts = [cut for cut in cuts if cut >= 24]
         cuts = [0, *(cut for cut in cuts if cut < len(data))]
         ends = [*cuts[1:], len(data)]
-        return [Piece(at // 8, data[at:end], end < len(data)) for at, end in zip(cuts, ends, strict=True)]
+        return [
+            Piece(at // 8, data[at:end], end < len(data))
+            for at, end in zip(cuts, ends, strict=True)
+        ]
 
     def _fragments4(self, flow: Flow, pieces: Sequence[Piece], identification: int) -> list[bytes]:
         rng = self.rng
@@ -230,7 +257,6 @@ class Traffic:
 
     def _fragments6(self, flow: Flow, segment: bytes, identification: int) -> list[bytes]:
         """With extension headers in front of the fragment header, and behind it in the first."""
-        rng = self.rng
         before = [e for e in self.some_extensions() if e.number != FRAGMENT][:2]
         inside = [e for e in self.some_extensions() if e.number != FRAGMENT][:2]
         numbers = [*(extension.number for extension in inside), flow.protocol]
@@ -293,8 +319,3 @@ class Piece(NamedTuple):
     offset: int
     data: bytes
     more: bool
-
-
-def rng_choice(rng: random.Random, among: Sequence[int]) -> int:
-    """One of some numbers."""
-    return among[int(rng.random() * len(among))]

@@ -1,4 +1,4 @@
-"""The programs' code under libFuzzer and sanitizers, for a moment; `make libfuzzer` takes longer."""
+"""The programs' code under libFuzzer and sanitizers, for a moment (`make libfuzzer`: longer)."""
 
 from __future__ import annotations
 

@@ -59,73 +59,89 @@ struct __sk_buff {
 
 /* ---- maps: a struct of functions is what bcc's `map.lookup(&key)` reads like in C ---- */
 
-#define HOST_ARRAY(key_type, leaf_type, name, size)                                        \
-	static leaf_type name##_values[size];                                              \
-	static leaf_type *name##_find(const key_type *key)                                 \
-	{                                                                                  \
-		return *key < (size) ? &name##_values[*key] : 0;                           \
-	}                                                                                  \
-	static const struct {                                                              \
-		leaf_type *(*lookup)(const key_type *);                                    \
+#define HOST_ARRAY(key_type, leaf_type, name, size)              \
+	static leaf_type name##_values[size];                    \
+	static leaf_type *name##_find(const key_type *key)       \
+	{                                                        \
+		return *key < (size) ? &name##_values[*key] : 0; \
+	}                                                        \
+	static const struct {                                    \
+		leaf_type *(*lookup)(const key_type *);          \
 	} name __attribute__((unused)) = { name##_find }
 
 #define HOST_REMEMBERED 64
+#define HOST_MEMORIES	8
+
+struct host_memory {
+	void *at;
+	size_t size;
+};
+
+static struct host_memory host_memories[HOST_MEMORIES];
+static u32 host_memory_count;
+
+static __attribute__((unused)) void host_forget_all(void)
+{
+	for (u32 i = 0; i < host_memory_count; i++)
+		memset(host_memories[i].at, 0, host_memories[i].size);
+}
 
 /* A hash map that forgets what was written first. */
-#define HOST_HASH(key_type, leaf_type, name)                                               \
-	static struct {                                                                    \
-		key_type key;                                                              \
-		leaf_type leaf;                                                            \
-		bool used;                                                                 \
-	} name##_values[HOST_REMEMBERED];                                                  \
-	static u32 name##_next;                                                            \
-	static leaf_type *name##_find(const key_type *key)                                 \
-	{                                                                                  \
-		for (u32 i = 0; i < HOST_REMEMBERED; i++)                                  \
-			if (name##_values[i].used &&                                       \
-			    !memcmp(&name##_values[i].key, key, sizeof(*key)))             \
-				return &name##_values[i].leaf;                             \
-		return 0;                                                                  \
-	}                                                                                  \
-	static void name##_write(const key_type *key, const leaf_type *leaf)               \
-	{                                                                                  \
-		leaf_type *old = name##_find(key);                                         \
-		if (old) {                                                                 \
-			*old = *leaf;                                                      \
-			return;                                                            \
-		}                                                                          \
-		name##_values[name##_next].key = *key;                                     \
-		name##_values[name##_next].leaf = *leaf;                                   \
-		name##_values[name##_next].used = true;                                    \
-		name##_next = (name##_next + 1) % HOST_REMEMBERED;                         \
-	}                                                                                  \
-	static void name##_forget(void)                                                    \
-	{                                                                                  \
-		memset(name##_values, 0, sizeof(name##_values));                           \
-	}                                                                                  \
-	static const struct {                                                              \
-		leaf_type *(*lookup)(const key_type *);                                    \
-		void (*update)(const key_type *, const leaf_type *);                       \
+#define HOST_HASH(key_type, leaf_type, name)                                          \
+	static struct {                                                               \
+		key_type key;                                                         \
+		leaf_type leaf;                                                       \
+		bool used;                                                            \
+	} name##_values[HOST_REMEMBERED];                                             \
+	static u32 name##_next;                                                       \
+	static leaf_type *name##_find(const key_type *key)                            \
+	{                                                                             \
+		for (u32 i = 0; i < HOST_REMEMBERED; i++)                             \
+			if (name##_values[i].used &&                                  \
+			    !memcmp(&name##_values[i].key, key, sizeof(*key)))        \
+				return &name##_values[i].leaf;                        \
+		return 0;                                                             \
+	}                                                                             \
+	static void name##_write(const key_type *key, const leaf_type *leaf)          \
+	{                                                                             \
+		leaf_type *old = name##_find(key);                                    \
+		if (old) {                                                            \
+			*old = *leaf;                                                 \
+			return;                                                       \
+		}                                                                     \
+		name##_values[name##_next].key = *key;                                \
+		name##_values[name##_next].leaf = *leaf;                              \
+		name##_values[name##_next].used = true;                               \
+		name##_next = (name##_next + 1) % HOST_REMEMBERED;                    \
+	}                                                                             \
+	__attribute__((constructor)) static void name##_register(void)                \
+	{                                                                             \
+		host_memories[host_memory_count++] =                                  \
+			(struct host_memory){ name##_values, sizeof(name##_values) }; \
+	}                                                                             \
+	static const struct {                                                         \
+		leaf_type *(*lookup)(const key_type *);                               \
+		void (*update)(const key_type *, const leaf_type *);                  \
 	} name __attribute__((unused)) = { name##_find, name##_write }
 
 /* A tail call does not come back, unless the slot is empty. */
-#define HOST_PROGRAMS(name, size)                                                          \
-	static int (*name##_values[size])(void *);                                         \
-	static void name##_jump(void *context, u32 slot)                                   \
-	{                                                                                  \
-		if (slot < (size) && name##_values[slot])                                  \
-			host_leave(name##_values[slot](context));                          \
-	}                                                                                  \
-	static const struct {                                                              \
-		void (*call)(void *, u32);                                                 \
+#define HOST_PROGRAMS(name, size)                                 \
+	static int (*name##_values[size])(void *);                \
+	static void name##_jump(void *context, u32 slot)          \
+	{                                                         \
+		if (slot < (size) && name##_values[slot])         \
+			host_leave(name##_values[slot](context)); \
+	}                                                         \
+	static const struct {                                     \
+		void (*call)(void *, u32);                        \
 	} name __attribute__((unused)) = { name##_jump }
 
 #define BPF_F_TABLE(kind, key_type, leaf_type, name, size, flags) \
 	HOST_ARRAY(key_type, leaf_type, name, size)
-#define BPF_PERCPU_ARRAY(name, leaf_type, size)		   HOST_ARRAY(u32, leaf_type, name, size)
-#define BPF_TABLE(kind, key_type, leaf_type, name, size)   HOST_HASH(key_type, leaf_type, name)
-#define BPF_PROG_ARRAY(name, size)			   HOST_PROGRAMS(name, size)
-#define BPF_ARRAY_OF_MAPS(name, inner, size)		   HOST_ARRAY(u32, host_table, name, size)
+#define BPF_PERCPU_ARRAY(name, leaf_type, size)		 HOST_ARRAY(u32, leaf_type, name, size)
+#define BPF_TABLE(kind, key_type, leaf_type, name, size) HOST_HASH(key_type, leaf_type, name)
+#define BPF_PROG_ARRAY(name, size)			 HOST_PROGRAMS(name, size)
+#define BPF_ARRAY_OF_MAPS(name, inner, size)		 HOST_ARRAY(u32, host_table, name, size)
 
 /* Inner tables: a few real ones serve all pools. */
 typedef u64 host_table[LB_INNER_SLOTS];
@@ -142,7 +158,7 @@ static jmp_buf host_way_out;
 static int host_verdict;
 static u64 host_now;
 
-#define LB_STATE_FD 0
+#define LB_STATE_FD		0
 #define bpf_pseudo_fd(kind, fd) ((void)(kind), (void)(fd), (unsigned long)&host_state)
 
 static __attribute__((noreturn)) void host_leave(int verdict)

@@ -15,6 +15,13 @@ int host_set_table(u32 index, const void *slots)
 	return 0;
 }
 
+/* Nothing from earlier packets: no fragments, and another window for answers. */
+void host_forget(void)
+{
+	host_forget_all();
+	host_now += 1ULL << 32;
+}
+
 /* `out` has room for `room` bytes; returns 0, or -1 without memory. */
 int host_packet_through(u32 program, const void *bytes, u32 size, void *out, u32 room,
 			struct host_result *result)

@@ -5,7 +5,10 @@
  */
 #include <stdio.h>
 
-enum host_program { HOST_FORWARDER, HOST_REDIRECTOR };
+enum host_program {
+	HOST_FORWARDER,
+	HOST_REDIRECTOR
+};
 
 struct host_result {
 	s32 verdict;
