@@ -47,6 +47,7 @@ LINK, NOBODY = "quiet0", "02:00:00:00:00:99"
 TCP_AT = {4: 20, 6: 40}
 COOKIES = Path("/proc/sys/net/ipv4/tcp_syncookies")
 COOKIES_ALWAYS = "2"
+COOKIE_SIZES = 4
 
 
 @dataclass
@@ -84,10 +85,24 @@ class ServerSockets:
         return SocketState.LISTEN_COOKIE if self._has_cookie(flow) else SocketState.LISTEN
 
     def _has_cookie(self, flow: Flow) -> bool:
+        """Whether the frame's numbers are those of the cookie.
+
+        The kernel checks their difference, and reads an index of four maximum segment sizes out of
+        its last bits (net/ipv4/syncookies.c): ours, of a SYN without options, is 0, and so three
+        numbers beside the right one are cookies too.
+        """
         if flow not in self.numbers:
             return False
-        head = struct.pack(">HHII", flow.source_port, flow.destination_port, *self.numbers[flow])
-        return head in self.frame
+        sequence, acknowledgement = self.numbers[flow]
+        ports = struct.pack(">HH", flow.source_port, flow.destination_port)
+        at = self.frame.find(ports)
+        while at >= 0 and at + 12 <= len(self.frame):
+            theirs = struct.unpack_from(">II", self.frame, at + 4)
+            beside = (theirs[1] - theirs[0]) - (acknowledgement - sequence)
+            if beside % (1 << 32) < COOKIE_SIZES:
+                return True
+            at = self.frame.find(ports, at + 1)
+        return False
 
     def aimed(self) -> list[tuple[Flow, tuple[int, int]]]:
         """Every flow with a socket or a cookie, in a fixed order, and its TCP numbers."""
