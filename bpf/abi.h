@@ -21,6 +21,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-en
 #define LB_MAX_POOLS	  256
 #define LB_MAX_SERVICES	  4096
 #define LB_MAX_INNER	  1024	/* inner tables loaded at one time */
+#define LB_NEAR_TABLES	  8	/* of these, the first so many are in one value: lb_near */
 #define LB_INNER_SLOTS	  65536 /* buckets in one inner table */
 #define LB_MIN_BUCKETS	  256
 #define LB_MAX_BUCKETS	  (1 << 20)
@@ -29,7 +30,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-en
 #define LB_SERVICE_WIDTH  4	/* entries in a row: no look-up reads more */
 #define LB_TRIE_TOP	  65536 /* by an IPv4 address's first two bytes */
 #define LB_TRIE_NODES	  1024	/* number 0 is none */
-#define LB_VIP6_LENGTHS	  8	/* different lengths of IPv6 prefixes */
+#define LB_FRONT4_BITS	  11
+#define LB_FRONT4_ROWS	  (1 << LB_FRONT4_BITS)
+#define LB_FRONT4_WIDTH	  4
+#define LB_FRONT6_BITS	  10
+#define LB_FRONT6_ROWS	  (1 << LB_FRONT6_BITS)
+#define LB_FRONT6_WIDTH	  2
+#define LB_VIP6_LENGTHS	  8 /* different lengths of IPv6 prefixes */
 #define LB_VIP6_BITS	  13
 #define LB_VIP6_SLOTS	  (1 << LB_VIP6_BITS)
 #define LB_VIP6_SEED_BITS 11
@@ -147,6 +154,15 @@ struct lb_chain {
 };
 _Static_assert(sizeof(struct lb_chain) == 8, "lb_chain");
 
+/*
+ * The first inner tables, as a value of its own whose address programs have as a
+ * constant: a look-up in a map of maps takes its two keys through the stack.
+ */
+struct lb_near {
+	struct lb_chain slot[LB_NEAR_TABLES * LB_INNER_SLOTS];
+};
+_Static_assert(sizeof(struct lb_near) == 4 << 20, "lb_near");
+
 /* ---- DIPs ---- */
 
 #define LB_MAC_MASK  0xffffffffffffULL
@@ -169,7 +185,7 @@ enum lb_service_kind {
 	LB_KIND_EMPTY = 0,
 	LB_KIND_PORT = 1, /* a service with a port */
 	LB_KIND_ANY = 2,  /* one with any port: port 0 in its match */
-	LB_KIND_MORE = 3, /* first in a row: the services with a port are elsewhere */
+	LB_KIND_MORE = 3, /* first in the row of an LB_TRIE_MORE leaf */
 };
 
 #define LB_SERVICE_STATELESS 1
@@ -207,6 +223,7 @@ _Static_assert(sizeof(struct lb_service_row) == 32, "lb_service_row");
  * choice is 0 (no VIP), a node's number, or a leaf: the number of a row.
  */
 #define LB_TRIE_LEAF	 0x8000
+#define LB_TRIE_MORE	 0x4000 /* the services with a port are in other rows */
 #define LB_TRIE_ROW_MASK 0x3fff
 
 struct lb_trie_node {
@@ -222,7 +239,7 @@ _Static_assert(sizeof(struct lb_trie_node) == 512, "lb_trie_node");
 struct lb_vip6 {
 	__u64 addr[2];
 	__u32 length; /* 0: empty */
-	__u32 row;
+	__u32 leaf;
 	__u64 pad;
 };
 _Static_assert(sizeof(struct lb_vip6) == 32, "lb_vip6");
@@ -232,6 +249,40 @@ struct lb_vip6_length {
 	__u64 length; /* 0: no more lengths */
 };
 _Static_assert(sizeof(struct lb_vip6_length) == 24, "lb_vip6_length");
+
+/*
+ * In front of all that: services of single addresses with a port, found by one
+ * multiplication and one cache line.  What its row has no room for is not here
+ * and found the long way.
+ */
+struct lb_front4 {
+	__u64 match; /* address in bits 0..31, lb_service.match above; 0: empty, ends the row */
+	struct lb_service entry;
+};
+_Static_assert(sizeof(struct lb_front4) == 16, "lb_front4");
+
+struct lb_front4_row {
+	struct lb_front4 entry[LB_FRONT4_WIDTH];
+};
+_Static_assert(sizeof(struct lb_front4_row) == 64, "lb_front4_row");
+
+struct lb_front6 {
+	__u64 addr[2];
+	__u64 match; /* lb_service.match; 0: empty */
+	struct lb_service entry;
+};
+_Static_assert(sizeof(struct lb_front6) == 32, "lb_front6");
+
+struct lb_front6_row {
+	struct lb_front6 entry[LB_FRONT6_WIDTH];
+};
+_Static_assert(sizeof(struct lb_front6_row) == 64, "lb_front6_row");
+
+struct lb_front {
+	struct lb_front4_row row4[LB_FRONT4_ROWS];
+	struct lb_front6_row row6[LB_FRONT6_ROWS];
+};
+_Static_assert(sizeof(struct lb_front) == 64 * (2048 + 1024), "lb_front");
 
 struct lb_vips {
 	__u16 top[LB_TRIE_TOP];
@@ -284,6 +335,7 @@ struct lb_state {
 	struct lb_dip dip[LB_MAX_DIPS];
 	struct lb_known_row known[2][LB_KNOWN_ROWS];
 	struct lb_service_row service[2][LB_SERVICE_ROWS];
+	struct lb_front front[2];
 	struct lb_vips vips[2];
 	struct lb_service_name name[LB_MAX_SERVICES];
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * From a service to its pool, a bucket and a chain (docs/wire.md, sections 1 and
- * 3), for all programs that forward.
+ * 3), and the way out, for all programs that forward.
  */
 #include "chain.h"
 #include "parse.h"
@@ -10,6 +10,22 @@
 
 #define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
 #define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
+
+/* A branch, not arithmetic: the CPU need not wait for the view to choose a half. */
+static __always_inline const struct lb_vips *lb_vips_in_use(u64 view)
+{
+	return view & 1 ? LB_STATE_AT(vips[1]) : LB_STATE_AT(vips[0]);
+}
+
+static __always_inline const struct lb_front *lb_front_in_use(u64 view)
+{
+	return view & 1 ? LB_STATE_AT(front[1]) : LB_STATE_AT(front[0]);
+}
+
+static __always_inline const struct lb_service_row *lb_rows_in_use(u64 view)
+{
+	return view & 1 ? LB_STATE_AT(service[1][0]) : LB_STATE_AT(service[0][0]);
+}
 
 static __always_inline void lb_count_service(u64 entry, u64 bytes)
 {
@@ -28,56 +44,41 @@ static __always_inline void lb_count_service(u64 entry, u64 bytes)
  * found the service.  The empty assembly keeps the compiler from seeing that
  * both sides are equal.
  */
-static __always_inline const struct lb_pool *lb_pool_of(const struct lb_state *state, u64 entry)
+static __always_inline const struct lb_pool *lb_pool_of(u64 entry)
 {
 	u64 index = LB_ENTRY_POOL(entry), first = 0;
 
 	asm volatile("" : "+r"(first));
 	if (lb_likely(index == 0))
-		return &state->pool[first & (LB_MAX_POOLS - 1)];
-	return &state->pool[index];
+		index = first & (LB_MAX_POOLS - 1);
+	return LB_STATE_AT(pool[0]) + index;
 }
 
-static __always_inline u64 lb_hash(const struct lb_pool *pool, u64 entry,
-				   const struct lb_packet *packet)
+/* Where a bucket's chain is if its inner table is not near; null if there is none. */
+static __always_inline const void *lb_far_slot(u64 at)
 {
-	bool by_client = LB_ENTRY_FLAGS(entry) & LB_SERVICE_BY_CLIENT;
+	u32 inner = at / LB_INNER_SLOTS, slot = at % LB_INNER_SLOTS;
+	void *table = lb_tables.lookup(&inner);
 
-	if (packet->version == 4) {
-		if (lb_unlikely(by_client))
-			return lb_client_hash4(&pool->key, packet->saddr[0] & 0xffffffff);
-		return lb_flow_hash4(&pool->key, packet->saddr[0], packet->ports, packet->protocol);
-	}
-	if (lb_unlikely(by_client))
-		return lb_client_hash6(&pool->key, packet->saddr);
-	return lb_flow_hash6(&pool->key, packet->saddr, packet->daddr, packet->ports,
-			     packet->protocol);
-}
-
-/*
- * Where a bucket's chain is; null if there is no such inner table.  All
- * branches here go the same way for all packets of a pool, so that only the
- * last look-up has to wait for the hash.
- */
-static __always_inline void *lb_bucket_slot(u64 pool_word, u64 at)
-{
-	u64 first = pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK;
-	u32 inner = first, slot = at % LB_INNER_SLOTS;
-	void *table;
-
-	if (lb_unlikely((pool_word & LB_POOL_MASK) >= LB_INNER_SLOTS))
-		inner = first + at / LB_INNER_SLOTS;
-	table = lb_tables.lookup(&inner);
 	if (!table)
 		return 0;
 	return bpf_map_lookup_elem(table, &slot);
+}
+
+/* Slot `at` of a pool's table. */
+static __always_inline const void *lb_bucket_slot(u64 pool_word, u64 at)
+{
+	at += (pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK) * LB_INNER_SLOTS;
+	if (lb_likely(at < LB_NEAR_TABLES * LB_INNER_SLOTS))
+		return &lb_get_near()->slot[at];
+	return lb_far_slot(at);
 }
 
 /* The bucket's chain as one word; without a table it is empty. */
 static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
 {
 	u64 bucket = hash & pool_word & LB_POOL_MASK;
-	void *slot;
+	const void *slot;
 
 	if (lb_likely(pool_word & LB_POOL_PAIRED)) {
 		slot = lb_bucket_slot(pool_word, bucket / 2);

@@ -3,38 +3,90 @@
  * The forwarder, an XDP program: VIP packet -> bucket -> chain -> GUE -> first
  * hop, for ordinary packets.  docs/wire.md, section 4, numbers its decisions.
  * What is rare goes to the stage, so that the ordinary packet does not pay for it.
+ *
+ * A packet's fields are read where they are needed, not kept: registers are few,
+ * and each look-up takes five of them.  `version` is a constant, 4 or 6.
  */
 #include "encap.h"
 
-/* F18, F20, F21: a chain at rest, or a service that visits the current server only. */
-static __always_inline int lb_forward_one(struct xdp_md *ctx, const struct lb_state *state,
-					  const struct lb_dip *dip, const struct lb_packet *packet,
-					  u64 hash)
+static __always_inline u64 lb_inner_len(const void *frame, int version)
 {
+	if (version == 4)
+		return lb_swap16(lb_load16(frame + LB_AT_TOTAL_LEN));
+	return lb_swap16(lb_load16(frame + LB_AT_PAYLOAD6_LEN)) + LB_IPV6_LEN;
+}
+
+static __always_inline u64 lb_protocol(const void *frame, int version)
+{
+	return lb_load8(frame + (version == 4 ? LB_AT_PROTOCOL : LB_AT_PROTOCOL6));
+}
+
+static __always_inline u64 lb_ports(const void *frame, int version)
+{
+	return lb_load32(frame + (version == 4 ? LB_AT_SPORT : LB_AT_SPORT6));
+}
+
+/* F14 */
+static __always_inline bool lb_length_ok(const void *frame, int version, u64 frame_len)
+{
+	u64 length = lb_inner_len(frame, version);
+	u64 least = version == 4 ? LB_IPV4_LEN + LB_UDP_LEN : LB_IPV6_LEN + LB_UDP_LEN;
+
+	if (lb_protocol(frame, version) == LB_PROTO_TCP)
+		length -= LB_TCP_LEN - LB_UDP_LEN;
+	return length >= least && lb_inner_len(frame, version) + LB_ETH_LEN <= frame_len;
+}
+
+static __always_inline u64 lb_hash(const struct lb_key *key, u64 flags, const void *frame,
+				   int version)
+{
+	u64 ports = lb_ports(frame, version), protocol = lb_protocol(frame, version);
+	u64 saddr[2], daddr[2];
+
+	if (version == 4) {
+		if (lb_unlikely(flags & LB_SERVICE_BY_CLIENT))
+			return lb_client_hash4(key, lb_load32(frame + LB_AT_SADDR));
+		return lb_flow_hash4(key, lb_load64(frame + LB_AT_SADDR), ports, protocol);
+	}
+	saddr[0] = lb_load64(frame + LB_AT_SADDR6);
+	saddr[1] = lb_load64(frame + LB_AT_SADDR6 + 8);
+	if (lb_unlikely(flags & LB_SERVICE_BY_CLIENT))
+		return lb_client_hash6(key, saddr);
+	daddr[0] = lb_load64(frame + LB_AT_DADDR6);
+	daddr[1] = lb_load64(frame + LB_AT_DADDR6 + 8);
+	return lb_flow_hash6(key, saddr, daddr, ports, protocol);
+}
+
+/* F18, F20, F21: a chain at rest, or a service that visits the current server only. */
+static __always_inline int lb_forward_one(struct xdp_md *ctx, const void *before, int version,
+					  const struct lb_dip *dip, u64 hash)
+{
+	const struct lb_config *config = LB_STATE_AT(config);
 	struct lb_outer outer;
 	void *frame;
 
-	if (dip->addr == state->config.dip)
+	if (dip->addr == config->dip)
 		return lb_exit(LB_CNT_PASS_LOCAL, XDP_PASS);
-	if (packet->inner_len + LB_WRAP_LEN > state->config.mtu)
+	if (lb_inner_len(before, version) + LB_WRAP_LEN > config->mtu)
 		return LB_GO_TOO_BIG;
 	if (bpf_xdp_adjust_head(ctx, -LB_WRAP_LEN))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	frame = LB_FRAME(ctx);
 	if (frame + LB_WRAP_LEN + LB_ETH_LEN + LB_IPV4_LEN > LB_END(ctx))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
-	outer = lb_outer_for(frame + LB_WRAP_LEN + LB_ETH_LEN, packet->version);
-	lb_write_macs(frame, lb_macs_towards(&state->config, dip->mac, frame + LB_WRAP_LEN));
-	lb_write_wrap(frame + LB_ETH_LEN, &state->config, dip, &outer, hash, 0);
+	config = LB_STATE_AT(config);
+	outer = lb_outer_for(frame + LB_WRAP_LEN + LB_ETH_LEN, version);
+	lb_write_macs(frame, lb_macs_towards(config, dip->mac, frame + LB_WRAP_LEN));
+	lb_write_wrap(frame + LB_ETH_LEN, config, dip, &outer, hash, 0);
 	return lb_exit(LB_CNT_TX_FORWARD, XDP_TX);
 }
 
 /* F19, F20, F22: a bucket in transition. */
-static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_state *state,
-					    u64 path, const struct lb_packet *packet, u64 hash)
+static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *before, int version,
+					    u64 path, u64 hash)
 {
-	const struct lb_dip *dips = state->dip;
-	const struct lb_dip *first = &dips[path % LB_MAX_DIPS];
+	const struct lb_config *config = LB_STATE_AT(config);
+	const struct lb_dip *dips = LB_STATE_AT(dip[0]), *first = &dips[path % LB_MAX_DIPS];
 	u64 hops = lb_chain_hops(path), room = LB_WRAP_LEN + hops * LB_HOP_LEN;
 	u64 hop1 = dips[(path >> 16) % LB_MAX_DIPS].addr;
 	u64 hop2 = dips[(path >> 32) % LB_MAX_DIPS].addr;
@@ -45,9 +97,9 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_
 
 	if (!hop1 || (hops > 1 && !hop2) || (hops > 2 && !hop3))
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
-	self = first->addr == state->config.dip;
+	self = first->addr == config->dip;
 	/* no link limits a packet to ourselves, but its length field does */
-	if (packet->inner_len + room > (self ? 0xffff : state->config.mtu))
+	if (lb_inner_len(before, version) + room > (self ? 0xffff : config->mtu))
 		return self ? lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP) : LB_GO_TOO_BIG;
 	if (bpf_xdp_adjust_head(ctx, -(int)room))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
@@ -55,10 +107,10 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_
 	old = frame + room;
 	if (frame + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN + LB_ETH_LEN + LB_IPV4_LEN > LB_END(ctx))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
-	outer = lb_outer_for(old + LB_ETH_LEN, packet->version);
-	lb_write_macs(frame,
-		      self ? lb_macs_kept(old) : lb_macs_towards(&state->config, first->mac, old));
-	lb_write_wrap(frame + LB_ETH_LEN, &state->config, first, &outer, hash, hops);
+	config = LB_STATE_AT(config);
+	outer = lb_outer_for(old + LB_ETH_LEN, version);
+	lb_write_macs(frame, self ? lb_macs_kept(old) : lb_macs_towards(config, first->mac, old));
+	lb_write_wrap(frame + LB_ETH_LEN, config, first, &outer, hash, hops);
 	lb_store32(frame + LB_ETH_LEN + LB_WRAP_LEN, hop1);
 	if (hops > 1)
 		lb_store32(frame + LB_ETH_LEN + LB_WRAP_LEN + LB_HOP_LEN, hop2);
@@ -70,92 +122,99 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_
 }
 
 /* F14 to F22: a packet for a service of ours. */
-static __always_inline int lb_forward_service(struct xdp_md *ctx, const struct lb_state *state,
-					      u64 entry, const struct lb_packet *packet)
+static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *frame, int version,
+					      u64 entry)
 {
-	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx);
-	const struct lb_pool *pool = lb_pool_of(state, entry);
-	u64 word = pool->word, hash, chain, flags = LB_ENTRY_FLAGS(entry);
+	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx), hash, chain, protocol;
+	const struct lb_pool *pool;
 	const struct lb_dip *dip;
 
 	lb_count_service(entry, frame_len);
-	if (!lb_inner_len_ok(packet, frame_len - LB_ETH_LEN))
+	if (!lb_length_ok(frame, version, LB_END(ctx) - LB_FRAME(ctx)))
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
-	if (!(word & LB_POOL_VALID))
+	pool = lb_pool_of(entry);
+	if (!(pool->word & LB_POOL_VALID))
 		return lb_exit(LB_CNT_DROP_NO_TABLE, XDP_DROP);
-	hash = lb_hash(pool, entry, packet);
-	chain = lb_bucket(word, hash);
+	hash = lb_hash(&pool->key, LB_ENTRY_FLAGS(entry), frame, version);
+	chain = lb_bucket(pool->word, hash);
 	if (!(chain & LB_INDEX_MASK))
 		return lb_exit(LB_CNT_DROP_NO_BUCKET, XDP_DROP);
-	if (lb_unlikely(!lb_chain_at_rest(chain, packet->protocol, flags)))
-		chain = lb_chain_path(chain, packet->protocol, flags);
+	protocol = lb_protocol(frame, version);
+	if (lb_unlikely(!lb_chain_at_rest(chain, protocol, LB_ENTRY_FLAGS(entry))))
+		chain = lb_chain_path(chain, protocol, LB_ENTRY_FLAGS(entry));
 	else
 		chain &= LB_INDEX_MASK;
-	dip = &state->dip[chain % LB_MAX_DIPS];
+	dip = LB_STATE_AT(dip[0]) + chain % LB_MAX_DIPS;
 	if (!dip->addr)
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
 	if (lb_unlikely(chain >> 16))
-		return lb_forward_chain(ctx, state, chain, packet, hash);
-	return lb_forward_one(ctx, state, dip, packet, hash);
-}
-
-/* A frame with room for an IPv4 header and its first word right. */
-static __always_inline int lb_forward4(struct xdp_md *ctx, const struct lb_state *state,
-				       const void *frame, const void *end)
-{
-	u64 leaf, entry, own = state->config.dip;
-	struct lb_packet packet = {};
-
-	/* F12: only this program makes GUE from our own DIP, behind this check */
-	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == own))
-		return LB_GO_STAGE;
-	leaf = lb_leaf4(state, lb_load32(frame + LB_AT_DADDR));
-	if (!leaf)
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	if (lb_unlikely(!lb_parse4(frame, end, &packet)))
-		return LB_GO_STAGE;
-	entry = lb_service_of(state, leaf, packet.ports >> 16, packet.protocol);
-	if (!entry)
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	return lb_forward_service(ctx, state, entry, &packet);
-}
-
-/* Likewise for IPv6. */
-static __always_inline int lb_forward6(struct xdp_md *ctx, const struct lb_state *state,
-				       const void *frame, const void *end)
-{
-	struct lb_packet packet = {};
-	u64 leaf, entry;
-
-	leaf = lb_leaf6(state, lb_load64(frame + LB_AT_DADDR6),
-			lb_load64(frame + LB_AT_DADDR6 + 8));
-	if (!leaf)
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	if (lb_unlikely(!lb_parse6(frame, end, &packet)))
-		return LB_GO_STAGE;
-	entry = lb_service_of(state, leaf, packet.ports >> 16, packet.protocol);
-	if (!entry)
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	return lb_forward_service(ctx, state, entry, &packet);
+		return lb_forward_chain(ctx, frame, version, chain, hash);
+	return lb_forward_one(ctx, frame, version, dip, hash);
 }
 
 /*
- * Without tags an address tells most packets of a server apart: nothing that
- * is not for a VIP needs more than F4, F12 and F13.
+ * A frame with room for an IPv4 header and its first word right.  The trie tells
+ * what is not for a VIP.  For what is it need not be waited for: the front finds
+ * most services at once, and the CPU predicts the trie's branches.
  */
-static __always_inline int lb_forward(struct xdp_md *ctx)
+static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame, const void *end)
 {
-	const struct lb_state *state = lb_get_state();
-	const void *frame = LB_FRAME(ctx), *end = LB_END(ctx);
-	u64 word, type;
+	u64 view = LB_STATE_AT(config)->view, daddr = lb_load32(frame + LB_AT_DADDR);
+	const struct lb_vips *vips = lb_vips_in_use(view);
+	u64 leaf, entry = 0;
+	bool ordinary;
 
-	if (frame + LB_ETH_LEN + LB_IPV4_LEN <= end) {
-		word = lb_load32(frame + LB_AT_ETHERTYPE) & LB_VERSION_MASK;
-		if (lb_likely(word == LB_IS_IPV4))
-			return lb_forward4(ctx, state, frame, end);
-		if (word == LB_IS_IPV6 && frame + LB_ETH_LEN + LB_IPV6_LEN <= end)
-			return lb_forward6(ctx, state, frame, end);
+	/* F12: only this program makes GUE from our own DIP, behind this check */
+	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == LB_STATE_AT(config)->dip))
+		return LB_GO_STAGE;
+	leaf = lb_leaf4(vips, daddr);
+	if (!leaf)
+		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	ordinary = lb_is_ordinary4(frame, end);
+	if (lb_likely(ordinary))
+		entry = lb_front4(lb_front_in_use(view), view, daddr,
+				  lb_load16(frame + LB_AT_DPORT), lb_protocol(frame, 4));
+	if (!entry) {
+		if (!ordinary)
+			return LB_GO_STAGE;
+		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT),
+				      lb_protocol(frame, 4));
+		if (!entry)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	}
+	return lb_forward_service(ctx, frame, 4, entry);
+}
+
+/* Likewise for IPv6. */
+static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, const void *end)
+{
+	u64 view = LB_STATE_AT(config)->view, head = lb_load64(frame + LB_AT_DADDR6),
+	    tail = lb_load64(frame + LB_AT_DADDR6 + 8);
+	bool ordinary = lb_is_ordinary6(frame, end);
+	u64 leaf, entry = 0;
+
+	if (lb_likely(ordinary))
+		entry = lb_front6(lb_front_in_use(view), view, head, tail,
+				  lb_load16(frame + LB_AT_DPORT6), lb_protocol(frame, 6));
+	if (!entry) {
+		leaf = lb_leaf6(lb_vips_in_use(view), view, head, tail);
+		if (!leaf)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+		if (!ordinary)
+			return LB_GO_STAGE;
+		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT6),
+				      lb_protocol(frame, 6));
+		if (!entry)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	}
+	return lb_forward_service(ctx, frame, 6, entry);
+}
+
+/* F1 to F4: a frame without an IP header right behind its Ethernet header. */
+static __always_inline int lb_forward_other(const void *frame, const void *end)
+{
+	u64 type;
+
 	if (frame + LB_ETH_LEN > end)
 		return lb_exit(LB_CNT_PASS_NOT_IP, XDP_PASS);
 	type = lb_load16(frame + LB_AT_ETHERTYPE);
@@ -164,6 +223,25 @@ static __always_inline int lb_forward(struct xdp_md *ctx)
 	if (type == LB_ETH_VLAN || type == LB_ETH_QINQ)
 		return LB_GO_STAGE;
 	return lb_exit(LB_CNT_PASS_NOT_IP, XDP_PASS);
+}
+
+/*
+ * An address tells most packets of a server apart: what has no tags and is not
+ * for a VIP is done with by F4, F12 and F13, whatever else it is.
+ */
+static __always_inline int lb_forward(struct xdp_md *ctx)
+{
+	const void *frame = LB_FRAME(ctx), *end = LB_END(ctx);
+	u64 word;
+
+	if (frame + LB_ETH_LEN + LB_IPV4_LEN <= end) {
+		word = lb_load32(frame + LB_AT_ETHERTYPE) & LB_VERSION_MASK;
+		if (lb_likely(word == LB_IS_IPV4))
+			return lb_forward4(ctx, frame, end);
+		if (word == LB_IS_IPV6 && frame + LB_ETH_LEN + LB_IPV6_LEN <= end)
+			return lb_forward6(ctx, frame, end);
+	}
+	return lb_forward_other(frame, end);
 }
 
 /* What is attached: programs before the forwarder, then the forwarder. */

@@ -33,11 +33,20 @@ static __always_inline int lb_exit(u32 counter, int verdict)
 
 /*
  * The state, which the loader has made, as a constant address
- * (BPF_PSEUDO_MAP_VALUE of its descriptor): never null.
+ * (BPF_PSEUDO_MAP_VALUE of its descriptor): never null.  The compiler loads it
+ * anew wherever it is written, so hot code writes LB_STATE_AT() rather than keep
+ * a pointer in a register.
  */
 #define LB_PSEUDO_MAP_VALUE 2
 
 static __always_inline const struct lb_state *lb_get_state(void)
 {
 	return (const struct lb_state *)bpf_pseudo_fd(LB_PSEUDO_MAP_VALUE, LB_STATE_FD);
+}
+
+#define LB_STATE_AT(member) (&lb_get_state()->member)
+
+static __always_inline const struct lb_near *lb_get_near(void)
+{
+	return (const struct lb_near *)bpf_pseudo_fd(LB_PSEUDO_MAP_VALUE, LB_NEAR_FD);
 }

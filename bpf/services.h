@@ -20,15 +20,15 @@ LB_INLINE __u64 lb_known_row(__u64 view, __u64 addr)
 
 /* ---- VIPs: an address's leaf (LB_TRIE_LEAF and the number of its row), 0 if it is no VIP ---- */
 
-LB_INLINE __u64 lb_leaf4(const struct lb_state *state, __u64 addr)
+/* Node 0, all zeros, is where "no VIP" leads to. */
+LB_INLINE __u64 lb_leaf4(const struct lb_vips *vips, __u64 addr)
 {
-	const struct lb_vips *vips = &state->vips[state->config.view & 1];
 	__u64 at = vips->top[addr & 0xffff];
 
-	if (!at || at & LB_TRIE_LEAF)
+	if (!at || at >= LB_TRIE_LEAF)
 		return at;
 	at = vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 16 & 0xff];
-	if (!at || at & LB_TRIE_LEAF)
+	if (at >= LB_TRIE_LEAF)
 		return at;
 	return vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 24 & 0xff];
 }
@@ -60,19 +60,18 @@ LB_INLINE __u64 lb_leaf6_of(const struct lb_vips *vips, __u64 view,
 	vip = &vips->vip6[lb_vip6_slot(hash, vips->seed6[hash >> (64 - LB_VIP6_SEED_BITS)])];
 	if (vip->addr[0] != head || vip->addr[1] != tail || vip->length != length->length)
 		return 0;
-	return vip->row | LB_TRIE_LEAF;
+	return vip->leaf;
 }
 
 /* head, tail: an address as two words from the packet. */
-LB_INLINE __u64 lb_leaf6(const struct lb_state *state, __u64 head, __u64 tail)
+LB_INLINE __u64 lb_leaf6(const struct lb_vips *vips, __u64 view, __u64 head, __u64 tail)
 {
-	__u64 view = state->config.view, leaf;
-	const struct lb_vips *vips = &state->vips[view & 1];
+	__u64 leaf;
 
-#pragma unroll
-	for (int i = 0; i < LB_VIP6_LENGTHS; i++) {
+#pragma nounroll
+	for (__u64 i = 0; i < LB_VIP6_LENGTHS; i++) {
 		if (!vips->length6[i].length)
-			break;
+			return 0;
 		leaf = lb_leaf6_of(vips, view, &vips->length6[i], head, tail);
 		if (leaf)
 			return leaf;
@@ -82,12 +81,14 @@ LB_INLINE __u64 lb_leaf6(const struct lb_state *state, __u64 head, __u64 tail)
 
 LB_INLINE int lb_is_vip4(const struct lb_state *state, __u64 addr)
 {
-	return lb_leaf4(state, addr) != 0;
+	return lb_leaf4(&state->vips[state->config.view & 1], addr) != 0;
 }
 
 LB_INLINE int lb_is_vip6(const struct lb_state *state, __u64 head, __u64 tail)
 {
-	return lb_leaf6(state, head, tail) != 0;
+	__u64 view = state->config.view;
+
+	return lb_leaf6(&state->vips[view & 1], view, head, tail) != 0;
 }
 
 /* ---- services: an entry as one word, 0 if there is none ---- */
@@ -101,20 +102,47 @@ LB_INLINE __u64 lb_service_match(__u64 kind, __u64 dport, __u64 protocol)
 	return dport | protocol << 16 | kind << 24;
 }
 
-LB_INLINE __u64 lb_find_in_row(const struct lb_service_row *row, __u64 match)
+/* The front: 0 if the service is not there, which says nothing. */
+LB_INLINE __u64 lb_front4(const struct lb_front *front, __u64 view, __u64 daddr, __u64 dport,
+			  __u64 protocol)
 {
-	__u64 entry = 0;
+	__u64 match = daddr | lb_service_match(LB_KIND_PORT, dport, protocol) << 32;
+	const struct lb_front4 *at = front->row4[match * (view | 1) >> (64 - LB_FRONT4_BITS)].entry;
 
 #pragma unroll
-	for (int i = 0; i < LB_SERVICE_WIDTH; i++) {
-		entry = lb_load64(&row->entry[i]);
-		if (lb_likely((entry & 0xffffffff) == match))
-			return entry;
+	for (int i = 0; i < LB_FRONT4_WIDTH; i++, at++) {
+		if (lb_likely(at->match == match))
+			return lb_load64(&at->entry);
+		if (!at->match)
+			break;
 	}
 	return 0;
 }
 
-/* The row of many that `match` is in, if it is in any. */
+LB_INLINE __u64 lb_front6(const struct lb_front *front, __u64 view, __u64 head, __u64 tail,
+			  __u64 dport, __u64 protocol)
+{
+	__u64 match = lb_service_match(LB_KIND_PORT, dport, protocol);
+	__u64 hash = (head * LB_HASH_A + tail + (match << 32)) * (view | 1);
+	const struct lb_front6 *at = front->row6[hash >> (64 - LB_FRONT6_BITS)].entry;
+
+#pragma unroll
+	for (int i = 0; i < LB_FRONT6_WIDTH; i++, at++)
+		if (lb_likely(at->addr[1] == tail && at->addr[0] == head && at->match == match))
+			return lb_load64(&at->entry);
+	return 0;
+}
+
+LB_INLINE __u64 lb_find_in_row(const struct lb_service_row *row, __u64 match)
+{
+#pragma unroll
+	for (int i = 0; i < LB_SERVICE_WIDTH; i++)
+		if (row->entry[i].match == match)
+			return lb_load64(&row->entry[i]);
+	return 0;
+}
+
+/* The row that `match` is in if it is one of many: `entry` leads there. */
 LB_INLINE __u64 lb_more_row(__u64 entry, __u64 match)
 {
 	__u64 product = match * (entry & LB_MORE_MULTIPLIER) & 0xffffffff;
@@ -122,39 +150,19 @@ LB_INLINE __u64 lb_more_row(__u64 entry, __u64 match)
 	return LB_ENTRY_SERVICE(entry) + (product >> (LB_ENTRY_FLAGS(entry) & 31));
 }
 
-/* What a leaf serves on a port as it lies in a frame. */
-LB_INLINE __u64 lb_service_of(const struct lb_state *state, __u64 leaf, __u64 dport, __u64 protocol)
+/* What a leaf serves on a port as it lies in a frame; rows: those of the view in use. */
+LB_INLINE __u64 lb_service_of(const struct lb_service_row *rows, __u64 leaf, __u64 dport,
+			      __u64 protocol)
 {
-	const struct lb_service_row *rows = state->service[state->config.view & 1];
-	const struct lb_service_row *row = &rows[leaf & LB_TRIE_ROW_MASK];
-	__u64 match = lb_service_match(LB_KIND_PORT, dport, protocol), first, entry;
+	__u64 match = lb_service_match(LB_KIND_PORT, dport, protocol), at = leaf, entry;
 
-	first = lb_load64(&row->entry[0]);
-	if (lb_likely((first & 0xffffffff) == match))
-		return first;
-	if ((first >> 24 & 0xff) == LB_KIND_MORE)
-		entry = lb_find_in_row(&rows[lb_more_row(first, match) & LB_TRIE_ROW_MASK], match);
-	else
-		entry = lb_find_in_row(row, match);
+	if (leaf & LB_TRIE_MORE)
+		at = lb_more_row(lb_load64(&rows[leaf & LB_TRIE_ROW_MASK].entry[0]), match);
+	entry = lb_find_in_row(&rows[at & LB_TRIE_ROW_MASK], match);
 	if (lb_likely(entry))
 		return entry;
-	return lb_find_in_row(row, lb_service_match(LB_KIND_ANY, 0, protocol));
-}
-
-LB_INLINE __u64 lb_find_service4(const struct lb_state *state, __u64 daddr, __u64 dport,
-				 __u64 protocol)
-{
-	__u64 leaf = lb_leaf4(state, daddr);
-
-	return leaf ? lb_service_of(state, leaf, dport, protocol) : 0;
-}
-
-LB_INLINE __u64 lb_find_service6(const struct lb_state *state, __u64 head, __u64 tail, __u64 dport,
-				 __u64 protocol)
-{
-	__u64 leaf = lb_leaf6(state, head, tail);
-
-	return leaf ? lb_service_of(state, leaf, dport, protocol) : 0;
+	return lb_find_in_row(&rows[leaf & LB_TRIE_ROW_MASK],
+			      lb_service_match(LB_KIND_ANY, 0, protocol));
 }
 
 /* ---- known addresses ---- */

@@ -18,6 +18,7 @@ MAX_DIPS = 4096
 MAX_POOLS = 256
 MAX_SERVICES = 4096
 MAX_INNER = 1024
+NEAR_TABLES = 8
 INNER_SLOTS = 65536
 MIN_BUCKETS = 256
 MAX_BUCKETS = 1 << 20
@@ -26,6 +27,12 @@ SERVICE_ROWS = 16384
 SERVICE_WIDTH = 4
 TRIE_TOP = 65536
 TRIE_NODES = 1024
+FRONT4_BITS = 11
+FRONT4_ROWS = 1 << FRONT4_BITS
+FRONT4_WIDTH = 4
+FRONT6_BITS = 10
+FRONT6_ROWS = 1 << FRONT6_BITS
+FRONT6_WIDTH = 2
 VIP6_LENGTHS = 8
 VIP6_BITS = 13
 VIP6_SLOTS = 1 << VIP6_BITS
@@ -51,6 +58,7 @@ SERVICE_STATELESS = 1
 SERVICE_BY_CLIENT = 2
 MORE_MULTIPLIER = 0xFFFFFF
 TRIE_LEAF = 0x8000
+TRIE_MORE = 0x4000
 TRIE_ROW_MASK = 0x3FFF
 KNOWN_DIP = 1
 KNOWN_PROBER = 2
@@ -154,6 +162,7 @@ POOL = np.dtype(
     ]
 )
 CHAIN = np.dtype([("dip", "<u2", MAX_DEPTH)])
+NEAR = np.dtype([("slot", CHAIN, NEAR_TABLES * INNER_SLOTS)])
 DIP = np.dtype([("addr", ">u4"), ("csum", "<u4"), ("mac", "<u8")])
 SERVICE = np.dtype(
     [
@@ -165,8 +174,13 @@ SERVICE = np.dtype(
 )
 SERVICE_ROW = np.dtype([("entry", SERVICE, SERVICE_WIDTH)])
 TRIE_NODE = np.dtype([("next", "<u2", 256)])
-VIP6 = np.dtype([("addr", "<u8", 2), ("length", "<u4"), ("row", "<u4"), ("pad", "<u8")])
+VIP6 = np.dtype([("addr", "<u8", 2), ("length", "<u4"), ("leaf", "<u4"), ("pad", "<u8")])
 VIP6_LENGTH = np.dtype([("mask", "<u8", 2), ("length", "<u8")])
+FRONT4 = np.dtype([("match", "<u8"), ("entry", SERVICE)])
+FRONT4_ROW = np.dtype([("entry", FRONT4, FRONT4_WIDTH)])
+FRONT6 = np.dtype([("addr", "<u8", 2), ("match", "<u8"), ("entry", SERVICE)])
+FRONT6_ROW = np.dtype([("entry", FRONT6, FRONT6_WIDTH)])
+FRONT = np.dtype([("row4", FRONT4_ROW, FRONT4_ROWS), ("row6", FRONT6_ROW, FRONT6_ROWS)])
 VIPS = np.dtype(
     [
         ("top", "<u2", TRIE_TOP),
@@ -198,6 +212,7 @@ STATE = np.dtype(
         ("dip", DIP, MAX_DIPS),
         ("known", KNOWN_ROW, (2, KNOWN_ROWS)),
         ("service", SERVICE_ROW, (2, SERVICE_ROWS)),
+        ("front", FRONT, 2),
         ("vips", VIPS, 2),
         ("name", SERVICE_NAME, MAX_SERVICES),
     ]
@@ -226,12 +241,18 @@ STRUCTS: dict[str, np.dtype] = {  # type: ignore[type-arg]
     "lb_key": KEY,
     "lb_pool": POOL,
     "lb_chain": CHAIN,
+    "lb_near": NEAR,
     "lb_dip": DIP,
     "lb_service": SERVICE,
     "lb_service_row": SERVICE_ROW,
     "lb_trie_node": TRIE_NODE,
     "lb_vip6": VIP6,
     "lb_vip6_length": VIP6_LENGTH,
+    "lb_front4": FRONT4,
+    "lb_front4_row": FRONT4_ROW,
+    "lb_front6": FRONT6,
+    "lb_front6_row": FRONT6_ROW,
+    "lb_front": FRONT,
     "lb_vips": VIPS,
     "lb_service_name": SERVICE_NAME,
     "lb_fragment_key": FRAGMENT_KEY,

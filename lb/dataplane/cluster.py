@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lb import abi
 from lb.dataplane.errors import DataplaneError
+from lb.dataplane.front import build_front
 from lb.dataplane.grace import Grace
 from lb.dataplane.lookup import (
     KnownSlot,
@@ -28,6 +29,7 @@ from lb.dataplane.state import State
 from lb.dataplane.vips import build_vips
 
 MAX_IPV4_LENGTH = 0xFFFF
+IP_VERSIONS = (4, 6)
 ServiceAddress = tuple[Vip, int, int | None]
 
 
@@ -62,13 +64,13 @@ def check_view(view: ClusterView) -> None:
         raise DataplaneError(f"more than {abi.MAX_DIPS} DIPs and probers")
 
 
-def _choose_view(candidates: Iterator[int], rows: Mapping[Vip, int]) -> tuple[int, NDArray[Any]]:
+def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[int, NDArray[Any]]:
     """The first view word under which all VIPs have a place, and their table."""
-    rows4 = {vip: row for vip, row in rows.items() if isinstance(vip, IPv4Network)}
-    rows6 = {vip: row for vip, row in rows.items() if isinstance(vip, IPv6Network)}
+    leaves4 = {vip: leaf for vip, leaf in leaves.items() if isinstance(vip, IPv4Network)}
+    leaves6 = {vip: leaf for vip, leaf in leaves.items() if isinstance(vip, IPv6Network)}
     while True:
         view = next(candidates)
-        vips = build_vips(rows4, rows6, view)
+        vips = build_vips(leaves4, leaves6, view)
         if vips is not None:
             return view, vips
 
@@ -116,10 +118,14 @@ class ClusterTables:
         half = 1 - self._state.half
         known = self._known_slots(view)
         addresses = np.array([address_word(slot.address) for slot in known], dtype=np.uint64)
-        rows, leaves = self._lay_out(view)
-        word, vips = _choose_view(views(half, addresses, self._random), leaves)
+        sets = self._sets(view)
+        rows, leaves = lay_out(list(sets.values()))
+        word, vips = _choose_view(
+            views(half, addresses, self._random), dict(zip(sets, leaves, strict=True))
+        )
         fill_rows(self._state.known[half], known_rows_of(word, addresses), known_records(known))
         self._state.services[half] = rows
+        self._state.front[half] = build_front(sets, word)
         self._state.vips[half] = vips
         self._state.config["view"] = np.uint64(word)
         self._spare.begin()
@@ -166,23 +172,20 @@ class ClusterTables:
             flags=service_flags(service),
         )
 
-    def _lay_out(self, view: ClusterView) -> tuple[NDArray[Any], dict[Vip, int]]:
-        """The rows of services, and each VIP's."""
+    def _sets(self, view: ClusterView) -> dict[Vip, list[Slot]]:
+        """What each VIP serves: entries with a port first."""
         slots = {service.address: self._slot(service) for service in view.services}
         for service in view.services:
             self._state.names[self.index_of(service)] = name_record(
                 service, self._pool_id(service.pool)
             )
-        sets = {
-            vip: [slots[entry.address] for entry in served.values()]
-            for version in (4, 6)
-            for vip, served in effective_services(
-                [s for s in view.services if s.vip.version == version]
-            ).items()
-        }
-        # in a row those with a port come first
-        table, rows = lay_out([sorted(s, key=lambda slot: slot.match) for s in sets.values()])
-        return table, dict(zip(sets, rows, strict=True))
+        sets = {}
+        for version in IP_VERSIONS:
+            services = [s for s in view.services if s.vip.version == version]
+            for vip, served in effective_services(services).items():
+                found = (slots[entry.address] for entry in served.values())
+                sets[vip] = sorted(found, key=lambda slot: slot.match)
+        return sets
 
     def _known_slots(self, view: ClusterView) -> list[KnownSlot]:
         slots = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +21,7 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.pinning import pin_all
 from lb.dataplane.state import State
-from lb.dataplane.tables import TableStore
+from lb.dataplane.tables import InnerTables, TableStore
 from lb.paths import bpf_dir
 
 SOURCES = (
@@ -43,6 +44,12 @@ PROGRAMS = {
 SLOTS = {FORWARDER: abi.Slot.FORWARDER}
 """Programs that others jump to, by their places in the root array."""
 STATE = "lb_state"
+NEAR = "lb_near"
+VALUES = {
+    STATE: (abi.STATE.itemsize, "LB_STATE_FD"),
+    NEAR: (abi.NEAR.itemsize, "LB_NEAR_FD"),
+}
+"""Maps of one value: their sizes, and what the sources call their descriptors."""
 ROOT_SLOTS = "lb_root_slots"
 TC_STAGES = "lb_tc_stages"
 DECISIONS = "lb_decisions"
@@ -51,6 +58,7 @@ PIN_NAMES = {
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
     STATE: "state",
+    NEAR: "near",
     "lb_tables": "tables",
     "lb_counters": "counters",
     "lb_service_stats": "service_stats",
@@ -68,13 +76,10 @@ def source_text() -> str:
     return join_sources([folder / name for name in SOURCES], behind=abi.static_asserts())
 
 
-def create_state() -> int:
-    """Make the map of the state, whose address the programs are compiled with."""
+def create_value(name: str, size: int) -> int:
+    """Make a map of one value, whose address the programs are compiled with."""
     return bpf_syscall.map_create(
-        bpf_syscall.MAP_TYPE_ARRAY,
-        *(4, abi.STATE.itemsize, 1),
-        flags=bpf_syscall.F_MMAPABLE,
-        name=STATE,
+        bpf_syscall.MAP_TYPE_ARRAY, 4, size, 1, flags=bpf_syscall.F_MMAPABLE, name=name
     )
 
 
@@ -86,24 +91,25 @@ def load_programs() -> Loaded:
 
     """
     check_kernel()
-    state = create_state()
-    try:
+    with ExitStack() as stack:
+        values = {}
+        for name, (size, _) in VALUES.items():
+            values[name] = create_value(name, size)
+            stack.callback(os.close, values[name])
         loaded = compile_and_load(
             source_text(),
             include=bpf_dir(),
             programs=PROGRAMS,
             maps=MAPS,
-            defines={"LB_STATE_FD": state},
+            defines={define: values[name] for name, (_, define) in VALUES.items()},
         )
-    except BaseException:
-        os.close(state)
-        raise
+        stack.pop_all()
     for name, slot in SLOTS.items():
         fd = loaded.programs[name]
         bpf_syscall.map_update(loaded.maps[ROOT_SLOTS], slot, fd.to_bytes(4, "little"))
     stage = loaded.programs[REDIRECTOR_STAGE]
     bpf_syscall.map_update(loaded.maps[TC_STAGES], 0, stage.to_bytes(4, "little"))
-    return Loaded(loaded.programs, {**loaded.maps, STATE: state})
+    return Loaded(loaded.programs, {**loaded.maps, **values})
 
 
 class Dataplane:
@@ -114,7 +120,9 @@ class Dataplane:
         self.load_seconds = load_seconds
         self._state = State(loaded.maps[STATE])
         self._reader = CounterReader(loaded.maps["lb_counters"], loaded.maps["lb_service_stats"])
-        self._tables = TableStore(self._state, loaded.maps["lb_tables"])
+        self._tables = TableStore(
+            self._state, InnerTables(loaded.maps[NEAR], loaded.maps["lb_tables"])
+        )
         self._cluster = ClusterTables(
             self._state, self._tables.pool_id, self._reader.zero_service, random.SystemRandom()
         )

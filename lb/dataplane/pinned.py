@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lb import abi
 from lb.dataplane import bpf_syscall
 from lb.dataplane.counting import CounterReader
-from lb.dataplane.dataplane import PIN_NAMES, REDIRECTOR, ROOT
+from lb.dataplane.dataplane import NEAR, PIN_NAMES, REDIRECTOR, ROOT
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ServiceEntry
 from lb.dataplane.service_names import read_name, sort_key
@@ -37,6 +37,7 @@ class PinnedDataplane:
             if bpf_syscall.map_info(fds["lb_state"]).value_size != abi.STATE.itemsize:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._tables_fd = fds["lb_tables"]
+            self._near_fd = fds[NEAR]
             self._programs = fds[ROOT], fds[REDIRECTOR]
             self._state = State(fds["lb_state"], writable=False)
             stack.callback(self._state.close)
@@ -100,13 +101,20 @@ class PinnedDataplane:
         return unpack_chains(np.concatenate(parts), word.depth)
 
     def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
+        if index < abi.NEAR_TABLES:
+            first = index * abi.INNER_SLOTS
+            return self._slots(self._near_fd, abi.NEAR_TABLES, slice(first, first + slots))
         raw = bpf_syscall.map_lookup(self._tables_fd, index, 4)
         fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
         try:
-            mapped = MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS, writable=False)
+            return self._slots(fd, 1, slice(slots))
         finally:
             os.close(fd)
-        words: NDArray[np.uint64] = mapped.values[:slots].copy()
+
+    @staticmethod
+    def _slots(fd: int, tables: int, part: slice) -> NDArray[np.uint64]:
+        mapped = MappedArray(fd, np.dtype("<u8"), tables * abi.INNER_SLOTS, writable=False)
+        words: NDArray[np.uint64] = mapped.values[part].copy()
         mapped.close()
         return words
 

@@ -1,4 +1,4 @@
-"""`struct lb_service_name`: which service the counters of an index belong to, for people and tools."""
+"""`struct lb_service_name`: which service an index is, for people and tools."""
 
 from __future__ import annotations
 

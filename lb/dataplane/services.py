@@ -110,7 +110,7 @@ def _rows_under(multipliers: NDArray[np.uint64], bits: int, matches: NDArray[np.
 
 
 def find_spread(matches: NDArray[np.uint64], width: int, bits: int) -> int | None:
-    """A multiplier under which at most `width` of these share one of 2^bits rows, if one is near."""
+    """A multiplier under which at most `width` of these share one of 2^bits rows, or None."""
     numbers = np.random.default_rng(SEED + bits)
     multipliers = numbers.integers(0, 1 << 24, TRIES, dtype=np.uint64) | np.uint64(1)
     rows = np.sort(_rows_under(multipliers, bits, matches), axis=1)
@@ -146,17 +146,17 @@ class _Layout:
         return first
 
     def add(self, slots: Sequence[Slot], *, tight: bool) -> int:
-        """Lay out one VIP's entries and return the row that its leaf names."""
+        """Lay out one VIP's entries and return the leaf that leads to them."""
         row = self.take(1)
         if len(slots) <= abi.SERVICE_WIDTH:
             for number, slot in enumerate(slots):
                 self.table["entry"][row, number] = slot.record()
-            return row
+            return abi.TRIE_LEAF | row
         with_port = [s for s in slots if s.match >> 24 == abi.ServiceKind.PORT]
         rest = [s for s in slots if s.match >> 24 == abi.ServiceKind.ANY]
         for number, slot in enumerate((self._spread(with_port, tight=tight), *rest)):
             self.table["entry"][row, number] = slot.record()
-        return row
+        return abi.TRIE_LEAF | abi.TRIE_MORE | row
 
     def _spread(self, slots: Sequence[Slot], *, tight: bool) -> Slot:
         """Lay out entries in rows of their own and return the entry that leads there."""
@@ -178,7 +178,7 @@ class _Layout:
 
 
 def lay_out(sets: Sequence[Sequence[Slot]]) -> tuple[NDArray[Any], list[int]]:
-    """Lay out what VIPs serve: the table of rows, and the row that each set begins with.
+    """Lay out what VIPs serve: the table of rows, and each set's leaf.
 
     Raises:
         DataplaneError: they do not fit.

@@ -48,6 +48,7 @@ class State:
         self.dips: NDArray[Any] = value["dip"]
         self.known: NDArray[Any] = value["known"]["entry"]
         self.services: NDArray[Any] = value["service"]
+        self.front: NDArray[Any] = value["front"]
         self.vips: NDArray[Any] = value["vips"]
         self.names: NDArray[Any] = value["name"]
         # a DIP's two words: address with checksum part, MAC with flags
@@ -65,6 +66,16 @@ class State:
 
     def close(self) -> None:
         """Let go of the memory."""
-        for name in ("config", "pools", "dips", "known", "services", "vips", "names", "dip_words"):
+        for name in (
+            "config",
+            "pools",
+            "dips",
+            "known",
+            "services",
+            "front",
+            "vips",
+            "names",
+            "dip_words",
+        ):
             delattr(self, name)
         self._mapped.close()

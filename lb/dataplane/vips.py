@@ -1,13 +1,13 @@
 """The VIPs as the programs look them up: a trie for IPv4, a table without collisions for IPv6.
 
-Pure; the counterpart of bpf/services.h. A leaf is the number of a row of services.
+Pure; the counterpart of bpf/services.h. A leaf leads to a row of services.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ Level = NDArray[np.uint16]
 
 
 class Trie:
-    """IPv4 prefixes, added from the shortest to the longest: a longer one replaces what it covers."""
+    """IPv4 prefixes, added from the shortest to the longest: each replaces what it covers."""
 
     def __init__(self) -> None:
         self._top: Level = np.zeros((256, 256), dtype="<u2")  # by first and second byte
@@ -44,7 +44,8 @@ class Trie:
         """The node that an entry leads to; what the entry was before, all of the node is."""
         before = int(level[at])
         if before and not before & abi.TRIE_LEAF:
-            return self.nodes[before]
+            existing: Level = self.nodes[before]
+            return existing
         if self._used == abi.TRIE_NODES:
             raise DataplaneError(
                 "the IPv4 VIPs lie in too many different /24 networks (about "
@@ -56,15 +57,14 @@ class Trie:
         self._used += 1
         return node
 
-    def add(self, vip: IPv4Network, row: int) -> None:
-        """Add a prefix that leads to a row.
+    def add(self, vip: IPv4Network, leaf: int) -> None:
+        """Add a prefix with its leaf.
 
         Raises:
             DataplaneError: there is no room.
 
         """
         a, b, c, d = vip.network_address.packed
-        leaf = abi.TRIE_LEAF | row
         top: Level = self._top.reshape(-1)
         if vip.prefixlen <= TOP_BITS:
             top[a << 8 | b :][: 1 << TOP_BITS - vip.prefixlen] = leaf
@@ -76,6 +76,12 @@ class Trie:
         self._node_at(node, c)[d:][: 1 << vip.max_prefixlen - vip.prefixlen] = leaf
 
 
+def address_words(address: IPv6Address) -> tuple[int, int]:
+    """An address as two words as they lie in a frame."""
+    packed = address.packed
+    return int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little")
+
+
 @dataclass(frozen=True)
 class Prefix6:
     """An IPv6 prefix as the hash takes it."""
@@ -83,14 +89,12 @@ class Prefix6:
     head: int
     tail: int
     length: int
-    row: int
+    leaf: int
 
     @classmethod
-    def of(cls, vip: IPv6Network, row: int) -> Prefix6:
-        """Return a VIP's prefix, its address as two words as they lie in a frame."""
-        packed = vip.network_address.packed
-        head, tail = (int.from_bytes(packed[at : at + 8], "little") for at in (0, 8))
-        return cls(head, tail, vip.prefixlen, row)
+    def of(cls, vip: IPv6Network, leaf: int) -> Prefix6:
+        """Return a VIP's prefix."""
+        return cls(*address_words(vip.network_address), vip.prefixlen, leaf)
 
     def hash(self, view: int) -> int:
         """`lb_vip6_hash()`."""
@@ -147,9 +151,9 @@ def masks6(lengths: set[int]) -> NDArray[Any]:
 
 
 def build_vips(
-    rows4: Mapping[IPv4Network, int], rows6: Mapping[IPv6Network, int], view: int
+    leaves4: Mapping[IPv4Network, int], leaves6: Mapping[IPv6Network, int], view: int
 ) -> NDArray[Any] | None:
-    """`struct lb_vips` for VIPs and their rows; None if this view's hash has no place for all.
+    """`struct lb_vips` for VIPs and their leaves; None if this view's hash has no place for all.
 
     Raises:
         DataplaneError: too many of something.
@@ -157,12 +161,12 @@ def build_vips(
     """
     vips = np.zeros((), dtype=abi.VIPS)
     trie = Trie()
-    for vip4 in sorted(rows4, key=lambda vip: vip.prefixlen):
-        trie.add(vip4, rows4[vip4])
+    for vip4 in sorted(leaves4, key=lambda vip: vip.prefixlen):
+        trie.add(vip4, leaves4[vip4])
     vips["top"] = trie.top
     vips["node"]["next"] = trie.nodes
-    vips["length6"] = masks6({vip.prefixlen for vip in rows6})
-    prefixes = [Prefix6.of(vip, row) for vip, row in rows6.items()]
+    vips["length6"] = masks6({vip.prefixlen for vip in leaves6})
+    prefixes = [Prefix6.of(vip, leaf) for vip, leaf in leaves6.items()]
     placed = place6({prefix: prefix.hash(view) for prefix in prefixes})
     if placed is None:
         return None
@@ -170,5 +174,5 @@ def build_vips(
     for number, seed in seeds.items():
         vips["seed6"][number] = seed
     for slot, prefix in slots.items():
-        vips["vip6"][slot] = ((prefix.head, prefix.tail), prefix.length, prefix.row, 0)
+        vips["vip6"][slot] = ((prefix.head, prefix.tail), prefix.length, prefix.leaf, 0)
     return vips
