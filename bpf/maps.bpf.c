@@ -18,6 +18,8 @@ BPF_ARRAY_OF_MAPS(lb_tables, "lb_template", LB_MAX_INNER);
 BPF_PERCPU_ARRAY(lb_counters, u64, LB_CNT_COUNT);
 BPF_PERCPU_ARRAY(lb_service_stats, struct lb_service_stats, LB_MAX_SERVICES);
 BPF_PROG_ARRAY(lb_root_slots, LB_SLOT_COUNT);
+BPF_TABLE("lru_hash", struct lb_fragment_key, struct lb_fragment, lb_fragments, LB_FRAGMENTS);
+BPF_PERCPU_ARRAY(lb_too_big_windows, struct lb_too_big_window, 1);
 BPF_PROG_ARRAY(lb_tc_stages, 1); /* the redirector's program for rare packets */
 BPF_TABLE("lru_hash", struct lb_fragment_key, u64, lb_decisions, LB_FRAGMENTS);
 

@@ -28,20 +28,30 @@ SOURCES = (
     "maps.bpf.c",
     "bucket.bpf.c",
     "forwarder.bpf.c",
+    "stage.bpf.c",
+    "too_big.bpf.c",
     "redirector.bpf.c",
     "redirector_stage.bpf.c",
 )
 ROOT = "lb_root"
 FORWARDER = "lb_forwarder"
+STAGE = "lb_stage"
+TOO_BIG = "lb_too_big"
 REDIRECTOR = "lb_redirector"
 REDIRECTOR_STAGE = "lb_redirector_stage"
 PROGRAMS = {
     ROOT: "XDP",
     FORWARDER: "XDP",
+    STAGE: "XDP",
+    TOO_BIG: "XDP",
     REDIRECTOR: "SCHED_CLS",
     REDIRECTOR_STAGE: "SCHED_CLS",
 }
-SLOTS = {FORWARDER: abi.Slot.FORWARDER}
+SLOTS = {
+    FORWARDER: abi.Slot.FORWARDER,
+    STAGE: abi.Slot.STAGE,
+    TOO_BIG: abi.Slot.TOO_BIG,
+}
 """Programs that others jump to, by their places in the root array."""
 STATE = "lb_state"
 NEAR = "lb_near"
@@ -51,9 +61,10 @@ VALUES = {
 }
 """Maps of one value: their sizes, and what the sources call their descriptors."""
 ROOT_SLOTS = "lb_root_slots"
+FRAGMENTS = "lb_fragments"
 TC_STAGES = "lb_tc_stages"
 DECISIONS = "lb_decisions"
-MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS, TC_STAGES, DECISIONS)
+MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS, FRAGMENTS, TC_STAGES, DECISIONS)
 PIN_NAMES = {
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
@@ -63,6 +74,7 @@ PIN_NAMES = {
     "lb_counters": "counters",
     "lb_service_stats": "service_stats",
     ROOT_SLOTS: "root",
+    FRAGMENTS: "fragments",
     TC_STAGES: "tc_stages",
     DECISIONS: "decisions",
 }
