@@ -22,10 +22,25 @@
 #define LB_TUNNEL_LEN  (LB_ETH_LEN + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN)
 #define LB_HEADERS_LEN (LB_TUNNEL_LEN + LB_IPV6_LEN + LB_TCP_LEN)
 
+/*
+ * Volatile, because a compiler that loads them once for several places (LLVM 11
+ * does) may extend them to 64 bits in each by arithmetic, which is not allowed
+ * with pointers.
+ */
+static __always_inline void *lb_frame(struct __sk_buff *skb)
+{
+	return (void *)(long)*(volatile u32 *)&skb->data;
+}
+
+static __always_inline void *lb_end(struct __sk_buff *skb)
+{
+	return (void *)(long)*(volatile u32 *)&skb->data_end;
+}
+
 /* Makes the first bytes of a packet readable, as far as it has them. */
 static __always_inline int lb_make_linear(struct __sk_buff *skb, u64 length)
 {
-	u64 linear = LB_END(skb) - LB_FRAME(skb);
+	u64 linear = lb_end(skb) - lb_frame(skb);
 
 	if (linear >= length || linear >= skb->len)
 		return 0;
@@ -39,12 +54,12 @@ static __always_inline bool lb_for_redirector(struct __sk_buff *skb, const struc
 
 	if (skb->protocol != LB_ETH_IPV4)
 		return false;
-	frame = LB_FRAME(skb);
-	if (frame + LB_NOT_GUE_LEN > LB_END(skb)) {
+	frame = lb_frame(skb);
+	if (frame + LB_NOT_GUE_LEN > lb_end(skb)) {
 		if (lb_make_linear(skb, LB_NOT_GUE_LEN))
 			return false;
-		frame = LB_FRAME(skb);
-		if (frame + LB_NOT_GUE_LEN > LB_END(skb))
+		frame = lb_frame(skb);
+		if (frame + LB_NOT_GUE_LEN > lb_end(skb))
 			return false;
 	}
 	return lb_is_gue(frame, &state->config);
@@ -74,7 +89,7 @@ static __always_inline int lb_check_hops(const struct lb_state *state, const voi
 static __always_inline int lb_check_tunnel(struct __sk_buff *skb, const struct lb_state *state,
 					   struct lb_tunnel *tunnel)
 {
-	const void *frame = LB_FRAME(skb), *end = LB_END(skb);
+	const void *frame = lb_frame(skb), *end = lb_end(skb);
 
 	if (frame + LB_NOT_GUE_LEN > end)
 		return LB_CNT_DROP_ERROR;
@@ -135,11 +150,11 @@ static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple, const vo
 static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk, u64 at,
 					 const struct lb_inner *inner, u64 version)
 {
-	void *ip = LB_FRAME(skb) + at, *tcp;
+	void *ip = lb_frame(skb) + at, *tcp;
 
-	if (!lb_is_cookie_ack(inner) || ip + LB_IP_LEN(version) > LB_END(skb))
+	if (!lb_is_cookie_ack(inner) || ip + LB_IP_LEN(version) > lb_end(skb))
 		return false;
-	tcp = (void *)lb_at(ip, LB_END(skb), inner->room, inner->l4, LB_TCP_LEN);
+	tcp = (void *)lb_at(ip, lb_end(skb), inner->room, inner->l4, LB_TCP_LEN);
 	if (!tcp)
 		return false;
 	return !bpf_tcp_check_syncookie(sk, ip, LB_IP_LEN(version), tcp, LB_TCP_LEN);
@@ -204,12 +219,12 @@ static __always_inline int lb_decide(struct __sk_buff *skb, const struct lb_tunn
 {
 	int counter = lb_accept_at_once(tunnel, inner);
 	u64 at = lb_inner_offset(tunnel);
-	void *ip = LB_FRAME(skb) + at;
+	void *ip = lb_frame(skb) + at;
 	struct bpf_sock_tuple tuple;
 
 	if (counter != LB_GO_ON)
 		return counter;
-	if (ip + LB_IP_LEN(version) > LB_END(skb))
+	if (ip + LB_IP_LEN(version) > lb_end(skb))
 		return LB_CNT_DROP_ERROR;
 	lb_fill_tuple(&tuple, ip, version, inner->ports, false);
 	if (inner->protocol == LB_PROTO_UDP)
@@ -224,12 +239,12 @@ static __always_inline int lb_copy_ecn(struct __sk_buff *skb, const struct lb_tu
 				       u64 version)
 {
 	u64 at = lb_inner_offset(tunnel), old;
-	void *ip = LB_FRAME(skb) + at;
+	void *ip = lb_frame(skb) + at;
 	u16 checksum;
 	int tos;
 	u8 byte;
 
-	if (ip + LB_IPV4_LEN > LB_END(skb))
+	if (ip + LB_IPV4_LEN > lb_end(skb))
 		return LB_CNT_DROP_ERROR;
 	old = lb_inner_tos(ip, version);
 	tos = lb_ecn_decap(tunnel->tos, old);
@@ -302,14 +317,14 @@ static __always_inline int lb_store_rewrite(struct __sk_buff *skb, struct lb_rew
 static __always_inline int lb_pass_on(struct __sk_buff *skb, const struct lb_state *state,
 				      const struct lb_tunnel *tunnel)
 {
-	void *frame = LB_FRAME(skb),
+	void *frame = lb_frame(skb),
 	     *at = frame + LB_AT_HOPS + (tunnel->next_hop & LB_MAX_HOPS) * LB_HOP_LEN;
 	struct lb_rewrite rewrite = {};
 	const struct lb_dip *dip;
 	struct lb_macs macs;
 	u64 hop;
 
-	if (frame + LB_ETH_LEN + LB_WRAP_LEN > LB_END(skb) || at + LB_HOP_LEN > LB_END(skb))
+	if (frame + LB_ETH_LEN + LB_WRAP_LEN > lb_end(skb) || at + LB_HOP_LEN > lb_end(skb))
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
 	hop = lb_load32(at);
 	dip = &state->dip[(lb_known_word(state, hop) >> 16) % LB_MAX_DIPS];
@@ -343,7 +358,7 @@ static __always_inline int lb_act(struct __sk_buff *skb, const struct lb_state *
 static __always_inline int lb_redirect_plain(struct __sk_buff *skb, const struct lb_state *state,
 					     const struct lb_tunnel *tunnel, u64 version)
 {
-	const void *ip = LB_FRAME(skb) + lb_inner_offset(tunnel), *end = LB_END(skb);
+	const void *ip = lb_frame(skb) + lb_inner_offset(tunnel), *end = lb_end(skb);
 	struct lb_inner inner = { .room = lb_inner_length(tunnel) };
 	int reason = lb_check_inner(state, ip, end, tunnel, version);
 

@@ -75,7 +75,7 @@ static __always_inline int lb_ask_embedded(struct __sk_buff *skb, const void *em
 static __always_inline int lb_decide_error(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
 					   const struct lb_inner *inner, u64 version)
 {
-	const void *ip = LB_FRAME(skb) + lb_inner_offset(tunnel), *end = LB_END(skb), *header;
+	const void *ip = lb_frame(skb) + lb_inner_offset(tunnel), *end = lb_end(skb), *header;
 	u64 at = inner->l4 + LB_ICMP_LEN;
 	struct lb_embedded embedded;
 	int reason;
@@ -98,7 +98,7 @@ static __always_inline int lb_decide_error(struct __sk_buff *skb, const struct l
 static __always_inline int lb_decide_rare(struct __sk_buff *skb, const struct lb_state *state,
 					  const struct lb_tunnel *tunnel, u64 version)
 {
-	const void *ip = LB_FRAME(skb) + lb_inner_offset(tunnel), *end = LB_END(skb);
+	const void *ip = lb_frame(skb) + lb_inner_offset(tunnel), *end = lb_end(skb);
 	struct lb_inner inner = { .room = lb_inner_length(tunnel) };
 	struct lb_headers headers;
 	struct lb_fragment_key key;
