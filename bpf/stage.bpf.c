@@ -45,18 +45,23 @@ static __always_inline int lb_if_vip(u64 leaf, u32 counter, int verdict)
 	return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 }
 
-static __always_inline void lb_read_addresses(const void *ip, u64 version, struct lb_flow *flow)
+/* client, vip: the addresses of a packet, the other way round in one that a server sent. */
+static __always_inline void lb_read_addresses(const void *client, const void *vip, u64 version,
+					      struct lb_flow *flow)
 {
 	if (version == 4) {
-		flow->saddr[0] = lb_load32(ip + LB_IP_SADDR_AT);
-		flow->daddr[0] = lb_load32(ip + LB_IP_DADDR_AT);
+		flow->saddr[0] = lb_load32(client);
+		flow->daddr[0] = lb_load32(vip);
 		return;
 	}
-	flow->saddr[0] = lb_load64(ip + LB_IP6_SADDR_AT);
-	flow->saddr[1] = lb_load64(ip + LB_IP6_SADDR_AT + 8);
-	flow->daddr[0] = lb_load64(ip + LB_IP6_DADDR_AT);
-	flow->daddr[1] = lb_load64(ip + LB_IP6_DADDR_AT + 8);
+	flow->saddr[0] = lb_load64(client);
+	flow->saddr[1] = lb_load64(client + 8);
+	flow->daddr[0] = lb_load64(vip);
+	flow->daddr[1] = lb_load64(vip + 8);
 }
+
+#define LB_SADDR_OF(ip, version) ((ip) + ((version) == 4 ? LB_IP_SADDR_AT : LB_IP6_SADDR_AT))
+#define LB_DADDR_OF(ip, version) ((ip) + ((version) == 4 ? LB_IP_DADDR_AT : LB_IP6_DADDR_AT))
 
 /* F8: section 4.3; the flow that an error speaks of, turned round. */
 static __always_inline int lb_find_icmp(const struct lb_arrival *arrival, u64 version, u64 leaf,
@@ -88,7 +93,8 @@ static __always_inline int lb_find_icmp(const struct lb_arrival *arrival, u64 ve
 		lb_at(arrival->ip, arrival->end, arrival->room, embedded.at, LB_IP_LEN_OF(version));
 	if (!header)
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
-	lb_read_addresses(header, version, flow);
+	lb_read_addresses(LB_DADDR_OF(header, version), LB_SADDR_OF(header, version), version,
+			  flow);
 	flow->ports = embedded.ports;
 	flow->protocol = embedded.protocol;
 	flow->read_len = embedded.length;
@@ -109,7 +115,8 @@ static __always_inline int lb_find_later(const struct lb_arrival *arrival, u64 v
 	first = lb_fragments.lookup(&key);
 	if (!first)
 		return lb_if_vip(leaf, LB_CNT_DROP_FRAGMENT, XDP_DROP);
-	lb_read_addresses(arrival->ip, version, flow);
+	lb_read_addresses(LB_SADDR_OF(arrival->ip, version), LB_DADDR_OF(arrival->ip, version),
+			  version, flow);
 	flow->ports = first->ports;
 	flow->protocol = first->protocol;
 	flow->read_len = headers->length + 1;
@@ -130,7 +137,8 @@ static __always_inline int lb_find_ports(const struct lb_arrival *arrival, u64 v
 	l4 = lb_at(arrival->ip, arrival->end, arrival->room, headers->length, LB_UDP_LEN);
 	if (!l4 || headers->length + length > arrival->room)
 		return lb_if_vip(leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
-	lb_read_addresses(arrival->ip, version, flow);
+	lb_read_addresses(LB_SADDR_OF(arrival->ip, version), LB_DADDR_OF(arrival->ip, version),
+			  version, flow);
 	flow->ports = lb_load32(l4);
 	flow->protocol = headers->protocol;
 	flow->read_len = headers->length + length;
