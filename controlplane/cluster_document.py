@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
+from typing import cast, get_args
 
 from controlplane.envelope import (
     MAX_GENERATION,
@@ -19,6 +20,7 @@ from controlplane.envelope import (
     unseal,
 )
 from controlplane.objects import (
+    ANY_PORT,
     CLUSTER,
     MAX_BUCKETS,
     MAX_DEPTH,
@@ -27,20 +29,33 @@ from controlplane.objects import (
     MIN_BUCKETS,
     TCP,
     UDP,
+    Address,
     Check,
     CheckType,
     Cluster,
+    HashMode,
     Pool,
     Server,
     ServerState,
     Service,
+    Vip,
+    endpoint_text,
+    vip_text,
 )
 from controlplane.table_document import check_shape
+from controlplane.vip_rules import (
+    MAX_IPV6_LENGTHS,
+    BadVip,
+    Hosts,
+    check_vip,
+    ipv6_lengths,
+    parse_vip,
+)
 
 MAX_POOLS = 256
 MAX_PROBERS = 64
 LIMITS = Limits(document_bytes=8 << 20, tokens=1 << 20)
-HASH_MODES = frozenset({"flow"})
+HASH_MODES = frozenset(get_args(HashMode))
 PROTOCOLS = {"tcp": TCP, "udp": UDP}
 
 CLUSTER_KEYS = frozenset({"servers", "services", "pools", "probers", "gue_port"})
@@ -78,25 +93,35 @@ def encode_cluster(cluster: Cluster) -> bytes:
         "services": [
             {
                 "name": s.name,
-                "vip": str(s.vip),
+                "vip": vip_text(s.vip),
                 "protocol": names[s.protocol],
-                "port": s.port,
+                "port": ANY_PORT if s.port is None else s.port,
                 "pool": s.pool,
                 "stateless": s.stateless,
-                "check": {
-                    "type": s.check.type.value,
-                    "path": s.check.path,
-                    "expect_status": s.check.expect_status,
-                    "interval_seconds": s.check.interval_seconds,
-                    "timeout_seconds": s.check.timeout_seconds,
-                    "rise": s.check.rise,
-                    "fall": s.check.fall,
-                },
+                "check": _check_body(s.check),
             }
             for s in cluster.services
         ],
     }
     return seal(CLUSTER, cluster.generation, body)
+
+
+def _check_body(check: Check) -> Json:
+    """Return a check; what is not set is left out, as documents have it that never knew of it."""
+    body: dict[str, object] = {
+        "type": check.type.value,
+        "path": check.path,
+        "expect_status": check.expect_status,
+        "interval_seconds": check.interval_seconds,
+        "timeout_seconds": check.timeout_seconds,
+        "rise": check.rise,
+        "fall": check.fall,
+    }
+    if check.port is not None:
+        body["port"] = check.port
+    if check.address is not None:
+        body["address"] = str(check.address)
+    return body
 
 
 def decode_cluster(data: bytes) -> Cluster:
@@ -140,7 +165,7 @@ def _pool(fields: Fields) -> Pool:
         name=fields.name("name"),
         buckets=fields.integer("buckets", MIN_BUCKETS, MAX_BUCKETS),
         depth=fields.integer("depth", 1, MAX_DEPTH),
-        hash_mode=fields.string("hash_mode"),
+        hash_mode=cast("HashMode", fields.string("hash_mode")),  # _check_pool refuses others
         key_id=fields.name("key_id"),
     )
 
@@ -150,22 +175,28 @@ def _service(fields: Fields) -> Service:
     protocol = fields.string("protocol")
     if protocol not in PROTOCOLS:
         raise DocumentError("out_of_range", f"{fields.where}: 'protocol' is not tcp or udp")
-    port = fields.integer("port", 0, 65535)
-    if port == 0:
-        raise DocumentError("unsupported_any_port", f"{fields.where}: port 0 is not built yet")
     return Service(
         name=fields.name("name"),
-        vip=fields.address("vip"),
+        vip=_vip(fields),
         protocol=PROTOCOLS[protocol],
-        port=port,
+        port=None if fields.get("port") == ANY_PORT else fields.integer("port", 1, 65535),
         pool=fields.name("pool"),
         stateless=fields.boolean("stateless"),
         check=_check(fields.mapping("check")),
     )
 
 
+def _vip(fields: Fields) -> Vip:
+    try:
+        return parse_vip(fields.string("vip"))
+    except BadVip as error:
+        raise DocumentError(error.reason, f"{fields.where}: 'vip' {error}") from error
+
+
 def _check(fields: Fields) -> Check:
     """Read a health check. Unknown keys are tolerated: a check sends no packet elsewhere."""
+    has_port = fields.values.get("port") is not None
+    has_address = fields.values.get("address") is not None
     kind = fields.choice("type", CheckType, ", ".join(t.value for t in CheckType))
     return Check(
         type=CheckType(kind),
@@ -175,7 +206,19 @@ def _check(fields: Fields) -> Check:
         timeout_seconds=fields.number("timeout_seconds", 0.01, 3600),
         rise=fields.integer("rise", 1, 1000),
         fall=fields.integer("fall", 1, 1000),
+        port=fields.integer("port", 1, 65535) if has_port else None,
+        address=_check_address(fields) if has_address else None,
     )
+
+
+def _check_address(fields: Fields) -> Address:
+    text = fields.string("address")
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise DocumentError(
+            "bad_address", f"{fields.where}: {text[:40]!a} is no address"
+        ) from error
 
 
 def _probers(body: Fields) -> frozenset[IPv4Address]:
@@ -203,13 +246,30 @@ def _check_cluster(cluster: Cluster) -> None:
     _check_unique("server index", (s.index for s in cluster.servers))
     _check_unique("pool name", (p.name for p in cluster.pools))
     _check_unique("service name", (s.name for s in cluster.services))
-    _check_unique("service", ((str(s.vip), s.protocol, s.port) for s in cluster.services))
+    _check_unique("service", ((endpoint_text(s.vip, s.port), s.protocol) for s in cluster.services))
     for pool in cluster.pools:
         _check_pool(pool)
     pools = {pool.name for pool in cluster.pools}
-    dips = {server.dip for server in cluster.servers}
     for service in cluster.services:
-        _check_service(service, pools, dips)
+        _check_service(service, pools)
+    _check_vips(cluster)
+
+
+def _check_vips(cluster: Cluster) -> None:
+    dips, probers = Hosts(server.dip for server in cluster.servers), Hosts(cluster.probers)
+    for service in cluster.services:
+        where, vip = f"service {service.name}", vip_text(service.vip)
+        dip, prober = dips.covered_by(service.vip), probers.covered_by(service.vip)
+        if dip:
+            raise DocumentError("vip_covers_dip", f"{where}: {vip} covers the DIP {dip}")
+        if prober:
+            raise DocumentError("vip_covers_prober", f"{where}: {vip} covers the prober {prober}")
+    lengths = sorted(ipv6_lengths(service.vip for service in cluster.services))
+    if len(lengths) > MAX_IPV6_LENGTHS:
+        raise DocumentError(
+            "too_many_lengths",
+            f"{len(lengths)} lengths of IPv6 prefixes, at most {MAX_IPV6_LENGTHS} are looked up",
+        )
 
 
 def _check_pool(pool: Pool) -> None:
@@ -218,22 +278,34 @@ def _check_pool(pool: Pool) -> None:
     check_name(f"{where}: key id", pool.key_id)
     check_shape(where, pool.buckets, pool.depth)
     if pool.hash_mode not in HASH_MODES:
-        raise DocumentError("unsupported_hash_mode", f"{where}: only the hash mode 'flow' is built")
+        raise DocumentError("out_of_range", f"{where}: the hash mode is neither flow nor client")
 
 
-def _check_service(service: Service, pools: set[str], dips: set[IPv4Address]) -> None:
+def _check_service(service: Service, pools: set[str]) -> None:
     check_name("service", service.name)
     where = f"service {service.name}"
-    check_address(where, service.vip)
-    check_range(f"{where}: port", service.port, 1, 65535)
+    try:
+        check_vip(service.vip)
+    except BadVip as error:
+        raise DocumentError(error.reason, f"{where}: the VIP {error}") from error
+    if service.port is not None:
+        check_range(f"{where}: port", service.port, 1, 65535)
     if service.protocol not in PROTOCOLS.values():
         raise DocumentError("out_of_range", f"{where}: protocol {service.protocol}")
     if service.pool not in pools:
         raise DocumentError("unknown_pool", f"{where}: there is no pool {service.pool}")
-    if service.vip in dips:
-        raise DocumentError("vip_covers_dip", f"{where}: {service.vip} is also a server's DIP")
     if service.stateless and service.protocol != UDP:
         raise DocumentError("contradiction", f"{where}: only a UDP service can be stateless")
+    _check_check(service, where)
+
+
+def _check_check(service: Service, where: str) -> None:
+    if service.check.type is not CheckType.NONE and service.check_port is None:
+        raise DocumentError("contradiction", f"{where}: a check of any port has no port to ask")
+    if service.check_address not in service.vip:
+        raise DocumentError(
+            "contradiction", f"{where}: the check asks {service.check_address}, no part of the VIP"
+        )
     path = service.check.path
     if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
         raise DocumentError("contradiction", f"{where}: the check's path is no path of a URL")

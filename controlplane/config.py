@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 from controlplane import config_rules
 from controlplane.objects import (
+    ANY_PORT,
     DEFAULT_DEPTH,
     MAX_BUCKETS,
     MAX_DEPTH,
@@ -24,9 +25,12 @@ from controlplane.objects import (
     MIN_BUCKETS,
     TCP,
     UDP,
+    Address,
     Check,
     CheckType,
+    HashMode,
     Service,
+    Vip,
 )
 from controlplane.store.names import NAME, shown
 from controlplane.toml_config import (
@@ -40,6 +44,7 @@ from controlplane.toml_config import (
     text_like,
     validate,
 )
+from controlplane.vip_rules import EXAMPLES, parse_vip
 
 DEFAULT_PATH = Path("/etc/bucket-brigade/control.toml")
 DEFAULT_STORE = "file:/var/lib/bucket-brigade/store"
@@ -74,8 +79,33 @@ def _depth(depth: int) -> int:
 
 def _port(port: int) -> int:
     if not 1 <= port <= 65535:  # noqa: PLR2004 - the range of ports
-        raise ValueError(f"must be 1 to 65535 (any port is not built yet), not {port}")
+        raise ValueError(f"must be 1 to 65535, not {port}")
     return port
+
+
+def _service_port(port: object) -> int | None:
+    if port == ANY_PORT:
+        return None
+    if type(port) is not int or not 1 <= port <= 65535:  # noqa: PLR2004 - the range of ports
+        said = "must be 1 to 65535 without quotes, or"
+        raise ValueError(f'{said} "{ANY_PORT}"; not {shown(port)}')
+    return port
+
+
+def _vip(value: object) -> Vip:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be in quotes, {EXAMPLES}")  # noqa: TRY004 - pydantic's convention
+    return parse_vip(value)
+
+
+def _any_address(value: object) -> Address:
+    try:
+        return ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        said = 'must be an address in quotes, as "192.0.2.1" or "2001:db8::1"'
+        raise ValueError(f"{said}; not {shown(value)}") from None
 
 
 def _address(text: str) -> str:
@@ -89,10 +119,12 @@ STORE = text_like(r"file:.+", "file:DIR, a directory of the controller's machine
 LABEL = text_like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a Prometheus label")
 PATH = text_like(r"/[!-~]*", "the path of a request, as '/healthz'")
 
-Address = Annotated[str, AfterValidator(_address)]
+ListenAddress = Annotated[str, AfterValidator(_address)]
 Name = Annotated[str, AfterValidator(_name)]
 Host = Annotated[Ipv4, AfterValidator(_host)]
 Port = Annotated[Whole, AfterValidator(_port)]
+ServicePort = Annotated[int | None, PlainValidator(_service_port)]
+VipOrPrefix = Annotated[Vip, PlainValidator(_vip)]
 PortOrNone = Annotated[Whole, Field(ge=0, le=65535)]
 Seconds = Annotated[Number, Field(gt=0, le=86400 * 365)]
 CheckSeconds = Annotated[Number, Field(ge=0.01, le=3600)]
@@ -101,14 +133,14 @@ CheckSeconds = Annotated[Number, Field(ge=0.01, le=3600)]
 class MetricsConfig(StrictModel):
     """``[metrics]``: where the controller's own metrics are; port 0: nowhere."""
 
-    address: Address = "127.0.0.1"
+    address: ListenAddress = "127.0.0.1"
     port: PortOrNone = 9108
 
 
 class ListenConfig(StrictModel):
     """``[listen]``: the ``http:`` store for agents."""
 
-    address: Address
+    address: ListenAddress
     port: Port
     token_file: Path
     certificate: Path | None = None
@@ -134,6 +166,7 @@ class PoolConfig(StrictModel):
     name: Name
     buckets: Annotated[Whole, AfterValidator(_buckets)] = 65536
     depth: Annotated[Whole, AfterValidator(_depth)] = DEFAULT_DEPTH
+    hash_mode: HashMode = "flow"
     drain_time_seconds: Seconds = 900.0
     forget_after_seconds: Seconds | None = None
     cap: Annotated[Number, Field(ge=0)] = 1.5
@@ -155,6 +188,8 @@ class CheckConfig(StrictModel):
     timeout_seconds: CheckSeconds = 1.0
     rise: Annotated[Whole, Field(ge=1, le=100)] = 2
     fall: Annotated[Whole, Field(ge=1, le=100)] = 3
+    port: Port | None = None
+    address: Annotated[Address, PlainValidator(_any_address)] | None = None
 
     def domain(self) -> Check:
         """Return the check as agents know it."""
@@ -165,9 +200,9 @@ class ServiceConfig(StrictModel):
     """``[[service]]``."""
 
     name: Name
-    vip: Host
+    vip: VipOrPrefix
     protocol: Literal["tcp", "udp"]
-    port: Port
+    port: ServicePort
     pool: Name
     stateless: Flag = False
     check: CheckConfig = CheckConfig()

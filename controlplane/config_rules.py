@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlplane.errors import ConfigError
-from controlplane.objects import MAX_CHECKED_SERVICES
+from controlplane.objects import MAX_CHECKED_SERVICES, endpoint_text, vip_text
 from controlplane.states import IN_USE
+from controlplane.vip_rules import MAX_IPV6_LENGTHS, Hosts, ipv6_lengths
 
 if TYPE_CHECKING:
     from controlplane.config import ControlConfig, PoolConfig, ServiceConfig
@@ -39,6 +41,19 @@ def check_against(config: ControlConfig, cluster: Cluster, path: Path | str) -> 
     _raise_first(_changes(config, cluster), path)
 
 
+def notes(config: ControlConfig) -> Iterator[str]:
+    """Yield what is allowed and may surprise, as ``key: what follows from it``."""
+    if not config.probers:
+        yield "probers: none, so no server is ever declared down"
+    elif not config.service:
+        yield "service: none, so there is no VIP to probe and no server is ever declared down"
+    elif all(isinstance(service.vip, IPv6Network) for service in config.service):
+        yield (
+            "service: every VIP is IPv6, so probes need an IPv6 address on the controller's "
+            "machine, and on the servers a way back to it"
+        )
+
+
 def _raise_first(faults: Iterable[str], path: Path | str) -> None:
     for fault in faults:
         raise ConfigError(f"{path}: {fault}")
@@ -62,6 +77,7 @@ def _pool_changes(config: ControlConfig, cluster: Cluster) -> Faults:
         for key, old, new in (
             ("buckets", known.buckets, pool.buckets),
             ("depth", known.depth, pool.depth),
+            ("hash_mode", known.hash_mode, pool.hash_mode),
         ):
             if old != new:
                 yield (
@@ -85,10 +101,11 @@ def _address_changes(config: ControlConfig, cluster: Cluster) -> Faults:
                 f"server[{number}].dip: {server.dip} still belongs to {holder.name!r}; "
                 "wait until that server has left"
             )
+    dips = Hosts(by_dip)
     for number, service in enumerate(config.service, 1):
-        holder = by_dip.get(service.vip)
-        if holder:
-            yield f"service[{number}].vip: must not cover a DIP, {service.vip} is {holder.name!r}"
+        dip = dips.covered_by(service.vip)
+        if dip:
+            yield f"service[{number}].vip: must not cover a DIP, {dip} is {by_dip[dip].name!r}"
 
 
 def _repeated(values: Iterable[object]) -> Iterator[tuple[int, object]]:
@@ -116,18 +133,17 @@ def _unique_names(config: ControlConfig) -> Faults:
 
 def _addresses(config: ControlConfig) -> Faults:
     dips = {server.dip: server.name for server in config.server}
-    vips = {service.vip: service.name for service in config.service}
+    servers, probers = Hosts(dips), Hosts(config.probers)
     for number, service in enumerate(config.service, 1):
-        if service.vip in dips:
-            yield (
-                f"service[{number}].vip: must not cover a DIP, {service.vip} is server "
-                f"{dips[service.vip]!r}"
-            )
+        here = f"service[{number}].vip"
+        dip, prober = servers.covered_by(service.vip), probers.covered_by(service.vip)
+        if dip:
+            yield f"{here}: must not cover a DIP, {dip} is server {dips[dip]!r}"
+        if prober:
+            yield f"{here}: must not cover a prober, as {prober}"
     for number, prober in enumerate(config.probers, 1):
         if prober in dips:
             yield f"probers[{number}]: must not be a DIP, {prober} is server {dips[prober]!r}"
-        if prober in vips:
-            yield f"probers[{number}]: must not be a VIP, {prober} is service {vips[prober]!r}"
 
 
 def _known_pools(config: ControlConfig) -> Faults:
@@ -171,9 +187,13 @@ def _services(config: ControlConfig) -> Faults:
     for number, _ in _repeated(places):
         service = config.service[number - 1]
         yield (
-            f"service[{number}].port: {service.vip} {service.protocol} {service.port} is a "
-            "service already"
+            f"service[{number}].port: {endpoint_text(service.vip, service.port)} "
+            f"{service.protocol} is a service already"
         )
+    lengths = sorted(ipv6_lengths(service.vip for service in config.service))
+    if len(lengths) > MAX_IPV6_LENGTHS:
+        have = ", ".join(f"/{length}" for length in lengths)
+        yield f"service: IPv6 VIPs must have at most {MAX_IPV6_LENGTHS} prefix lengths, not {have}"
     for number, service in enumerate(config.service, 1):
         yield from _service(service, f"service[{number}]")
     checked = sum(service.check.type != "none" for service in config.service)
@@ -186,6 +206,11 @@ def _service(service: ServiceConfig, here: str) -> Faults:
         yield f'{here}.stateless: is allowed only with protocol = "udp"'
     if service.check.type != "none" and service.protocol != "tcp":
         yield f'{here}.check.type: must be "none" for a udp service (UDP checks are not built yet)'
+    if service.check.type != "none" and service.port is None and service.check.port is None:
+        yield f'{here}.check.port: is required with port = "any": which one to ask'
+    asked = service.check.address
+    if asked is not None and asked not in service.vip:
+        yield f"{here}.check.address: must be part of the VIP {vip_text(service.vip)}, not {asked}"
     given = service.check.model_fields_set
     for key in ("path", "expect_status"):
         if key in given and service.check.type != "http":
@@ -196,6 +221,10 @@ def _listen(config: ControlConfig) -> Faults:
     listen = config.listen
     if listen is None:
         return
+    store = ip_address(listen.address)
+    for number, service in enumerate(config.service, 1):
+        if store in service.vip:
+            yield f"service[{number}].vip: must not cover {store}, where agents find the store"
     if listen.certificate is None and listen.private_key is not None:
         yield "listen.certificate: is required with private_key"
     if listen.certificate is not None and listen.private_key is None:

@@ -124,7 +124,7 @@ def _pool(pool: PoolConfig, cluster: Cluster, key_ids: Mapping[str, str]) -> Poo
     known = cluster.pool(pool.name)
     if known:
         return known
-    return Pool(pool.name, buckets=pool.buckets, depth=pool.depth, key_id=key_ids[pool.name])
+    return Pool(pool.name, pool.buckets, pool.depth, pool.hash_mode, key_ids[pool.name])
 
 
 def _newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> list[Server]:

@@ -273,11 +273,11 @@ def check_range(where: str, value: float, low: float, high: float) -> None:
 
 
 def parse_address(where: str, text: str) -> IPv4Address:
-    """Read one IPv4 address, refusing by name the forms that are not built yet."""
+    """Read one IPv4 address of a host, refusing other forms by name."""
     if ":" in text:
-        raise DocumentError("unsupported_ipv6", f"{where}: IPv6 is not built yet")
+        raise DocumentError("unsupported_ipv6", f"{where}: servers reach each other over IPv4")
     if "/" in text:
-        raise DocumentError("unsupported_prefix", f"{where}: prefixes are not built yet")
+        raise DocumentError("unsupported_prefix", f"{where}: must be one address")
     try:
         return IPv4Address(text)
     except AddressValueError as error:

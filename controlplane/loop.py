@@ -33,6 +33,7 @@ PACE_SECONDS = 0.02
 """Least time between rounds: reports of a fleet arrive in bursts. A longer round rests as long."""
 MOST_SKIPPED = 10_000
 """An acknowledged generation further ahead of the store than this is not believed."""
+UNPROBED = "cannot probe: no server of this pool will be declared down"
 BEGUN = frozenset(ServerState) - {ServerState.REGISTERED}
 """States that no server is in when a store has just begun."""
 
@@ -155,6 +156,7 @@ class Loop:
         ticked = now >= self._next_tick
         if ticked:
             self._next_tick = now + self.config.tick_seconds
+            self._tell_unprobed(cluster)
         before = self._situation
         failing = before.failing if before else frozenset()
         self._situation = Situation(
@@ -172,6 +174,11 @@ class Loop:
             ramps=self._membership.ramps(self.config, now),
         )
         return self._situation
+
+    def _tell_unprobed(self, cluster: Cluster) -> None:
+        reasons = self.observer.unprobed(cluster)
+        for pool in cluster.pools:
+            self._say.while_true(UNPROBED, pool.name, reasons.get(pool.name))
 
     def _pool_loads(self, cluster: Cluster, sight: Sight) -> dict[str, dict[int, float | None]]:
         dips = {server.name: str(server.dip) for server in cluster.servers}

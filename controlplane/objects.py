@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,49 @@ MAX_SERVICES = 4096
 MAX_CHECKED_SERVICES = 2048
 """More have no room in a report."""
 KEY_BYTES = 16
+ANY_PORT = "any"
+"""What a service without a port says in place of one, in settings, documents and tables."""
+
+Vip = IPv4Network | IPv6Network
+"""What clients connect to: a prefix; a single address is a /32 or /128."""
+Address = IPv4Address | IPv6Address
+HashMode = Literal["flow", "client"]
+"""What a bucket follows from: addresses, ports and protocol, or the client's address alone."""
+
+
+def is_host(vip: Vip) -> bool:
+    """Whether a VIP is a single address."""
+    return vip.prefixlen == vip.max_prefixlen
+
+
+def vip_text(vip: Vip) -> str:
+    """Spell a VIP: ``192.0.2.10``, ``2001:db8::1``, ``192.0.2.0/24``."""
+    return str(vip.network_address) if is_host(vip) else str(vip)
+
+
+def endpoint_text(vip: Vip, port: int | None) -> str:
+    """Spell VIP and port: ``192.0.2.10:80``, ``[2001:db8::1]:443``, ``192.0.2.0/24:any``."""
+    text = vip_text(vip)
+    return f"{f'[{text}]' if vip.version == 6 else text}:{port_text(port)}"  # noqa: PLR2004 IPv6
+
+
+def port_text(port: int | None) -> str:
+    """Spell a service's port, ``any`` if it has none."""
+    return ANY_PORT if port is None else str(port)
+
+
+def protocol_text(protocol: int) -> str:
+    """Spell a service's protocol."""
+    return {TCP: "tcp", UDP: "udp"}[protocol]
+
+
+def first_address(vip: Vip) -> Address:
+    """Return a VIP's first usable address: the second of a prefix, unless that has no room.
+
+    The first of a prefix means the subnet (RFC 1122, 3.2.1.3; RFC 4291, 2.6.1), except in a
+    point-to-point one (RFC 3021, RFC 6164).
+    """
+    return vip.network_address + (1 if vip.max_prefixlen - vip.prefixlen > 1 else 0)
 
 
 class ServerState(str, Enum):
@@ -58,7 +101,11 @@ class CheckType(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """A health check that each agent runs against its own VIP listener."""
+    """A health check that each agent runs against its own VIP listener.
+
+    ``port`` and ``address`` say whom to ask where the service does not: one of any port needs
+    ``port``; a prefix is asked at its first usable address unless ``address`` names another.
+    """
 
     type: CheckType = CheckType.NONE
     path: str = "/"
@@ -67,19 +114,40 @@ class Check:
     timeout_seconds: float = 1.0
     rise: int = 2
     fall: int = 3
+    port: int | None = None
+    address: Address | None = None
 
 
 @dataclass(frozen=True)
 class Service:
-    """A (VIP, protocol, port) bound to one pool."""
+    """A (VIP, protocol, port) bound to one pool; ``port`` ``None`` is any port.
+
+    A packet belongs to the service with the longest prefix that covers its destination and has
+    its port; where two have the same prefix, the one with the port comes before any port.
+    """
 
     name: str
-    vip: IPv4Address
+    vip: Vip
     protocol: int
-    port: int
+    port: int | None
     pool: str
     stateless: bool = False
     check: Check = field(default_factory=Check)
+
+    @property
+    def place(self) -> tuple[Vip, int, int | None]:
+        """What a packet is matched by; unique among services."""
+        return self.vip, self.protocol, self.port
+
+    @property
+    def check_address(self) -> Address:
+        """The address that its check asks."""
+        return self.check.address or first_address(self.vip)
+
+    @property
+    def check_port(self) -> int | None:
+        """The port that its check asks; a service of any port may have none, and no check."""
+        return self.check.port or self.port
 
 
 @dataclass(frozen=True)
@@ -89,7 +157,7 @@ class Pool:
     name: str
     buckets: int = 65536
     depth: int = DEFAULT_DEPTH
-    hash_mode: str = "flow"
+    hash_mode: HashMode = "flow"
     key_id: str = ""
 
 

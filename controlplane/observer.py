@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 
 from controlplane.config import ControlConfig
-from controlplane.objects import CLUSTER, TCP, Cluster, Report, Server, ServerState, Service
+from controlplane.objects import CLUSTER, Cluster, Report, ServerState
 from controlplane.observe import Watch, views
 from controlplane.probe import Probe
+from controlplane.probe_target import Targets, best_targets, candidates, choose, why_not
 from controlplane.prober import Prober
 from controlplane.probing import Probing
 from controlplane.settle import Acknowledged
@@ -40,6 +40,7 @@ class Observer:
         self.probing = Probing(config.probe_interval_seconds)
         self.prober = prober
         self._documents: list[Cluster] = []
+        self._targets: dict[int, Targets] = {}
         self._next_silence: float | None = None
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
@@ -107,11 +108,38 @@ class Observer:
             known = document_of(self._documents, acknowledged.get(name, {}).get(CLUSTER, 0))
             if prober.address not in known.probers:
                 return None  # it would refuse the probe as a stranger's, which proves nothing
-            target = probe_target(config, known, silent[name])
-            return prober.send(silent[name].dip, *target) if target else None
+            found = candidates(self._targets_of(known), _serves(config, name))
+            target = choose(found, prober.source)
+            return prober.send(silent[name].dip, target.address, target.port) if target else None
 
         self.probing.hear(prober.received())
         self.probing.round(silent, now, send)
+
+    def _targets_of(self, cluster: Cluster) -> Targets:
+        """Return a remembered document's targets; there may be thousands of services."""
+        known = {document.generation for document in self._documents}
+        self._targets = {g: t for g, t in self._targets.items() if g in known}
+        if cluster.generation not in self._targets:
+            self._targets[cluster.generation] = best_targets(cluster.services)
+        return self._targets[cluster.generation]
+
+    def unprobed(self, cluster: Cluster) -> dict[str, str]:
+        """Return the pools whose servers no probe can reach, with the reason, as last looked at."""
+        if self.prober is None or not self._documents:
+            return {}
+        targets = self._targets_of(document_of(self._documents, cluster.generation))
+        reasons = {}
+        for pool in cluster.pools:
+            found = candidates(targets, pool.name.__eq__)
+            if choose(found, self.prober.source) is None:
+                reasons[pool.name] = why_not(found)
+        return reasons
+
+
+def _serves(config: ControlConfig, server: str) -> Callable[[str], bool]:
+    """Return whether a server serves a pool; one that has left the settings serves all."""
+    configured = config.server_named(server)
+    return configured.serves if configured else lambda _: True
 
 
 def _longest_gap(config: ControlConfig) -> float:
@@ -143,20 +171,3 @@ def document_of(documents: Sequence[Cluster], acknowledged: int) -> Cluster:
     One that never acknowledged is asked by the oldest that this controller has seen.
     """
     return next((d for d in reversed(documents) if d.generation <= acknowledged), documents[0])
-
-
-def probe_target(
-    config: ControlConfig, cluster: Cluster, server: Server
-) -> tuple[IPv4Address, int] | None:
-    """Choose a VIP and port to probe: a TCP service of the server's pools, else any service.
-
-    A VIP without a listener on that port answers with a reset, which proves life as well.
-    """
-    configured = config.server_named(server.name)
-
-    def rank(service: Service) -> tuple[bool, bool]:
-        serves = configured is None or configured.serves(service.pool)
-        return (not serves, service.protocol != TCP)
-
-    best = min(cluster.services, key=rank, default=None)
-    return (best.vip, best.port) if best else None

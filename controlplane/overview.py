@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from ipaddress import IPv4Address
 from typing import Any
 
 from controlplane.config import ControlConfig
 from controlplane.newest import Newest
-from controlplane.objects import Server
+from controlplane.objects import Address, Server, Service, protocol_text, vip_text
 from controlplane.observer import Observer, Sight
+from controlplane.probe_target import Source, best_targets, candidates, choose, why_not
+from controlplane.prober import source_towards
 from controlplane.settle import settlement
 from controlplane.store.base import ControllerStore
 
@@ -20,7 +23,10 @@ def overview(
 
     ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``unknown``),
     load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
-    share (part of each pool, 0 to 1). ``documents``: kind, generation, settled, waiting_for.
+    share (part of each pool, 0 to 1). ``services``: name, vip, protocol, port (null: any), pool.
+    ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
+    its servers asks, or null) and unprobed (why it is null). ``documents``: kind, generation,
+    settled, waiting_for.
     """
     newest = Newest(store)
     observer = Observer(store, config, None, time.monotonic())
@@ -34,7 +40,8 @@ def overview(
     cluster = newest.cluster
     return {
         "servers": [_server(s, newest, sight) for s in cluster.servers] if cluster else [],
-        "pools": [_pool(name, newest) for name in sorted(newest.tables)],
+        "services": [_service(service) for service in cluster.services] if cluster else [],
+        "pools": [_pool(name, newest, config) for name in sorted(newest.tables)],
         "documents": _documents(newest, sight, config),
     }
 
@@ -58,15 +65,41 @@ def _server(server: Server, newest: Newest, sight: Sight) -> dict[str, Any]:
     }
 
 
-def _pool(name: str, newest: Newest) -> dict[str, Any]:
-    table = newest.tables[name]
+def _service(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "vip": vip_text(service.vip),
+        "protocol": protocol_text(service.protocol),
+        "port": service.port,
+        "pool": service.pool,
+    }
+
+
+def _pool(name: str, newest: Newest, config: ControlConfig) -> dict[str, Any]:
+    table, cluster = newest.tables[name], newest.cluster
+    pool = cluster.pool(name) if cluster else None
+    found = candidates(best_targets(cluster.services if cluster else ()), name.__eq__)
+    target = choose(found, towards(config)) if config.probers else None
+    reason = why_not(found) if config.probers else "no probers are configured"
     return {
         "name": name,
         "buckets": table.buckets,
         "depth": table.depth,
+        "hash_mode": pool.hash_mode if pool else None,
+        "probe": target.text if target else None,
+        "unprobed": None if target else reason,
         "generation": table.generation,
         "in_transition": newest.facts[name].in_transition,
     }
+
+
+def towards(config: ControlConfig) -> Source:
+    """Return how a controller on this machine, with these settings, reaches a VIP."""
+
+    def source(vip: Address) -> Address | None:
+        return config.probers[0] if isinstance(vip, IPv4Address) else source_towards(vip)
+
+    return source
 
 
 def _documents(newest: Newest, sight: Sight, config: ControlConfig) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from controlplane.errors import UsageError
 from controlplane.objects import TCP, UDP, Cluster, Server, Service, Table
@@ -56,8 +56,8 @@ def parse_flow(protocol: str, source: str, destination: str) -> Flow:
 
 def find_service(cluster: Cluster, flow: Flow) -> Service | None:
     """Return the service that a flow is for."""
-    wanted = (flow.destination, flow.protocol, flow.destination_port)
-    return next((s for s in cluster.services if (s.vip, s.protocol, s.port) == wanted), None)
+    wanted = (IPv4Network(flow.destination), flow.protocol, flow.destination_port)
+    return next((s for s in cluster.services if s.place == wanted), None)
 
 
 def visiting_order(chain: tuple[int, ...], service: Service) -> tuple[int, ...]:

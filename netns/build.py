@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from netns.bpf import load_pass_all
@@ -15,6 +17,7 @@ from netns.topology import End, Hop, Link, Route
 
 NUD_PERMANENT = 0x80
 XDP_NATIVE = "xdp"
+FAMILIES = MappingProxyType({4: socket.AF_INET, 6: socket.AF_INET6})
 
 
 def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
@@ -36,8 +39,9 @@ def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
         hosts[end.host].netlink(partial(_set_up, end=end, mtu=link.mtu))
         if end.follow_carrier:
             # Has to be set on the interface itself; `conf.all` does nothing.
-            name = f"net.ipv4.conf.{end.interface}.ignore_routes_with_linkdown"
-            hosts[end.host].sysctl(name, "1")
+            for family in ("ipv4", "ipv6") if end.address6 else ("ipv4",):
+                name = f"net.{family}.conf.{end.interface}.ignore_routes_with_linkdown"
+                hosts[end.host].sysctl(name, "1")
     if link.known_neighbours:
         for end, other in (link.ends, link.ends[::-1]):
             _know(hosts[end.host], end, mac_address(hosts[other.host], other.interface), other)
@@ -46,12 +50,13 @@ def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
 def _set_up(netlink: Any, end: End, mtu: int) -> None:
     index = index_of(netlink, end.interface)
     netlink.link("set", index=index, mtu=mtu)
-    if end.address is not None:
+    for address in end.addresses:
         netlink.addr(
             "add",
             index=index,
-            address=str(end.address.ip),
-            prefixlen=end.address.network.prefixlen,
+            family=FAMILIES[address.version],
+            address=str(address.ip),
+            prefixlen=address.network.prefixlen,
         )
     if end.xdp_pass:
         program = load_pass_all()
@@ -67,18 +72,18 @@ def _set_up(netlink: Any, end: End, mtu: int) -> None:
 
 
 def _know(host: Host, end: End, mac: str, other: End) -> None:
-    if other.address is None:
-        return
-    address = str(other.address.ip)
-    host.netlink(
-        lambda netlink: netlink.neigh(
-            "replace",
-            dst=address,
-            lladdr=mac,
-            state=NUD_PERMANENT,
-            ifindex=index_of(netlink, end.interface),
-        )
-    )
+    def know(netlink: Any) -> None:
+        for address in other.addresses:
+            netlink.neigh(
+                "replace",
+                family=FAMILIES[address.version],
+                dst=str(address.ip),
+                lladdr=mac,
+                state=NUD_PERMANENT,
+                ifindex=index_of(netlink, end.interface),
+            )
+
+    host.netlink(know)
 
 
 def index_of(netlink: Any, interface: str) -> int:
@@ -112,10 +117,11 @@ def build_route(route: Route, host: Host) -> None:
 def replace_route(netlink: Any, route: Route) -> None:
     """Make or replace a route through an open netlink socket."""
     hops = [_hop(netlink, hop) for hop in route.hops]
+    there = {"family": FAMILIES[route.destination.version], "dst": str(route.destination)}
     if len(hops) == 1:
-        netlink.route("replace", dst=str(route.destination), **hops[0])
+        netlink.route("replace", **there, **hops[0])
         return
-    netlink.route("replace", dst=str(route.destination), multipath=hops)
+    netlink.route("replace", **there, multipath=hops)
 
 
 def _hop(netlink: Any, hop: Hop) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Switching an interface's offloads off, as `ethtool -K IF tx off gso off tso off` does.
+"""Switching an interface's offloads, as `ethtool -K IF tx off gso off tso off` and `gro off` do.
 
 One ioctl each (SIOCETHTOOL, include/uapi/linux/ethtool.h). The calling thread's network namespace
 is the one that counts.
@@ -15,12 +15,26 @@ SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 ETHTOOL_STSO = 0x1F
 ETHTOOL_SGSO = 0x24
+ETHTOOL_GGRO = 0x2B
+ETHTOOL_SGRO = 0x2C
 
 
 def switch_off_sending_offloads(interface: str) -> None:
     """Make the stack finish checksums and segments itself before `interface` gets them."""
+    for command in (ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM):
+        _ethtool(interface, command, 0)
+
+
+def switch_merging(interface: str, *, on: bool) -> bool:
+    """Have received segments merged (GRO) or not, and return how it was before."""
+    before = bool(_ethtool(interface, ETHTOOL_GGRO, 0))
+    _ethtool(interface, ETHTOOL_SGRO, int(on))
+    return before
+
+
+def _ethtool(interface: str, command: int, number: int) -> int:
+    value = array.array("I", [command, number])
+    request = struct.pack("16sQ16x", interface.encode(), value.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for command in (ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM):
-            value = array.array("I", [command, 0])
-            request = struct.pack("16sQ16x", interface.encode(), value.buffer_info()[0])
-            fcntl.ioctl(sock, SIOCETHTOOL, request)
+        fcntl.ioctl(sock, SIOCETHTOOL, request)
+    return int(value[1])

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 
 from netns.errors import NetworkError
+
+Address = IPv4Address | IPv6Address
+AnyInterface = IPv4Interface | IPv6Interface
+AnyNetwork = IPv4Network | IPv6Network
 
 INTERFACE_NAME_MAX = 15
 """IFNAMSIZ without its terminating zero."""
@@ -16,6 +27,21 @@ HOST_SYSCTLS = {
     "net.ipv6.conf.default.disable_ipv6": "1",
 }
 """What every host starts with: IPv4 only, so that nothing is multicast behind a test's back."""
+
+DUAL_STACK_SYSCTLS = {
+    "net.ipv6.conf.all.disable_ipv6": "0",
+    "net.ipv6.conf.default.disable_ipv6": "0",
+    # An address can be used at once, and nobody announces or asks for any.
+    "net.ipv6.conf.all.accept_dad": "0",
+    "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.default.dad_transmits": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+    "net.ipv6.conf.default.autoconf": "0",
+    "net.ipv6.conf.default.router_solicitations": "0",
+    # As IPv4 has it: an address outlives its interface's going down.
+    "net.ipv6.conf.default.keep_addr_on_down": "1",
+}
+"""A host with IPv6 beside IPv4; link-local addresses stay, neighbour discovery needs them."""
 
 ROUTER_SYSCTLS = {
     **HOST_SYSCTLS,
@@ -27,6 +53,15 @@ ROUTER_SYSCTLS = {
     "net.ipv4.conf.default.send_redirects": "0",
 }
 """A router: forwards, hashes ECMP by addresses and ports, minds no asymmetric path."""
+
+DUAL_STACK_ROUTER_SYSCTLS = {
+    **ROUTER_SYSCTLS,
+    **DUAL_STACK_SYSCTLS,
+    "net.ipv6.conf.all.forwarding": "1",
+    "net.ipv6.conf.default.forwarding": "1",
+    "net.ipv6.fib_multipath_hash_policy": "1",
+}
+"""The same for both families."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +83,8 @@ class End:
     switched off, because a veth pair leaves them undone and XDP_TX does not make up for it.
     ``xdp_pass`` attaches a program that passes everything, without which a veth end receives
     nothing that its peer sends by XDP_TX. ``follow_carrier`` makes routes through this interface
-    unusable while it has no carrier (``ignore_routes_with_linkdown``).
+    unusable while it has no carrier (``ignore_routes_with_linkdown``). ``address6`` needs a host
+    with IPv6 (`DUAL_STACK_SYSCTLS`).
     """
 
     host: str
@@ -57,6 +93,12 @@ class End:
     originates: bool = False
     xdp_pass: bool = False
     follow_carrier: bool = False
+    address6: IPv6Interface | None = None
+
+    @property
+    def addresses(self) -> tuple[AnyInterface, ...]:
+        """The addresses that it has, IPv4 first."""
+        return tuple(a for a in (self.address, self.address6) if a is not None)
 
 
 @dataclass(frozen=True)
@@ -64,7 +106,7 @@ class Link:
     """A veth pair. ``mtu`` holds for both ends.
 
     ``known_neighbours`` gives each end the other's MAC address as a permanent neighbour: nothing
-    is asked by ARP, and nothing fails because an answer came late.
+    is asked by ARP or NDP, and nothing fails because an answer came late.
     """
 
     a: End
@@ -82,7 +124,7 @@ class Link:
 class Hop:
     """One next hop of a route."""
 
-    gateway: IPv4Address
+    gateway: Address
     interface: str
     weight: int = 1
 
@@ -92,7 +134,7 @@ class Route:
     """A route on one host; with several hops it is an ECMP route."""
 
     host: str
-    destination: IPv4Network
+    destination: AnyNetwork
     hops: tuple[Hop, ...]
 
 
@@ -161,8 +203,8 @@ class Topology:
         if not route.hops:
             raise NetworkError(f"route to {route.destination} on {route.host} has no hop")
         for hop in route.hops:
-            address = self.end(route.host, hop.interface).address
-            if address is None or hop.gateway not in address.network:
+            addresses = self.end(route.host, hop.interface).addresses
+            if not any(hop.gateway in address.network for address in addresses):
                 raise NetworkError(
                     f"{route.host} cannot reach gateway {hop.gateway} through {hop.interface}"
                 )

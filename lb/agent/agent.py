@@ -27,11 +27,12 @@ from lb.agent.config import AgentConfig
 from lb.agent.follow import Batch, StoreTrouble
 from lb.agent.forwarding import Forwarding
 from lb.agent.intake import Intake
-from lb.agent.machine import mtu_warning
+from lb.agent.machine import link_warnings
+from lb.agent.mss_keeper import MssKeeper
 from lb.agent.netlink import LinkInfo, netlink_errors, read_link
 from lb.agent.notify import sd_notify
 from lb.agent.status import status_of, write_status
-from lb.agent.view import cluster_vips, deepest, pools_in_service
+from lb.agent.view import cluster_vips, deepest, in_order, pools_in_service
 from lb.agent.vips import VipKeeper
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import DEFAULT_GUE_PORT, Identity
@@ -91,6 +92,7 @@ class Parts:
     intake: Intake
     announcer: Announcer
     checker: Checker
+    mss: MssKeeper
     board: Board
     track: Callable[[Mapping[int, Any]], None]
     read_saved: Callable[[], Batch]
@@ -116,7 +118,6 @@ class Agent:
         self._filled_at: float | None = None
         self._attached = False
         self._next_tick = 0.0
-        self._said_mtu = ""
 
     def run(self) -> int:
         """Handle events until a signal; return its number.
@@ -223,20 +224,22 @@ class Agent:
         cluster = parts.forwarding.cluster
         if cluster is None or not self._attached:
             return
-        vips = tuple(sorted(cluster_vips(cluster)))
+        vips = tuple(in_order(cluster_vips(cluster)))
         own = cluster.server(parts.config.name)
         parts.board.post(vips=vips, state=own.state.value if own else "unknown")
         parts.checker.follow(wanted_checks(cluster.services, vips))
-        self._warn_of_mtu(deepest(cluster.pools))
+        depth = deepest(cluster.pools)
+        parts.mss.lower(vips, depth)
+        self._warn(link_warnings(parts.config, self._link, vips, depth))
         self._decide_ready()
 
-    def _warn_of_mtu(self, depth: int) -> None:
-        line = mtu_warning(self._link.mtu, depth) or ""
-        if line != self._said_mtu:
-            self._said_mtu = line
-            self._parts.board.trouble("mtu", line or None)
-            if line:
-                self._log.warning("no room for the wrap", detail=line)
+    def _warn(self, lines: Mapping[str, str | None]) -> None:
+        """Post what is wrong with the interface; log what is newly wrong."""
+        before = self._parts.board.facts.troubles
+        for topic, line in lines.items():
+            self._parts.board.trouble(topic, line)
+            if line is not None and before.get(topic) != line:
+                self._log.warning("the interface is not fit for all packets", detail=line)
 
     # ------------------------------------------------------------------ attaching
 
@@ -331,7 +334,7 @@ class Agent:
                 self._log.warning("cannot notify systemd", reason=str(error))
 
     def _decide_ready(self) -> None:
-        """Ready: attached, VIPs up, a table loaded, and the cluster wants traffic here."""
+        """Ready: attached, VIPs and their MSS set, a table loaded, and traffic is wanted here."""
         parts = self._parts
         cluster = parts.forwarding.cluster
         own = cluster.server(parts.config.name) if cluster else None
@@ -345,4 +348,5 @@ class Agent:
             and own.state.gets_routed_traffic
             and parts.board.facts.attached
             and bool(parts.forwarding.tables)
+            and parts.mss.settled
         )

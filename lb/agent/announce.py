@@ -11,12 +11,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from controlplane.errors import BrigadeError
+from controlplane.objects import Vip, vip_text
 from lb.agent.board import Board
 from lb.agent.config import AgentConfig
 from lb.agent.files import write_atomically
@@ -30,19 +30,17 @@ RETRY_SECONDS = 5.0
 IDLE_SECONDS = 60.0
 ON_READY = "on_ready"
 ON_WITHDRAW = "on_withdraw"
-Wish = tuple[bool, tuple[IPv4Address, ...]]
+Wish = tuple[bool, tuple[Vip, ...]]
 """Ready or not, and the VIPs to announce: where those change, ``on_ready`` runs again."""
 
 
-def hook_variables(
-    config: AgentConfig, vips: Mapping[str, object] | tuple[object, ...]
-) -> dict[str, str]:
+def hook_variables(config: AgentConfig, vips: Iterable[Vip]) -> dict[str, str]:
     """Return what hooks find in their environment."""
     return {
         "BUCKET_BRIGADE_SERVER": config.name,
         "BUCKET_BRIGADE_DIP": str(config.dip),
         "BUCKET_BRIGADE_INTERFACE": config.interface,
-        "BUCKET_BRIGADE_VIPS": " ".join(str(vip) for vip in vips),
+        "BUCKET_BRIGADE_VIPS": " ".join(vip_text(vip) for vip in vips),
     }
 
 

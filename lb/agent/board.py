@@ -8,10 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
 from typing import Any
 
-from controlplane.objects import ServiceHealth
+from controlplane.objects import ServiceHealth, Vip
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,7 @@ class Facts:
     """One moment's facts. Times are Unix seconds; ``None`` is unknown or never.
 
     ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
+    ``mss_room`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not.
     ``troubles`` has one line a topic, for people. ``source`` tells where the documents came from.
     """
 
@@ -30,13 +30,14 @@ class Facts:
     source: str = ""
     generations: Mapping[str, int] = field(default_factory=dict)
     since: Mapping[str, float] = field(default_factory=dict)
-    vips: tuple[IPv4Address, ...] = ()
+    vips: tuple[Vip, ...] = ()
     last_contact: float | None = None
     load: float | None = None
     connections: int = 0
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
     neighbours_unresolved: int = 0
     load_seconds: float = 0.0
+    mss_room: int = 0
     troubles: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
     hooks: Mapping[tuple[str, str], int] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 import httpx
 import structlog
 
-from controlplane.objects import Check, CheckType, Service, ServiceHealth
+from controlplane.objects import Check, CheckType, Service, ServiceHealth, vip_text
 from lb.agent.board import Board
 from lb.agent.rise_fall import RiseFall
 
@@ -38,7 +38,7 @@ async def check_once(client: httpx.AsyncClient, service: Service) -> str:
 
 
 async def _connect(service: Service) -> str:
-    _, writer = await asyncio.open_connection(str(service.vip), service.port)
+    _, writer = await asyncio.open_connection(str(service.check_address), service.check_port)
     writer.close()
     return ""
 
@@ -46,7 +46,8 @@ async def _connect(service: Service) -> str:
 async def _http(client: httpx.AsyncClient, service: Service) -> str:
     # Not joined as a link is: "//name/" would lead to another host.
     path = service.check.path.partition("#")[0].encode("ascii")
-    url = httpx.URL(scheme="http", host=str(service.vip), port=service.port, raw_path=path)
+    host, port = str(service.check_address), service.check_port
+    url = httpx.URL(scheme="http", host=host, port=port, raw_path=path)
     timeout = service.check.timeout_seconds
     async with client.stream("GET", url, timeout=timeout) as answer:  # whatever follows the head
         status, wanted = answer.status_code, service.check.expect_status
@@ -56,7 +57,8 @@ async def _http(client: httpx.AsyncClient, service: Service) -> str:
 def wanted_checks(services: Iterable[Service], vips: Iterable[object]) -> dict[str, Service]:
     """Return the services to check, by name: they have a check, and their VIP is up."""
     up = frozenset(vips)
-    return {s.name: s for s in services if s.check.type is not CheckType.NONE and s.vip in up}
+    checked = (s for s in services if s.check.type is not CheckType.NONE)
+    return {s.name: s for s in checked if s.vip in up}
 
 
 class Checker(threading.Thread):
@@ -129,7 +131,7 @@ class Checker(threading.Thread):
                 structlog.get_logger().info(
                     "service is healthy" if after.healthy else "service is unhealthy",
                     about=service.name,
-                    vip=str(service.vip),
+                    vip=vip_text(service.vip),
                     port=service.port,
                     reason=wrong,
                 )

@@ -28,6 +28,9 @@ PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
 LOAD_KEYS = {"cgroup": ("cgroup",), "metric": ("url", "metric", "kind")}
 METRIC = text_like(r"[a-zA-Z_:][a-zA-Z0-9_:]*", "the name of a Prometheus metric, without labels")
 MAX_PORT = 65535
+MAX_TABLE = 0xFFFFFFFF
+KERNEL_TABLES = frozenset({252, 253, 254, 255})
+"""RT_TABLE_COMPAT, _DEFAULT, _MAIN and _LOCAL."""
 
 
 class MetricsConfig(StrictModel):
@@ -72,6 +75,8 @@ class AgentConfig(StrictModel):
     run_dir: Path = Path("/run/bucket-brigade")
     bpffs: Path = Path("/sys/fs/bpf/bucket-brigade")
     xdp_mode: Literal["native", "generic"] = "native"
+    mss: Literal["auto", "lower", "off"] = "auto"
+    mss_table: Whole = Field(6080, ge=1, le=MAX_TABLE)
     on_ready: tuple[str, ...] = ()
     on_withdraw: tuple[str, ...] = ()
     hook_timeout_seconds: Number = Field(10.0, gt=0, le=600)
@@ -106,6 +111,13 @@ class AgentConfig(StrictModel):
         if not STORE.fullmatch(value):
             raise ValueError("must be file:DIR, http://HOST:PORT or https://HOST:PORT")
         return value.rstrip("/") if value.startswith("http") else value
+
+    @field_validator("mss_table")
+    @classmethod
+    def _mss_table(cls, value: int) -> int:
+        if value in KERNEL_TABLES:
+            raise ValueError(f"must be a routing table of its own, not {value}, the kernel's")
+        return value
 
     @field_validator("on_ready", "on_withdraw")
     @classmethod

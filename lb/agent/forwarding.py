@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.documents import DocumentError, check_table, decode_cluster, decode_table
-from controlplane.objects import CLUSTER, Cluster, Table, table_kind
+from controlplane.objects import CLUSTER, Cluster, Table, Vip, table_kind
 from lb.agent.view import check_cluster, cluster_view, cluster_vips
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView
@@ -38,10 +37,10 @@ class TableWriter(Protocol):
 class Vips(Protocol):
     """The part of ``VipKeeper`` that follows the cluster document."""
 
-    def shrink(self, wanted: frozenset[IPv4Address]) -> None:
+    def shrink(self, wanted: frozenset[Vip]) -> None:
         """Take down what is wanted no more."""
 
-    def extend(self, wanted: frozenset[IPv4Address]) -> None:
+    def extend(self, wanted: frozenset[Vip]) -> None:
         """Put up what is missing."""
 
 

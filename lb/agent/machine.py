@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from controlplane.errors import BrigadeError, ConfigError
-from controlplane.objects import MAX_DEPTH
+from controlplane.objects import MAX_DEPTH, Vip
 from controlplane.wrap import room_bytes
+from lb.agent import sysctls
 from lb.agent.config import AgentConfig
+from lb.agent.mss import USUAL_PACKET_BYTES, is_lowered
 from lb.agent.netlink import LOOPBACK_INDEX, LinkInfo, find_link, read_link
+from lb.agent.offloads import lro_warning
+from lb.agent.view import has_ipv6
 
 ETHERNET_ADDRESS_BYTES = 6
 LEAST_INNER_BYTES = 576
 """Every IPv4 host takes packets of this size (RFC 791)."""
-USUAL_INNER_BYTES = 1500
 
 
 def check_root() -> None:
@@ -52,13 +56,37 @@ def check_interface(netlink: Any, config: AgentConfig) -> LinkInfo:
     return link
 
 
-def mtu_warning(mtu: int, depth: int) -> str | None:
-    """Return what to say where full-size packets do not fit once wrapped; ``None`` if they do."""
+def link_warnings(
+    config: AgentConfig, link: LinkInfo, vips: Iterable[Vip], depth: int
+) -> dict[str, str | None]:
+    """Return what is wrong with an interface for these VIPs and chains, ``None`` if nothing is."""
+    wants_ipv6 = has_ipv6(vips)
+    return {
+        "mtu": mtu_warning(link.mtu, depth, config.mss),
+        "ipv6": sysctls.ipv6_warning(link.name, sysctls.read_sysctl) if wants_ipv6 else None,
+        "lro": lro_warning(link.name),
+    }
+
+
+def has_vlans(netlink: Any, index: int) -> bool:
+    """Whether there are VLAN devices on an interface."""
+    return any(
+        link.get_attr("IFLA_LINK") == index
+        and link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "vlan"
+        for link in netlink.get_links()
+    )
+
+
+def mtu_warning(mtu: int, depth: int, mss: str) -> str | None:
+    """Return what to say where full-size packets do not fit once wrapped; ``None`` if they do.
+
+    They do as well where their MSS is lowered; ``mss`` is that setting.
+    """
     room = room_bytes(depth)
-    if mtu - room >= USUAL_INNER_BYTES:
+    if mtu - room >= USUAL_PACKET_BYTES or is_lowered(mss, mtu, depth):
         return None
     return (
         f"MTU {mtu} leaves {mtu - room} bytes for a client's packet once wrapped: larger ones that "
-        f"have to go to another server are dropped (drop_too_big); raise the MTU of all server "
-        f"links to {USUAL_INNER_BYTES + room}"
+        f"have to go to another server are refused or dropped (drop_too_big); raise the MTU of all "
+        f'server links to {USUAL_PACKET_BYTES + room}, or set mss = "auto"'
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 import lb
 from controlplane.errors import BrigadeError
-from controlplane.objects import TCP
+from controlplane.objects import TCP, port_text, vip_text
 from lb.agent.board import Facts
 from lb.dataplane.objects import ServiceEntry
 
@@ -71,9 +71,9 @@ class AgentCollector(Collector):
         by_bytes = _counter("service_bytes", "Bytes of those packets, before the wrap", *labels)
         for service, (count, size) in self._services().items():
             values = [
-                str(service.vip),
+                vip_text(ip_network(service.vip)),
                 "tcp" if service.protocol == TCP else "udp",
-                str(service.port),
+                port_text(service.port),
                 service.pool,
             ]
             by_packets.add_metric(values, count)
@@ -130,6 +130,7 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     yield _single(
         "neighbours_unresolved", "DIPs without a next-hop MAC", facts.neighbours_unresolved
     )
+    yield _single("mss_room_bytes", "By how much the MSS of VIPs is lowered", facts.mss_room)
     yield _single("troubles", "Things that are wrong now: see lbctl status", len(facts.troubles))
     if facts.load is not None:
         yield _single("load_ratio", "Busy time over capacity, as reported", facts.load)

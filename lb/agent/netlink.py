@@ -16,7 +16,6 @@ from controlplane.errors import BrigadeError
 
 IFF_UP = 0x1
 LOOPBACK_INDEX = 1
-SINGLE = 32
 
 
 @contextmanager
@@ -71,25 +70,3 @@ def read_link(netlink: Any, index: int) -> LinkInfo:
             for address in netlink.get_addr(family=2, index=index)
         ),
     )
-
-
-def all_addresses(netlink: Any) -> dict[IPv4Address, int]:
-    """Return every IPv4 address of this network namespace with its interface's index."""
-    return {
-        IPv4Address(address.get_attr("IFA_LOCAL")): address["index"]
-        for address in netlink.get_addr(family=2)
-    }
-
-
-def add_vip(netlink: Any, vip: IPv4Address) -> None:
-    """Put a VIP on ``lo``."""
-    with netlink_errors(f"add the VIP {vip} to lo"):
-        netlink.addr("replace", index=LOOPBACK_INDEX, address=str(vip), prefixlen=SINGLE)
-
-
-def remove_vip(netlink: Any, vip: IPv4Address) -> None:
-    """Take a VIP off ``lo``, if it is there."""
-    here = netlink.get_addr(family=2, index=LOOPBACK_INDEX, address=str(vip), prefixlen=SINGLE)
-    if list(here):
-        with netlink_errors(f"remove the VIP {vip} from lo"):
-            netlink.addr("del", index=LOOPBACK_INDEX, address=str(vip), prefixlen=SINGLE)

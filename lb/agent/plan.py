@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 from controlplane.documents import DocumentError, decode_cluster
-from controlplane.objects import Cluster
+from controlplane.objects import Cluster, Vip
 from controlplane.store import open_agent_store
 from controlplane.store.base import StoreError
 from controlplane.store.state_dir import StateDir
@@ -14,12 +15,18 @@ from lb.agent import bpffs, clsact, sysctls, xdp
 from lb.agent.attachment import Attachment
 from lb.agent.config import AgentConfig
 from lb.agent.intake import read_saved
+from lb.agent.local import local_vips
 from lb.agent.lock import find_holder
-from lb.agent.machine import check_interface, check_root, mtu_warning
-from lb.agent.netlink import LinkInfo, all_addresses, open_netlink
+from lb.agent.machine import check_interface, check_root, has_vlans, link_warnings
+from lb.agent.mirror import foreign_routes
+from lb.agent.mss import Wish, goal_for, table_taken
+from lb.agent.netlink import LinkInfo, open_netlink
+from lb.agent.offloads import vlan_warning
 from lb.agent.programs import describe_program
+from lb.agent.rtnetlink import RouteSocket
+from lb.agent.rules import FAMILY, PRIORITY, rules_wanted
 from lb.agent.run import open_journal
-from lb.agent.view import cluster_vips, deepest
+from lb.agent.view import check_forwarded, cluster_vips, deepest, has_ipv6, in_order
 
 
 def plan_up(config: AgentConfig) -> Iterator[str]:
@@ -45,12 +52,10 @@ def plan_up(config: AgentConfig) -> Iterator[str]:
         if cluster is None:
             yield f"no VIPs: no valid documents ({source})"
         else:
-            have = all_addresses(netlink)
-            for vip in sorted(cluster_vips(cluster)):
-                yield f"{'leave' if vip in have else 'add'} {vip}/32 on lo ({source})"
-        warning = mtu_warning(link.mtu, deepest(cluster.pools if cluster else ()))
-        if warning:
-            yield f"warn: {warning}"
+            yield from _vips(cluster_vips(cluster), source)
+            wish = Wish(cluster_vips(cluster), deepest(cluster.pools))
+            yield from _mss(config, link, wish)
+        yield from _warnings(netlink, config, link, cluster)
     if config.on_ready:
         yield f"once ready, run: {' '.join(config.on_ready)}"
 
@@ -81,6 +86,47 @@ def _placed(program: str, where: str, old: list[int]) -> str:
     return f"attach the {program} to {where}"
 
 
+def _warnings(
+    netlink: Any, config: AgentConfig, link: LinkInfo, cluster: Cluster | None
+) -> Iterator[str]:
+    vips = cluster_vips(cluster) if cluster else ()
+    depth = deepest(cluster.pools if cluster else ())
+    lines = [*link_warnings(config, link, vips, depth).values()]
+    if has_vlans(netlink, link.index):
+        lines.append(vlan_warning(link.name))
+    yield from (f"warn: {line}" for line in lines if line is not None)
+
+
+def _vips(vips: frozenset[Vip], source: str) -> Iterator[str]:
+    """Say which VIPs will be put up, and what IPv6 ones need."""
+    with RouteSocket() as netlink:
+        have = local_vips(netlink)
+    if has_ipv6(vips):
+        for path, (old, new) in sysctls.needed_for_ipv6(sysctls.read_sysctl).items():
+            yield f"set {path.replace('/', '.')} to {new} (now {old})"
+    for vip in in_order(vips):
+        yield f"{'leave' if vip in have else 'add'} {vip} on lo ({source})"
+
+
+def _mss(config: AgentConfig, link: LinkInfo, wish: Wish) -> Iterator[str]:
+    """Say by what answers of VIPs will be routed, if not by the main table."""
+    goal = goal_for(wish, config.mss, config.mss_table, link.mtu)
+    if not goal.vips:
+        return
+    with RouteSocket() as netlink:
+        others = foreign_routes(netlink, goal.table)
+    if others:
+        yield f"warn: {table_taken(goal.table, others)}"
+        return
+    yield (
+        f"mirror the main routing table in table {goal.table}, with an MSS that leaves "
+        f"{goal.room} bytes for the wrap"
+    )
+    for version in FAMILY:
+        for prefix in in_order(rules_wanted(goal.vips, version)):
+            yield f"add a rule of priority {PRIORITY}: from {prefix} lookup {goal.table}"
+
+
 def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:
     """Return the cluster document and where it came from."""
     with ExitStack() as stack:
@@ -98,6 +144,8 @@ def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:
         if data is None:
             return None, source
         try:
-            return decode_cluster(data), source
+            cluster = decode_cluster(data)
+            check_forwarded(cluster)
+            return cluster, source
         except DocumentError as error:
             return None, str(error)

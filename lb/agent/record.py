@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import asdict, dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from controlplane.errors import BrigadeError
+from controlplane.objects import Vip, vip_text
 from lb.agent.files import write_atomically
 from lb.agent.place import Place
 
@@ -29,7 +30,8 @@ class Record:
     ``forwarders`` and ``redirectors`` are BPF program ids; several while one replaces another.
     ``sysctls`` maps a file below ``/proc/sys`` to (value before, value set). ``vips`` are those
     added to ``lo``, not those that were there before. ``announced``: ``on_ready`` was, or was
-    about to be, run, and nothing has withdrawn it since.
+    about to be, run, and nothing has withdrawn it since. ``mss_table`` is the routing table with
+    routes of ours and rules that lead to it, 0 for none.
     """
 
     place: Place
@@ -41,14 +43,15 @@ class Record:
     clsact_made: bool = False
     directories_made: tuple[str, ...] = ()
     sysctls: dict[str, tuple[str, str]] = field(default_factory=dict)
-    vips: tuple[IPv4Address, ...] = ()
+    vips: tuple[Vip, ...] = ()
     announced: bool = False
     run_dir_made: bool = False
+    mss_table: int = 0
 
 
 def encode(record: Record) -> str:
     """Return the record as JSON."""
-    plain = {**asdict(record), "vips": [str(vip) for vip in record.vips], "version": VERSION}
+    plain = {**asdict(record), "vips": [vip_text(vip) for vip in record.vips], "version": VERSION}
     return json.dumps(plain, indent=1) + "\n"
 
 
@@ -59,7 +62,7 @@ def decode(text: str) -> Record:
         raise ValueError("written by another version")
     plain["place"] = Place(**plain["place"])
     plain["sysctls"] = {path: (old, new) for path, (old, new) in plain["sysctls"].items()}
-    plain["vips"] = tuple(IPv4Address(vip) for vip in plain["vips"])
+    plain["vips"] = tuple(ip_network(vip) for vip in plain["vips"])
     for name in ("forwarders", "redirectors", "directories_made"):
         plain[name] = tuple(plain[name])
     return Record(**plain)

@@ -44,11 +44,13 @@ from lb.agent.load import open_load_source
 from lb.agent.lock import EXIT_REFUSED, InterfaceLock
 from lb.agent.machine import check_interface, check_root
 from lb.agent.metrics import AgentCollector, serve_metrics
+from lb.agent.mss_keeper import MssKeeper
 from lb.agent.neighbours import Neighbours
 from lb.agent.netlink import LinkInfo, open_netlink
 from lb.agent.notify import sd_notify
 from lb.agent.place import current_place
 from lb.agent.record import Journal, Record, read_record
+from lb.agent.rtnetlink import RouteSocket
 from lb.agent.sampler import ConnectionCounter, LoadSampler
 from lb.agent.tell import Acknowledger, Reporter, compose_report
 from lb.agent.vips import VipKeeper
@@ -118,9 +120,10 @@ class Runner:
         announcer = Announcer(config, journal, self._board, self._changed, self._died)
         checker = Checker(self._board, self._died, random.Random())  # noqa: S311 no secret
         neighbours = self._neighbours(link)
-        for part in (acknowledger, announcer, checker, neighbours, *self._observers()):
+        mss = self._mss_keeper(link, journal)
+        for part in (acknowledger, announcer, checker, neighbours, mss, *self._observers()):
             self._start(part)
-        vips = VipKeeper(netlink, journal)
+        vips = VipKeeper(self._stack.enter_context(RouteSocket()), journal)
         forwarding = Forwarding(dataplane, vips)
         state_dir = StateDir(config.state_dir)
         parts = Parts(
@@ -135,6 +138,7 @@ class Runner:
             intake=Intake(forwarding, state_dir, self._board, acknowledger.say),
             announcer=announcer,
             checker=checker,
+            mss=mss,
             board=self._board,
             track=neighbours.track,
             read_saved=partial(read_saved, state_dir),
@@ -201,6 +205,14 @@ class Runner:
             self._died,
         )
         return neighbours
+
+    def _mss_keeper(self, link: LinkInfo, journal: Journal) -> MssKeeper:
+        config = self._config
+        return MssKeeper(
+            *(config.mss, config.mss_table, link.index, journal, self._board),
+            on_change=self._changed,
+            on_death=self._died,
+        )
 
     def _observers(self) -> Iterator[Any]:
         config, board = self._config, self._board

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address
 
 import structlog
 
 from controlplane.errors import BrigadeError
+from controlplane.objects import Vip
 from lb.agent.board import Board
 from lb.agent.load import LoadSource, Window
 from lb.agent.sockets import count_connections
@@ -61,7 +61,7 @@ class ConnectionCounter(Worker):
         self,
         board: Board,
         on_death: Callable[[str], None],
-        count: Callable[[Iterable[IPv4Address]], int] = count_connections,
+        count: Callable[[Iterable[Vip]], int] = count_connections,
     ) -> None:
         super().__init__("connections", on_death)
         self._board = board

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lb
+from controlplane.objects import vip_text
 from lb.agent.board import Facts
 from lb.agent.config import AgentConfig
 from lb.agent.files import write_atomically
@@ -34,7 +35,7 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
         "generations": dict(facts.generations),
         "since": dict(facts.since),
         "last_contact": facts.last_contact,
-        "vips": [str(vip) for vip in facts.vips],
+        "vips": [vip_text(vip) for vip in facts.vips],
         "load": facts.load,
         "connections": facts.connections,
         "checks": {
@@ -42,6 +43,7 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
             for name, health in sorted(facts.checks.items())
         },
         "neighbours_unresolved": facts.neighbours_unresolved,
+        "mss_room": facts.mss_room,
         "troubles": dict(facts.troubles),
         "refused": [
             {"kind": kind, "reason": reason, "count": count}

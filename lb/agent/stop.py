@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import lb
 from controlplane.documents import DocumentError, decode_cluster, decode_table
 from controlplane.errors import BrigadeError
-from controlplane.objects import CLUSTER, Report, Table
+from controlplane.objects import CLUSTER, Report, Table, vip_text
 from controlplane.store import open_agent_store
 from controlplane.store.base import StoreError
 from controlplane.store.state_dir import StateDir
@@ -25,12 +24,15 @@ from lb.agent.announce import ON_WITHDRAW, READY_FILE, hook_variables
 from lb.agent.config import AgentConfig
 from lb.agent.hooks import run_hook
 from lb.agent.intake import POOL_PREFIX
+from lb.agent.local import remove_vips
 from lb.agent.lock import EXIT_REFUSED, InterfaceLock, find_holder
 from lb.agent.machine import check_root
-from lb.agent.netlink import find_link, open_netlink, remove_vip
+from lb.agent.mirror import clear
+from lb.agent.netlink import find_link, open_netlink
 from lb.agent.place import current_place
 from lb.agent.programs import pinned_program
 from lb.agent.record import Record, erase_record, read_record
+from lb.agent.rtnetlink import RouteSocket
 from lb.agent.sockets import count_connections
 from lb.agent.status import STATUS_FILE
 
@@ -92,6 +94,7 @@ def find_record(config: AgentConfig) -> Record | None:
         config.xdp_mode,
         forwarders=(forwarder.id,) if forwarder else (),
         redirectors=(redirector.id,) if redirector else (),
+        mss_table=config.mss_table,
     )
 
 
@@ -132,7 +135,7 @@ def _leave(config: AgentConfig, say: Say) -> None:
 
 
 def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
-    vips: tuple[IPv4Address, ...] = record.vips if record else ()
+    vips = record.vips if record else ()
     in_use = InUse(current_buckets(config), count_connections(vips))
     if in_use.reason:
         raise BrigadeError(
@@ -186,9 +189,11 @@ def _end(pid: int, interface: str, *, force: bool) -> None:
 
 def _undo(netlink: Any, record: Record, say: Say) -> None:
     """Undo in the reverse order of `up`; what is gone already is passed over."""
+    with RouteSocket() as routes:
+        remove_vips(routes, record.vips)
     for vip in record.vips:
-        remove_vip(netlink, vip)
-        say(f"removed {vip} from lo")
+        say(f"removed {vip_text(vip)} from lo")
+    _undo_mss(record, say)
     for path, (old, new) in reversed(record.sysctls.items()):
         _restore(path, old, new, say)
     link = find_link(netlink, record.interface)
@@ -197,6 +202,20 @@ def _undo(netlink: Any, record: Record, say: Say) -> None:
     made = tuple(Path(path) for path in record.directories_made)
     bpffs.clean(Path(record.bpffs), record.interface, made)
     say(f"removed the pins in {record.bpffs}")
+
+
+def _undo_mss(record: Record, say: Say) -> None:
+    if not record.mss_table:
+        return
+    try:
+        with RouteSocket() as netlink:
+            outcome = clear(netlink, record.mss_table)
+    except OSError as error:
+        raise BrigadeError(
+            f"cannot clear routing table {record.mss_table}: {error.strerror}; then by hand: "
+            f"ip rule del table {record.mss_table}, ip route flush table {record.mss_table}"
+        ) from error
+    say(f"removed {outcome.changes} rules and routes of routing table {record.mss_table}")
 
 
 def _restore(path: str, old: str, new: str, say: Say) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
-from typing import Any
 
-from lb.agent.netlink import add_vip, all_addresses, remove_vip
+from controlplane.objects import Vip
+from lb.agent import sysctls
+from lb.agent.local import add_vips, local_vips, remove_vips
+from lb.agent.mirror import Netlink
 from lb.agent.record import Journal
+from lb.agent.view import has_ipv6, in_order
 
 
 class VipKeeper:
@@ -18,35 +20,32 @@ class VipKeeper:
 
     def __init__(
         self,
-        netlink: Any,
+        netlink: Netlink,
         journal: Journal,
-        *,
-        add: Callable[[Any, IPv4Address], None] = add_vip,
-        remove: Callable[[Any, IPv4Address], None] = remove_vip,
-        addresses: Callable[[Any], dict[IPv4Address, int]] = all_addresses,
+        read: Callable[[str], str] = sysctls.read_sysctl,
+        write: Callable[[str, str], None] = sysctls.write_sysctl,
     ) -> None:
         self._netlink = netlink
         self._journal = journal
-        self._add = add
-        self._remove = remove
-        self._addresses = addresses
+        self._read = read
+        self._write = write
         self.enabled = False
 
-    def shrink(self, wanted: frozenset[IPv4Address]) -> None:
+    def shrink(self, wanted: frozenset[Vip]) -> None:
         """Take our VIPs that are wanted no more off ``lo``: before the forwarder forgets them."""
         if not self.enabled:
             return
-        for vip in self._journal.record.vips:
-            if vip not in wanted:
-                self._remove(self._netlink, vip)
+        remove_vips(self._netlink, [v for v in self._journal.record.vips if v not in wanted])
         self._journal.note(vips=tuple(v for v in self._journal.record.vips if v in wanted))
 
-    def extend(self, wanted: frozenset[IPv4Address]) -> None:
+    def extend(self, wanted: frozenset[Vip]) -> None:
         """Put the missing VIPs on ``lo``: after the forwarder knows them."""
         if not self.enabled:
             return
-        missing = sorted(wanted - self._addresses(self._netlink).keys())
+        if has_ipv6(wanted):
+            changes = sysctls.needed_for_ipv6(self._read)
+            sysctls.change(self._journal, changes, self._write)
+        missing = in_order(wanted - local_vips(self._netlink))
         ours = self._journal.record.vips
         self._journal.note(vips=(*ours, *(vip for vip in missing if vip not in ours)))
-        for vip in missing:
-            self._add(self._netlink, vip)
+        add_vips(self._netlink, missing)

@@ -17,7 +17,9 @@ def kind_of(settings: dict[str, object]) -> str:
     return "control" if CONTROLLER_ONLY & settings.keys() else "agent"
 
 
-@click.command(epilog="Exit codes: 0 it is right, 2 it is not: the line names the key.")
+@click.command(
+    epilog="Exit codes: 0 it is right (notes may follow), 2 it is not: the line names the key."
+)
 @click.argument("file", type=settings_file)
 @json_option
 def command(file: Path, as_json: bool) -> None:
@@ -26,17 +28,19 @@ def command(file: Path, as_json: bool) -> None:
     FILE is an agent's or a controller's; which, is told by what is in it.
     """
     from controlplane.config import load_control_config
+    from controlplane.config_rules import notes
     from controlplane.toml_config import load_toml
     from lb.agent.config import load_agent_config
 
     kind = kind_of(load_toml(file))
+    noted: list[str] = []
     if kind == "control":
-        load_control_config(file)
+        noted = list(notes(load_control_config(file)))
     else:
         load_agent_config(file)
     if as_json:
-        click.echo(json.dumps({"file": str(file), "kind": kind, "ok": True}))
-    else:
-        click.echo(
-            f"{file}: right, settings of {'a controller' if kind != 'agent' else 'an agent'}"
-        )
+        click.echo(json.dumps({"file": str(file), "kind": kind, "ok": True, "notes": noted}))
+        return
+    click.echo(f"{file}: right, settings of {'a controller' if kind != 'agent' else 'an agent'}")
+    for note in noted:
+        click.echo(f"note: {note}")

@@ -30,10 +30,11 @@ def command(as_json: bool, config_path: Path) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        _print(found)
+        print_servers(found)
 
 
-def _print(found: dict[str, Any]) -> None:
+def print_servers(found: dict[str, Any]) -> None:
+    """Print an overview (``controlplane.overview``) for people."""
     from rich.table import Table
 
     if not found["servers"]:
@@ -56,6 +57,12 @@ def _print(found: dict[str, Any]) -> None:
             *(str(server["buckets"].get(pool, 0)) for pool in pools),
         )
     show_whole(servers)
+    for pool in found["pools"]:
+        if pool["probe"] is None:
+            click.echo(
+                f"pool {pool['name']} cannot be probed, so its servers are never declared down: "
+                f"{pool['unprobed']}"
+            )
     for document in found["documents"]:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"

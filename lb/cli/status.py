@@ -34,6 +34,8 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     lines.append(("documents from", status["source"] or "nowhere yet"))
     lines.append(("store", f"{status['store']}, {_contact(status['last_contact'], now)}"))
     lines.append(("VIPs", " ".join(status["vips"]) or "none"))
+    if status.get("mss_room"):
+        lines.append(("MSS", f"lowered by {status['mss_room']} bytes for the wrap"))
     load = "unknown" if status["load"] is None else f"{status['load']:.0%}"
     lines.append(("load", f"{load}, {status['connections']} connections on VIPs"))
     for name, check in status["checks"].items():

@@ -8,15 +8,20 @@ can see that this server has the flow.
 from __future__ import annotations
 
 import argparse
+import errno
 import selectors
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any
 
 FORGET_SECONDS = 30.0
 """A client that was silent for this long is forgotten."""
-DATAGRAM_BYTES = 2048
-Address = tuple[str, int]
+DATAGRAM_BYTES = 65535
+TOLD_BY_ICMP = frozenset({errno.ECONNREFUSED, errno.EMSGSIZE})
+"""The client has closed its socket; an answer was too big for a link on the way, udp(7)."""
+Address = Any
+"""As the socket module has it: two fields for IPv4, four for IPv6."""
 
 
 @dataclass
@@ -35,12 +40,13 @@ class UdpServer:
         self._selector = selectors.DefaultSelector()
         self._flows: dict[tuple[Address, Address], Flow] = {}
         for address in addresses:
-            sock = self._socket((address, port))
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            sock = self._socket(family, (address, port))
             self._selector.register(sock, selectors.EVENT_READ)
 
     @staticmethod
-    def _socket(local: Address) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    def _socket(family: int, local: Address) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.settimeout(0)
         sock.bind(local)
@@ -62,21 +68,22 @@ class UdpServer:
                 data, client = sock.recvfrom(DATAGRAM_BYTES)
             except BlockingIOError:
                 return
-            except ConnectionRefusedError:
-                # The client has closed its socket; others may wait behind this.
+            except OSError as error:
+                # Others may wait behind this.
+                _expect_told_by_icmp(error)
                 continue
             # A datagram can come to a fresh socket between its bind and its connect, from anyone.
-            flow = self._flow(sock.getsockname(), client)
+            flow = self._flow(sock.family, sock.getsockname(), client)
             flow.heard_at = time.monotonic()
             try:
                 flow.sock.send(self._name + b" " + data)
-            except ConnectionRefusedError:
-                continue
+            except OSError as error:
+                _expect_told_by_icmp(error)
 
-    def _flow(self, local: Address, client: Address) -> Flow:
+    def _flow(self, family: int, local: Address, client: Address) -> Flow:
         flow = self._flows.get((local, client))
         if flow is None:
-            sock = self._socket(local)
+            sock = self._socket(family, local)
             sock.connect(client)
             self._selector.register(sock, selectors.EVENT_READ)
             flow = self._flows[local, client] = Flow(sock, 0.0)
@@ -87,6 +94,11 @@ class UdpServer:
             flow = self._flows.pop(key)
             self._selector.unregister(flow.sock)
             flow.sock.close()
+
+
+def _expect_told_by_icmp(error: OSError) -> None:
+    if error.errno not in TOLD_BY_ICMP:
+        raise error
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def eventually(
 
 def service(vip: IPv4Address = VIP, check: CheckType = CheckType.NONE) -> Service:
     quick = Check(check, interval_seconds=0.1, timeout_seconds=0.5, rise=2, fall=2)
-    return Service(f"web-{vip}", vip, TCP, PORT, POOL, check=quick)
+    return Service(f"web-{vip}", IPv4Network(vip), TCP, PORT, POOL, check=quick)
 
 
 def cluster(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ CLUSTER = Cluster(
     servers=tuple(
         Server(f"s{i}", IPv4Address("10.0.0.0") + i, i, ServerState.ACTIVE) for i in range(1, 5)
     ),
-    services=(Service("web", IPv4Address("192.0.2.1"), TCP, 80, "main"),),
+    services=(Service("web", IPv4Network("192.0.2.1"), TCP, 80, "main"),),
     pools=(Pool("main", 256, 2, key_id="k"),),
     probers=frozenset({IPv4Address("10.0.1.1")}),
 )

@@ -10,7 +10,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,29 @@ CLUSTER = Cluster(
         Server("s3", IPv4Address("10.0.0.3"), 4095),
     ),
     services=(
-        Service("web", VIP, TCP, 80, "main", check=Check(CheckType.HTTP, "/ok?a=b", 204, 0.5, 2)),
-        Service("dns", VIP, UDP, 53, "main", stateless=True),
+        Service(
+            "web",
+            IPv4Network(VIP),
+            TCP,
+            80,
+            "main",
+            check=Check(CheckType.HTTP, "/ok?a=b", 204, 0.5, 2),
+        ),
+        Service("dns", IPv4Network(VIP), UDP, 53, "main", stateless=True),
+        Service("six", IPv6Network("2001:db8::1"), TCP, 443, "plain"),
+        Service(
+            "every",
+            IPv6Network("2001:db8:1::/64"),
+            TCP,
+            None,
+            "plain",
+            check=Check(CheckType.TCP, port=80, address=IPv6Address("2001:db8:1::7")),
+        ),
     ),
-    pools=(Pool("main", 256, 2, key_id="main-1"), Pool("plain", 512, 1, key_id="plain-1")),
+    pools=(
+        Pool("main", 256, 2, key_id="main-1"),
+        Pool("plain", 512, 1, hash_mode="client", key_id="plain-1"),
+    ),
     probers=frozenset({IPv4Address("10.0.0.250"), IPv4Address("10.0.0.251")}),
     gue_port=6081,
 )
@@ -148,11 +167,28 @@ BAD_CLUSTERS = [
     ("servers.0.dip", "2001:db8::1", "unsupported_ipv6"),
     ("servers.0.weight", 3, "unknown_key"),
     ("services.0.vip", "10.0.0.3", "vip_covers_dip"),
-    ("services.0.vip", "192.0.2.0/24", "unsupported_prefix"),
-    ("services.0.vip", "2001:db8::1", "unsupported_ipv6"),
+    ("services.0.vip", "10.0.0.0/29", "vip_covers_dip"),
+    ("services.0.vip", "10.0.0.250", "vip_covers_prober"),
+    ("services.0.vip", "10.0.0.248/29", "vip_covers_prober"),
     ("services.0.vip", "239.1.1.1", "bad_address"),
-    ("services.0.port", 0, "unsupported_any_port"),
+    ("services.0.vip", "192.0.2.1/24", "bad_prefix"),
+    ("services.0.port", 0, "out_of_range"),
+    ("services.0.port", "every", "wrong_type"),
+    ("services.0.port", "any", "contradiction"),
     ("services.0.port", 65536, "out_of_range"),
+    ("services.0.port", None, "wrong_type"),
+    ("services.2.vip", "::ffff:192.0.2.1", "bad_address"),
+    ("services.2.vip", "2001:db8::1%eth0", "bad_address"),
+    ("services.2.vip", 7, "wrong_type"),
+    ("services.3.vip", "2001:db8:1::1/64", "bad_prefix"),
+    ("services.3.vip", "2000::/15", "bad_prefix"),
+    ("services.3.check.port", None, "contradiction"),
+    ("services.3.check.port", 0, "out_of_range"),
+    ("services.3.check.port", "any", "wrong_type"),
+    ("services.3.check.address", "2001:db8:2::1", "contradiction"),
+    ("services.3.check.address", "192.0.2.1", "contradiction"),
+    ("services.3.check.address", "here", "bad_address"),
+    ("services.3.check.address", 7, "wrong_type"),
     ("services.0.protocol", "sctp", "out_of_range"),
     ("services.0.pool", "other", "unknown_pool"),
     ("services.0.name", "dns", "duplicate"),
@@ -173,7 +209,7 @@ BAD_CLUSTERS = [
     ("pools.0.buckets", 1 << 21, "out_of_range"),
     ("pools.0.depth", 0, "out_of_range"),
     ("pools.0.depth", 5, "out_of_range"),
-    ("pools.0.hash_mode", "client", "unsupported_hash_mode"),
+    ("pools.0.hash_mode", "clients", "out_of_range"),
     ("pools.0.key_id", "", "bad_name"),
     ("probers.0", 1, "wrong_type"),
     ("probers.0", "10.0.0.251", "duplicate"),
@@ -192,6 +228,36 @@ def test_two_services_cannot_share_an_address_and_port() -> None:
         lambda body: body["services"].append({**body["services"][0], "name": "again"}),
     )
     assert reason_of(lambda: documents.decode_cluster(data)) == "duplicate"
+
+
+def test_ipv6_prefixes_have_few_lengths() -> None:
+    def of_lengths(*lengths: int) -> Cluster:
+        services = (
+            Service(f"s{n}", IPv6Network(f"2001:{n:x}::/{length}"), TCP, 80, "main")
+            for n, length in enumerate(lengths, 1)
+        )
+        return replace(CLUSTER, services=tuple(services))
+
+    documents.encode_cluster(of_lengths(*range(40, 48), 47, 47))
+    assert reason_of(lambda: documents.encode_cluster(of_lengths(*range(40, 49)))) == (
+        "too_many_lengths"
+    )
+
+
+def test_a_document_from_before_prefixes_and_ports_is_read_and_written_alike() -> None:
+    """Version 1 has grown: what is new is only there when it is used."""
+    old = (
+        b'{"body":{"gue_port":6080,"pools":[{"buckets":256,"depth":2,"hash_mode":"flow","key_id":'
+        b'"k","name":"web"}],"probers":["10.0.0.9"],"servers":[{"dip":"10.0.0.1","index":1,"name":'
+        b'"s1","state":"active"}],"services":[{"check":{"expect_status":200,"fall":3,'
+        b'"interval_seconds":1.0,"path":"/","rise":2,"timeout_seconds":1.0,"type":"tcp"},"name":'
+        b'"http","pool":"web","port":80,"protocol":"tcp","stateless":false,"vip":"192.0.2.1"}]},'
+        b'"format":"bucket-brigade","generation":3,"kind":"cluster","sha256":"OLD","version":1}'
+    )
+    body = json.loads(old)["body"]
+    sealed = seal("cluster", 3, body)
+    assert sealed == old.replace(b"OLD", json.loads(sealed)["sha256"].encode())
+    assert documents.encode_cluster(documents.decode_cluster(sealed)) == sealed
 
 
 def test_a_missing_key_is_named() -> None:
@@ -389,9 +455,15 @@ def test_a_table_that_fits_is_taken() -> None:
 def test_every_reason_is_documented() -> None:
     sources = [
         (DOCS.parents[1] / "controlplane" / name).read_text(encoding="utf-8")
-        for name in ("envelope.py", "cluster_document.py", "table_document.py", "documents.py")
+        for name in (
+            "envelope.py",
+            "cluster_document.py",
+            "table_document.py",
+            "documents.py",
+            "vip_rules.py",
+        )
     ]
-    used = set(re.findall(r'DocumentError\(\s*"([a-z0-9_]+)"', "".join(sources)))
+    used = set(re.findall(r'(?:DocumentError|BadVip)\(\s*"([a-z0-9_]+)"', "".join(sources)))
     refusals = DOCS.read_text(encoding="utf-8").partition("## Refusals")[2]
     documented = set()
     for line in refusals.splitlines():

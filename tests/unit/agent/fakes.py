@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,11 @@ from controlplane.objects import (
     ServerState,
     Service,
     Table,
+    Vip,
+    vip_text,
 )
 from controlplane.store.base import AgentStore, StoreCorrupt, StoreError, Version, is_newer
+from lb.agent.view import in_order
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView
 
@@ -50,7 +53,7 @@ def a_cluster(
             Server(f"s{i}", dip(i), i, (states or {}).get(i, ServerState.ACTIVE)) for i in indices
         ),
         tuple(
-            Service(f"{pool}-{vip}", vip, TCP, 80 + n, pool)
+            Service(f"{pool}-{vip}", IPv4Network(vip), TCP, 80 + n, pool)
             for vip in vips
             for n, pool in enumerate(pools)
         ),
@@ -102,11 +105,11 @@ class FakeVips:
     def __init__(self, log: list[str]) -> None:
         self.log = log
 
-    def shrink(self, wanted: frozenset[IPv4Address]) -> None:
-        self.log.append(f"shrink {','.join(str(vip) for vip in sorted(wanted))}")
+    def shrink(self, wanted: frozenset[Vip]) -> None:
+        self.log.append(f"shrink {','.join(vip_text(vip) for vip in in_order(wanted))}")
 
-    def extend(self, wanted: frozenset[IPv4Address]) -> None:
-        self.log.append(f"extend {','.join(str(vip) for vip in sorted(wanted))}")
+    def extend(self, wanted: frozenset[Vip]) -> None:
+        self.log.append(f"extend {','.join(vip_text(vip) for vip in in_order(wanted))}")
 
 
 class FakeStore(AgentStore):

@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lb.agent.netlink import LinkInfo
 from lb.dataplane.objects import Identity
 from tests.unit.agent.fakes import (
     KEYS,
+    VIP,
     FakeDataplane,
     FakeVips,
     a_cluster,
@@ -61,6 +62,7 @@ class World:
         self.wanted: list[bool] = []
         self.acknowledged: list[Mapping[str, int]] = []
         self.replacing = False
+        self.settled = True
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.forwarding = Forwarding(self.plane, self.vips)
         self.intake = Intake(self.forwarding, self, self.board, self.acknowledged.append)
@@ -80,6 +82,9 @@ class World:
 
     def want(self, *, ready: bool) -> None:
         self.wanted.append(ready)
+
+    def lower(self, vips: Iterable[object], depth: int) -> None:
+        self.log.append(f"mss {depth} {' '.join(str(vip) for vip in vips)}")
 
     def follow(self, services: Mapping[str, Any]) -> None:
         self.log.append(f"checks {sorted(services)}")
@@ -104,6 +109,7 @@ class World:
             intake=self.intake,
             announcer=whole,
             checker=whole,
+            mss=whole,
             board=self.board,
             track=lambda dips: self.log.append(f"track {sorted(dips)}"),
             read_saved=lambda: self.saved,
@@ -270,6 +276,16 @@ def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: Worl
 def test_a_server_without_a_table_is_not_ready(world: World) -> None:
     world.run(Batch(encoded(a_cluster(1)), {}, KEYS), until=lambda: world.wanted)
     assert world.wanted[-1] is False
+
+
+def test_no_traffic_is_asked_for_before_the_mss_is_lowered(world: World) -> None:
+    world.settled = False
+    world.run(documents(), until=after(0.3))
+    assert f"mss 2 {VIP}/32" in world.log
+    assert True not in world.wanted
+    world.settled = True
+    world.run(documents(2), until=lambda: world.wanted[-1])
+    assert world.wanted[-1] is True
 
 
 def test_a_detached_program_is_noticed_and_makes_it_not_ready(world: World) -> None:

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from controlplane.objects import TCP, Check, CheckType, Service, ServiceHealth
 from lb.agent.board import Board
 from lb.agent.checks import Checker, check_once, wanted_checks
 
-HERE = IPv4Address("127.0.0.1")
+HERE = IPv4Network("127.0.0.1")
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -114,6 +115,43 @@ def test_silence_is_bounded(silent_port: int) -> None:
     started = time.monotonic()
     assert check(service(silent_port, CheckType.HTTP)) == "no answer within 0.3 s"
     assert time.monotonic() - started < 2
+
+
+def on_ipv6(port: int, kind: CheckType) -> Service:
+    return replace(service(port, kind), vip=IPv6Network("::1"))
+
+
+class Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+@pytest.mark.parametrize("kind", [CheckType.TCP, CheckType.HTTP])
+def test_ipv6_is_checked_too_and_the_host_is_in_brackets(kind: CheckType) -> None:
+    hosts = []
+
+    class Heard(Answer):
+        def do_GET(self) -> None:
+            hosts.append(self.headers["Host"])
+            super().do_GET()
+
+    with Server6(("::1", 0), Heard) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            port = server.server_address[1]
+            assert check(on_ipv6(port, kind)) == ""
+            assert hosts == ([f"[::1]:{port}"] if kind is CheckType.HTTP else [])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", [CheckType.TCP, CheckType.HTTP])
+def test_a_check_may_name_port_and_address(port: int, kind: CheckType) -> None:
+    wanted = replace(service(free_port(), kind), vip=IPv4Network("127.0.0.0/30"), port=None)
+    assert check(replace(wanted, check=replace(wanted.check, port=port))) == ""
+    elsewhere = replace(wanted.check, port=port, address=IPv4Address("127.0.0.2"))
+    assert check(replace(wanted, check=elsewhere))
 
 
 def test_only_services_with_a_check_and_a_vip_that_is_up_are_checked() -> None:

@@ -80,6 +80,47 @@ def test_check_tells_whose_file_it_is(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("192.0.2.10", "192.0.2.10/24", "service[1].vip: must not have bits set beyond its prefix"),
+        ("192.0.2.10", "10.0.0.0/8", "service[1].vip: must not cover a DIP, 10.0.0.1 is server"),
+        ("192.0.2.10", "fe80::1", "service[1].vip: must be what clients can connect to"),
+        ("port = 80", 'port = "http"', "service[1].port: must be 1 to 65535 without quotes, or"),
+        (
+            "port = 80",
+            'port = "any"\ncheck = { type = "tcp" }',
+            'service[1].check.port: is required with port = "any"',
+        ),
+    ],
+)
+def test_check_says_in_one_line_what_no_service_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: str
+) -> None:
+    control = tmp_path / "control.toml"
+    control.write_text(CONTROL.replace(old, new))
+    assert run("check", str(control)) == 2
+    said = capsys.readouterr().err
+    assert f"{control}: {line}" in said
+    assert said.count("\n") == 1
+
+
+def test_check_notes_who_cannot_be_declared_dead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = tmp_path / "control.toml"
+    control.write_text(CONTROL)
+    assert run("check", str(control)) == 0
+    assert "note: probers: none, so no server is ever declared down" in capsys.readouterr().out
+    control.write_text('probers = ["10.0.0.9"]\n' + CONTROL.replace("192.0.2.10", "2001:db8::1"))
+    assert run("check", str(control), "--json") == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "every VIP is IPv6, so probes need an IPv6 address" in note
+    control.write_text('probers = ["10.0.0.9"]\n' + CONTROL)
+    assert run("check", str(control)) == 0
+    assert "note:" not in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("documents")
 def test_where_for_programs_and_people(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["where", "tcp", "198.51.100.7:40000", "192.0.2.10:80", "--config", str(config)]

@@ -7,13 +7,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controlplane.errors import BrigadeError
+from controlplane.objects import vip_text
 from lb.agent import announce
 from lb.agent.announce import Announcer
 from lb.agent.board import Board
@@ -152,14 +153,14 @@ def test_ready_is_a_file_a_fact_a_record_and_one_run_of_the_hook(
 
 def test_other_vips_are_announced_by_another_run_of_the_hook(make: Callable[..., World]) -> None:
     world = make()
-    first, second = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+    first, second = IPv4Network("192.0.2.1/32"), IPv4Network("192.0.2.0/24")
     script = f'echo "$BUCKET_BRIGADE_VIPS" >> {world.log}'
     object.__setattr__(world.config, "on_ready", ("sh", "-c", script))
     for vips in ((first,), (first, second), (first, second), (second,)):
         world.board.post(vips=vips)
         world.announcer.want(ready=True)
-        soon(lambda: " ".join(map(str, world.board.facts.vips)) in world.lines())
-    assert world.lines() == ["192.0.2.1", "192.0.2.1 192.0.2.2", "192.0.2.2"]
+        soon(lambda: " ".join(map(vip_text, world.board.facts.vips)) in world.lines())
+    assert world.lines() == ["192.0.2.1", "192.0.2.1 192.0.2.0/24", "192.0.2.0/24"]
     world.announcer.want(ready=False)
     world.board.post(vips=(first,))
     world.announcer.want(ready=False)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from typing import Any
 
 import pytest
 
 from controlplane.errors import BrigadeError, ConfigError
 from lb.agent import machine
 from lb.agent.config import AgentConfig
-from lb.agent.machine import check_interface, check_root, mtu_warning
+from lb.agent.machine import check_interface, check_root, has_vlans, link_warnings, mtu_warning
 from lb.agent.netlink import LinkInfo
+from lb.agent.offloads import (
+    ETH_FLAG_LRO,
+    ETH_FLAG_RXVLAN,
+    lro_warning,
+    read_flags,
+    vlan_warning,
+)
 
 DIP = IPv4Address("10.0.0.1")
 GOOD = LinkInfo(3, "eth0", bytes(6), 1548, True, frozenset({DIP}))
@@ -62,13 +70,67 @@ def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_room_for_the_wrap_depends_on_the_depth(mtu: int, depth: int, fits: bool) -> None:
-    line = mtu_warning(mtu, depth)
+    line = mtu_warning(mtu, depth, "off")
     assert (line is None) == fits
     if line:
         assert f"{mtu - 36 - 4 * (depth - 1)} bytes" in line
+
+
+def test_a_lowered_mss_makes_room() -> None:
+    assert mtu_warning(1500, 4, "auto") is None
+    assert mtu_warning(1500, 4, "lower") is None
+    assert "1548" in (mtu_warning(1500, 4, "off") or "")
 
 
 def test_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(BrigadeError, match="need root"):
         check_root()
+
+
+@pytest.mark.parametrize(
+    ("flags", "lro", "vlan"),
+    [(0, False, False), (ETH_FLAG_LRO, True, False), (ETH_FLAG_RXVLAN, False, True)],
+)
+def test_offloads_that_change_packets_are_named(flags: int, lro: bool, vlan: bool) -> None:
+    lines = lro_warning("eth0", lambda _: flags), vlan_warning("eth0", lambda _: flags)
+    assert [line is not None for line in lines] == [lro, vlan]
+    assert not lro or "ethtool -K eth0 lro off" in (lines[0] or "")
+    assert not vlan or "ethtool -K eth0 rxvlan off" in (lines[1] or "")
+
+
+def test_an_interface_that_cannot_tell_is_no_fault() -> None:
+    assert read_flags("nosuch0") == 0
+
+
+def test_all_that_is_wrong_with_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lb.agent.machine.lro_warning", lambda _: "merged")
+    monkeypatch.setattr("lb.agent.sysctls.read_sysctl", lambda _: "1")
+    config = AgentConfig(name="s1", interface="eth0", dip=DIP, mss="off")
+    four, six = IPv4Network("192.0.2.10/32"), IPv6Network("2001:db8::/64")
+    found = link_warnings(config, replace(GOOD, mtu=1500), [four, six], 2)
+    assert all(found.values())
+    assert sorted(found) == ["ipv6", "lro", "mtu"]
+    assert link_warnings(config, GOOD, [four], 2) == {"mtu": None, "ipv6": None, "lro": "merged"}
+
+
+class Link(dict[str, Any]):
+    def get_attr(self, name: str) -> object:
+        return self.get(name)
+
+    def get_nested(self, *names: str) -> object:
+        return self.get(names[-1])
+
+
+def test_vlans_are_devices_of_that_kind_on_our_interface() -> None:
+    class Links:
+        def __init__(self, *links: Link) -> None:
+            self.links = links
+
+        def get_links(self) -> tuple[Link, ...]:
+            return self.links
+
+    vlan = Link(IFLA_LINK=3, IFLA_INFO_KIND="vlan")
+    assert has_vlans(Links(Link(), vlan), 3)
+    assert not has_vlans(Links(Link(), vlan), 4)
+    assert not has_vlans(Links(Link(IFLA_LINK=3, IFLA_INFO_KIND="veth")), 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ FULL = Record(
     clsact_made=True,
     directories_made=("/a", "/a/b"),
     sysctls={"net/ipv4/conf/all/arp_ignore": ("0", "1")},
-    vips=(IPv4Address("192.0.2.10"),),
+    vips=(IPv4Network("192.0.2.10/32"), IPv6Network("2001:db8::/64")),
     announced=True,
     run_dir_made=True,
 )

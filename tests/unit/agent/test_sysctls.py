@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lb.agent.sysctls import needed_sysctls
+from lb.agent.sysctls import ipv6_warning, needed_for_ipv6, needed_sysctls
 
 
 def settings(**values: str) -> dict[str, str]:
@@ -57,3 +57,28 @@ def test_strict_reverse_path_filtering_is_loosened(
     found = changed(all_rp_filter=for_all, eth0_rp_filter=here)
     assert found.get("eth0/rp_filter") == change
     assert "all/rp_filter" not in found
+
+
+def off(value: str | None) -> dict[str, str]:
+    """IPv6 off or on, on lo and eth0; ``None``: a kernel without IPv6."""
+    scopes = () if value is None else ("lo", "eth0")
+    return {f"net/ipv6/conf/{scope}/disable_ipv6": str(value) for scope in scopes}
+
+
+class Missing(dict[str, str]):
+    def __missing__(self, path: str) -> str:
+        raise FileNotFoundError(path)
+
+
+@pytest.mark.parametrize(("value", "changes"), [("1", 1), ("0", 0), (None, 0)])
+def test_ipv6_is_switched_on_for_lo_alone(value: str | None, changes: int) -> None:
+    found = needed_for_ipv6(Missing(off(value)).__getitem__)
+    assert found == dict([("net/ipv6/conf/lo/disable_ipv6", ("1", "0"))][:changes])
+
+
+@pytest.mark.parametrize(("value", "warned"), [("1", True), ("0", False), (None, True)])
+def test_an_interface_without_ipv6_is_named(value: str | None, warned: bool) -> None:
+    line = ipv6_warning("eth0", Missing(off(value)).__getitem__)
+    assert (line is not None) is warned
+    if line:
+        assert "sysctl -w net.ipv6.conf.eth0.disable_ipv6=0" in line

@@ -2,50 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import IPv4Address
+import errno
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from controlplane.errors import BrigadeError
+from controlplane.objects import Vip
+from lb.agent.local import (
+    ADDRESS_MESSAGE,
+    CACHE,
+    IFA_ADDRESS,
+    IFA_CACHEINFO,
+    IFA_FLAGS,
+    add_vips,
+    local_vips,
+    remove_vips,
+)
 from lb.agent.place import Place
 from lb.agent.record import Journal, Record, read_record
+from lb.agent.routes import DST, MESSAGE, NUMBER, PROTOCOL, TABLE, parse, table_of
+from lb.agent.rtnetlink import Request, attribute, attributes
 from lb.agent.vips import VipKeeper
 
-A, B, C = (IPv4Address(f"192.0.2.{n}") for n in (10, 20, 30))
+A, B, C = (IPv4Network(f"192.0.2.{n}/32") for n in (10, 20, 30))
+PREFIX = IPv4Network("198.51.100.0/24")
+SIX, SIX_PREFIX = IPv6Network("2001:db8::10/128"), IPv6Network("2001:db8:1::/64")
+ALL: tuple[Vip, ...] = (A, PREFIX, SIX, SIX_PREFIX)
+LO_OFF = "net/ipv6/conf/lo/disable_ipv6"
+
+
+def subject(request: Request) -> Vip:
+    """What a request is about: an address of lo, or a local route."""
+    if request.kind in (20, 21):
+        _, length, _, _, index = ADDRESS_MESSAGE.unpack_from(request.body)
+        found = dict(attributes(request.body, ADDRESS_MESSAGE.size))
+        assert index == 1
+        return ip_network((found[IFA_ADDRESS], length))
+    route = parse(request.body)
+    assert (table_of(request.body), route.type, route.interfaces) == (255, 2, (1,))
+    assert request.body[5] == PROTOCOL, "so that only ours can be deleted"
+    return ip_network((dict(route.attributes)[DST], route.dst_len))
 
 
 class Lo:
-    """Addresses, and what the record said at each change."""
+    """The local table, and what the record said at each change."""
 
-    def __init__(self, state_dir: Path, *present: IPv4Address) -> None:
+    def __init__(self, state_dir: Path, *present: Vip) -> None:
         self.state_dir = state_dir
-        self.present = dict.fromkeys(present, 1)
+        self.present = set(present)
         self.recorded: list[tuple[str, bool]] = []
+        self.requests: list[Request] = []
+        self.error = 0
+        self.sysctls = {LO_OFF: "0"}
 
-    def _recorded(self, vip: IPv4Address) -> bool:
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        assert kind == 26
+        here = [vip for vip in self.present if (vip.version == 6) == (body[0] != socket.AF_INET)]
+        return [
+            MESSAGE.pack(body[0], vip.prefixlen, 0, 0, 255, 2, 254, kind, 0)
+            + attribute(TABLE, NUMBER.pack(255))
+            + attribute(DST, vip.network_address.packed)
+            for vip in here
+            for kind in (2, 3)
+        ]
+
+    def change(self, requests: Sequence[Request]) -> list[int]:
+        return [self._change(request) for request in requests]
+
+    def _change(self, request: Request) -> int:
+        self.requests.append(request)
+        vip = subject(request)
         record = read_record(self.state_dir)
-        return record is not None and vip in record.vips
+        added = request.kind in (20, 24)
+        on_record = record is not None and vip in record.vips
+        self.recorded.append((f"{'+' if added else '-'}{vip}", on_record))
+        if self.error:
+            return self.error
+        if added:
+            self.present.add(vip)
+            return 0
+        gone = vip not in self.present
+        self.present.discard(vip)
+        return errno.EADDRNOTAVAIL if gone else 0
 
-    def add(self, _: Any, vip: IPv4Address) -> None:
-        self.recorded.append((f"+{vip}", self._recorded(vip)))
-        self.present[vip] = 1
 
-    def remove(self, _: Any, vip: IPv4Address) -> None:
-        self.recorded.append((f"-{vip}", self._recorded(vip)))
-        self.present.pop(vip, None)
-
-    def addresses(self, _: Any) -> Mapping[IPv4Address, int]:
-        return self.present
-
-
-def keeper(lo: Lo, *ours: IPv4Address) -> VipKeeper:
+def keeper(lo: Lo, *ours: Vip) -> VipKeeper:
     journal = Journal(lo.state_dir, Record(Place("b", "n"), "eth0", "/b"))
     journal.note(vips=ours)
-    made = VipKeeper(
-        None, journal, add=lo.add, remove=lo.remove, addresses=lambda n: dict(lo.addresses(n))
-    )
+    made = VipKeeper(lo, journal, lo.sysctls.__getitem__, lo.sysctls.__setitem__)
     made.enabled = True
     return made
 
@@ -62,19 +110,27 @@ def test_nothing_happens_before_it_is_enabled(tmp_path: Path) -> None:
 def test_each_is_recorded_before_it_is_added_and_until_it_is_removed(tmp_path: Path) -> None:
     lo = Lo(tmp_path)
     vips = keeper(lo)
-    vips.extend(frozenset({A, B}))
-    vips.shrink(frozenset({B}))
-    assert lo.recorded == [(f"+{A}", True), (f"+{B}", True), (f"-{A}", True)]
-    assert set(lo.present) == {B}
+    vips.extend(frozenset(ALL))
+    vips.shrink(frozenset({PREFIX, SIX}))
+    added = [(f"+{vip}", True) for vip in (A, PREFIX, SIX, SIX_PREFIX)]
+    assert lo.recorded == [*added, (f"-{A}", True), (f"-{SIX_PREFIX}", True)]
+    assert lo.present == {PREFIX, SIX}
 
 
 def test_one_that_was_there_before_is_neither_added_nor_removed(tmp_path: Path) -> None:
-    lo = Lo(tmp_path, A)
+    lo = Lo(tmp_path, A, PREFIX, SIX, SIX_PREFIX)
     vips = keeper(lo)
-    vips.extend(frozenset({A, B}))
+    vips.extend(frozenset({*ALL, B}))
     vips.shrink(frozenset())
-    assert set(lo.present) == {A}
+    assert lo.present == set(ALL)
     assert [change for change, _ in lo.recorded] == [f"+{B}", f"-{B}"]
+
+
+def test_a_prefix_does_not_stand_for_an_address_in_it(tmp_path: Path) -> None:
+    inside = IPv4Network("198.51.100.7/32")
+    lo = Lo(tmp_path, inside)
+    keeper(lo).extend(frozenset({PREFIX, inside}))
+    assert [change for change, _ in lo.recorded] == [f"+{PREFIX}"]
 
 
 @pytest.mark.parametrize("still_there", [True, False])
@@ -83,7 +139,47 @@ def test_those_of_a_killed_agent_are_taken_over(tmp_path: Path, still_there: boo
     vips = keeper(lo, A, C)
     vips.shrink(frozenset({A, B}))
     vips.extend(frozenset({A, B}))
-    assert set(lo.present) == {A, B}
+    assert lo.present == {A, B}
     record = read_record(tmp_path)
     assert record is not None
     assert set(record.vips) == {A, B}
+
+
+def test_an_ipv6_address_is_usable_at_once_and_nobodys_source(tmp_path: Path) -> None:
+    lo = Lo(tmp_path)
+    add_vips(lo, [SIX])
+    found = dict(attributes(lo.requests[0].body, ADDRESS_MESSAGE.size))
+    assert NUMBER.unpack(found[IFA_FLAGS])[0] & 0x02, "nodad"
+    assert CACHE.unpack(found[IFA_CACHEINFO])[:2] == (0, 0xFFFFFFFF), "deprecated, for ever"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "after"),
+    [((SIX,), "1", "0"), ((SIX_PREFIX,), "1", "0"), ((A, PREFIX), "1", "1"), ((SIX,), "0", "0")],
+)
+def test_ipv6_is_switched_on_for_lo_where_it_has_to_be(
+    tmp_path: Path, wanted: tuple[Vip, ...], before: str, after: str
+) -> None:
+    lo = Lo(tmp_path)
+    lo.sysctls[LO_OFF] = before
+    keeper(lo).extend(frozenset(wanted))
+    assert lo.sysctls[LO_OFF] == after
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record.sysctls == ({LO_OFF: ("1", "0")} if before != after else {})
+
+
+def test_a_refusal_is_one_line(tmp_path: Path) -> None:
+    lo = Lo(tmp_path)
+    lo.error = errno.EOPNOTSUPP
+    with pytest.raises(BrigadeError, match=r"2001:db8::10 to lo: .*; is IPv6 switched off"):
+        add_vips(lo, [SIX])
+    lo.error = errno.EPERM
+    with pytest.raises(BrigadeError, match=r"198.51.100.0/24 from lo: Operation not permitted"):
+        remove_vips(lo, [PREFIX])
+    lo.error = errno.EEXIST
+    add_vips(lo, [A])
+
+
+def test_what_is_local_is_read_from_the_kernels_table(tmp_path: Path) -> None:
+    assert local_vips(Lo(tmp_path, *ALL)) == set(ALL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import numpy as np
 import pytest
@@ -70,9 +70,9 @@ def test_buckets_and_ports_agree_with_the_model_on_many_flows() -> None:
 def cluster(*, stateless: bool = False) -> Cluster:
     servers = tuple(Server(f"s{i}", dip(i), i, ServerState.ACTIVE) for i in (1, 2, 3, 4))
     services = (
-        Service("web", VIP, TCP, 80, "web"),
-        Service("dns", VIP, UDP, 53, "web", stateless=stateless),
-        Service("bare", VIP, TCP, 81, "bare"),
+        Service("web", IPv4Network(VIP), TCP, 80, "web"),
+        Service("dns", IPv4Network(VIP), UDP, 53, "web", stateless=stateless),
+        Service("bare", IPv4Network(VIP), TCP, 81, "bare"),
     )
     return Cluster(1, servers, services, (Pool("web", BUCKETS, key_id="k"), Pool("bare", BUCKETS)))
 

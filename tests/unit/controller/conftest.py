@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from controlplane.loads import LoadSources
 from controlplane.loop import Loop, Round
 from controlplane.metrics import PREFIX, ControlMetrics
 from controlplane.newest import Newest
-from controlplane.objects import Cluster, Table
+from controlplane.objects import Address, Cluster, Table
 from controlplane.pool_plan import TableFacts
 from controlplane.probe import Answer, Probe
 from controlplane.prober import Prober
@@ -38,16 +38,22 @@ class FakeProber(Prober):
 
     def __init__(self) -> None:
         self.address = IPv4Address("10.0.0.9")
+        self.address6: IPv6Address | None = IPv6Address("2001:db8::9")
         self.dead: set[IPv4Address] = set()
+        self.asked: set[tuple[Address, int]] = set()
         self.probed: list[IPv4Address] = []
         self._answers: list[Answer] = []
 
-    def send(self, dip: IPv4Address, vip: IPv4Address, vip_port: int) -> Probe:
+    def source(self, vip: Address) -> Address | None:
+        return self.address if vip.version == 4 else self.address6
+
+    def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe:
         isn = len(self.probed)
         self.probed.append(dip)
+        self.asked.add((vip, vip_port))
         if dip not in self.dead:
             self._answers.append(Answer(vip, vip_port, 40000, isn + 1))
-        return Probe(dip, vip, vip_port, self.address, 40000, isn)
+        return Probe(dip, vip, vip_port, self.address, self.address, 40000, isn)
 
     def received(self) -> Sequence[Answer]:
         answers, self._answers = self._answers, []

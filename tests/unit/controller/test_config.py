@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from controlplane.objects import (
     MAX_CHECKED_SERVICES,
     MAX_SERVICES,
     TCP,
+    UDP,
     CheckType,
     Cluster,
     Pool,
@@ -81,7 +82,7 @@ def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     assert (web.buckets, web.depth, web.drain_time_seconds, web.cap) == (65536, 2, 900, 1.5)
     assert (web.balance, web.load) == ("load", "agents")
     http = config.service[0].domain()
-    assert (http.vip, http.protocol, http.port) == (IPv4Address("192.0.2.1"), TCP, 80)
+    assert (http.vip, http.protocol, http.port) == (IPv4Network("192.0.2.1"), TCP, 80)
     assert (http.check.type, http.check.path) == (CheckType.HTTP, "/health")
     assert config.server[0].serves("dns")
     assert not config.server[1].serves("dns")
@@ -117,11 +118,31 @@ LISTEN = '[listen]\naddress = "127.0.0.1"\nport = 7080\n'
     ("old", "new", "line"),
     [
         ('vip = "192.0.2.1"', 'vip = "10.1.0.2"', "service[1].vip: must not cover a DIP"),
-        ('vip = "192.0.2.1"', 'vip = "2001:db8::1"', "service[1].vip: must be an IPv4"),
-        ('vip = "192.0.2.1"', 'vip = "192.0.2.0/24"', "service[1].vip: must be an IPv4"),
-        ('vip = "192.0.2.1"', 'vip = "224.0.0.1"', "service[1].vip: must be the address of a"),
-        ("port = 80", "port = 0", "service[1].port: must be 1 to 65535 (any port is not"),
-        ("port = 80", 'port = "80x"', "service[1].port: "),
+        ('vip = "192.0.2.1"', 'vip = "10.1.0.0/30"', "must not cover a DIP, 10.1.0.1 is server 'a"),
+        ('vip = "192.0.2.1"', 'vip = "10.0.0.8/29"', "must not cover a prober, as 10.0.0.9"),
+        ('vip = "192.0.2.1"', 'vip = "192.0.2.1/24"', "service[1].vip: must not have bits set"),
+        ('vip = "192.0.2.1"', 'vip = "::/0"', "service[1].vip: must be a prefix of /16 to /128"),
+        ('vip = "192.0.2.1"', 'vip = "fe80::1"', "(link-local)"),
+        ('vip = "192.0.2.1"', "vip = 3221225985", "service[1].vip: must be in quotes, as"),
+        ('vip = "192.0.2.1"', 'vip = "a.example"', "service[1].vip: must be an address or a pre"),
+        ("port = 80", 'port = "any"', 'service[1].check.port: is required with port = "any"'),
+        ("port = 80", 'port = "80"', 'must be 1 to 65535 without quotes, or "any"; not '),
+        ("port = 80", "port = true", "service[1].port: must be 1 to 65535"),
+        ('type = "http"', 'type = "http"\nport = 0', "service[1].check.port: must be 1 to"),
+        ('type = "http"', 'type = "http"\naddress = 1', "service[1].check.address: must be an ad"),
+        (
+            'type = "http"',
+            'type = "http"\naddress = "192.0.2.2"',
+            "service[1].check.address: must be part of the VIP 192.0.2.1, not 192.0.2.2",
+        ),
+        (
+            'type = "http"',
+            'type = "http"\naddress = "2001:db8::1"',
+            "service[1].check.address: must be part of the VIP",
+        ),
+        ('vip = "192.0.2.1"', 'vip = "224.0.0.1"', "service[1].vip: must be what clients can"),
+        ("port = 80", "port = 0", "service[1].port: must be 1 to 65535"),
+        ("port = 80", 'port = "80x"', "service[1].port: must be 1 to 65535"),
         ('protocol = "tcp"', 'protocol = "sctp"', "service[1].protocol: must be 'tcp' or 'udp'"),
         ('pool = "web"', 'pool = "mail"', "service[1].pool: must be a pool (web, dns)"),
         ('pools = ["web"]', 'pools = ["mail"]', "server[2].pools: must name pools (web, dns)"),
@@ -146,7 +167,11 @@ LISTEN = '[listen]\naddress = "127.0.0.1"\nport = 7080\n'
             'name = "dns"\nbuckets = 128\ndrain',
             "pool[2].buckets: must be a power of two",
         ),
-        ('name = "dns"\ndrain', 'name = "dns"\nhash_mode = "x"\ndrain', "hash_mode: unknown key"),
+        (
+            'name = "dns"\ndrain',
+            'name = "dns"\nhash_mode = "x"\ndrain',
+            "hash_mode: must be 'flow'",
+        ),
         ('name = "dns"\ndrain', 'name = "dns"\ncap = 0.5\ndrain', "pool[2].cap: must be 0"),
         ('name = "dns"\ndrain', 'name = "dns"\ncap = inf\ndrain', "pool[2].cap: "),
         (
@@ -165,7 +190,11 @@ LISTEN = '[listen]\naddress = "127.0.0.1"\nport = 7080\n'
         ('type = "http"', 'type = "ping"', "service[1].check.type: must be"),
         ('path = "/health"', 'path = "health"', "service[1].check.path: "),
         ('probers = ["10.0.0.9"]', 'probers = ["10.1.0.1"]', "probers[1]: must not be a DIP"),
-        ('probers = ["10.0.0.9"]', 'probers = ["192.0.2.1"]', "probers[1]: must not be a VIP"),
+        (
+            'probers = ["10.0.0.9"]',
+            'probers = ["192.0.2.1"]',
+            "service[1].vip: must not cover a prober",
+        ),
         ('probers = ["10.0.0.9"]', "proberz = []", "proberz: unknown key; did you mean 'probers'"),
         ('probers = ["10.0.0.9"]', "tick_seconds = 0", "tick_seconds: "),
         ('probers = ["10.0.0.9"]', 'store = "etcd:x"', "store: "),
@@ -173,7 +202,7 @@ LISTEN = '[listen]\naddress = "127.0.0.1"\nport = 7080\n'
         (
             'protocol = "udp"\nport = 53\npool = "dns"',
             'protocol = "tcp"\nport = 80\npool = "dns"',
-            "service[2].port: 192.0.2.1 tcp 80 is a service already",
+            "service[2].port: 192.0.2.1:80 tcp is a service already",
         ),
         ('pools = ["web"]\n', f'pools = ["web"]\n{SERVER_C}', "server[3].dip: is required"),
     ],
@@ -200,6 +229,10 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, old: str, new: str, line: str
             GOOD + LISTEN.replace("7080", "9108") + 'token_file = "t"\n',
             "listen.port: must not be the metrics' port",
         ),
+        (
+            GOOD + LISTEN.replace("127.0.0.1", "192.0.2.1") + 'token_file = "t"\n',
+            "service[1].vip: must not cover 192.0.2.1, where agents find the store",
+        ),
         (GOOD + LISTEN.replace("127.0.0.1", "here") + 'token_file = "t"\n', "listen.address: "),
         (
             GOOD.replace('pool = "dns"', 'pool = "dns"\n[service.check]\ntype = "tcp"'),
@@ -217,6 +250,66 @@ def test_what_is_missing_is_one_line(tmp_path: Path, text: str, line: str) -> No
     assert line in str(caught.value)
 
 
+FORMS = """
+[[service]]
+name = "six"
+vip = "2001:db8::10"
+protocol = "tcp"
+port = 443
+pool = "web"
+[[service]]
+name = "every"
+vip = "192.0.2.0/24"
+protocol = "tcp"
+port = "any"
+pool = "web"
+check = { type = "tcp", port = 80, address = "192.0.2.77" }
+[[service]]
+name = "both"
+vip = "2001:db8:1::/64"
+protocol = "udp"
+port = "any"
+pool = "web"
+"""
+
+
+def test_every_form_of_vip_and_port(tmp_path: Path) -> None:
+    *_, six, every, both = load(tmp_path, GOOD + FORMS).domain_services
+    assert six.place == (IPv6Network("2001:db8::10"), TCP, 443)
+    assert every.place == (IPv4Network("192.0.2.0/24"), TCP, None)
+    assert (every.check_address, every.check_port) == (IPv4Address("192.0.2.77"), 80)
+    assert both.place == (IPv6Network("2001:db8:1::/64"), UDP, None)
+
+
+def test_one_place_has_one_service_and_a_port_beside_any_port_is_another(tmp_path: Path) -> None:
+    """Most specific first: any port of a VIP, and prefixes around it, may have other pools."""
+    again = 'name = "again"\nvip = "192.0.2.0/24"\nprotocol = "tcp"\nport = "any"\npool = "dns"\n'
+    with pytest.raises(ConfigError, match=r"service\[6\].port: 192.0.2.0/24:any tcp is a service"):
+        load(tmp_path, f"{GOOD}{FORMS}[[service]]\n{again}")
+    beside = again.replace('"any"', "80").replace("0/24", "0/25")
+    assert len(load(tmp_path, f"{GOOD}{FORMS}[[service]]\n{beside}").service) == 6
+
+
+def test_ipv6_prefixes_have_few_lengths(tmp_path: Path) -> None:
+    """As many as wanted of one length: each length is one more look-up for a packet."""
+
+    def services(lengths: list[int]) -> str:
+        return GOOD + "".join(
+            f'[[service]]\nname = "six{n}"\nvip = "2001:{n:x}::/{length}"\nprotocol = "tcp"\n'
+            'port = 80\npool = "web"\n'
+            for n, length in enumerate(lengths, 1)
+        )
+
+    assert len(load(tmp_path, services([32, 33, 34, 35, 36, 37, 38, 64, 64])).service) == 11
+    with pytest.raises(ConfigError, match="at most 8 prefix lengths, not /32, /33, "):
+        load(tmp_path, services([32, 33, 34, 35, 36, 37, 38, 64, 65]))
+
+
+def test_a_pool_hashes_flows_unless_it_says_clients(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD.replace("drain_time", 'hash_mode = "client"\ndrain_time'))
+    assert [pool.hash_mode for pool in config.pool] == ["flow", "client"]
+
+
 def running(server: Server | None = None, pool: Pool | None = None) -> Cluster:
     servers = (server or Server("a", IPv4Address("10.1.0.1"), 1),)
     return Cluster(3, servers=servers, pools=(pool or Pool("web"),))
@@ -226,6 +319,7 @@ def running(server: Server | None = None, pool: Pool | None = None) -> Cluster:
     ("cluster", "line"),
     [
         (running(pool=Pool("web", buckets=256)), "pool[1].buckets: is fixed for a pool's life"),
+        (running(pool=Pool("web", hash_mode="client")), "pool[1].hash_mode: is fixed for a pool's"),
         (running(pool=Pool("web", depth=1)), "pool[1].depth: is fixed for a pool's life, at 1"),
         (
             running(Server("a", IPv4Address("10.1.0.7"), 1)),

@@ -10,7 +10,7 @@ import pytest
 from controlplane.config import ControlConfig
 from controlplane.decide import ClusterNews, free_index, newcomers_welcome, next_cluster
 from controlplane.errors import BrigadeError
-from controlplane.objects import CLUSTER, MAX_SERVERS, Cluster, Server, ServerState
+from controlplane.objects import CLUSTER, MAX_SERVERS, Cluster, Pool, Server, ServerState
 from controlplane.settle import Settlement
 from controlplane.states import ServerView
 
@@ -59,6 +59,13 @@ def test_the_first_document_registers_everybody() -> None:
     assert [server.index for server in cluster.servers] == [1, 2]
     assert cluster.pools[0].key_id == "key-web"
     assert cluster.probers == {IPv4Address("10.0.0.9")}
+
+
+def test_a_pool_is_published_as_the_settings_have_it() -> None:
+    pool = {"name": "web", "buckets": 1024, "depth": 3, "hash_mode": "client"}
+    settings = config("a").model_dump() | {"pool": [pool]}
+    (published,) = first(ControlConfig.model_validate(settings)).pools
+    assert published == Pool("web", 1024, 3, "client", "key-web")
 
 
 @pytest.mark.parametrize("settlement", [SETTLED, PASSABLE])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import numpy as np
 import pytest
 
 from controlplane.objects import ServiceHealth, Table
+from controlplane.overview import overview
 from controlplane.probe import Probe
 from controlplane.store.base import StoreUnavailable
 from controlplane.store.file import FileStore
+from lb.cli.servers import print_servers
 from tests.unit.controller.conftest import Fleet
 from tests.unit.controller.fleet import dip, eventually
 
@@ -126,6 +128,55 @@ def test_a_dead_server_leaves_every_table_within_two_seconds(fleet: Fleet) -> No
     assert fleet.states()["s3"] == "down"
     assert "s3" not in fleet.named()
     assert sum(fleet.current().values()) == 256
+
+
+def only(vip: str, protocol: str, port: int | str, **more: object) -> list[dict[str, object]]:
+    service = {"name": "s", "vip": vip, "protocol": protocol, "port": port, "pool": "web", **more}
+    return [service]
+
+
+@pytest.mark.parametrize(
+    ("service", "asked"),
+    [
+        (only("2001:db8::1", "tcp", 443), ("2001:db8::1", 443)),
+        (only("192.0.2.0/24", "tcp", "any", check={"type": "tcp", "port": 81}), ("192.0.2.1", 81)),
+        (only("2001:db8:1::/64", "tcp", "any"), ("2001:db8:1::1", 80)),
+        (only("192.0.2.1", "udp", 53), ("192.0.2.1", 53)),
+    ],
+    ids=["IPv6", "any port", "any port of an IPv6 prefix", "UDP"],
+)
+def test_a_death_is_seen_whatever_the_fleet_serves(
+    fleet: Fleet, service: list[dict[str, object]], asked: tuple[str, int]
+) -> None:
+    fleet.up(3, service=service)
+    fleet.prober.dead.add(dip(3))
+    fleet.agents["s3"].end()
+    eventually(lambda: fleet.states()["s3"] == "down", "down")
+    assert fleet.prober.asked == {(ip_address(asked[0]), asked[1])}
+
+
+def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.prober.address6 = None
+    monkeypatch.setattr("controlplane.overview.source_towards", lambda _: None)
+    fleet.up(3, service=only("2001:db8::1", "tcp", 443))
+    fleet.prober.dead.add(dip(3))
+    fleet.agents["s3"].end()
+    eventually(lambda: fleet.rounds[-1].sight.views["s3"].silent, "silent")
+    rounds = len(fleet.rounds)
+    eventually(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
+    assert fleet.states()["s3"] == "active"
+    said = capsys.readouterr().out
+    assert said.count("cannot probe: no server of this pool will be declared down") == 1
+    assert "no IPv6 address towards 2001:db8::1" in said
+    found = overview(fleet.store, fleet.config(3, service=only("2001:db8::1", "tcp", 443)), 0.0)
+    assert found["pools"][0]["probe"] is None
+    assert "no IPv6 address towards 2001:db8::1" in found["pools"][0]["unprobed"]
+    print_servers({**found, "servers": found["servers"][:1]})
+    assert "pool web cannot be probed, so its servers are never" in capsys.readouterr().out
+    fleet.prober.address6 = IPv6Address("2001:db8::9")
+    eventually(lambda: fleet.states()["s3"] == "down", "down")
 
 
 def test_a_death_does_not_wait_for_an_agent_that_never_acknowledges(fleet: Fleet) -> None:

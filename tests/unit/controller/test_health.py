@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network
 
 from controlplane.health import PoolHealth, fold, pool_health
 from controlplane.objects import TCP, UDP, Check, CheckType, Report, Service, ServiceHealth
 
-VIP = IPv4Address("192.0.2.1")
+VIP = IPv4Network("192.0.2.1")
 CHECK = Check(CheckType.TCP)
 SERVICES = (
     Service("http", VIP, TCP, 80, "web", check=CHECK),

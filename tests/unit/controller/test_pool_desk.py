@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def config(**pool: Any) -> ControlConfig:
     )
 
 
-SERVICE = Service("http", IPv4Address("192.0.2.1"), TCP, 80, "web")
+SERVICE = Service("http", IPv4Network("192.0.2.1"), TCP, 80, "web")
 
 
 def cluster(states: Mapping[int, ServerState]) -> Cluster:

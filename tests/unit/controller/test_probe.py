@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.probe import Answer, Probe, answers, checksum, parse_answer, syn, wrapped
+from controlplane.probe import (
+    Answer,
+    Probe,
+    answers,
+    checksum,
+    parse_answer,
+    parse_segment,
+    syn,
+    wrapped,
+)
 from controlplane.probing import Probing
 
 PROBE = Probe(
@@ -18,10 +27,12 @@ PROBE = Probe(
     vip=IPv4Address("192.0.2.1"),
     vip_port=80,
     prober=IPv4Address("10.0.0.9"),
+    source=IPv4Address("10.0.0.9"),
     port=40000,
     isn=0x01020304,
     spread=0x1234,
 )
+PROBE6 = replace(PROBE, vip=IPv6Address("2001:db8::1"), source=IPv6Address("2001:db8:b::2"))
 ANSWER = Answer(PROBE.vip, 80, 40000, 0x01020305)
 
 
@@ -43,6 +54,32 @@ def test_checksums_verify() -> None:
     inner = syn(PROBE)
     pseudo = PROBE.prober.packed + PROBE.vip.packed + struct.pack("!BBH", 0, 6, 20)
     assert checksum(pseudo + inner[20:]) == 0
+
+
+def test_the_bytes_of_a_probe_of_an_ipv6_vip() -> None:
+    """From docs/wire.md, sections 2 and 7; the checksums are those that scapy computes."""
+    assert wrapped(PROBE6, 6080).hex(" ", 4) == (
+        "45000060 00004000 40112682 0a000009 0a010002 "  # outer IPv4: 96 bytes, DF, TTL 64, UDP
+        "923417c0 004c0000 "  # UDP: 0x8000 | spread, 6080, 76 bytes, no checksum
+        "01290000 00000000 "  # GUE: hlen 1, proto 41; no hops
+        "60000000 00140640 20010db8 000b0000 00000000 00000002 "  # inner IPv6: 20 bytes, TCP
+        "20010db8 00000000 00000000 00000001 "
+        "9c400050 01020304 00000000 50020400 afcc0000"  # SYN
+    )
+
+
+def test_a_probe_does_not_mix_ip_versions() -> None:
+    with pytest.raises(ValueError, match=r"from 10\.0\.0\.9 cannot ask 2001:db8::1"):
+        wrapped(replace(PROBE6, source=PROBE.source), 6080)
+
+
+def test_an_ipv6_segment_is_an_answer_as_well() -> None:
+    segment = struct.pack("!HHIIBBHHH", 80, 40000, 99, 0x01020305, 5 << 4, 0x14, 0, 0, 0)
+    answer = parse_segment(segment, IPv6Address("2001:db8::1"))
+    assert answer
+    assert answers(answer, PROBE6)
+    assert not answers(answer, PROBE)
+    assert parse_segment(segment[:-1], IPv6Address("2001:db8::1")) is None
 
 
 def reply(flags: int, ack: int = 0x01020305, options: bytes = b"") -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from io import StringIO
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -87,7 +87,7 @@ def test_the_controllers_settings_are_valid_and_the_control_pool_is_unchained(
     assert depths == {plan.WEB: 2, plan.PLAIN: 1, plan.WORK: 2}
     work = [server.name for server in config.server if server.serves(plan.WORK)]
     assert work == ["server1", "server2", "server3"]
-    assert {service.vip for service in config.service} == set(plan.VIPS)
+    assert {service.vip for service in config.service} == {IPv4Network(vip) for vip in plan.VIPS}
 
 
 def test_no_file_that_agents_or_controller_read_tells_a_capacity(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def _tcp_answer(port: int) -> bytes:
     return tcp_packet(VIP, port, CLIENT, 40000, flags=ACK)
 
 
+def _from_port(port: int) -> bytes:
+    return tcp_packet(CLIENT, port, VIP, 80, flags=ACK)
+
+
+def _from_port6(port: int) -> bytes:
+    return tcp_packet(CLIENT6, port, VIP6, 443, flags=ACK)
+
+
 def _tcp6(flags: int) -> bytes:
     return tcp_packet(CLIENT6, 40000, VIP6, 443, flags=flags)
 
@@ -156,6 +164,24 @@ ROWS = (
     Row("R18", "SYN", gue_packet(A, B, _tcp(SYN), [C])),
     Row("R18", "SYN and all but ACK and RST", gue_packet(A, B, _tcp(0xEB), [C])),
     Row("R18", "before the sockets", gue_packet(A, B, _tcp(SYN), [C]), SocketState.KNOWN),
+    Row(
+        "R19",
+        "a port like an error's type",
+        gue_packet(A, B, _from_port(0x0300), [C]),
+        SocketState.KNOWN,
+    ),
+    Row(
+        "R19",
+        "a port like an error's type, IPv6",
+        gue_packet(A, B, _from_port6(0x0180), [C]),
+        SocketState.KNOWN,
+    ),
+    Row(
+        "R20",
+        "a port like an error's type",
+        gue_packet(A, B, _from_port(0x0B01), [C]),
+        SocketState.LISTEN_COOKIE,
+    ),
     Row("R19", "data over IPv6", GOOD6, SocketState.KNOWN),
     Row("R19", "data", GOOD, SocketState.KNOWN),
     Row("R19", "reset", gue_packet(A, B, _tcp(RST), [C]), SocketState.KNOWN),

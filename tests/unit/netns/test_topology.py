@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 
 import pytest
 
-from netns.brigade import brigade, client_address, dip, router_address
+from netns.brigade import brigade, client_address, dip, router_address, server_address6
 from netns.errors import NetworkError
 from netns.topology import End, Hop, HostSpec, Link, Route, Topology
 
@@ -75,3 +75,26 @@ def test_server_links_have_room_for_the_wrap_and_xdp_at_the_routers_end() -> Non
     router = topology.end("router", "server1")
     assert router.xdp_pass
     assert router.follow_carrier
+
+
+def test_a_dual_stack_brigade_routes_both_families_to_the_same_servers() -> None:
+    prefix = IPv6Network("2001:db8:1::/64")
+    topology = brigade(servers=2, vips=[VIP, prefix], dual_stack=True)
+    topology.check()
+    old, new = (route for route in topology.routes if route.host == "router")
+    assert [hop.gateway for hop in old.hops] == [dip(1), dip(2)]
+    assert (new.destination, [hop.interface for hop in new.hops]) == (
+        prefix,
+        [hop.interface for hop in old.hops],
+    )
+    assert [hop.gateway for hop in new.hops] == [server_address6(1), server_address6(2)]
+    networks = [a.network for end in topology.ends_of("router") for a in end.addresses]
+    assert len(set(networks)) == len(networks) == 8
+    defaults = [r.destination.version for r in topology.routes if r.host == "client1"]
+    assert defaults == [4, 6]
+
+
+def test_without_it_nobody_has_ipv6() -> None:
+    topology = brigade(servers=1)
+    assert {end.address6 for link in topology.links for end in link.ends} == {None}
+    assert all(host.sysctls["net.ipv6.conf.all.disable_ipv6"] == "1" for host in topology.hosts)

@@ -1,0 +1,48 @@
+"""What a network card does to packets before programs see them (ethtool, linux/ethtool.h)."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import socket
+import struct
+from collections.abc import Callable
+
+SIOCETHTOOL = 0x8946
+ETHTOOL_GFLAGS = 0x25
+ETH_FLAG_RXVLAN = 1 << 8
+ETH_FLAG_LRO = 1 << 15
+REQUEST = struct.Struct("16sP")
+"""struct ifreq with a pointer to a struct ethtool_value, a command and an answer."""
+
+
+def read_flags(interface: str) -> int:
+    """Return the ``ETH_FLAG_``s of an interface; 0 where the driver cannot tell."""
+    value = array.array("I", [ETHTOOL_GFLAGS, 0])
+    request = REQUEST.pack(interface.encode(), value.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            fcntl.ioctl(asked, SIOCETHTOOL, request)
+        except OSError:  # no such interface, or a driver without ethtool: nothing to warn of
+            return 0
+    return value[1]
+
+
+def lro_warning(interface: str, read: Callable[[str], int] = read_flags) -> str | None:
+    """Return what to say where received packets are merged beyond undoing."""
+    if not read(interface) & ETH_FLAG_LRO:
+        return None
+    return (
+        f"large receive offload is on: packets merged by {interface} do not fit a link once "
+        f"wrapped, nor are they what the sender sent: ethtool -K {interface} lro off"
+    )
+
+
+def vlan_warning(interface: str, read: Callable[[str], int] = read_flags) -> str | None:
+    """Return what to say of an interface that has VLANs, where it hides their tags."""
+    if not read(interface) & ETH_FLAG_RXVLAN:
+        return None
+    return (
+        f"{interface} takes VLAN tags out before programs see packets, so those for VIPs in its "
+        f"VLANs are answered untagged: ethtool -K {interface} rxvlan off"
+    )

@@ -1,0 +1,60 @@
+"""The rules that have answers of VIPs routed by a table of ours (ip-rule(8)).
+
+Their priority is the last before the main table's: the `local` table (priority 0) and everybody
+else's rules are asked first, unless somebody chose the same number later. Ours are known by their
+protocol and their table; no other is ever touched.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+
+from controlplane.objects import Vip
+from lb.agent.routes import MESSAGE, NUMBER, PROTOCOL
+from lb.agent.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
+
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+ACTION_TABLE = 1
+PRIORITY = 32765
+FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 2, 6, 15, 21
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def rules_wanted(vips: Iterable[Vip], version: int) -> frozenset[Vip]:
+    """Return the fewest prefixes that are exactly these VIPs; ``version`` is 4 or 6."""
+    if version == 4:  # noqa: PLR2004 IPv4
+        four = [vip for vip in vips if isinstance(vip, IPv4Network)]
+        return frozenset(collapse_addresses(four))
+    six = [vip for vip in vips if isinstance(vip, IPv6Network)]
+    return frozenset(collapse_addresses(six))
+
+
+def dump_request(family: int) -> bytes:
+    """Return the body that asks for all rules of a family."""
+    return MESSAGE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def our_rule(body: bytes, table: int) -> tuple[Vip, int] | None:
+    """Return what one of our rules is about and its priority, ``None`` for anybody else's."""
+    family, _, src_len, _, short_table, _, _, action, _ = MESSAGE.unpack_from(body)
+    found = dict(attributes(body, MESSAGE.size))
+    number = NUMBER.unpack(found[FRA_TABLE])[0] if FRA_TABLE in found else short_table
+    if (number, action) != (table, ACTION_TABLE) or found.get(FRA_PROTOCOL) != bytes([PROTOCOL]):
+        return None
+    if family not in FAMILY.values() or FRA_SRC not in found:
+        return None
+    priority = NUMBER.unpack(found[FRA_PRIORITY])[0] if FRA_PRIORITY in found else 0
+    return ip_network((found[FRA_SRC], src_len)), priority
+
+
+def change_rule(kind: int, prefix: Vip, table: int, priority: int = PRIORITY) -> Request:
+    """Return the request that adds (``RTM_NEWRULE``) or deletes a rule of ours."""
+    flags = NLM_F_CREATE | NLM_F_EXCL if kind == RTM_NEWRULE else 0
+    family = FAMILY[prefix.version]
+    body = MESSAGE.pack(family, 0, prefix.prefixlen, 0, 0, 0, 0, ACTION_TABLE, 0)
+    body += attribute(FRA_SRC, prefix.network_address.packed)
+    body += attribute(FRA_PRIORITY, NUMBER.pack(priority))
+    body += attribute(FRA_TABLE, NUMBER.pack(table))
+    return Request(kind, body + attribute(FRA_PROTOCOL, bytes([PROTOCOL])), flags)

@@ -1,0 +1,53 @@
+#!/bin/bash
+# Inside: guest.sh machine|chroot whole|load [INTERFACE...]
+# As a machine's first program it mounts what a system has mounted, and switches off at the end.
+# What is printed goes to the second serial port; lines with @@ are for outcome.py.
+place=$1 extent=$2
+shift 2
+cd /srv/bucket-brigade || exit 1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+
+if [[ $place == machine ]]; then
+    mount -t proc proc /proc
+    mount -t sysfs sys /sys
+    mount -t tmpfs run /run
+    mount -t tmpfs tmp /tmp
+    exec </dev/null >/dev/ttyS1 2>&1
+    modprobe veth
+    modprobe virtio_net
+    hostname bucket-brigade
+fi
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+if [[ -d /opt/bcc ]]; then # another release's
+    export LD_LIBRARY_PATH=/opt/bcc/lib PYTHONPATH=/opt/bcc/python:/srv/bucket-brigade
+fi
+
+status=0
+step() {
+    local name=$1 seconds=$2
+    shift 2
+    echo "@@ {\"step\": \"$name\"}"
+    timeout "$seconds" "$@" </dev/null || status=1
+    echo "@@ {\"step\": \"$name\", \"exit\": $status, \"uptime\": $(cut -d' ' -f1 /proc/uptime)}"
+}
+
+python=/usr/bin/python3
+[[ $extent == load ]] || python=.venv/bin/python
+step load 200 $python tests/vm/guest/load.py "$@"
+if [[ $extent == whole ]]; then
+    export LB_VM_NICS="$*"
+    pytest=("$python" -m pytest -p no:cacheprovider -rs --quiet --color=no --tb=short)
+    # How fast things are says nothing here, and a million random frames would take too long.
+    step dataplane 600 "${pytest[@]}" --timeout=300 tests/dataplane \
+        --ignore=tests/dataplane/test_bench.py --ignore=tests/dataplane/test_fuzz.py \
+        --deselect=tests/dataplane/test_dataplane.py::test_loading_is_quick
+    step connections 400 "${pytest[@]}" --timeout=390 tests/vm/guest/test_end_to_end.py
+fi
+echo "@@ {\"end\": $status}"
+if [[ $place == machine ]]; then
+    sync
+    echo o >/proc/sysrq-trigger
+    sleep 30
+fi
+exit $status
