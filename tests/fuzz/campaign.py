@@ -10,9 +10,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from lb import abi
 from lb.dataplane import bpf_syscall
-from tests.dataplane.rig import Rig, entry
+from tests.dataplane.rig import EMPTY, Rig, entry
 from tests.fuzz import forwarder_frames
 from tests.fuzz.damage import l3_of
 from tests.fuzz.judge import (
@@ -37,6 +39,8 @@ SOCKETS_LAST_SECONDS = 30
 """Half of what TIME-WAIT, half-open connections and SYN cookies live for."""
 LEAST = {FORWARDER: 14, REDIRECTOR: 34}
 MAP_TYPE_LRU_HASH = 9
+FILLERS = ((), (4, 2, 1), (8,))
+"""So that tables are all near, on both sides of the last near one, all far (bpf/abi.h)."""
 CHAINED = {"tx_forward_chain", "pass_to_self", "pass_on"}
 HOP_COUNT_AT = 35
 """From the outer IP header on."""
@@ -73,6 +77,7 @@ class Fuzzer:
         self.seed = seed
         self._only = only
         self.rig = Rig()
+        self._filled: tuple[int, ...] = ()
         self._server: RealServer | None = None
         self._server_since = 0.0
 
@@ -97,6 +102,7 @@ class Fuzzer:
         """Run one round; it ends at the first difference of each program."""
         rng = random.Random(f"{self.seed}/{number}")
         config = random_config(rng)
+        self._fill_tables(rng.choice(FILLERS))
         self.rig.configure(config)
         self._forget_fragments()
         server = self.sockets()
@@ -113,6 +119,18 @@ class Fuzzer:
             if self._only in {"", program}:
                 self._feed(findings, program, number, judge, frames)
         return findings
+
+    def _fill_tables(self, sizes: tuple[int, ...]) -> None:
+        """Have pools of nobody's take so many inner tables each, in front of all others."""
+        if sizes == self._filled:
+            return
+        self.rig.configure(EMPTY)
+        for number in range(len(self._filled)):
+            self.rig.dataplane.remove_table(f"filler-{number}")
+        for number, size in enumerate(sizes):
+            nobody = np.zeros((size * abi.INNER_SLOTS, abi.MAX_DEPTH), dtype=np.uint16)
+            self.rig.dataplane.set_table(f"filler-{number}", nobody, bytes(16))
+        self._filled = sizes
 
     def _programs(self, config: Config) -> tuple[Program, Program]:
         dataplane = self.rig.dataplane

@@ -9,7 +9,6 @@ import ctypes
 from pathlib import Path
 
 from lb import abi
-from lb.dataplane.state import MappedArray
 from tests.dataplane.rig import Rig
 from tests.fuzz.host_build import build
 from tests.fuzz.judge import TC_VERDICTS, XDP_VERDICTS
@@ -42,14 +41,12 @@ class Host:
         """Know what a rig's programs know."""
         state = bytes(rig.dataplane._state._mapped.values)
         self._library.host_set_state(state, len(state))
-        for pool in rig.dataplane._tables._pools.values():
+        tables = rig.dataplane._tables
+        for pool in tables._pools.values():
             for run in pool.runs():
-                for number, mapped in enumerate(run._mapped):
-                    self._set_table(run.first + number, mapped)
-
-    def _set_table(self, index: int, mapped: MappedArray) -> None:
-        slots = mapped.values.tobytes()
-        assert self._library.host_set_table(index, slots) == 0
+                for index in range(run.first, run.first + run.count):
+                    slots = tables._inner.slots(index).tobytes()
+                    assert self._library.host_set_table(index, slots) == 0
 
     def forget(self) -> None:
         """No fragment is remembered, and no too-big answer was sent in a window of its own."""

@@ -130,12 +130,19 @@ def first_difference(
 
 
 def shortest(judge: Judge, frame: bytes, least: int) -> bytes:
-    """A shorter frame on which they still disagree, if they do without the packets before it."""
-    if first_difference(judge, [frame], []) is None:
+    """A shorter frame with the same two counters, if it needs none of the packets before it."""
+    wanted = _counters(judge, frame)
+    if wanted is None:
         return frame
     best, step = frame, len(frame) // 2
     while step:
-        while len(best) - step >= least and first_difference(judge, [best[:-step]], []):
+        while len(best) - step >= least and _counters(judge, best[:-step]) == wanted:
             best = best[:-step]
         step //= 2
     return best
+
+
+def _counters(judge: Judge, frame: bytes) -> tuple[str, ...] | None:
+    """How they disagree about a frame; None if they do not."""
+    answers = first_difference(judge, [frame], [])
+    return answers and tuple(" ".join(answer.split()[:2]) for answer in answers)

@@ -40,38 +40,38 @@ def _buffer(size: int) -> Any:
 
 
 class PerCpuArray:
-    """The first elements of a per-CPU array of u64 words, summed over CPUs, read at once."""
+    """The first elements of a per-CPU array of u64 words, read at once: what grew, on any CPU."""
 
     def __init__(self, fd: int, count: int, words: int) -> None:
-        self._fd, self._count, self._words = fd, count, words
-        self._cpus = possible_cpus()
+        self._words = words
+        self._words_of_all_cpus = words * possible_cpus()
         self._keys, self._at = _buffer(4 * count), _buffer(4)
-        self._values = _buffer(8 * words * self._cpus * count)
-        self._attribute = _buffer(56)
-        self.values = self._read()
-
-    def _read(self) -> NDArray[np.uint64]:
-        struct.pack_into(
-            "=QQQQIIQQ", self._attribute, 0,
+        values = _buffer(8 * self._words_of_all_cpus * count)
+        self._now: NDArray[np.uint64] = np.frombuffer(values, dtype="<u8")
+        self._request = struct.pack(
+            "=QQQQIIQQ",
             *(0, ctypes.addressof(self._at)),
-            *(ctypes.addressof(self._keys), ctypes.addressof(self._values)),
-            *(self._count, self._fd, 0, 0),
-        )  # fmt: skip
-        bpf_syscall.bpf(MAP_LOOKUP_BATCH, self._attribute)
-        raw = np.frombuffer(self._values, dtype="<u8")
-        shape = (self._count, self._cpus, self._words)
-        sums: NDArray[np.uint64] = raw.reshape(shape).sum(axis=1, dtype=np.uint64)
-        return sums
+            *(ctypes.addressof(self._keys), ctypes.addressof(values)),
+            *(count, fd, 0, 0),
+        )
+        self._attribute = _buffer(len(self._request))
+        self._read()
+        self._last = self._now.copy()
 
-    def growth(self) -> list[tuple[int, list[int]]]:
+    def _read(self) -> None:
+        # the kernel writes into the attribute
+        ctypes.memmove(self._attribute, self._request, len(self._request))
+        bpf_syscall.bpf(MAP_LOOKUP_BATCH, self._attribute)
+
+    def growth(self) -> dict[int, list[int]]:
         """Elements that changed since the last call, and by how much in each word."""
-        now = self._read()
-        grown = now - self.values
-        self.values = now
-        return [
-            (int(index), [int(n) for n in grown[index]])
-            for index in np.flatnonzero(grown.any(axis=1))
-        ]
+        self._read()
+        grown: dict[int, list[int]] = {}
+        for place in np.flatnonzero(self._now != self._last).tolist():
+            by = grown.setdefault(place // self._words_of_all_cpus, [0] * self._words)
+            by[place % self._words] += int(self._now[place]) - int(self._last[place])
+            self._last[place] = self._now[place]
+        return grown
 
 
 @dataclass(frozen=True)
@@ -118,17 +118,18 @@ class Program:
 
     def _counter(self) -> str:
         grown = self._counters.growth()
-        if [by for _, by in grown] != [[1]]:
-            raise CountersError(f"verdict counters: {[(self._names[i], by) for i, by in grown]}")
-        return self._names[grown[0][0]]
+        if list(grown.values()) != [[1]]:
+            named = {self._names[index]: by for index, by in grown.items()}
+            raise CountersError(f"verdict counters: {named}")
+        return self._names[next(iter(grown))]
 
     def _service(self, length: int) -> int | None:
         grown = self._services.growth()
         if not grown:
             return None
-        if [by for _, by in grown] != [[1, length]]:
+        if list(grown.values()) != [[1, length]]:
             raise CountersError(f"service counters, for {length} bytes: {grown}")
-        return grown[0][0]
+        return next(iter(grown))
 
 
 def clear_map(fd: int) -> None:

@@ -40,6 +40,8 @@ SANITIZERS = (
 )
 SEEDS = 4000
 MOST_BYTES = 4096
+# of pools: the last two in tables that are not near
+FIRST_TABLES = (0, 1, 2, 7, 8, 9)
 MOST_SEED = (1 << 31) - 2
 GRACE_SECONDS = 300
 SPARE_INDEX_FROM = 4000
@@ -76,7 +78,7 @@ def write_state(config: Config, path: Path) -> None:
             pool = config.pools[name]
             if pool is not None:
                 state.pools["key"]["v"][number] = key_schedule(pool.key)
-                word = PoolWord(pool.buckets, number % 4, pool.depth).pack()
+                word = PoolWord(pool.buckets, FIRST_TABLES[number], pool.depth).pack()
                 state.pools["word"][number] = np.uint64(word)
         state.close()
 

@@ -39,6 +39,8 @@ ODD_CLIENTS: tuple[Address, ...] = (
 )
 POOL_NAMES = ("at-rest", "moving", "deep", "clients", "holes", "unloaded")
 POOL_WEIGHTS = (6, 6, 6, 4, 2, 1)
+LARGE_TABLE = 1 << 17
+"""More than one inner table holds."""
 PORTS = (53, 80, 443, 6080)
 
 
@@ -46,7 +48,7 @@ def random_pool(
     rng: random.Random, depth: int, indices: list[int], *, holes: bool = False, client: bool = False
 ) -> Pool:
     """A pool whose chains name DIPs at random; with holes, empty slots and unknown indices too."""
-    buckets = 256 << rng.randrange(3)
+    buckets = LARGE_TABLE if rng.random() < 0.02 else 256 << rng.randrange(3)
     chains = {}
     for bucket in range(buckets):
         chain = rng.sample(indices, depth)

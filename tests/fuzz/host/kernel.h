@@ -154,12 +154,20 @@ static void *bpf_map_lookup_elem(void *table, const u32 *slot)
 /* ---- the state, the way out, the clock ---- */
 
 static struct lb_state host_state;
+static struct lb_near host_near;
 static jmp_buf host_way_out;
 static int host_verdict;
 static u64 host_now;
 
-#define LB_STATE_FD		0
-#define bpf_pseudo_fd(kind, fd) ((void)(kind), (void)(fd), (unsigned long)&host_state)
+#define LB_STATE_FD 0
+#define LB_NEAR_FD  1
+
+static unsigned long host_value(int fd)
+{
+	return fd == LB_STATE_FD ? (unsigned long)&host_state : (unsigned long)&host_near;
+}
+
+#define bpf_pseudo_fd(kind, fd) host_value(fd)
 
 static __attribute__((noreturn)) void host_leave(int verdict)
 {

@@ -9,16 +9,17 @@
 
 #define HOST_PREFIX	2
 #define HOST_MOST_BYTES 66000
+#define HOST_TABLES	(LB_NEAR_TABLES + 2)
 
 static void host_fill_tables(void)
 {
 	u64 random = 0x9e3779b97f4a7c15ULL;
 
-	for (u32 table = 0; table < LB_MAX_INNER; table++)
-		for (u32 slot = 0; slot < LB_INNER_SLOTS && table < 4; slot++) {
+	for (u32 table = 0; table < HOST_TABLES; table++)
+		for (u32 slot = 0; slot < LB_INNER_SLOTS; slot++) {
 			random = random * 6364136223846793005ULL + 1442695040888963407ULL;
 			/* indices 0 to 7: empty slots, unknown ones and this server among them */
-			lb_tables_values[table][slot] = random >> 8 & 0x0007000700070007ULL;
+			host_slots(table)[slot] = random >> 8 & 0x0007000700070007ULL;
 		}
 }
 

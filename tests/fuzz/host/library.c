@@ -11,7 +11,7 @@ int host_set_table(u32 index, const void *slots)
 {
 	if (index >= LB_MAX_INNER)
 		return -1;
-	memcpy(lb_tables_values[index], slots, sizeof(host_table));
+	memcpy(host_slots(index), slots, sizeof(host_table));
 	return 0;
 }
 

@@ -10,6 +10,14 @@ enum host_program {
 	HOST_REDIRECTOR
 };
 
+/* The slots of an inner table. */
+static u64 *host_slots(u32 index)
+{
+	if (index < LB_NEAR_TABLES)
+		return (u64 *)&host_near.slot[index * LB_INNER_SLOTS];
+	return lb_tables_values[index];
+}
+
 struct host_result {
 	s32 verdict;
 	s32 counter; /* -1: not exactly one counter grew by one */
