@@ -65,8 +65,8 @@ enum lb_counter {
 	LB_CNT_DROP_NO_TABLE,
 	LB_CNT_DROP_NO_BUCKET,
 	LB_CNT_DROP_NO_ROOM,
-	LB_CNT_DROP_NO_STAGE,
 	/* both */
+	LB_CNT_DROP_NO_STAGE,
 	LB_CNT_DROP_NO_DIP,
 	LB_CNT_DROP_TOO_BIG,
 	/* redirector */
@@ -362,14 +362,20 @@ struct lb_fragment {
 };
 _Static_assert(sizeof(struct lb_fragment) == 8, "lb_fragment");
 
-/* ---- the root program array: slots, final once loaded ---- */
+/*
+ * ---- the root program array: slots, final once loaded ----
+ *
+ * The forwarder looks at the first slot before it and the first after it; an
+ * empty one costs a nanosecond.  What is there goes on to the slots behind its
+ * own, in order: a tail call into an empty slot just returns.
+ */
 
 enum lb_slot {
-	LB_SLOT_BEFORE, /* foreign programs, before the forwarder */
-	LB_SLOT_BEFORE_2,
-	LB_SLOT_FORWARDER, /* for them to go on to */
-	LB_SLOT_AFTER,	   /* foreign programs, where the forwarder passes */
-	LB_SLOT_AFTER_2,
+	LB_SLOT_BEFORE,	   /* a foreign program, before the forwarder */
+	LB_SLOT_BEFORE_2,  /* for that one to go on to */
+	LB_SLOT_FORWARDER, /* likewise */
+	LB_SLOT_AFTER,	   /* a foreign program, where the forwarder passes */
+	LB_SLOT_AFTER_2,   /* for that one to go on to */
 	LB_SLOT_STAGE,	 /* private: packets that are not ordinary */
 	LB_SLOT_TOO_BIG, /* private: answers to packets that do not fit */
 	LB_SLOT_COUNT = 16,

@@ -30,11 +30,11 @@ static __always_inline u64 lb_ports(const void *frame, int version)
 static __always_inline bool lb_length_ok(const void *frame, int version, u64 frame_len)
 {
 	u64 length = lb_inner_len(frame, version);
-	u64 least = version == 4 ? LB_IPV4_LEN + LB_UDP_LEN : LB_IPV6_LEN + LB_UDP_LEN;
+	u64 least = LB_UDP_LEN + (version == 4 ? LB_IPV4_LEN : LB_IPV6_LEN);
 
 	if (lb_protocol(frame, version) == LB_PROTO_TCP)
-		length -= LB_TCP_LEN - LB_UDP_LEN;
-	return length >= least && lb_inner_len(frame, version) + LB_ETH_LEN <= frame_len;
+		least += LB_TCP_LEN - LB_UDP_LEN;
+	return length >= least && length + LB_ETH_LEN <= frame_len;
 }
 
 static __always_inline u64 lb_hash(const struct lb_key *key, u64 flags, const void *frame,
@@ -145,6 +145,7 @@ static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *fr
 	else
 		chain &= LB_INDEX_MASK;
 	dip = LB_STATE_AT(dip[0]) + chain % LB_MAX_DIPS;
+	LB_KEEP(dip);
 	if (!dip->addr)
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
 	if (lb_unlikely(chain >> 16))
@@ -153,34 +154,32 @@ static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *fr
 }
 
 /*
- * A frame with room for an IPv4 header and its first word right.  The trie tells
- * what is not for a VIP.  For what is it need not be waited for: the front finds
- * most services at once, and the CPU predicts the trie's branches.
+ * A frame with room for IPv4 and TCP headers and its first word right.  Whether
+ * it is an ordinary one is asked only of what looks like a packet for a service:
+ * what the front does not find the trie tells apart.
  */
-static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame, const void *end)
+static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame)
 {
 	u64 view = LB_STATE_AT(config)->view, daddr = lb_load32(frame + LB_AT_DADDR);
-	const struct lb_vips *vips = lb_vips_in_use(view);
-	u64 leaf, entry = 0;
-	bool ordinary;
+	u64 leaf, entry;
 
 	/* F12: only this program makes GUE from our own DIP, behind this check */
 	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == LB_STATE_AT(config)->dip))
 		return LB_GO_STAGE;
-	leaf = lb_leaf4(vips, daddr);
-	if (!leaf)
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	ordinary = lb_is_ordinary4(frame, end);
-	if (lb_likely(ordinary))
-		entry = lb_front4(lb_front_in_use(view), view, daddr,
-				  lb_load16(frame + LB_AT_DPORT), lb_protocol(frame, 4));
-	if (!entry) {
-		if (!ordinary)
+	entry = lb_front4(lb_front_in_use(view), view, daddr, lb_load16(frame + LB_AT_DPORT),
+			  lb_protocol(frame, 4));
+	if (lb_unlikely(!entry)) {
+		leaf = lb_leaf4(lb_vips_in_use(view), daddr);
+		if (!leaf)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+		if (!lb_is_ordinary4(frame))
 			return LB_GO_STAGE;
 		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT),
 				      lb_protocol(frame, 4));
 		if (!entry)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	} else if (lb_unlikely(!lb_is_ordinary4(frame))) {
+		return LB_GO_STAGE;
 	}
 	return lb_forward_service(ctx, frame, 4, entry);
 }
@@ -210,19 +209,23 @@ static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, co
 	return lb_forward_service(ctx, frame, 6, entry);
 }
 
-/* F1 to F4: a frame without an IP header right behind its Ethernet header. */
+/* F1 to F4, and what the stage reads: tags, and frames too short for a TCP header. */
 static __always_inline int lb_forward_other(const void *frame, const void *end)
 {
-	u64 type;
+	u64 type, view = LB_STATE_AT(config)->view;
 
 	if (frame + LB_ETH_LEN > end)
 		return lb_exit(LB_CNT_PASS_NOT_IP, XDP_PASS);
 	type = lb_load16(frame + LB_AT_ETHERTYPE);
-	if (type == LB_ETH_IPV4 || type == LB_ETH_IPV6)
-		return lb_exit(LB_CNT_PASS_MALFORMED, XDP_PASS);
-	if (type == LB_ETH_VLAN || type == LB_ETH_QINQ)
-		return LB_GO_STAGE;
-	return lb_exit(LB_CNT_PASS_NOT_IP, XDP_PASS);
+	if (type != LB_ETH_IPV4 && type != LB_ETH_IPV6 && type != LB_ETH_VLAN &&
+	    type != LB_ETH_QINQ)
+		return lb_exit(LB_CNT_PASS_NOT_IP, XDP_PASS);
+	if (frame + LB_ETH_LEN + LB_IPV4_LEN <= end &&
+	    (lb_load32(frame + LB_AT_ETHERTYPE) & LB_VERSION_MASK) == LB_IS_IPV4 &&
+	    lb_load32(frame + LB_AT_SADDR) != LB_STATE_AT(config)->dip &&
+	    !lb_leaf4(lb_vips_in_use(view), lb_load32(frame + LB_AT_DADDR)))
+		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	return LB_GO_STAGE;
 }
 
 /*
@@ -234,11 +237,11 @@ static __always_inline int lb_forward(struct xdp_md *ctx)
 	const void *frame = LB_FRAME(ctx), *end = LB_END(ctx);
 	u64 word;
 
-	if (frame + LB_ETH_LEN + LB_IPV4_LEN <= end) {
+	if (lb_likely(frame + LB_ETH_LEN + LB_IPV4_LEN + LB_TCP_LEN <= end)) {
 		word = lb_load32(frame + LB_AT_ETHERTYPE) & LB_VERSION_MASK;
 		if (lb_likely(word == LB_IS_IPV4))
-			return lb_forward4(ctx, frame, end);
-		if (word == LB_IS_IPV6 && frame + LB_ETH_LEN + LB_IPV6_LEN <= end)
+			return lb_forward4(ctx, frame);
+		if (word == LB_IS_IPV6)
 			return lb_forward6(ctx, frame, end);
 	}
 	return lb_forward_other(frame, end);
@@ -248,7 +251,6 @@ static __always_inline int lb_forward(struct xdp_md *ctx)
 int lb_root(struct xdp_md *ctx)
 {
 	lb_root_slots.call(ctx, LB_SLOT_BEFORE);
-	lb_root_slots.call(ctx, LB_SLOT_BEFORE_2);
 	return lb_leave(ctx, lb_forward(ctx));
 }
 
