@@ -376,8 +376,8 @@ enum lb_slot {
 	LB_SLOT_FORWARDER, /* likewise */
 	LB_SLOT_AFTER,	   /* a foreign program, where the forwarder passes */
 	LB_SLOT_AFTER_2,   /* for that one to go on to */
-	LB_SLOT_STAGE,	 /* private: packets that are not ordinary */
-	LB_SLOT_TOO_BIG, /* private: answers to packets that do not fit */
+	LB_SLOT_STAGE,	   /* private: packets that are not ordinary */
+	LB_SLOT_TOO_BIG,   /* private: answers to packets that do not fit */
 	LB_SLOT_COUNT = 16,
 };
 

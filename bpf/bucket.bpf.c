@@ -101,7 +101,6 @@ static __always_inline int lb_leave(struct xdp_md *ctx, int result)
 		return XDP_TX;
 	if (result == XDP_PASS) {
 		lb_root_slots.call(ctx, LB_SLOT_AFTER);
-		lb_root_slots.call(ctx, LB_SLOT_AFTER_2);
 		return XDP_PASS;
 	}
 	if (result == LB_GO_STAGE)

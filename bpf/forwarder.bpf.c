@@ -30,7 +30,7 @@ static __always_inline u64 lb_ports(const void *frame, int version)
 static __always_inline bool lb_length_ok(const void *frame, int version, u64 frame_len)
 {
 	u64 length = lb_inner_len(frame, version);
-	u64 least = LB_UDP_LEN + (version == 4 ? LB_IPV4_LEN : LB_IPV6_LEN);
+	u64 least = version == 4 ? LB_IPV4_LEN + LB_UDP_LEN : LB_IPV6_LEN + LB_UDP_LEN;
 
 	if (lb_protocol(frame, version) == LB_PROTO_TCP)
 		least += LB_TCP_LEN - LB_UDP_LEN;

@@ -43,11 +43,10 @@ LB_INLINE int lb_is_tcp_or_udp(__u64 protocol)
 	return protocol == LB_PROTO_TCP || protocol == LB_PROTO_UDP;
 }
 
-/* IPv4 that is ordinary.  The frame has 34 bytes, EtherType and version are right. */
-LB_INLINE int lb_is_ordinary4(const void *frame, const void *end)
+/* IPv4 that is ordinary.  The frame has 54 bytes, EtherType and version are right. */
+LB_INLINE int lb_is_ordinary4(const void *frame)
 {
-	return frame + LB_ETH_LEN + LB_IPV4_LEN + LB_TCP_LEN <= end &&
-	       lb_load8(frame + LB_AT_VERSION) == 0x45 &&
+	return lb_load8(frame + LB_AT_VERSION) == 0x45 &&
 	       !(lb_load16(frame + LB_AT_FRAGMENT) & LB_FRAGMENT_MASK) &&
 	       lb_is_tcp_or_udp(lb_load8(frame + LB_AT_PROTOCOL));
 }

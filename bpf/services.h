@@ -20,16 +20,15 @@ LB_INLINE __u64 lb_known_row(__u64 view, __u64 addr)
 
 /* ---- VIPs: an address's leaf (LB_TRIE_LEAF and the number of its row), 0 if it is no VIP ---- */
 
-/* Node 0, all zeros, is where "no VIP" leads to. */
+/*
+ * Always three steps: node 0 is empty and leads to itself, so that no step has
+ * to ask whether there is another.
+ */
 LB_INLINE __u64 lb_leaf4(const struct lb_vips *vips, __u64 addr)
 {
 	__u64 at = vips->top[addr & 0xffff];
 
-	if (!at || at >= LB_TRIE_LEAF)
-		return at;
 	at = vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 16 & 0xff];
-	if (at >= LB_TRIE_LEAF)
-		return at;
 	return vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 24 & 0xff];
 }
 

@@ -28,33 +28,44 @@ Level = NDArray[np.uint16]
 
 
 class Trie:
-    """IPv4 prefixes, added from the shortest to the longest: each replaces what it covers."""
+    """IPv4 prefixes, added from the shortest to the longest: each replaces what it covers.
+
+    Every address takes three steps: by its first two bytes to a node, by its third to another, by
+    its fourth to a leaf. Node 0 is empty and leads to itself.
+    """
 
     def __init__(self) -> None:
         self._top: Level = np.zeros((256, 256), dtype="<u2")  # by first and second byte
         self.nodes: Level = np.zeros((abi.TRIE_NODES, 256), dtype="<u2")
         self._used = 1
+        self._shared = {0}
 
     @property
     def top(self) -> Level:
         """The first level, by the first two bytes as a little-endian word."""
         return self._top.T.reshape(-1)
 
-    def _node_at(self, level: Level, at: int) -> Level:
-        """The node that an entry leads to; what the entry was before, all of the node is."""
-        before = int(level[at])
-        if before and not before & abi.TRIE_LEAF:
-            existing: Level = self.nodes[before]
-            return existing
+    def _new(self, entries: Level | int) -> int:
         if self._used == abi.TRIE_NODES:
             raise DataplaneError(
                 "the IPv4 VIPs lie in too many different /24 networks (about "
-                f"{abi.TRIE_NODES - 1} can be): use prefixes, or VIPs that lie together"
+                f"{abi.TRIE_NODES // 2} can be): use prefixes, or VIPs that lie together"
             )
-        level[at] = self._used
-        node: Level = self.nodes[self._used]
-        node[:] = before
-        self._used += 1
+        number, self._used = self._used, self._used + 1
+        self.nodes[number] = entries
+        return number
+
+    def _full(self, entry: int) -> int:
+        """A node all of whose entries are the same, which many may lead to."""
+        number = self._new(entry)
+        self._shared.add(number)
+        return number
+
+    def _own(self, level: Level, at: int) -> Level:
+        """The node that an entry leads to, for this entry alone."""
+        if int(level[at]) in self._shared:
+            level[at] = self._new(self.nodes[int(level[at])])
+        node: Level = self.nodes[int(level[at])]
         return node
 
     def add(self, vip: IPv4Network, leaf: int) -> None:
@@ -67,13 +78,13 @@ class Trie:
         a, b, c, d = vip.network_address.packed
         top: Level = self._top.reshape(-1)
         if vip.prefixlen <= TOP_BITS:
-            top[a << 8 | b :][: 1 << TOP_BITS - vip.prefixlen] = leaf
+            top[a << 8 | b :][: 1 << TOP_BITS - vip.prefixlen] = self._full(self._full(leaf))
             return
-        node = self._node_at(top, a << 8 | b)
+        node = self._own(top, a << 8 | b)
         if vip.prefixlen <= NODE_BITS:
-            node[c:][: 1 << NODE_BITS - vip.prefixlen] = leaf
+            node[c:][: 1 << NODE_BITS - vip.prefixlen] = self._full(leaf)
             return
-        self._node_at(node, c)[d:][: 1 << vip.max_prefixlen - vip.prefixlen] = leaf
+        self._own(node, c)[d:][: 1 << vip.max_prefixlen - vip.prefixlen] = leaf
 
 
 def address_words(address: IPv6Address) -> tuple[int, int]:
