@@ -173,6 +173,10 @@ class Dataplane:
         """The TC program."""
         return self._loaded.programs[REDIRECTOR]
 
+    def programs(self) -> dict[str, int]:
+        """Every loaded program's file descriptor, by its name in C."""
+        return dict(self._loaded.programs)
+
     def map_fd(self, name: str) -> int:
         """A map by its name in C."""
         return self._loaded.maps[name]
