@@ -7,59 +7,80 @@
 #define LB_HOST_HELPERS_H
 
 #define HOST_HEADROOM	      256
+#define HOST_MEMORY	      (1 << 17)
 #define HOST_VERDICT_REDIRECT 7
 
-/* A packet: `size` bytes with room in front of them, in memory that ends where it ends. */
+/*
+ * A packet with room in front of it.  All lie in one piece of memory below 4 GiB,
+ * because contexts hold 32-bit addresses; around the packet it is poisoned.
+ */
 struct host_frame {
 	u8 *memory;
 	u8 *data;
 	u8 *end;
 };
 
+static u8 *host_memory_for_packets(void)
+{
+	static u8 *memory;
+
+	if (memory)
+		return memory;
+	memory = mmap(0, HOST_MEMORY, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	if (memory == MAP_FAILED)
+		memory = 0;
+	else
+		ASAN_POISON_MEMORY_REGION(memory, HOST_MEMORY);
+	return memory;
+}
+
 static bool host_put(struct host_frame *frame, const u8 *bytes, size_t size)
 {
-	frame->memory = malloc(HOST_HEADROOM + size);
-	if (!frame->memory)
+	/* the packet before this one */
+	if (frame->memory)
+		ASAN_POISON_MEMORY_REGION(frame->memory, frame->end - frame->memory);
+	frame->memory = host_memory_for_packets();
+	if (!frame->memory || HOST_HEADROOM + size > HOST_MEMORY)
 		return false;
 	frame->data = frame->memory + HOST_HEADROOM;
 	frame->end = frame->data + size;
+	ASAN_UNPOISON_MEMORY_REGION(frame->data, size);
 	memcpy(frame->data, bytes, size);
-	ASAN_POISON_MEMORY_REGION(frame->memory, HOST_HEADROOM);
 	return true;
 }
 
-static void host_drop(struct host_frame *frame)
-{
-	ASAN_UNPOISON_MEMORY_REGION(frame->memory, frame->end - frame->memory);
-	free(frame->memory);
-}
-
 static struct host_frame host_packet;
+
+static u8 *host_at(u32 address)
+{
+	return (u8 *)(unsigned long)address;
+}
 
 /* ---- XDP ---- */
 
 static __attribute__((unused)) long bpf_xdp_adjust_head(struct xdp_md *ctx, int delta)
 {
-	u8 *data = (u8 *)ctx->data + delta;
+	u8 *data = host_at(ctx->data) + delta;
 
-	if (data < host_packet.memory || data + LB_ETH_LEN > (u8 *)ctx->data_end)
+	if (data < host_packet.memory || data + LB_ETH_LEN > host_at(ctx->data_end))
 		return -1;
 	if (delta < 0)
 		ASAN_UNPOISON_MEMORY_REGION(data, -delta);
 	else
-		ASAN_POISON_MEMORY_REGION((u8 *)ctx->data, delta);
-	ctx->data = (unsigned long)data;
+		ASAN_POISON_MEMORY_REGION(host_at(ctx->data), delta);
+	ctx->data = (u32)(unsigned long)data;
 	return 0;
 }
 
 static __attribute__((unused)) long bpf_xdp_adjust_tail(struct xdp_md *ctx, int delta)
 {
-	u8 *end = (u8 *)ctx->data_end + delta;
+	u8 *end = host_at(ctx->data_end) + delta;
 
-	if (delta > 0 || end < (u8 *)ctx->data + LB_ETH_LEN)
+	if (delta > 0 || end < host_at(ctx->data) + LB_ETH_LEN)
 		return -1;
 	ASAN_POISON_MEMORY_REGION(end, -delta);
-	ctx->data_end = (unsigned long)end;
+	ctx->data_end = (u32)(unsigned long)end;
 	return 0;
 }
 
@@ -89,7 +110,7 @@ static __attribute__((unused)) s64 bpf_csum_diff(const void *from, u32 from_size
 
 static u8 *host_skb_data(const struct __sk_buff *skb)
 {
-	return (u8 *)skb->data;
+	return host_at(skb->data);
 }
 
 /* Only the first `linear` bytes are at hand. */
@@ -101,7 +122,7 @@ static void host_show(struct __sk_buff *skb, u32 linear)
 		linear = skb->len;
 	ASAN_UNPOISON_MEMORY_REGION(data, skb->len);
 	ASAN_POISON_MEMORY_REGION(data + linear, skb->len - linear);
-	skb->data_end = (unsigned long)(data + linear);
+	skb->data_end = (u32)(unsigned long)(data + linear);
 }
 
 static long bpf_skb_pull_data(struct __sk_buff *skb, u32 length)
@@ -139,7 +160,7 @@ static long host_move(struct __sk_buff *skb, s32 grow)
 	memmove(data, old, LB_ETH_LEN);
 	if (grow > 0)
 		memset(data + LB_ETH_LEN, 0, grow);
-	skb->data = (unsigned long)data;
+	skb->data = (u32)(unsigned long)data;
 	skb->len += grow;
 	ASAN_POISON_MEMORY_REGION(host_packet.memory, data - host_packet.memory);
 	host_show(skb, (s64)linear + grow > LB_ETH_LEN ? linear + grow : LB_ETH_LEN);

@@ -8,13 +8,15 @@
 #ifndef LB_HOST_KERNEL_H
 #define LB_HOST_KERNEL_H
 
+#define _GNU_SOURCE /* MAP_32BIT */
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-/* the kernel's contexts hold 32-bit addresses: these hold real ones */
+/* the kernel's contexts, of which only these fields are of use here */
 #define xdp_md	  uapi_xdp_md
 #define __sk_buff uapi_sk_buff
 #include <linux/bpf.h>
@@ -35,13 +37,13 @@ typedef __s64 s64;
 #endif
 
 struct xdp_md {
-	unsigned long data;
-	unsigned long data_end;
+	u32 data;
+	u32 data_end;
 };
 
 struct __sk_buff {
-	unsigned long data;
-	unsigned long data_end;
+	u32 data;
+	u32 data_end;
 	u32 len;
 	u32 protocol;
 	u32 ifindex;

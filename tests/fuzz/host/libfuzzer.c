@@ -76,10 +76,9 @@ int LLVMFuzzerTestOneInput(const u8 *input, size_t size)
 	host_socket.state = input[0] & 8 ? 10 : 1; /* LISTEN or ESTABLISHED */
 	if (input[0] & 16)
 		host_now += 1ULL << 26;
-	if (host_run(input[0] & 1 ? HOST_REDIRECTOR : HOST_FORWARDER, input + HOST_PREFIX,
-		     size - HOST_PREFIX, LB_ETH_LEN + input[1], &result)) {
-		host_judge(input + HOST_PREFIX, size - HOST_PREFIX, &result);
-		host_drop(&host_packet);
-	}
+	if (!host_run(input[0] & 1 ? HOST_REDIRECTOR : HOST_FORWARDER, input + HOST_PREFIX,
+		      size - HOST_PREFIX, LB_ETH_LEN + input[1], &result))
+		host_fail("no memory for packets");
+	host_judge(input + HOST_PREFIX, size - HOST_PREFIX, &result);
 	return 0;
 }

@@ -30,6 +30,5 @@ int host_packet_through(u32 program, const void *bytes, u32 size, void *out, u32
 	if (!host_run(program, bytes, size, size, result))
 		return -1;
 	memcpy(out, host_packet.data, result->length < room ? result->length : room);
-	host_drop(&host_packet);
 	return 0;
 }

@@ -45,13 +45,13 @@ static void host_run_xdp(struct host_result *result)
 {
 	static struct xdp_md ctx;
 
-	ctx.data = (unsigned long)host_packet.data;
-	ctx.data_end = (unsigned long)host_packet.end;
+	ctx.data = (u32)(unsigned long)host_packet.data;
+	ctx.data_end = (u32)(unsigned long)host_packet.end;
 	if (!setjmp(host_way_out))
 		host_verdict = lb_root(&ctx);
 	result->verdict = host_verdict;
 	result->length = ctx.data_end - ctx.data;
-	host_packet.data = (u8 *)ctx.data;
+	host_packet.data = host_at(ctx.data);
 }
 
 static void host_run_tc(struct host_result *result, u32 linear)
@@ -59,7 +59,7 @@ static void host_run_tc(struct host_result *result, u32 linear)
 	static struct __sk_buff skb;
 
 	memset(&skb, 0, sizeof(skb));
-	skb.data = (unsigned long)host_packet.data;
+	skb.data = (u32)(unsigned long)host_packet.data;
 	skb.len = host_packet.end - host_packet.data;
 	skb.ifindex = 1;
 	/* as eth_type_trans() says: what stands in the frame */
@@ -70,11 +70,11 @@ static void host_run_tc(struct host_result *result, u32 linear)
 		host_verdict = lb_redirector(&skb);
 	result->verdict = host_verdict;
 	result->length = skb.len;
-	host_packet.data = (u8 *)skb.data;
+	host_packet.data = host_at(skb.data);
 	host_show(&skb, skb.len);
 }
 
-/* Runs a program; what is left of the packet is at host_packet.data until host_drop(). */
+/* Runs a program; what is left of the packet is at host_packet.data. */
 static bool host_run(enum host_program program, const u8 *bytes, u32 size, u32 linear,
 		     struct host_result *result)
 {
