@@ -108,7 +108,8 @@ struct lb_config {
 	__u32 mtu;
 	__be16 gue_port;
 	__u16 reserved;
-	__u64 pad[4];
+	__u64 sources; /* digest of what the programs were compiled from */
+	__u64 pad[3];
 };
 _Static_assert(sizeof(struct lb_config) == 64, "lb_config");
 
@@ -219,8 +220,9 @@ _Static_assert(sizeof(struct lb_service_row) == 32, "lb_service_row");
 
 /*
  * IPv4 VIPs are a trie: the first two bytes of an address (as one word, as they
- * lie in a frame) choose from `top`, the third and the fourth from nodes.  Each
- * choice is 0 (no VIP), a node's number, or a leaf: the number of a row.
+ * lie in a frame) choose from `top`, the third and the fourth from nodes.  The
+ * first two choices are always a node's number (0: the empty node, which leads
+ * to itself), the third is 0 (no VIP) or a leaf: the number of a row.
  */
 #define LB_TRIE_LEAF	 0x8000
 #define LB_TRIE_MORE	 0x4000 /* the services with a port are in other rows */
@@ -378,7 +380,18 @@ enum lb_slot {
 	LB_SLOT_AFTER_2,   /* for that one to go on to */
 	LB_SLOT_STAGE,	   /* private: packets that are not ordinary */
 	LB_SLOT_TOO_BIG,   /* private: answers to packets that do not fit */
+	/* while somebody looks on: both of these once more, and the forwarder without a trace */
+	LB_SLOT_TRACED_STAGE,
+	LB_SLOT_TRACED_TOO_BIG,
+	LB_SLOT_UNTRACED_FORWARDER,
 	LB_SLOT_COUNT = 16,
+};
+
+/* The redirector's array, likewise. */
+enum lb_tc_stage {
+	LB_TC_STAGE,
+	LB_TC_TRACED_STAGE,
+	LB_TC_STAGE_COUNT,
 };
 
 /* Answers to packets that are too big: how many this CPU has sent in a window. */
@@ -396,6 +409,24 @@ struct lb_service_stats {
 	__u64 bytes;
 };
 _Static_assert(sizeof(struct lb_service_stats) == 16, "lb_service_stats");
+
+/* ---- lbctl trace: a packet at the end of a program ---- */
+
+#define LB_TRACE_FORWARDER  0
+#define LB_TRACE_REDIRECTOR 1
+#define LB_TRACE_BYTES	    192 /* of a packet; an even number */
+
+struct lb_trace_event {
+	__u64 time;    /* bpf_ktime_get_ns() */
+	__u32 counter; /* enum lb_counter */
+	__s32 verdict; /* XDP's or tc's */
+	__u32 program;
+	__u32 ifindex;
+	__u32 length; /* of the frame */
+	__u32 captured;
+	__u8 data[LB_TRACE_BYTES]; /* forwarder: as it leaves; redirector: as it came */
+};
+_Static_assert(sizeof(struct lb_trace_event) == 32 + LB_TRACE_BYTES, "lb_trace_event");
 
 /* ---- the wire: docs/wire.md, section 2 ---- */
 
