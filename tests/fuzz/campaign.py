@@ -27,7 +27,7 @@ from tests.fuzz.judge import (
 )
 from tests.fuzz.kernel import PerCpuArray, Program, clear_map
 from tests.fuzz.redirector_frames import Tunnels
-from tests.fuzz.scene import Scene, random_config
+from tests.fuzz.scene import FILLERS, Scene, random_config
 from tests.fuzz.sockets import RealServer
 from tests.fuzz.traffic import Traffic
 from tests.model import Config, Memory, Result
@@ -39,8 +39,6 @@ SOCKETS_LAST_SECONDS = 30
 """Half of what TIME-WAIT, half-open connections and SYN cookies live for."""
 LEAST = {FORWARDER: 14, REDIRECTOR: 34}
 MAP_TYPE_LRU_HASH = 9
-FILLERS = ((), (4, 2, 1), (8,))
-"""So that tables are all near, on both sides of the last near one, all far (bpf/abi.h)."""
 CHAINED = {"tx_forward_chain", "pass_to_self", "pass_on"}
 HOP_COUNT_AT = 35
 """From the outer IP header on."""
@@ -110,7 +108,7 @@ class Fuzzer:
         findings = Findings()
         forwarded = forwarder_frames.frames(traffic, packets // 2)
         redirected = Tunnels(traffic, server.table.aimed()).frames(packets // 2)
-        forwarder, redirector = self._programs(config)
+        forwarder, redirector = self._programs(rng, config)
         judges: tuple[tuple[str, Judge, list[bytes]], ...] = (
             (FORWARDER, ForwarderJudge(forwarder, config, self._places(config)), forwarded),
             (REDIRECTOR, RedirectorJudge(redirector, config, server.table), redirected),
@@ -132,13 +130,15 @@ class Fuzzer:
             self.rig.dataplane.set_table(f"filler-{number}", nobody, bytes(16))
         self._filled = sizes
 
-    def _programs(self, config: Config) -> tuple[Program, Program]:
+    def _programs(self, rng: random.Random, config: Config) -> tuple[Program, Program]:
         dataplane = self.rig.dataplane
+        # what is attached, and what programs before it may go on to
+        forwarder = rng.choice((dataplane.forwarder_fd, dataplane._loaded.programs["lb_forwarder"]))
         counters = PerCpuArray(dataplane.map_fd("lb_counters"), len(abi.COUNTERS), 1)
         services = max(self._places(config)) + 1
         stats = PerCpuArray(dataplane.map_fd("lb_service_stats"), services, 2)
         return (
-            Program(dataplane.forwarder_fd, abi.COUNTERS, counters, stats),
+            Program(forwarder, abi.COUNTERS, counters, stats),
             Program(dataplane.redirector_fd, abi.COUNTERS, counters, stats),
         )
 

@@ -9,10 +9,10 @@ import ctypes
 from pathlib import Path
 
 from lb import abi
-from tests.dataplane.rig import Rig
 from tests.fuzz.host_build import build
 from tests.fuzz.judge import TC_VERDICTS, XDP_VERDICTS
-from tests.model import Result
+from tests.fuzz.offline import Offline
+from tests.model import Config, Result
 
 FORWARDER, REDIRECTOR = 0, 1
 ROOM = 1 << 17
@@ -37,26 +37,23 @@ class Host:
         )
         self._out = ctypes.create_string_buffer(ROOM)
 
-    def take_over(self, rig: Rig) -> None:
-        """Know what a rig's programs know."""
-        state = bytes(rig.dataplane._state._mapped.values)
-        self._library.host_set_state(state, len(state))
-        tables = rig.dataplane._tables
-        for pool in tables._pools.values():
-            for run in pool.runs():
-                for index in range(run.first, run.first + run.count):
-                    slots = tables._inner.slots(index).tobytes()
-                    assert self._library.host_set_table(index, slots) == 0
-
-    def forget(self) -> None:
-        """No fragment is remembered, and no too-big answer was sent in a window of its own."""
+    def configure(self, config: Config, fillers: tuple[int, ...] = ()) -> None:
+        """Know all of a configuration, and nothing from earlier packets."""
+        with Offline(config, fillers) as offline:
+            state = offline.state()
+            self._library.host_set_state(state, len(state))
+            for index, slots in offline.tables().items():
+                assert self._library.host_set_table(index, slots) == 0
         self._library.host_forget()
 
-    def run(self, program: int, frame: bytes) -> Result:
-        """What a program does with a frame, in the model's words, without its service."""
+    def run(self, program: int, frame: bytes, *, linear: int = ROOM) -> Result:
+        """What a program does with a frame, in the model's words, without its service.
+
+        `linear` is how many bytes of it a socket buffer has at hand.
+        """
         result = _HostResult()
         status = self._library.host_packet_through(
-            program, frame, len(frame), self._out, ROOM, ctypes.byref(result)
+            program, frame, len(frame), linear, self._out, ROOM, ctypes.byref(result)
         )
         assert status == 0
         assert result.counter >= 0, "not one counter by one"

@@ -16,16 +16,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lb import abi
-from lb.dataplane.cluster import ClusterTables
-from lb.dataplane.objects import ClusterView, Identity
-from lb.dataplane.state import State
-from lb.dataplane.tables import PoolWord, key_schedule
-from tests.dataplane.rig import entry
 from tests.fuzz import forwarder_frames
 from tests.fuzz.host_build import BuildError, build
+from tests.fuzz.offline import Offline
 from tests.fuzz.redirector_frames import Tunnels
 from tests.fuzz.scene import Scene, random_config
 from tests.fuzz.traffic import Traffic
@@ -40,56 +33,15 @@ SANITIZERS = (
 )
 SEEDS = 4000
 MOST_BYTES = 4096
-# of pools: the last two in tables that are not near
-FIRST_TABLES = (0, 1, 2, 7, 8, 9)
+FILLERS = (4, 2, 1)
+"""The configuration's own pools lie on both sides of the last near table (bpf/abi.h)."""
 MOST_SEED = (1 << 31) - 2
 GRACE_SECONDS = 300
-SPARE_INDEX_FROM = 4000
 
 
 def build_target(folder: Path) -> Path:
     """Compile the target."""
     return build("libfuzzer.c", folder / "target", COMPILER, *SANITIZERS)
-
-
-def write_state(config: Config, path: Path) -> None:
-    """What the programs would know of a configuration, without a kernel to hold it.
-
-    The tables' slots are the target's own; a pool's word says which it has.
-    """
-    with path.open("w+b") as file:
-        file.truncate(-(-abi.STATE.itemsize // 4096) * 4096)
-        state = State(file.fileno())
-        names: list[str] = []
-
-        def pool_id(name: str) -> int:
-            if name not in names:
-                names.append(name)
-            return names.index(name)
-
-        tables = ClusterTables(state, pool_id, lambda _: None, random.Random(1))
-        tables.write_identity(
-            Identity(config.self_dip, config.mac, config.mtu, 1, gue_port=config.gue_port)
-        )
-        tables.write(cluster_view(config))
-        for index, dip in config.dips.items():
-            tables.write_neighbour(index, dip.mac)
-        for number, name in enumerate(names):
-            pool = config.pools[name]
-            if pool is not None:
-                state.pools["key"]["v"][number] = key_schedule(pool.key)
-                word = PoolWord(pool.buckets, FIRST_TABLES[number], pool.depth).pack()
-                state.pools["word"][number] = np.uint64(word)
-        state.close()
-
-
-def cluster_view(config: Config) -> ClusterView:
-    """A model's configuration as the data plane takes it."""
-    dips = {index: dip.address for index, dip in config.dips.items()}
-    bare = sorted(config.known - set(dips.values()))
-    dips |= {SPARE_INDEX_FROM + number: address for number, address in enumerate(bare)}
-    services = tuple(entry(config, index) for index in range(len(config.services)))
-    return ClusterView(services, dips, config.probers)
 
 
 def write_seeds(config: Config, rng: random.Random, folder: Path) -> None:
@@ -128,7 +80,8 @@ def fuzz(folder: Path, keep: Path, seconds: int, seed: int, jobs: int) -> Outcom
     rng = random.Random(seed)
     config = random_config(rng)
     state, corpus = folder / "state", folder / "corpus"
-    write_state(config, state)
+    with Offline(config, FILLERS) as offline:
+        state.write_bytes(offline.state())
     write_seeds(config, rng, corpus)
     target = build_target(folder)
     command = [

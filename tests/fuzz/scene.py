@@ -38,7 +38,10 @@ ODD_CLIENTS: tuple[Address, ...] = (
     ),
 )
 POOL_NAMES = ("at-rest", "moving", "deep", "clients", "holes", "unloaded")
+MANY_SHARE = 0.01
 POOL_WEIGHTS = (6, 6, 6, 4, 2, 1)
+FILLERS = ((), (4, 2, 1), (8,))
+"""Inner tables of nobody's, so that others are near, on both sides of the last near one, or far."""
 LARGE_TABLE = 1 << 17
 """More than one inner table holds."""
 PORTS = (53, 80, 443, 6080)
@@ -110,8 +113,20 @@ def random_services(rng: random.Random, vips: list[Network]) -> tuple[Service, .
             for protocol in (TCP, UDP)
             if (vip, protocol, 80) not in taken
         ]
+    if rng.random() < MANY_SHARE:
+        services += many_services(rng)
     rng.shuffle(services)
     return tuple(services)
+
+
+def many_services(rng: random.Random, count: int = 600) -> list[Service]:
+    """More single addresses than the rows of the look-up tables' front have room for."""
+    first4, first6 = IPv4Address("198.18.0.0"), IPv6Address("2001:2::")
+    made: list[Service] = []
+    for number in range(count // 2):
+        made.append(_service_of(rng, IPv4Network(first4 + number), rng.choice((TCP, UDP)), 80))
+        made.append(_service_of(rng, IPv6Network(first6 + number), rng.choice((TCP, UDP)), 80))
+    return made
 
 
 def random_config(rng: random.Random) -> Config:

@@ -245,7 +245,7 @@ class Traffic:
     def _fragments4(self, flow: Flow, pieces: Sequence[Piece], identification: int) -> list[bytes]:
         rng = self.rng
         options = self.filler(4 * rng.randint(1, 10)) if rng.random() < 0.1 else b""
-        reserved = 0x8000 if rng.random() < 0.05 else 0
+        reserved = rng.choice((0, 0, 0, 0, 0x4000, 0x8000))
         return [
             packets.ipv4(
                 flow.source, flow.destination, flow.protocol, piece.data,

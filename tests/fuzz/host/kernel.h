@@ -71,7 +71,7 @@ struct __sk_buff {
 		leaf_type *(*lookup)(const key_type *);          \
 	} name __attribute__((unused)) = { name##_find }
 
-#define HOST_REMEMBERED 64
+#define HOST_REMEMBERED 512
 #define HOST_MEMORIES	8
 
 struct host_memory {

@@ -23,11 +23,11 @@ void host_forget(void)
 }
 
 /* `out` has room for `room` bytes; returns 0, or -1 without memory. */
-int host_packet_through(u32 program, const void *bytes, u32 size, void *out, u32 room,
+int host_packet_through(u32 program, const void *bytes, u32 size, u32 linear, void *out, u32 room,
 			struct host_result *result)
 {
 	host_install();
-	if (!host_run(program, bytes, size, size, result))
+	if (!host_run(program, bytes, size, linear, result))
 		return -1;
 	memcpy(out, host_packet.data, result->length < room ? result->length : room);
 	return 0;
