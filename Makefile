@@ -8,11 +8,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # Arguments for the program behind a target, e.g. make demo ARGS=--quick
 ARGS ?=
+# make fuzz PACKETS=10000 SEED=7, make libfuzzer SECONDS=60
+PACKETS ?= 1000000
+SEED ?=
+SECONDS ?= 300
 
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* tests/vm/*.sh)
 C_CODE = $(sort $(shell find bpf tests -name '*.[ch]' 2>/dev/null))
 
-.PHONY: help setup demo test vm lint fmt type bench mutants lock clean
+.PHONY: help setup demo test vm lint fmt type bench mutants fuzz libfuzzer lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -55,6 +59,12 @@ bench: setup ## what a packet costs, what a table costs
 
 mutants: setup ## break the code on purpose, one way at a time: the tests must notice
 	@scripts/as-root $(PY) -m tests.mutants $(ARGS)
+
+fuzz: setup ## a million packets through both programs and the model (PACKETS=n SEED=s)
+	@scripts/as-root $(PY) -m tests.fuzz --packets $(PACKETS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+libfuzzer: setup ## the programs as ordinary C under libFuzzer and sanitizers (SECONDS=n SEED=s)
+	@$(PY) -m tests.fuzz.libfuzzer --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lock: setup ## lock the dependencies anew (needs uv: .venv/bin/pip install uv)
 	@scripts/lock

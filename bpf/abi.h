@@ -17,27 +17,39 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-en
 
 /* ---- limits ---- */
 
-#define LB_MAX_DIPS	 4096 /* index 0 means "no DIP" */
-#define LB_MAX_POOLS	 256
-#define LB_MAX_SERVICES	 4096
-#define LB_MAX_INNER	 1024  /* inner tables loaded at one time */
-#define LB_INNER_SLOTS	 65536 /* buckets in one inner table */
-#define LB_MIN_BUCKETS	 256
-#define LB_MAX_BUCKETS	 (1 << 20)
-#define LB_MAX_DEPTH	 4     /* DIPs in a chain */
-#define LB_SERVICE_ROWS	 16384 /* at most; a few services use a few rows */
-#define LB_SERVICE_WIDTH 4     /* entries in a row: no look-up reads more */
-#define LB_KNOWN_BITS	 12
-#define LB_KNOWN_ROWS	 (1 << LB_KNOWN_BITS)
-#define LB_KNOWN_WIDTH	 8
+#define LB_MAX_DIPS	  4096 /* index 0 means "no DIP" */
+#define LB_MAX_POOLS	  256
+#define LB_MAX_SERVICES	  4096
+#define LB_MAX_INNER	  1024	/* inner tables loaded at one time */
+#define LB_NEAR_TABLES	  8	/* of these, the first so many are in one value: lb_near */
+#define LB_INNER_SLOTS	  65536 /* buckets in one inner table */
+#define LB_MIN_BUCKETS	  256
+#define LB_MAX_BUCKETS	  (1 << 20)
+#define LB_MAX_DEPTH	  4 /* DIPs in a chain */
+#define LB_SERVICE_ROWS	  16384
+#define LB_SERVICE_WIDTH  4	/* entries in a row: no look-up reads more */
+#define LB_TRIE_TOP	  65536 /* by an IPv4 address's first two bytes */
+#define LB_TRIE_NODES	  1024	/* number 0 is none */
+#define LB_FRONT4_BITS	  11
+#define LB_FRONT4_ROWS	  (1 << LB_FRONT4_BITS)
+#define LB_FRONT4_WIDTH	  4
+#define LB_FRONT6_BITS	  10
+#define LB_FRONT6_ROWS	  (1 << LB_FRONT6_BITS)
+#define LB_FRONT6_WIDTH	  2
+#define LB_VIP6_LENGTHS	  8 /* different lengths of IPv6 prefixes */
+#define LB_VIP6_BITS	  13
+#define LB_VIP6_SLOTS	  (1 << LB_VIP6_BITS)
+#define LB_VIP6_SEED_BITS 11
+#define LB_VIP6_SEEDS	  (1 << LB_VIP6_SEED_BITS)
+#define LB_KNOWN_BITS	  12
+#define LB_KNOWN_ROWS	  (1 << LB_KNOWN_BITS)
+#define LB_KNOWN_WIDTH	  8
 
 /* ---- verdict counters: docs/wire.md, sections 4 and 6 ---- */
 
 enum lb_counter {
 	/* forwarder */
 	LB_CNT_PASS_NOT_IP,
-	LB_CNT_PASS_VLAN,
-	LB_CNT_PASS_IPV6,
 	LB_CNT_PASS_MALFORMED,
 	LB_CNT_PASS_VIP_ICMP,
 	LB_CNT_PASS_NO_SERVICE,
@@ -45,14 +57,16 @@ enum lb_counter {
 	LB_CNT_PASS_TO_SELF,
 	LB_CNT_TX_FORWARD,
 	LB_CNT_TX_FORWARD_CHAIN,
+	LB_CNT_TX_TOO_BIG,
 	LB_CNT_DROP_MALFORMED,
-	LB_CNT_DROP_IP_OPTIONS,
+	LB_CNT_DROP_EXT_HEADERS,
 	LB_CNT_DROP_FRAGMENT,
 	LB_CNT_DROP_SPOOFED,
 	LB_CNT_DROP_NO_TABLE,
 	LB_CNT_DROP_NO_BUCKET,
 	LB_CNT_DROP_NO_ROOM,
 	/* both */
+	LB_CNT_DROP_NO_STAGE,
 	LB_CNT_DROP_NO_DIP,
 	LB_CNT_DROP_TOO_BIG,
 	/* redirector */
@@ -63,15 +77,15 @@ enum lb_counter {
 	LB_CNT_ACCEPT_SOCKET,
 	LB_CNT_ACCEPT_SYNCOOKIE,
 	LB_CNT_ACCEPT_UDP_SOCKET,
+	LB_CNT_ACCEPT_ICMP_ERROR,
 	LB_CNT_PASS_ON,
 	LB_CNT_DROP_GUE_MALFORMED,
 	LB_CNT_DROP_UNKNOWN_SOURCE,
 	LB_CNT_DROP_HOP_LOOP,
 	LB_CNT_DROP_UNKNOWN_HOP,
-	LB_CNT_DROP_INNER_IPV6,
 	LB_CNT_DROP_INNER_MALFORMED,
+	LB_CNT_DROP_INNER_EXT_HEADERS,
 	LB_CNT_DROP_NOT_VIP,
-	LB_CNT_DROP_INNER_OPTIONS,
 	LB_CNT_DROP_INNER_FRAGMENT,
 	LB_CNT_DROP_INNER_PROTOCOL,
 	LB_CNT_DROP_ECN,
@@ -83,10 +97,9 @@ enum lb_counter {
 
 struct lb_config {
 	/*
-	 * Selects the half of both look-up tables (bit 0), says how many of a
-	 * hash's top bits choose a row of services (64 less bits 1..6), and is,
-	 * with bit 0 set, the multiplier of that hash.  One store flips
-	 * services, VIPs, known DIPs and probers together.
+	 * Selects the half of all look-up tables (bit 0) and is, with bit 0
+	 * set, the multiplier of their hashes.  One store flips services, VIPs,
+	 * known DIPs and probers together.
 	 */
 	__u64 view;
 	__u64 mac_head; /* first two bytes of our MAC, in bits 48..63 */
@@ -95,7 +108,8 @@ struct lb_config {
 	__u32 mtu;
 	__be16 gue_port;
 	__u16 reserved;
-	__u64 pad[4];
+	__u64 sources; /* digest of what the programs were compiled from */
+	__u64 pad[3];
 };
 _Static_assert(sizeof(struct lb_config) == 64, "lb_config");
 
@@ -141,6 +155,15 @@ struct lb_chain {
 };
 _Static_assert(sizeof(struct lb_chain) == 8, "lb_chain");
 
+/*
+ * The first inner tables, as a value of its own whose address programs have as a
+ * constant: a look-up in a map of maps takes its two keys through the stack.
+ */
+struct lb_near {
+	struct lb_chain slot[LB_NEAR_TABLES * LB_INNER_SLOTS];
+};
+_Static_assert(sizeof(struct lb_near) == 4 << 20, "lb_near");
+
 /* ---- DIPs ---- */
 
 #define LB_MAC_MASK  0xffffffffffffULL
@@ -161,35 +184,116 @@ _Static_assert(sizeof(struct lb_dip) == 16, "lb_dip");
 
 enum lb_service_kind {
 	LB_KIND_EMPTY = 0,
-	LB_KIND_VIP4 = 1,     /* "this address is a VIP of ours" */
-	LB_KIND_SERVICE4 = 2, /* address, protocol and port */
+	LB_KIND_PORT = 1, /* a service with a port */
+	LB_KIND_ANY = 2,  /* one with any port: port 0 in its match */
+	LB_KIND_MORE = 3, /* first in the row of an LB_TRIE_MORE leaf */
 };
 
 #define LB_SERVICE_STATELESS 1
+#define LB_SERVICE_BY_CLIENT 2 /* its pool hashes the client's address alone */
 
-#define LB_VIEW_SHIFT_AT   1
-#define LB_VIEW_SHIFT_MASK 63
+/*
+ * LB_KIND_MORE, whose services are spread over rows by a hash under which none
+ * overflows: `service` is the first of the rows, `flags` the shift that leaves a
+ * row's number of the 32-bit product of match and multiplier, `match` holds the
+ * (odd) multiplier in its low 24 bits.
+ */
+#define LB_MORE_MULTIPLIER 0xffffff
 
-/* IPv4; IPv6 will have a table of its own. */
 struct lb_service {
-	/*
-	 * Compared as one word: the address in bits 0..31 and the port in bits
-	 * 32..47, both as they lie in a frame, the protocol in 48..55, enum
-	 * lb_service_kind in 56..63.
-	 */
-	__u64 match;
+	/* port in bits 0..15 as it lies in a frame, protocol in 16..23, kind in 24..31 */
+	__u32 match;
 	__u16 service; /* index of its counters */
 	__u8 pool;
 	__u8 flags;
-	__u32 pad;
 };
-_Static_assert(sizeof(struct lb_service) == 16, "lb_service");
+_Static_assert(sizeof(struct lb_service) == 8, "lb_service");
 
-/* One cache line. */
+/*
+ * What an address's VIP serves, services of covering prefixes included: those
+ * with a port, then those with any port.
+ */
 struct lb_service_row {
 	struct lb_service entry[LB_SERVICE_WIDTH];
 };
-_Static_assert(sizeof(struct lb_service_row) == 64, "lb_service_row");
+_Static_assert(sizeof(struct lb_service_row) == 32, "lb_service_row");
+
+/*
+ * IPv4 VIPs are a trie: the first two bytes of an address (as one word, as they
+ * lie in a frame) choose from `top`, the third and the fourth from nodes.  The
+ * first two choices are always a node's number (0: the empty node, which leads
+ * to itself), the third is 0 (no VIP) or a leaf: the number of a row.
+ */
+#define LB_TRIE_LEAF	 0x8000
+#define LB_TRIE_MORE	 0x4000 /* the services with a port are in other rows */
+#define LB_TRIE_ROW_MASK 0x3fff
+
+struct lb_trie_node {
+	__u16 next[256];
+};
+_Static_assert(sizeof(struct lb_trie_node) == 512, "lb_trie_node");
+
+/*
+ * IPv6 VIPs are a table without collisions: a hash chooses a seed, hash and
+ * seed the only slot that can hold a prefix.  It is asked once for each length
+ * in use, the longest first.  Addresses and masks as they lie in a frame.
+ */
+struct lb_vip6 {
+	__u64 addr[2];
+	__u32 length; /* 0: empty */
+	__u32 leaf;
+	__u64 pad;
+};
+_Static_assert(sizeof(struct lb_vip6) == 32, "lb_vip6");
+
+struct lb_vip6_length {
+	__u64 mask[2];
+	__u64 length; /* 0: no more lengths */
+};
+_Static_assert(sizeof(struct lb_vip6_length) == 24, "lb_vip6_length");
+
+/*
+ * In front of all that: services of single addresses with a port, found by one
+ * multiplication and one cache line.  What its row has no room for is not here
+ * and found the long way.
+ */
+struct lb_front4 {
+	__u64 match; /* address in bits 0..31, lb_service.match above; 0: empty, ends the row */
+	struct lb_service entry;
+};
+_Static_assert(sizeof(struct lb_front4) == 16, "lb_front4");
+
+struct lb_front4_row {
+	struct lb_front4 entry[LB_FRONT4_WIDTH];
+};
+_Static_assert(sizeof(struct lb_front4_row) == 64, "lb_front4_row");
+
+struct lb_front6 {
+	__u64 addr[2];
+	__u64 match; /* lb_service.match; 0: empty */
+	struct lb_service entry;
+};
+_Static_assert(sizeof(struct lb_front6) == 32, "lb_front6");
+
+struct lb_front6_row {
+	struct lb_front6 entry[LB_FRONT6_WIDTH];
+};
+_Static_assert(sizeof(struct lb_front6_row) == 64, "lb_front6_row");
+
+struct lb_front {
+	struct lb_front4_row row4[LB_FRONT4_ROWS];
+	struct lb_front6_row row6[LB_FRONT6_ROWS];
+};
+_Static_assert(sizeof(struct lb_front) == 64 * (2048 + 1024), "lb_front");
+
+struct lb_vips {
+	__u16 top[LB_TRIE_TOP];
+	struct lb_trie_node node[LB_TRIE_NODES];
+	struct lb_vip6_length length6[LB_VIP6_LENGTHS];
+	__u16 seed6[LB_VIP6_SEEDS];
+	struct lb_vip6 vip6[LB_VIP6_SLOTS];
+};
+_Static_assert(sizeof(struct lb_vips) == 131072 + 524288 + 192 + 4096 + 262144, "lb_vips");
 
 #define LB_KNOWN_DIP	1 /* may send GUE and be a hop */
 #define LB_KNOWN_PROBER 2 /* may send GUE */
@@ -206,12 +310,26 @@ struct lb_known_row {
 };
 _Static_assert(sizeof(struct lb_known_row) == 64, "lb_known_row");
 
+/* For people and tools: what the counters of an index belong to. */
+struct lb_service_name {
+	__u8 addr[16]; /* IPv4: the first four */
+	__u8 version;  /* 4 or 6; 0: unused */
+	__u8 length;   /* of the VIP's prefix */
+	__be16 port;
+	__u8 protocol;
+	__u8 any_port; /* 1: any port */
+	__u8 pool;
+	__u8 flags;
+	__u64 pad;
+};
+_Static_assert(sizeof(struct lb_service_name) == 32, "lb_service_name");
+
 /* ---- the state: one map value, mapped by the agent ---- */
 
 /*
- * One value instead of a map per table: a look-up with a constant key is done
- * once a packet, and everything below is then an offset away.  Separate arrays
- * make each step wait for its key's way through the stack.
+ * One value instead of a map per table, so that programs have its address as a
+ * constant (BPF_PSEUDO_MAP_VALUE): no key goes through the stack and no check is
+ * made.  Kernels before 5.17 take no value above 4 MiB.
  */
 struct lb_state {
 	struct lb_config config;
@@ -219,14 +337,96 @@ struct lb_state {
 	struct lb_dip dip[LB_MAX_DIPS];
 	struct lb_known_row known[2][LB_KNOWN_ROWS];
 	struct lb_service_row service[2][LB_SERVICE_ROWS];
+	struct lb_front front[2];
+	struct lb_vips vips[2];
+	struct lb_service_name name[LB_MAX_SERVICES];
 };
-_Static_assert(sizeof(struct lb_state) == 64 + 65536 + 65536 + 2 * 64 * (4096 + 16384), "lb_state");
+_Static_assert(sizeof(struct lb_state) <= 4 << 20, "lb_state");
+
+/* ---- fragments: docs/wire.md, sections 4.4 and 6.2 ---- */
+
+#define LB_FRAGMENTS 8192
+
+/* IPv4 addresses are in the first word, the others zero. */
+struct lb_fragment_key {
+	__u32 saddr[4];
+	__u32 daddr[4];
+	__u32 id;	/* as it lies in a frame */
+	__u32 protocol; /* of the key; LB_FRAGMENT_IPV6 beside it */
+};
+_Static_assert(sizeof(struct lb_fragment_key) == 40, "lb_fragment_key");
+
+#define LB_FRAGMENT_IPV6 0x100
+
+struct lb_fragment {
+	__u32 ports;	/* as they lie in a frame */
+	__u32 protocol; /* of the upper layer */
+};
+_Static_assert(sizeof(struct lb_fragment) == 8, "lb_fragment");
+
+/*
+ * ---- the root program array: slots, final once loaded ----
+ *
+ * The forwarder looks at the first slot before it and the first after it; an
+ * empty one costs a nanosecond.  What is there goes on to the slots behind its
+ * own, in order: a tail call into an empty slot just returns.
+ */
+
+enum lb_slot {
+	LB_SLOT_BEFORE,	   /* a foreign program, before the forwarder */
+	LB_SLOT_BEFORE_2,  /* for that one to go on to */
+	LB_SLOT_FORWARDER, /* likewise */
+	LB_SLOT_AFTER,	   /* a foreign program, where the forwarder passes */
+	LB_SLOT_AFTER_2,   /* for that one to go on to */
+	LB_SLOT_STAGE,	   /* private: packets that are not ordinary */
+	LB_SLOT_TOO_BIG,   /* private: answers to packets that do not fit */
+	/* while somebody looks on: both of these once more, and the forwarder without a trace */
+	LB_SLOT_TRACED_STAGE,
+	LB_SLOT_TRACED_TOO_BIG,
+	LB_SLOT_UNTRACED_FORWARDER,
+	LB_SLOT_COUNT = 16,
+};
+
+/* The redirector's array, likewise. */
+enum lb_tc_stage {
+	LB_TC_STAGE,
+	LB_TC_TRACED_STAGE,
+	LB_TC_STAGE_COUNT,
+};
+
+/* Answers to packets that are too big: how many this CPU has sent in a window. */
+#define LB_TOO_BIG_WINDOW_SHIFT 26
+#define LB_TOO_BIG_MOST		64
+
+struct lb_too_big_window {
+	__u64 number; /* time since boot in nanoseconds, shifted */
+	__u64 sent;
+};
+_Static_assert(sizeof(struct lb_too_big_window) == 16, "lb_too_big_window");
 
 struct lb_service_stats {
 	__u64 packets;
 	__u64 bytes;
 };
 _Static_assert(sizeof(struct lb_service_stats) == 16, "lb_service_stats");
+
+/* ---- lbctl trace: a packet at the end of a program ---- */
+
+#define LB_TRACE_FORWARDER  0
+#define LB_TRACE_REDIRECTOR 1
+#define LB_TRACE_BYTES	    192 /* of a packet; an even number */
+
+struct lb_trace_event {
+	__u64 time;    /* bpf_ktime_get_ns() */
+	__u32 counter; /* enum lb_counter */
+	__s32 verdict; /* XDP's or tc's */
+	__u32 program;
+	__u32 ifindex;
+	__u32 length; /* of the frame */
+	__u32 captured;
+	__u8 data[LB_TRACE_BYTES]; /* forwarder: as it leaves; redirector: as it came */
+};
+_Static_assert(sizeof(struct lb_trace_event) == 32 + LB_TRACE_BYTES, "lb_trace_event");
 
 /* ---- the wire: docs/wire.md, section 2 ---- */
 

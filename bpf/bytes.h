@@ -42,6 +42,9 @@
 	}
 #endif
 
+/* Keeps a pointer in one register: the compiler must not work it out anew at each use. */
+#define LB_KEEP(pointer) asm volatile("" : "+r"(pointer))
+
 LB_WORD(8)
 LB_WORD(16)
 LB_WORD(32)

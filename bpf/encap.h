@@ -45,35 +45,61 @@ LB_INLINE struct lb_macs lb_macs_kept(const void *old)
 	return macs;
 }
 
-/*
- * Writes Ethernet to private data: 50 bytes at `frame`.  The 4 * hop_count
- * bytes of hops behind them are the caller's.
- */
-LB_INLINE void lb_write_wrap(void *frame, const struct lb_config *config, const struct lb_dip *dip,
-			     struct lb_macs macs, __u64 hash, __u64 hop_count)
+/* What the outer headers take from the inner packet. */
+struct lb_outer {
+	__u64 tos;
+	__u64 inner_len;
+	__u64 proto; /* of the GUE header */
+};
+
+/* ip: the inner IP header, 20 or 40 bytes of which can be read. */
+LB_INLINE struct lb_outer lb_outer_for(const void *ip, __u64 version)
 {
-	const void *old = frame + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
-	__u64 tos = lb_load8(old + LB_AT_TOS);
-	__u64 total =
-		lb_swap16(lb_load16(old + LB_AT_TOTAL_LEN)) + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
+	struct lb_outer outer;
+
+	if (version == 6) {
+		outer.tos = lb_swap16(lb_load16(ip)) >> 4 & 0xff;
+		outer.inner_len = lb_swap16(lb_load16(ip + 4)) + LB_IPV6_LEN;
+		outer.proto = LB_PROTO_IPV6;
+	} else {
+		outer.tos = lb_load8(ip + 1);
+		outer.inner_len = lb_swap16(lb_load16(ip + 2));
+		outer.proto = LB_PROTO_IPV4;
+	}
+	return outer;
+}
+
+LB_INLINE void lb_write_macs(void *frame, struct lb_macs macs)
+{
+	lb_store64(frame, macs.head);
+	lb_store32(frame + 8, macs.tail);
+}
+
+/*
+ * Writes EtherType to private data: 38 bytes from two before `ip`, where the
+ * outer IP header goes.  The 4 * hop_count bytes of hops behind them are the
+ * caller's.
+ */
+LB_INLINE void lb_write_wrap(void *ip, const struct lb_config *config, const struct lb_dip *dip,
+			     const struct lb_outer *outer, __u64 hash, __u64 hop_count)
+{
+	__u64 total = outer->inner_len + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
 	__u64 total_be = lb_swap16(total);
 	__u64 udp_be = lb_swap16(total - LB_IPV4_LEN);
 	__u64 port_be = lb_swap16(lb_source_port(hash));
 	__u64 saddr = config->dip, daddr = dip->addr;
-	__u64 checksum = lb_checksum(dip->csum + (tos << 8) + total_be);
+	__u64 checksum = lb_checksum(dip->csum + (outer->tos << 8) + total_be);
 
-	lb_store64(frame, macs.head);
-	lb_store32(frame + 8, macs.tail);
-	lb_store32(frame + 12, LB_ETH_IPV4 | 0x45 << 16 | tos << 24);
+	lb_store32(ip - 2, LB_ETH_IPV4 | 0x45 << 16 | outer->tos << 24);
 	/* total length, id 0, DF, TTL 64, UDP */
-	lb_store64(frame + 16, total_be | (__u64)0x0040 << 32 | (__u64)LB_OUTER_TTL << 48 |
-				       (__u64)LB_PROTO_UDP << 56);
-	lb_store64(frame + 24, checksum | saddr << 16 | daddr << 48);
-	lb_store64(frame + 32,
+	lb_store64(ip + 2, total_be | (__u64)0x0040 << 32 | (__u64)LB_OUTER_TTL << 48 |
+				   (__u64)LB_PROTO_UDP << 56);
+	lb_store64(ip + 10, checksum | saddr << 16 | daddr << 48);
+	lb_store64(ip + 18,
 		   daddr >> 16 | port_be << 16 | (__u64)config->gue_port << 32 | udp_be << 48);
 	/* UDP checksum 0; GUE; private version and flags 0 */
-	lb_store64(frame + 40, (1 + hop_count) << 16 | (__u64)LB_PROTO_IPV4 << 24);
-	lb_store16(frame + 48, hop_count << 8);
+	lb_store64(ip + 26, (1 + hop_count) << 16 | outer->proto << 24);
+	lb_store16(ip + 34, hop_count << 8);
 }
 
 /* The header checksum of an outer IPv4 header between other addresses, summed anew. */

@@ -1,139 +1,116 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The forwarder, an XDP program: VIP packet -> bucket -> chain -> GUE -> first
- * hop.  docs/wire.md, section 4, numbers its decisions.
+ * hop, for ordinary packets.  docs/wire.md, section 4, numbers its decisions.
+ * What is rare goes to the stage, so that the ordinary packet does not pay for it.
+ *
+ * A packet's fields are read where they are needed, not kept: registers are few,
+ * and each look-up takes five of them.  `version` is a constant, 4 or 6.
  */
-#include "chain.h"
 #include "encap.h"
-#include "parse.h"
-#include "services.h"
-#include "siphash.h"
 
-#define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
-#define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
-
-/* Not an ordinary packet: F1 to F11 by name. */
-static __always_inline int lb_forward_odd(const struct lb_state *state, const void *frame,
-					  int reason)
+static __always_inline u64 lb_inner_len(const void *frame, int version)
 {
-	u32 counter = reason & ~LB_IF_VIP;
-
-	if (reason & LB_IF_VIP && !lb_is_vip(state, lb_load32(frame + LB_AT_DADDR)))
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	if (counter >= LB_CNT_DROP_MALFORMED)
-		return lb_exit(counter, XDP_DROP);
-	return lb_exit(counter, XDP_PASS);
+	if (version == 4)
+		return lb_swap16(lb_load16(frame + LB_AT_TOTAL_LEN));
+	return lb_swap16(lb_load16(frame + LB_AT_PAYLOAD6_LEN)) + LB_IPV6_LEN;
 }
 
-static __always_inline void lb_count_service(const struct lb_service *service, u64 bytes)
+static __always_inline u64 lb_protocol(const void *frame, int version)
 {
-	u32 index = service->service;
-	struct lb_service_stats *stats = lb_service_stats.lookup(&index);
+	return lb_load8(frame + (version == 4 ? LB_AT_PROTOCOL : LB_AT_PROTOCOL6));
+}
 
-	if (stats) {
-		stats->packets++;
-		stats->bytes += bytes;
+static __always_inline u64 lb_ports(const void *frame, int version)
+{
+	return lb_load32(frame + (version == 4 ? LB_AT_SPORT : LB_AT_SPORT6));
+}
+
+/* F14 */
+static __always_inline bool lb_length_ok(const void *frame, int version, u64 frame_len)
+{
+	u64 length = lb_inner_len(frame, version);
+	u64 least = version == 4 ? LB_IPV4_LEN + LB_UDP_LEN : LB_IPV6_LEN + LB_UDP_LEN;
+
+	if (lb_protocol(frame, version) == LB_PROTO_TCP)
+		least += LB_TCP_LEN - LB_UDP_LEN;
+	return length >= least && length + LB_ETH_LEN <= frame_len;
+}
+
+static __always_inline u64 lb_hash(const struct lb_key *key, u64 flags, const void *frame,
+				   int version)
+{
+	u64 ports = lb_ports(frame, version), protocol = lb_protocol(frame, version);
+	u64 saddr[2], daddr[2];
+
+	if (version == 4) {
+		if (lb_unlikely(flags & LB_SERVICE_BY_CLIENT))
+			return lb_client_hash4(key, lb_load32(frame + LB_AT_SADDR));
+		return lb_flow_hash4(key, lb_load64(frame + LB_AT_SADDR), ports, protocol);
 	}
-}
-
-/*
- * A service's pool.  For the first pool a branch takes the place of arithmetic:
- * the CPU predicts it, and so begins to hash with that pool's key before it has
- * found the service.  The empty assembly keeps the compiler from seeing that
- * both sides are equal.
- */
-static __always_inline const struct lb_pool *lb_pool_of(const struct lb_state *state,
-							const struct lb_service *service)
-{
-	u64 index = service->pool, first = 0;
-
-	asm volatile("" : "+r"(first));
-	if (lb_likely(index == 0))
-		return &state->pool[first & (LB_MAX_POOLS - 1)];
-	return &state->pool[index];
-}
-
-/*
- * Where a bucket's chain is; null if there is no such inner table.  All
- * branches here go the same way for all packets of a pool, so that only the
- * last look-up has to wait for the hash.
- */
-static __always_inline void *lb_bucket_slot(u64 pool_word, u64 at)
-{
-	u64 first = pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK;
-	u32 inner = first, slot = at % LB_INNER_SLOTS;
-	void *table;
-
-	if (lb_unlikely((pool_word & LB_POOL_MASK) >= LB_INNER_SLOTS))
-		inner = first + at / LB_INNER_SLOTS;
-	table = lb_tables.lookup(&inner);
-	if (!table)
-		return 0;
-	return bpf_map_lookup_elem(table, &slot);
-}
-
-/* The bucket's chain as one word; without a table it is empty. */
-static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
-{
-	u64 bucket = hash & pool_word & LB_POOL_MASK;
-	void *slot;
-
-	if (lb_likely(pool_word & LB_POOL_PAIRED)) {
-		slot = lb_bucket_slot(pool_word, bucket / 2);
-		return slot ? lb_load32(slot + bucket % 2 * sizeof(u32)) : 0;
-	}
-	slot = lb_bucket_slot(pool_word, bucket);
-	return slot ? lb_load64(slot) : 0;
+	saddr[0] = lb_load64(frame + LB_AT_SADDR6);
+	saddr[1] = lb_load64(frame + LB_AT_SADDR6 + 8);
+	if (lb_unlikely(flags & LB_SERVICE_BY_CLIENT))
+		return lb_client_hash6(key, saddr);
+	daddr[0] = lb_load64(frame + LB_AT_DADDR6);
+	daddr[1] = lb_load64(frame + LB_AT_DADDR6 + 8);
+	return lb_flow_hash6(key, saddr, daddr, ports, protocol);
 }
 
 /* F18, F20, F21: a chain at rest, or a service that visits the current server only. */
-static __always_inline int lb_forward_one(struct xdp_md *ctx, const struct lb_state *state,
-					  const struct lb_dip *dip, u64 total_len, u64 hash)
+static __always_inline int lb_forward_one(struct xdp_md *ctx, const void *before, int version,
+					  const struct lb_dip *dip, u64 hash)
 {
+	const struct lb_config *config = LB_STATE_AT(config);
+	struct lb_outer outer;
 	void *frame;
 
-	if (dip->addr == state->config.dip)
+	if (dip->addr == config->dip)
 		return lb_exit(LB_CNT_PASS_LOCAL, XDP_PASS);
-	if (total_len + LB_WRAP_LEN > state->config.mtu)
-		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
+	if (lb_inner_len(before, version) + LB_WRAP_LEN > config->mtu)
+		return LB_GO_TOO_BIG;
 	if (bpf_xdp_adjust_head(ctx, -LB_WRAP_LEN))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	frame = LB_FRAME(ctx);
 	if (frame + LB_WRAP_LEN + LB_ETH_LEN + LB_IPV4_LEN > LB_END(ctx))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
-	lb_write_wrap(frame, &state->config, dip,
-		      lb_macs_towards(&state->config, dip->mac, frame + LB_WRAP_LEN), hash, 0);
+	config = LB_STATE_AT(config);
+	outer = lb_outer_for(frame + LB_WRAP_LEN + LB_ETH_LEN, version);
+	lb_write_macs(frame, lb_macs_towards(config, dip->mac, frame + LB_WRAP_LEN));
+	lb_write_wrap(frame + LB_ETH_LEN, config, dip, &outer, hash, 0);
 	return lb_exit(LB_CNT_TX_FORWARD, XDP_TX);
 }
 
 /* F19, F20, F22: a bucket in transition. */
-static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_state *state,
-					    u64 path, u64 total_len, u64 hash)
+static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *before, int version,
+					    u64 path, u64 hash)
 {
-	const struct lb_dip *dips = state->dip;
-	const struct lb_dip *first = &dips[path % LB_MAX_DIPS];
+	const struct lb_config *config = LB_STATE_AT(config);
+	const struct lb_dip *dips = LB_STATE_AT(dip[0]), *first = &dips[path % LB_MAX_DIPS];
 	u64 hops = lb_chain_hops(path), room = LB_WRAP_LEN + hops * LB_HOP_LEN;
 	u64 hop1 = dips[(path >> 16) % LB_MAX_DIPS].addr;
 	u64 hop2 = dips[(path >> 32) % LB_MAX_DIPS].addr;
 	u64 hop3 = dips[(path >> 48) % LB_MAX_DIPS].addr;
-	struct lb_macs macs;
+	struct lb_outer outer;
 	void *frame, *old;
 	bool self;
 
 	if (!hop1 || (hops > 1 && !hop2) || (hops > 2 && !hop3))
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
-	self = first->addr == state->config.dip;
+	self = first->addr == config->dip;
 	/* no link limits a packet to ourselves, but its length field does */
-	if (total_len + room > (self ? 0xffff : state->config.mtu))
-		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
+	if (lb_inner_len(before, version) + room > (self ? 0xffff : config->mtu))
+		return self ? lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP) : LB_GO_TOO_BIG;
 	if (bpf_xdp_adjust_head(ctx, -(int)room))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	frame = LB_FRAME(ctx);
 	old = frame + room;
 	if (frame + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN + LB_ETH_LEN + LB_IPV4_LEN > LB_END(ctx))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
-	macs = self ? lb_macs_kept(old) : lb_macs_towards(&state->config, first->mac, old);
-	lb_write_wrap(frame, &state->config, first, macs, hash, hops);
+	config = LB_STATE_AT(config);
+	outer = lb_outer_for(old + LB_ETH_LEN, version);
+	lb_write_macs(frame, self ? lb_macs_kept(old) : lb_macs_towards(config, first->mac, old));
+	lb_write_wrap(frame + LB_ETH_LEN, config, first, &outer, hash, hops);
 	lb_store32(frame + LB_ETH_LEN + LB_WRAP_LEN, hop1);
 	if (hops > 1)
 		lb_store32(frame + LB_ETH_LEN + LB_WRAP_LEN + LB_HOP_LEN, hop2);
@@ -145,57 +122,140 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const struct lb_
 }
 
 /* F14 to F22: a packet for a service of ours. */
-static __always_inline int lb_forward_service(struct xdp_md *ctx, const struct lb_state *state,
-					      const struct lb_service *service,
-					      const struct lb_packet *packet)
+static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *frame, int version,
+					      u64 entry)
 {
-	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx);
-	const struct lb_pool *pool = lb_pool_of(state, service);
-	u64 word = pool->word, hash, chain, flags = service->flags;
+	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx), hash, chain, protocol;
+	const struct lb_pool *pool;
 	const struct lb_dip *dip;
 
-	lb_count_service(service, frame_len);
-	if (!lb_total_len_ok(packet, frame_len))
+	lb_count_service(entry, frame_len);
+	if (!lb_length_ok(frame, version, LB_END(ctx) - LB_FRAME(ctx)))
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
-	if (!(word & LB_POOL_VALID))
+	pool = lb_pool_of(entry);
+	if (!(pool->word & LB_POOL_VALID))
 		return lb_exit(LB_CNT_DROP_NO_TABLE, XDP_DROP);
-	hash = lb_flow_hash(&pool->key, packet->addresses, packet->ports, packet->protocol);
-	chain = lb_bucket(word, hash);
+	hash = lb_hash(&pool->key, LB_ENTRY_FLAGS(entry), frame, version);
+	chain = lb_bucket(pool->word, hash);
 	if (!(chain & LB_INDEX_MASK))
 		return lb_exit(LB_CNT_DROP_NO_BUCKET, XDP_DROP);
-	if (lb_unlikely(!lb_chain_at_rest(chain, packet->protocol, flags)))
-		chain = lb_chain_path(chain, packet->protocol, flags);
+	protocol = lb_protocol(frame, version);
+	if (lb_unlikely(!lb_chain_at_rest(chain, protocol, LB_ENTRY_FLAGS(entry))))
+		chain = lb_chain_path(chain, protocol, LB_ENTRY_FLAGS(entry));
 	else
 		chain &= LB_INDEX_MASK;
-	dip = &state->dip[chain % LB_MAX_DIPS];
+	dip = LB_STATE_AT(dip[0]) + chain % LB_MAX_DIPS;
+	LB_KEEP(dip);
 	if (!dip->addr)
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
 	if (lb_unlikely(chain >> 16))
-		return lb_forward_chain(ctx, state, chain, packet->total_len, hash);
-	return lb_forward_one(ctx, state, dip, packet->total_len, hash);
+		return lb_forward_chain(ctx, frame, version, chain, hash);
+	return lb_forward_one(ctx, frame, version, dip, hash);
 }
 
+/*
+ * A frame with room for IPv4 and TCP headers and its first word right.  Whether
+ * it is an ordinary one is asked only of what looks like a packet for a service:
+ * what the front does not find the trie tells apart.
+ */
+static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame)
+{
+	u64 view = LB_STATE_AT(config)->view, daddr = lb_load32(frame + LB_AT_DADDR);
+	u64 leaf, entry;
+
+	/* F12: only this program makes GUE from our own DIP, behind this check */
+	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == LB_STATE_AT(config)->dip))
+		return LB_GO_STAGE;
+	entry = lb_front4(lb_front_in_use(view), view, daddr, lb_load16(frame + LB_AT_DPORT),
+			  lb_protocol(frame, 4));
+	if (lb_unlikely(!entry)) {
+		leaf = lb_leaf4(lb_vips_in_use(view), daddr);
+		if (!leaf)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+		if (!lb_is_ordinary4(frame))
+			return LB_GO_STAGE;
+		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT),
+				      lb_protocol(frame, 4));
+		if (!entry)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	} else if (lb_unlikely(!lb_is_ordinary4(frame))) {
+		return LB_GO_STAGE;
+	}
+	return lb_forward_service(ctx, frame, 4, entry);
+}
+
+/* Likewise for IPv6. */
+static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, const void *end)
+{
+	u64 view = LB_STATE_AT(config)->view, head = lb_load64(frame + LB_AT_DADDR6),
+	    tail = lb_load64(frame + LB_AT_DADDR6 + 8);
+	bool ordinary = lb_is_ordinary6(frame, end);
+	u64 leaf, entry = 0;
+
+	if (lb_likely(ordinary))
+		entry = lb_front6(lb_front_in_use(view), view, head, tail,
+				  lb_load16(frame + LB_AT_DPORT6), lb_protocol(frame, 6));
+	if (!entry) {
+		leaf = lb_leaf6(lb_vips_in_use(view), view, head, tail);
+		if (!leaf)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+		if (!ordinary)
+			return LB_GO_STAGE;
+		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT6),
+				      lb_protocol(frame, 6));
+		if (!entry)
+			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	}
+	return lb_forward_service(ctx, frame, 6, entry);
+}
+
+/* F1 to F4, and what the stage reads: tags, and frames too short for a TCP header. */
+static __always_inline int lb_forward_other(const void *frame, const void *end)
+{
+	u64 type, view = LB_STATE_AT(config)->view;
+
+	if (frame + LB_ETH_LEN > end)
+		return lb_exit(LB_CNT_PASS_NOT_IP, XDP_PASS);
+	type = lb_load16(frame + LB_AT_ETHERTYPE);
+	if (type != LB_ETH_IPV4 && type != LB_ETH_IPV6 && type != LB_ETH_VLAN &&
+	    type != LB_ETH_QINQ)
+		return lb_exit(LB_CNT_PASS_NOT_IP, XDP_PASS);
+	if (frame + LB_ETH_LEN + LB_IPV4_LEN <= end &&
+	    (lb_load32(frame + LB_AT_ETHERTYPE) & LB_VERSION_MASK) == LB_IS_IPV4 &&
+	    lb_load32(frame + LB_AT_SADDR) != LB_STATE_AT(config)->dip &&
+	    !lb_leaf4(lb_vips_in_use(view), lb_load32(frame + LB_AT_DADDR)))
+		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	return LB_GO_STAGE;
+}
+
+/*
+ * An address tells most packets of a server apart: what has no tags and is not
+ * for a VIP is done with by F4, F12 and F13, whatever else it is.
+ */
+static __always_inline int lb_forward(struct xdp_md *ctx)
+{
+	const void *frame = LB_FRAME(ctx), *end = LB_END(ctx);
+	u64 word;
+
+	if (lb_likely(frame + LB_ETH_LEN + LB_IPV4_LEN + LB_TCP_LEN <= end)) {
+		word = lb_load32(frame + LB_AT_ETHERTYPE) & LB_VERSION_MASK;
+		if (lb_likely(word == LB_IS_IPV4))
+			return lb_forward4(ctx, frame);
+		if (word == LB_IS_IPV6)
+			return lb_forward6(ctx, frame, end);
+	}
+	return lb_forward_other(frame, end);
+}
+
+/* What is attached: programs before the forwarder, then the forwarder. */
+int lb_root(struct xdp_md *ctx)
+{
+	lb_root_slots.call(ctx, LB_SLOT_BEFORE);
+	return lb_leave(ctx, lb_forward(ctx));
+}
+
+/* The forwarder alone, for those programs to go on to. */
 int lb_forwarder(struct xdp_md *ctx)
 {
-	const struct lb_state *state = lb_get_state();
-	const struct lb_service *service;
-	struct lb_packet packet;
-	void *frame = LB_FRAME(ctx), *end = LB_END(ctx);
-	int reason;
-
-	if (!state)
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	if (lb_unlikely(!lb_parse_fast(frame, end, &packet))) {
-		reason = lb_parse_slow(frame, end, &packet);
-		if (reason != LB_PARSED)
-			return lb_forward_odd(state, frame, reason);
-	}
-	/* F12: only this program makes GUE from our own DIP, behind this check */
-	if (packet.protocol == LB_PROTO_UDP && packet.dport == state->config.gue_port &&
-	    (packet.addresses & 0xffffffff) == state->config.dip)
-		return lb_exit(LB_CNT_DROP_SPOOFED, XDP_DROP);
-	service = lb_find_service(state, packet.daddr, packet.dport, packet.protocol);
-	if (!service)
-		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	return lb_forward_service(ctx, state, service, &packet);
+	return lb_leave(ctx, lb_forward(ctx));
 }

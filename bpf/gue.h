@@ -83,6 +83,12 @@ LB_INLINE __u64 lb_hop_ahead(const void *frame, const void *end, const struct lb
 	return lb_load32(hop);
 }
 
+/* What the outer header leaves for the inner packet. */
+LB_INLINE __u64 lb_inner_length(const struct lb_tunnel *tunnel)
+{
+	return tunnel->total_len - LB_WRAP_LEN - tunnel->hop_count * LB_HOP_LEN;
+}
+
 /* Where the inner packet begins. */
 LB_INLINE __u64 lb_inner_offset(const struct lb_tunnel *tunnel)
 {

@@ -1,94 +1,139 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The packet inside GUE (docs/wire.md, section 6, R8 to R13).
+ * The packet inside GUE (docs/wire.md, section 6, R7 to R18).  What takes a
+ * version, takes a constant: 4 or 6.
  */
 #ifndef LB_INNER_H
 #define LB_INNER_H
 
+#include "ecn.h"
 #include "gue.h"
+#include "headers.h"
 
-#define LB_ICMP_LEN	8
-#define LB_ICMP_ECHO	8
+#define LB_TCP_DOFF_AT	12
 #define LB_TCP_FLAGS_AT 13
 #define LB_TCP_SYN	0x02
 #define LB_TCP_RST	0x04
 #define LB_TCP_ACK	0x10
 
-/* As offsets from the inner IP header */
-#define LB_IN(offset) ((offset) - LB_ETH_LEN)
+#define LB_IP_LEN(version) ((version) == 4 ? LB_IPV4_LEN : LB_IPV6_LEN)
 
 struct lb_inner {
-	__u64 saddr;
-	__u64 daddr;
-	__u64 ports; /* sport, dport as they lie in the frame; TCP and UDP only */
-	__u64 protocol;
-	__u64 tos;
+	__u64 room;	/* its length */
+	__u64 l4;	/* where its upper layer begins, from its IP header */
+	__u64 ports;	/* sport, dport as they lie in the frame; TCP and UDP only */
+	__u64 protocol; /* of the upper layer */
 	__u64 tcp_flags;
+	__u64 is_error; /* an ICMP error */
 };
 
-#define LB_INNER_OK (-1)
+/* Not decided yet; any other answer is a counter. */
+#define LB_GO_ON (-1)
 
-/* R8: is there an IPv4 packet, of the length that the outer header leaves it? */
-LB_INLINE int lb_inner_ip_ok(const void *ip, const void *end, const struct lb_tunnel *tunnel)
+/* R7 and R8: is there a packet, of the length that the outer header leaves it? */
+LB_INLINE int lb_inner_ip_ok(const void *ip, const void *end, const struct lb_tunnel *tunnel,
+			     __u64 version)
 {
-	__u64 version, header_len, total;
+	__u64 room = lb_inner_length(tunnel), first, header_len;
 
-	if (ip + LB_IPV4_LEN > end)
+	if (room < LB_IP_LEN(version) || ip + LB_IP_LEN(version) > end)
 		return 0;
-	version = lb_load8(ip);
-	header_len = (version & 0xf) * 4;
-	total = lb_swap16(lb_load16(ip + LB_IN(LB_AT_TOTAL_LEN)));
-	return version >> 4 == 4 && header_len >= LB_IPV4_LEN && total >= header_len &&
-	       total == tunnel->total_len - LB_WRAP_LEN - tunnel->hop_count * LB_HOP_LEN;
+	first = lb_load8(ip);
+	if (first >> 4 != version)
+		return 0;
+	if (version == 6)
+		return lb_swap16(lb_load16(ip + LB_IP6_PAYLOAD_AT)) + LB_IPV6_LEN == room;
+	header_len = (first & 0xf) * 4;
+	return header_len >= LB_IPV4_LEN && header_len <= room &&
+	       lb_swap16(lb_load16(ip + LB_IP_TOTAL_LEN_AT)) == room;
 }
 
-/* R12, R13: the transport header; `length` is what the inner total length leaves for it. */
-LB_INLINE int lb_read_transport(const void *l4, const void *end, __u64 length,
-				struct lb_inner *inner)
+/*
+ * Is it one of many: TCP or UDP right behind an IP header without options?  All
+ * others are for the program for rare packets.
+ */
+LB_INLINE int lb_inner_plain(const void *ip, __u64 version, struct lb_inner *inner)
 {
+	inner->l4 = LB_IP_LEN(version);
+	inner->protocol = lb_load8(ip + (version == 4 ? LB_IP_PROTOCOL_AT : LB_IP6_NEXT_AT));
+	if (inner->protocol != LB_PROTO_TCP && inner->protocol != LB_PROTO_UDP)
+		return 0;
+	if (version == 6)
+		return 1;
+	return lb_load8(ip) == 0x45 &&
+	       !(lb_load16(ip + LB_IP_FRAGMENT_AT) & (LB_IP_MF | LB_IP_OFFSET));
+}
+
+/* R13 for TCP. */
+LB_INLINE int lb_read_tcp(const void *ip, const void *end, struct lb_inner *inner)
+{
+	const void *l4 = lb_at(ip, end, inner->room, inner->l4, LB_TCP_LEN);
 	__u64 data_offset;
 
-	if (inner->protocol == LB_PROTO_TCP) {
-		if (length < LB_TCP_LEN || l4 + LB_TCP_LEN > end)
-			return LB_CNT_DROP_INNER_MALFORMED;
-		data_offset = (lb_load8(l4 + 12) >> 4) * 4;
-		if (data_offset < LB_TCP_LEN || data_offset > length)
-			return LB_CNT_DROP_INNER_MALFORMED;
-		inner->tcp_flags = lb_load8(l4 + LB_TCP_FLAGS_AT);
-	} else if (inner->protocol == LB_PROTO_UDP) {
-		if (length < LB_UDP_LEN || l4 + LB_UDP_LEN > end)
-			return LB_CNT_DROP_INNER_MALFORMED;
-	} else if (inner->protocol == LB_PROTO_ICMP) {
-		if (length < LB_ICMP_LEN || l4 + LB_ICMP_LEN > end)
-			return LB_CNT_DROP_INNER_MALFORMED;
-		/* type and code */
-		return lb_load16(l4) == LB_ICMP_ECHO ? LB_INNER_OK : LB_CNT_DROP_INNER_PROTOCOL;
-	} else {
-		return LB_CNT_DROP_INNER_PROTOCOL;
-	}
+	if (!l4)
+		return LB_CNT_DROP_INNER_MALFORMED;
+	data_offset = (lb_load8(l4 + LB_TCP_DOFF_AT) >> 4) * 4;
+	if (data_offset < LB_TCP_LEN || inner->l4 + data_offset > inner->room)
+		return LB_CNT_DROP_INNER_MALFORMED;
+	inner->tcp_flags = lb_load8(l4 + LB_TCP_FLAGS_AT);
 	inner->ports = lb_load32(l4);
-	return LB_INNER_OK;
+	return LB_GO_ON;
 }
 
-/* R10 to R13, for a packet that passed lb_inner_ip_ok(): LB_INNER_OK or a counter. */
-LB_INLINE int lb_read_inner(const void *ip, const void *end, struct lb_inner *inner)
+/* R13 for UDP. */
+LB_INLINE int lb_read_udp(const void *ip, const void *end, struct lb_inner *inner)
 {
-	__u64 total;
+	const void *l4 = lb_at(ip, end, inner->room, inner->l4, LB_UDP_LEN);
 
-	if (ip + LB_IPV4_LEN > end)
+	if (!l4)
 		return LB_CNT_DROP_INNER_MALFORMED;
-	if (lb_load8(ip) != 0x45)
-		return LB_CNT_DROP_INNER_OPTIONS;
-	if (lb_load16(ip + LB_IN(LB_AT_FRAGMENT)) & LB_FRAGMENT_MASK)
-		return LB_CNT_DROP_INNER_FRAGMENT;
-	total = lb_swap16(lb_load16(ip + LB_IN(LB_AT_TOTAL_LEN)));
-	inner->saddr = lb_load32(ip + LB_IN(LB_AT_SADDR));
-	inner->daddr = lb_load32(ip + LB_IN(LB_AT_DADDR));
-	inner->protocol = lb_load8(ip + LB_IN(LB_AT_PROTOCOL));
-	inner->tos = lb_load8(ip + LB_IN(LB_AT_TOS));
-	inner->tcp_flags = 0;
-	inner->ports = 0;
-	return lb_read_transport(ip + LB_IPV4_LEN, end, total - LB_IPV4_LEN, inner);
+	inner->ports = lb_load32(l4);
+	return LB_GO_ON;
+}
+
+/* R13 and R14 for ICMP. */
+LB_INLINE int lb_read_icmp(const void *ip, const void *end, __u64 version, struct lb_inner *inner)
+{
+	const void *l4 = lb_at(ip, end, inner->room, inner->l4, LB_ICMP_LEN);
+	__u64 type, code;
+
+	if (!l4)
+		return LB_CNT_DROP_INNER_MALFORMED;
+	type = lb_load8(l4);
+	code = lb_load8(l4 + 1);
+	inner->is_error = lb_icmp_is_error(version, type);
+	if (inner->is_error || (type == LB_ICMP_ECHO(version) && !code))
+		return LB_GO_ON;
+	return LB_CNT_DROP_INNER_PROTOCOL;
+}
+
+/* R13 and R14. */
+LB_INLINE int lb_read_upper(const void *ip, const void *end, __u64 version, struct lb_inner *inner)
+{
+	if (inner->protocol == LB_PROTO_TCP)
+		return lb_read_tcp(ip, end, inner);
+	if (inner->protocol == LB_PROTO_UDP)
+		return lb_read_udp(ip, end, inner);
+	if (inner->protocol == LB_ICMP_PROTO(version))
+		return lb_read_icmp(ip, end, version, inner);
+	return LB_CNT_DROP_INNER_PROTOCOL;
+}
+
+/* J1 to J5, as a counter. */
+LB_INLINE int lb_embedded_counter(int result)
+{
+	switch (result) {
+	case LB_EMBEDDED_OK:
+		return LB_GO_ON;
+	case LB_EMBEDDED_SOURCE:
+		return LB_CNT_DROP_NOT_VIP;
+	case LB_EMBEDDED_EXT_HEADERS:
+		return LB_CNT_DROP_INNER_EXT_HEADERS;
+	case LB_EMBEDDED_OTHER:
+		return LB_CNT_DROP_INNER_PROTOCOL;
+	default:
+		return LB_CNT_DROP_INNER_MALFORMED;
+	}
 }
 
 LB_INLINE int lb_is_syn(const struct lb_inner *inner)
@@ -103,18 +148,37 @@ LB_INLINE int lb_is_cookie_ack(const struct lb_inner *inner)
 	return (inner->tcp_flags & (LB_TCP_SYN | LB_TCP_ACK | LB_TCP_RST)) == LB_TCP_ACK;
 }
 
-#define LB_ASK_SOCKETS (-1)
-
-/* R14 to R16: the counter of an accept that needs no socket, or LB_ASK_SOCKETS. */
+/* R16 to R18: the counter of an accept that needs no socket, or LB_GO_ON. */
 LB_INLINE int lb_accept_at_once(const struct lb_tunnel *tunnel, const struct lb_inner *inner)
 {
 	if (tunnel->next_hop == tunnel->hop_count)
 		return LB_CNT_ACCEPT_LAST_HOP;
-	if (inner->protocol == LB_PROTO_ICMP)
+	if (inner->protocol != LB_PROTO_TCP && inner->protocol != LB_PROTO_UDP && !inner->is_error)
 		return LB_CNT_ACCEPT_ECHO;
 	if (lb_is_syn(inner) && !tunnel->forward_syn)
 		return LB_CNT_ACCEPT_SYN;
-	return LB_ASK_SOCKETS;
+	return LB_GO_ON;
+}
+
+LB_INLINE int lb_is_accept(int counter)
+{
+	return counter >= LB_CNT_ACCEPT_LAST_HOP && counter <= LB_CNT_ACCEPT_ICMP_ERROR;
+}
+
+/* IPv4's TOS, IPv6's traffic class. */
+LB_INLINE __u64 lb_inner_tos(const void *ip, __u64 version)
+{
+	if (version == 4)
+		return lb_load8(ip + 1);
+	return (lb_load8(ip) << 4 | lb_load8(ip + 1) >> 4) & 0xff;
+}
+
+/* The header's second byte for another TOS, of which only ECN differs. */
+LB_INLINE __u64 lb_second_byte(const void *ip, __u64 version, __u64 tos)
+{
+	if (version == 4)
+		return tos;
+	return (lb_load8(ip + 1) & 0x0f) | (tos & 0x0f) << 4;
 }
 
 #endif

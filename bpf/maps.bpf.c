@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The maps, and the one exit that counts.  The loader joins this file,
- * forwarder.bpf.c and redirector.bpf.c into one source, so that both programs
- * share the maps; bcc rewrites map access only there, never in headers.
+ * The maps, and the one exit that counts.  The loader joins all *.bpf.c files
+ * into one source, so that the programs share the maps; bcc rewrites map access
+ * only there, never in headers.
  */
 #include <linux/bpf.h>
 #include "abi.h"
@@ -13,19 +13,15 @@
 #define BPF_LICENSE Dual BSD/GPL
 /* clang-format on */
 
-/*
- * As far as bcc is concerned the value is bytes: it would generate readers and
- * writers for every single field of an array's elements.
- */
-struct lb_state_bytes {
-	__u8 bytes[sizeof(struct lb_state)];
-};
-
-BPF_F_TABLE("array", u32, struct lb_state_bytes, lb_state, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, lb_template, LB_INNER_SLOTS, BPF_F_MMAPABLE);
 BPF_ARRAY_OF_MAPS(lb_tables, "lb_template", LB_MAX_INNER);
 BPF_PERCPU_ARRAY(lb_counters, u64, LB_CNT_COUNT);
 BPF_PERCPU_ARRAY(lb_service_stats, struct lb_service_stats, LB_MAX_SERVICES);
+BPF_PROG_ARRAY(lb_root_slots, LB_SLOT_COUNT);
+BPF_TABLE("lru_hash", struct lb_fragment_key, struct lb_fragment, lb_fragments, LB_FRAGMENTS);
+BPF_PERCPU_ARRAY(lb_too_big_windows, struct lb_too_big_window, 1);
+BPF_PROG_ARRAY(lb_tc_stages, 1); /* the redirector's program for rare packets */
+BPF_TABLE("lru_hash", struct lb_fragment_key, u64, lb_decisions, LB_FRAGMENTS);
 
 /* The only way out of either program: no verdict without a counter. */
 static __always_inline int lb_exit(u32 counter, int verdict)
@@ -37,9 +33,22 @@ static __always_inline int lb_exit(u32 counter, int verdict)
 	return verdict;
 }
 
+/*
+ * The state, which the loader has made, as a constant address
+ * (BPF_PSEUDO_MAP_VALUE of its descriptor): never null.  The compiler loads it
+ * anew wherever it is written, so hot code writes LB_STATE_AT() rather than keep
+ * a pointer in a register.
+ */
+#define LB_PSEUDO_MAP_VALUE 2
+
 static __always_inline const struct lb_state *lb_get_state(void)
 {
-	u32 zero = 0;
+	return (const struct lb_state *)bpf_pseudo_fd(LB_PSEUDO_MAP_VALUE, LB_STATE_FD);
+}
 
-	return (const struct lb_state *)lb_state.lookup(&zero);
+#define LB_STATE_AT(member) (&lb_get_state()->member)
+
+static __always_inline const struct lb_near *lb_get_near(void)
+{
+	return (const struct lb_near *)bpf_pseudo_fd(LB_PSEUDO_MAP_VALUE, LB_NEAR_FD);
 }

@@ -2,14 +2,13 @@
 /*
  * The redirector, a TC classifier on ingress: a GUE packet at a hop is taken
  * out and delivered here, or passed on to the next hop.  docs/wire.md, section
- * 6, numbers its decisions.
+ * 6, numbers its decisions.  Rare packets are decided in redirector_stage.bpf.c.
  *
  * It writes with helpers only.  A single store to the packet would make the
- * kernel put a check for shared buffers in front of every packet.
+ * kernel put a check for shared buffers in front of every packet.  What takes a
+ * version, takes a constant (4 or 6): there is code for each.
  */
-#include "ecn.h"
 #include "encap.h"
-#include "gue.h"
 #include "inner.h"
 #include "services.h"
 
@@ -19,37 +18,51 @@
 #define LB_SOCK_LISTEN	    10
 #define LB_NETNS_OF_DEVICE  ((u32)BPF_F_CURRENT_NETNS)
 
-/* outer headers, three hops, inner IPv4 and TCP headers */
-#define LB_HEADERS_LEN \
-	(LB_ETH_LEN + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN + LB_IPV4_LEN + LB_TCP_LEN)
+/* outer headers and three hops; then inner IP and TCP headers */
+#define LB_TUNNEL_LEN  (LB_ETH_LEN + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN)
+#define LB_HEADERS_LEN (LB_TUNNEL_LEN + LB_IPV6_LEN + LB_TCP_LEN)
+
+/*
+ * Volatile, because a compiler that loads them once for several places (LLVM 11
+ * does) may extend them to 64 bits in each by arithmetic, which is not allowed
+ * with pointers.
+ */
+static __always_inline void *lb_frame(struct __sk_buff *skb)
+{
+	return (void *)(long)*(volatile u32 *)&skb->data;
+}
+
+static __always_inline void *lb_end(struct __sk_buff *skb)
+{
+	return (void *)(long)*(volatile u32 *)&skb->data_end;
+}
 
 /* Makes the first bytes of a packet readable, as far as it has them. */
 static __always_inline int lb_make_linear(struct __sk_buff *skb, u64 length)
 {
-	u64 linear = LB_END(skb) - LB_FRAME(skb);
+	u64 linear = lb_end(skb) - lb_frame(skb);
 
 	if (linear >= length || linear >= skb->len)
 		return 0;
 	return bpf_skb_pull_data(skb, skb->len < length ? skb->len : length);
 }
 
-/* R1: is it for us to decide about? */
+/* R1: is it for us to decide about?  (A tag that was taken out does not matter.) */
 static __always_inline bool lb_for_redirector(struct __sk_buff *skb, const struct lb_state *state)
 {
 	void *frame;
 
 	if (skb->protocol != LB_ETH_IPV4)
 		return false;
-	frame = LB_FRAME(skb);
-	if (frame + LB_NOT_GUE_LEN > LB_END(skb)) {
+	frame = lb_frame(skb);
+	if (frame + LB_NOT_GUE_LEN > lb_end(skb)) {
 		if (lb_make_linear(skb, LB_NOT_GUE_LEN))
 			return false;
-		frame = LB_FRAME(skb);
-		if (frame + LB_NOT_GUE_LEN > LB_END(skb))
+		frame = lb_frame(skb);
+		if (frame + LB_NOT_GUE_LEN > lb_end(skb))
 			return false;
 	}
-	/* a VLAN tag may be kept beside the frame */
-	return lb_is_gue(frame, &state->config) && !skb->vlan_present;
+	return lb_is_gue(frame, &state->config);
 }
 
 /* R5 and R6: every hop still ahead must be a DIP we know, and not this server. */
@@ -69,118 +82,214 @@ static __always_inline int lb_check_hops(const struct lb_state *state, const voi
 		if (!(lb_known_word(state, hop) & LB_KNOWN_DIP))
 			unknown = true;
 	}
-	return unknown ? LB_CNT_DROP_UNKNOWN_HOP : LB_INNER_OK;
+	return unknown ? LB_CNT_DROP_UNKNOWN_HOP : LB_GO_ON;
 }
 
-/* R2 to R13: LB_INNER_OK, or the counter of a drop. */
-static __always_inline int lb_check(const struct lb_state *state, const void *frame,
-				    const void *end, u64 frame_len, struct lb_tunnel *tunnel,
-				    struct lb_inner *inner)
+/* R2 to R6: LB_GO_ON, or the counter of a drop. */
+static __always_inline int lb_check_tunnel(struct __sk_buff *skb, const struct lb_state *state,
+					   struct lb_tunnel *tunnel)
 {
-	const void *ip;
-	int reason;
+	const void *frame = lb_frame(skb), *end = lb_end(skb);
 
 	if (frame + LB_NOT_GUE_LEN > end)
 		return LB_CNT_DROP_ERROR;
-	if (!lb_read_tunnel(frame, end, frame_len, tunnel))
+	if (!lb_read_tunnel(frame, end, skb->len, tunnel))
 		return LB_CNT_DROP_GUE_MALFORMED;
 	if (!(lb_known_word(state, tunnel->saddr) & (LB_KNOWN_DIP | LB_KNOWN_PROBER)))
 		return LB_CNT_DROP_UNKNOWN_SOURCE;
-	reason = lb_check_hops(state, frame, end, tunnel);
-	if (reason != LB_INNER_OK)
-		return reason;
-	if (tunnel->proto != LB_PROTO_IPV4)
-		return LB_CNT_DROP_INNER_IPV6;
-	ip = frame + lb_inner_offset(tunnel);
-	if (!lb_inner_ip_ok(ip, end, tunnel))
+	return lb_check_hops(state, frame, end, tunnel);
+}
+
+/* R7 to R9. */
+static __always_inline int lb_check_inner(const struct lb_state *state, const void *ip,
+					  const void *end, const struct lb_tunnel *tunnel,
+					  u64 version)
+{
+	bool is_vip;
+
+	if (!lb_inner_ip_ok(ip, end, tunnel, version) || ip + LB_IP_LEN(version) > end)
 		return LB_CNT_DROP_INNER_MALFORMED;
-	if (ip + LB_IPV4_LEN > end || !lb_is_vip(state, lb_load32(ip + LB_IN(LB_AT_DADDR))))
-		return LB_CNT_DROP_NOT_VIP;
-	return lb_read_inner(ip, end, inner);
+	if (version == 4)
+		is_vip = lb_is_vip4(state, lb_load32(ip + LB_IP_DADDR_AT));
+	else
+		is_vip = lb_is_vip6(state, lb_load64(ip + LB_IP6_DADDR_AT),
+				    lb_load64(ip + LB_IP6_DADDR_AT + 8));
+	return is_vip ? LB_GO_ON : LB_CNT_DROP_NOT_VIP;
 }
 
-static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple,
-					  const struct lb_inner *inner)
+/* ---- sockets ---- */
+
+#define LB_TUPLE_LEN(version)                                        \
+	((version) == 4 ? sizeof(((struct bpf_sock_tuple *)0)->ipv4) \
+			: sizeof(((struct bpf_sock_tuple *)0)->ipv6))
+
+/* The flow of a packet whose IP header can be read, or, turned round, of an embedded one. */
+static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple, const void *ip, u64 version,
+					  u64 ports, bool turned)
 {
-	tuple->ipv4.saddr = inner->saddr;
-	tuple->ipv4.daddr = inner->daddr;
-	tuple->ipv4.sport = inner->ports;
-	tuple->ipv4.dport = inner->ports >> 16;
+	const void *from = ip + (turned ? LB_IP6_DADDR_AT : LB_IP6_SADDR_AT);
+	const void *to = ip + (turned ? LB_IP6_SADDR_AT : LB_IP6_DADDR_AT);
+
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	if (version == 4) {
+		tuple->ipv4.saddr = lb_load32(ip + (turned ? LB_IP_DADDR_AT : LB_IP_SADDR_AT));
+		tuple->ipv4.daddr = lb_load32(ip + (turned ? LB_IP_SADDR_AT : LB_IP_DADDR_AT));
+		tuple->ipv4.sport = ports;
+		tuple->ipv4.dport = ports >> 16;
+		return;
+	}
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		tuple->ipv6.saddr[i] = lb_load32(from + 4 * i);
+		tuple->ipv6.daddr[i] = lb_load32(to + 4 * i);
+	}
+	tuple->ipv6.sport = ports;
+	tuple->ipv6.dport = ports >> 16;
 }
 
-static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk,
-					 const struct lb_tunnel *tunnel)
+static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk, u64 at,
+					 const struct lb_inner *inner, u64 version)
 {
-	void *ip = LB_FRAME(skb) + lb_inner_offset(tunnel);
+	void *ip = lb_frame(skb) + at, *tcp;
 
-	if (ip + LB_IPV4_LEN + LB_TCP_LEN > LB_END(skb))
+	if (!lb_is_cookie_ack(inner) || ip + LB_IP_LEN(version) > lb_end(skb))
 		return false;
-	return !bpf_tcp_check_syncookie(sk, ip, LB_IPV4_LEN, ip + LB_IPV4_LEN, LB_TCP_LEN);
+	tcp = (void *)lb_at(ip, lb_end(skb), inner->room, inner->l4, LB_TCP_LEN);
+	if (!tcp)
+		return false;
+	return !bpf_tcp_check_syncookie(sk, ip, LB_IP_LEN(version), tcp, LB_TCP_LEN);
 }
 
-/* R17 and R18: the counter of an accept, or LB_CNT_PASS_ON. */
-static __always_inline int lb_ask_tcp(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
-				      const struct lb_inner *inner)
+/* R19 and R20: the counter of an accept, or LB_CNT_PASS_ON. */
+static __always_inline int lb_ask_tcp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, u64 at,
+				      const struct lb_inner *inner, u64 version)
 {
-	struct bpf_sock_tuple tuple = {};
 	int answer = LB_CNT_PASS_ON;
 	struct bpf_sock *sk;
 
 	/* a SYN with forward_syn set visits the next hop whatever is here */
 	if (lb_is_syn(inner))
 		return LB_CNT_PASS_ON;
-	lb_fill_tuple(&tuple, inner);
-	sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), LB_NETNS_OF_DEVICE, 0);
+	sk = bpf_skc_lookup_tcp(skb, tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
 	if (!sk)
 		return LB_CNT_PASS_ON;
 	if (sk->state != LB_SOCK_LISTEN)
 		answer = LB_CNT_ACCEPT_SOCKET;
-	else if (lb_is_cookie_ack(inner) && lb_cookie_ok(skb, sk, tunnel))
+	else if (lb_cookie_ok(skb, sk, at, inner, version))
 		answer = LB_CNT_ACCEPT_SYNCOOKIE;
 	bpf_sk_release(sk);
 	return answer;
 }
 
-/* R19: likewise. */
-static __always_inline int lb_ask_udp(struct __sk_buff *skb, const struct lb_inner *inner)
+/* Is it connected to the tuple's source? */
+static __always_inline bool lb_is_connected(struct bpf_sock *sk, const struct bpf_sock_tuple *tuple,
+					    u64 version)
 {
-	struct bpf_sock_tuple tuple = {};
+	/* two bytes of dst_port: kernels before 5.18 have four, with the port in the first two */
+	u16 port = *(volatile u16 *)&sk->dst_port;
+
+	if (sk->state != LB_SOCK_ESTABLISHED)
+		return false;
+	if (version == 4)
+		return port == tuple->ipv4.sport && sk->dst_ip4 == tuple->ipv4.saddr;
+	return port == tuple->ipv6.sport && sk->dst_ip6[0] == tuple->ipv6.saddr[0] &&
+	       sk->dst_ip6[1] == tuple->ipv6.saddr[1] && sk->dst_ip6[2] == tuple->ipv6.saddr[2] &&
+	       sk->dst_ip6[3] == tuple->ipv6.saddr[3];
+}
+
+/* R21: likewise. */
+static __always_inline int lb_ask_udp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+				      u64 version)
+{
 	int answer = LB_CNT_PASS_ON;
 	struct bpf_sock *sk;
 
-	lb_fill_tuple(&tuple, inner);
-	sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), LB_NETNS_OF_DEVICE, 0);
+	sk = bpf_sk_lookup_udp(skb, tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
 	if (!sk)
 		return LB_CNT_PASS_ON;
-	/* two bytes of dst_port: kernels before 5.18 have four, with the port in the first two */
-	if (sk->state == LB_SOCK_ESTABLISHED && sk->dst_ip4 == tuple.ipv4.saddr &&
-	    *(volatile u16 *)&sk->dst_port == tuple.ipv4.sport)
+	if (lb_is_connected(sk, tuple, version))
 		answer = LB_CNT_ACCEPT_UDP_SOCKET;
 	bpf_sk_release(sk);
 	return answer;
 }
 
-/* Copies ECN inward and takes the wrap out. */
-static __always_inline int lb_accept(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
-				     const struct lb_inner *inner, int counter)
+/* R16 to R21 for TCP and UDP, and an echo request: an accept's counter or LB_CNT_PASS_ON. */
+static __always_inline int lb_decide(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
+				     const struct lb_inner *inner, u64 version)
 {
-	u64 at = lb_inner_offset(tunnel), wrap = at - LB_ETH_LEN;
-	int tos = lb_ecn_decap(tunnel->tos, inner->tos);
-	void *ip = LB_FRAME(skb) + at;
-	u16 checksum;
-	u8 byte = tos;
+	int counter = lb_accept_at_once(tunnel, inner);
+	u64 at = lb_inner_offset(tunnel);
+	void *ip = lb_frame(skb) + at;
+	struct bpf_sock_tuple tuple;
 
+	if (counter != LB_GO_ON)
+		return counter;
+	if (ip + LB_IP_LEN(version) > lb_end(skb))
+		return LB_CNT_DROP_ERROR;
+	lb_fill_tuple(&tuple, ip, version, inner->ports, false);
+	if (inner->protocol == LB_PROTO_UDP)
+		return lb_ask_udp(skb, &tuple, version);
+	return lb_ask_tcp(skb, &tuple, at, inner, version);
+}
+
+/* ---- what becomes of the packet ---- */
+
+/* RFC 6040: what happened to the wrap on its way, into the packet that comes out of it. */
+static __always_inline int lb_copy_ecn(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
+				       u64 version)
+{
+	u64 at = lb_inner_offset(tunnel), old;
+	void *ip = lb_frame(skb) + at;
+	u16 checksum;
+	int tos;
+	u8 byte;
+
+	if (ip + LB_IPV4_LEN > lb_end(skb))
+		return LB_CNT_DROP_ERROR;
+	old = lb_inner_tos(ip, version);
+	tos = lb_ecn_decap(tunnel->tos, old);
 	if (tos == LB_ECN_DROP)
-		return lb_exit(LB_CNT_DROP_ECN, LB_TC_SHOT);
-	if (tos != inner->tos) {
-		if (ip + LB_IPV4_LEN > LB_END(skb))
-			return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
-		checksum = lb_checksum_after_tos(lb_load16(ip + 10), inner->tos, tos);
-		if (bpf_skb_store_bytes(skb, at + 1, &byte, 1, BPF_F_RECOMPUTE_CSUM) ||
-		    bpf_skb_store_bytes(skb, at + 10, &checksum, 2, BPF_F_RECOMPUTE_CSUM))
-			return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
-	}
-	if (bpf_skb_adjust_room(skb, -(s32)wrap, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return LB_CNT_DROP_ECN;
+	if (tos == old)
+		return LB_GO_ON;
+	byte = lb_second_byte(ip, version, tos);
+	checksum = lb_checksum_after_tos(lb_load16(ip + LB_IP_CHECKSUM_AT), old, tos);
+	if (bpf_skb_store_bytes(skb, at + 1, &byte, 1, BPF_F_RECOMPUTE_CSUM))
+		return LB_CNT_DROP_ERROR;
+	if (version == 4 &&
+	    bpf_skb_store_bytes(skb, at + LB_IP_CHECKSUM_AT, &checksum, 2, BPF_F_RECOMPUTE_CSUM))
+		return LB_CNT_DROP_ERROR;
+	return LB_GO_ON;
+}
+
+/*
+ * Takes the wrap out.  What comes out of IPv4 as IPv6 must be known as such to
+ * the stack: kernels before 6.3 learn it by no other way than
+ * bpf_skb_change_proto(), which puts 20 more bytes in front.
+ */
+static __always_inline bool lb_unwrap(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
+				      u64 version)
+{
+	s32 wrap = lb_inner_offset(tunnel) - LB_ETH_LEN;
+	u16 type = LB_ETH_IPV6;
+
+	if (version == 4)
+		return !bpf_skb_adjust_room(skb, -wrap, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+	if (bpf_skb_change_proto(skb, LB_ETH_IPV6, 0))
+		return false;
+	wrap += LB_IPV6_LEN - LB_IPV4_LEN;
+	return !bpf_skb_adjust_room(skb, -wrap, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) &&
+	       !bpf_skb_store_bytes(skb, LB_AT_ETHERTYPE, &type, sizeof(type), 0);
+}
+
+static __always_inline int lb_accept(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
+				     u64 version, int counter)
+{
+	int reason = lb_copy_ecn(skb, tunnel, version);
+
+	if (reason != LB_GO_ON)
+		return lb_exit(reason, LB_TC_SHOT);
+	if (!lb_unwrap(skb, tunnel, version))
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
 	return lb_exit(counter, LB_TC_OK);
 }
@@ -204,18 +313,18 @@ static __always_inline int lb_store_rewrite(struct __sk_buff *skb, struct lb_rew
 	       bpf_skb_store_bytes(skb, LB_AT_NEXT_HOP, &next_hop, 1, BPF_F_RECOMPUTE_CSUM);
 }
 
-/* R20 to R22. */
+/* R23 to R25. */
 static __always_inline int lb_pass_on(struct __sk_buff *skb, const struct lb_state *state,
 				      const struct lb_tunnel *tunnel)
 {
-	void *frame = LB_FRAME(skb),
+	void *frame = lb_frame(skb),
 	     *at = frame + LB_AT_HOPS + (tunnel->next_hop & LB_MAX_HOPS) * LB_HOP_LEN;
 	struct lb_rewrite rewrite = {};
 	const struct lb_dip *dip;
 	struct lb_macs macs;
 	u64 hop;
 
-	if (frame + LB_ETH_LEN + LB_WRAP_LEN > LB_END(skb) || at + LB_HOP_LEN > LB_END(skb))
+	if (frame + LB_ETH_LEN + LB_WRAP_LEN > lb_end(skb) || at + LB_HOP_LEN > lb_end(skb))
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
 	hop = lb_load32(at);
 	dip = &state->dip[(lb_known_word(state, hop) >> 16) % LB_MAX_DIPS];
@@ -234,25 +343,54 @@ static __always_inline int lb_pass_on(struct __sk_buff *skb, const struct lb_sta
 	return lb_exit(LB_CNT_PASS_ON, bpf_redirect(skb->ifindex, 0));
 }
 
+/* The end of every packet for which R1 does not hold. */
+static __always_inline int lb_act(struct __sk_buff *skb, const struct lb_state *state,
+				  const struct lb_tunnel *tunnel, u64 version, int counter)
+{
+	if (counter == LB_CNT_PASS_ON)
+		return lb_pass_on(skb, state, tunnel);
+	if (lb_is_accept(counter))
+		return lb_accept(skb, tunnel, version, counter);
+	return lb_exit(counter, LB_TC_SHOT);
+}
+
+/* TCP or UDP right behind an IP header without options; all others are the next program's. */
+static __always_inline int lb_redirect_plain(struct __sk_buff *skb, const struct lb_state *state,
+					     const struct lb_tunnel *tunnel, u64 version)
+{
+	const void *ip = lb_frame(skb) + lb_inner_offset(tunnel), *end = lb_end(skb);
+	struct lb_inner inner = { .room = lb_inner_length(tunnel) };
+	int reason = lb_check_inner(state, ip, end, tunnel, version);
+
+	if (reason != LB_GO_ON)
+		return lb_exit(reason, LB_TC_SHOT);
+	if (ip + LB_IP_LEN(version) > end)
+		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
+	if (lb_unlikely(!lb_inner_plain(ip, version, &inner))) {
+		lb_tc_stages.call(skb, 0);
+		return lb_exit(LB_CNT_DROP_NO_STAGE, LB_TC_SHOT);
+	}
+	reason = inner.protocol == LB_PROTO_TCP ? lb_read_tcp(ip, end, &inner)
+						: lb_read_udp(ip, end, &inner);
+	if (reason == LB_GO_ON)
+		reason = lb_decide(skb, tunnel, &inner, version);
+	return lb_act(skb, state, tunnel, version, reason);
+}
+
 int lb_redirector(struct __sk_buff *skb)
 {
 	const struct lb_state *state = lb_get_state();
 	struct lb_tunnel tunnel;
-	struct lb_inner inner;
 	int reason;
 
 	if (!state || !lb_for_redirector(skb, state))
 		return lb_exit(LB_CNT_OK_NOT_GUE, LB_TC_OK);
 	if (lb_make_linear(skb, LB_HEADERS_LEN))
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
-	reason = lb_check(state, LB_FRAME(skb), LB_END(skb), skb->len, &tunnel, &inner);
-	if (reason != LB_INNER_OK)
+	reason = lb_check_tunnel(skb, state, &tunnel);
+	if (reason != LB_GO_ON)
 		return lb_exit(reason, LB_TC_SHOT);
-	reason = lb_accept_at_once(&tunnel, &inner);
-	if (reason == LB_ASK_SOCKETS)
-		reason = inner.protocol == LB_PROTO_TCP ? lb_ask_tcp(skb, &tunnel, &inner)
-							: lb_ask_udp(skb, &inner);
-	if (reason != LB_CNT_PASS_ON)
-		return lb_accept(skb, &tunnel, &inner, reason);
-	return lb_pass_on(skb, state, &tunnel);
+	if (lb_likely(tunnel.proto == LB_PROTO_IPV4))
+		return lb_redirect_plain(skb, state, &tunnel, 4);
+	return lb_redirect_plain(skb, state, &tunnel, 6);
 }

@@ -1,59 +1,170 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The two look-up tables (services with VIPs, known DIPs with probers): rows of
- * one cache line, filled from the front.  The agent picks the view word, which
- * holds the hash's multiplier, so that no row overflows: a look-up reads one
- * row and stops at its first empty entry.
+ * The look-up tables: VIPs, their services, known DIPs with probers.  No look-up
+ * depends on how many there are; user space (lb/dataplane) lays all of them out.
  */
 #ifndef LB_SERVICES_H
 #define LB_SERVICES_H
 
 #include "bytes.h"
 
+#define LB_HASH_A 0x9e3779b97f4a7c15ULL
+#define LB_HASH_B 0xc2b2ae3d27d4eb4fULL
+#define LB_HASH_C 0x85ebca6bULL
+
 /* Multiply-shift hashing (Dietzfelbinger et al., 1997): the top bits of x times an odd number. */
-LB_INLINE __u64 lb_service_row(__u64 view, __u64 match)
-{
-	__u64 shift = view >> LB_VIEW_SHIFT_AT & LB_VIEW_SHIFT_MASK;
-
-	return match * (view | 1) >> shift & (LB_SERVICE_ROWS - 1);
-}
-
 LB_INLINE __u64 lb_known_row(__u64 view, __u64 addr)
 {
 	return addr * (view | 1) >> (64 - LB_KNOWN_BITS);
 }
 
-LB_INLINE __u64 lb_service_match(__u64 kind, __u64 daddr, __u64 dport, __u64 protocol)
+/* ---- VIPs: an address's leaf (LB_TRIE_LEAF and the number of its row), 0 if it is no VIP ---- */
+
+/*
+ * Always three steps: node 0 is empty and leads to itself, so that no step has
+ * to ask whether there is another.
+ */
+LB_INLINE __u64 lb_leaf4(const struct lb_vips *vips, __u64 addr)
 {
-	return daddr | dport << 32 | protocol << 48 | kind << 56;
+	__u64 at = vips->top[addr & 0xffff];
+
+	at = vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 16 & 0xff];
+	return vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 24 & 0xff];
 }
 
-LB_INLINE const struct lb_service *lb_find(const struct lb_state *state, __u64 match)
+LB_INLINE __u64 lb_vip6_hash(__u64 view, __u64 head, __u64 tail, __u64 length)
+{
+	__u64 x = head * LB_HASH_A + tail * LB_HASH_B + length;
+
+	x ^= x >> 32;
+	return x * (view | 1);
+}
+
+LB_INLINE __u64 lb_vip6_slot(__u64 hash, __u64 seed)
+{
+	return ((hash ^ seed) & 0xffffffff) * LB_HASH_C >> (32 - LB_VIP6_BITS) &
+	       (LB_VIP6_SLOTS - 1);
+}
+
+/* One prefix length. */
+LB_INLINE __u64 lb_leaf6_of(const struct lb_vips *vips, __u64 view,
+			    const struct lb_vip6_length *length, __u64 head, __u64 tail)
+{
+	const struct lb_vip6 *vip;
+	__u64 hash;
+
+	head &= length->mask[0];
+	tail &= length->mask[1];
+	hash = lb_vip6_hash(view, head, tail, length->length);
+	vip = &vips->vip6[lb_vip6_slot(hash, vips->seed6[hash >> (64 - LB_VIP6_SEED_BITS)])];
+	if (vip->addr[0] != head || vip->addr[1] != tail || vip->length != length->length)
+		return 0;
+	return vip->leaf;
+}
+
+/* head, tail: an address as two words from the packet. */
+LB_INLINE __u64 lb_leaf6(const struct lb_vips *vips, __u64 view, __u64 head, __u64 tail)
+{
+	__u64 leaf;
+
+#pragma nounroll
+	for (__u64 i = 0; i < LB_VIP6_LENGTHS; i++) {
+		if (!vips->length6[i].length)
+			return 0;
+		leaf = lb_leaf6_of(vips, view, &vips->length6[i], head, tail);
+		if (leaf)
+			return leaf;
+	}
+	return 0;
+}
+
+LB_INLINE int lb_is_vip4(const struct lb_state *state, __u64 addr)
+{
+	return lb_leaf4(&state->vips[state->config.view & 1], addr) != 0;
+}
+
+LB_INLINE int lb_is_vip6(const struct lb_state *state, __u64 head, __u64 tail)
 {
 	__u64 view = state->config.view;
-	const struct lb_service *entry =
-		state->service[view & 1][lb_service_row(view, match)].entry;
+
+	return lb_leaf6(&state->vips[view & 1], view, head, tail) != 0;
+}
+
+/* ---- services: an entry as one word, 0 if there is none ---- */
+
+#define LB_ENTRY_SERVICE(entry) ((entry) >> 32 & 0xffff)
+#define LB_ENTRY_POOL(entry)	((entry) >> 48 & 0xff)
+#define LB_ENTRY_FLAGS(entry)	((entry) >> 56)
+
+LB_INLINE __u64 lb_service_match(__u64 kind, __u64 dport, __u64 protocol)
+{
+	return dport | protocol << 16 | kind << 24;
+}
+
+/* The front: 0 if the service is not there, which says nothing. */
+LB_INLINE __u64 lb_front4(const struct lb_front *front, __u64 view, __u64 daddr, __u64 dport,
+			  __u64 protocol)
+{
+	__u64 match = daddr | lb_service_match(LB_KIND_PORT, dport, protocol) << 32;
+	const struct lb_front4 *at = front->row4[match * (view | 1) >> (64 - LB_FRONT4_BITS)].entry;
 
 #pragma unroll
-	for (int i = 0; i < LB_SERVICE_WIDTH; i++, entry++) {
-		if (lb_likely(entry->match == match))
-			return entry;
-		if (!entry->match)
+	for (int i = 0; i < LB_FRONT4_WIDTH; i++, at++) {
+		if (lb_likely(at->match == match))
+			return lb_load64(&at->entry);
+		if (!at->match)
 			break;
 	}
 	return 0;
 }
 
-LB_INLINE const struct lb_service *lb_find_service(const struct lb_state *state, __u64 daddr,
-						   __u64 dport, __u64 protocol)
+LB_INLINE __u64 lb_front6(const struct lb_front *front, __u64 view, __u64 head, __u64 tail,
+			  __u64 dport, __u64 protocol)
 {
-	return lb_find(state, lb_service_match(LB_KIND_SERVICE4, daddr, dport, protocol));
+	__u64 match = lb_service_match(LB_KIND_PORT, dport, protocol);
+	__u64 hash = (head * LB_HASH_A + tail + (match << 32)) * (view | 1);
+	const struct lb_front6 *at = front->row6[hash >> (64 - LB_FRONT6_BITS)].entry;
+
+#pragma unroll
+	for (int i = 0; i < LB_FRONT6_WIDTH; i++, at++)
+		if (lb_likely(at->addr[1] == tail && at->addr[0] == head && at->match == match))
+			return lb_load64(&at->entry);
+	return 0;
 }
 
-LB_INLINE int lb_is_vip(const struct lb_state *state, __u64 addr)
+LB_INLINE __u64 lb_find_in_row(const struct lb_service_row *row, __u64 match)
 {
-	return lb_find(state, lb_service_match(LB_KIND_VIP4, addr, 0, 0)) != 0;
+#pragma unroll
+	for (int i = 0; i < LB_SERVICE_WIDTH; i++)
+		if (row->entry[i].match == match)
+			return lb_load64(&row->entry[i]);
+	return 0;
 }
+
+/* The row that `match` is in if it is one of many: `entry` leads there. */
+LB_INLINE __u64 lb_more_row(__u64 entry, __u64 match)
+{
+	__u64 product = match * (entry & LB_MORE_MULTIPLIER) & 0xffffffff;
+
+	return LB_ENTRY_SERVICE(entry) + (product >> (LB_ENTRY_FLAGS(entry) & 31));
+}
+
+/* What a leaf serves on a port as it lies in a frame; rows: those of the view in use. */
+LB_INLINE __u64 lb_service_of(const struct lb_service_row *rows, __u64 leaf, __u64 dport,
+			      __u64 protocol)
+{
+	__u64 match = lb_service_match(LB_KIND_PORT, dport, protocol), at = leaf, entry;
+
+	if (leaf & LB_TRIE_MORE)
+		at = lb_more_row(lb_load64(&rows[leaf & LB_TRIE_ROW_MASK].entry[0]), match);
+	entry = lb_find_in_row(&rows[at & LB_TRIE_ROW_MASK], match);
+	if (lb_likely(entry))
+		return entry;
+	return lb_find_in_row(&rows[leaf & LB_TRIE_ROW_MASK],
+			      lb_service_match(LB_KIND_ANY, 0, protocol));
+}
+
+/* ---- known addresses ---- */
 
 /* The flags of a known address (LB_KNOWN_DIP, LB_KNOWN_PROBER) and, above them, its index; 0: unknown. */
 LB_INLINE __u64 lb_known_word(const struct lb_state *state, __u64 addr)

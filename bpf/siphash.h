@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The flow hash: SipHash-1-3 over saddr, daddr, sport, dport, protocol
- * (docs/wire.md, section 1).
+ * The flow hash: SipHash-1-3 over saddr, daddr, sport, dport, protocol, or over
+ * the client's address alone (docs/wire.md, section 1).
  *
  * What needs no packet is done once per key, in lb_key_schedule(): the initial
  * state and, since the first message word only enters v3, the v0/v1 half of
@@ -12,7 +12,10 @@
 
 #include "bytes.h"
 
-#define LB_FLOW_INPUT_LEN 13ULL
+#define LB_FLOW_INPUT4_LEN   13ULL
+#define LB_FLOW_INPUT6_LEN   37ULL
+#define LB_CLIENT_INPUT4_LEN 4ULL
+#define LB_CLIENT_INPUT6_LEN 16ULL
 
 LB_INLINE __u64 lb_rotl(__u64 x, int bits)
 {
@@ -52,28 +55,87 @@ LB_INLINE void lb_key_schedule(struct lb_key *key, __u64 k0, __u64 k1)
 	lb_sip_round_head(key->v);
 }
 
-/*
- * addresses: saddr and daddr, ports: sport and dport, each read as one word
- * from the packet.
- */
-LB_INLINE __u64 lb_flow_hash(const struct lb_key *key, __u64 addresses, __u64 ports, __u64 protocol)
+/* A key's state; lb_sip_first() must follow. */
+LB_INLINE void lb_sip_begin(__u64 *v, const struct lb_key *key)
 {
-	__u64 v[4] = { key->v[0], key->v[1], key->v[2], key->v[3] };
-	__u64 last = ports | protocol << 32 | LB_FLOW_INPUT_LEN << 56;
+	v[0] = key->v[0];
+	v[1] = key->v[1];
+	v[2] = key->v[2];
+	v[3] = key->v[3];
+}
 
-	v[3] ^= addresses;
+/* The first word: half of its round is in the key's state. */
+LB_INLINE void lb_sip_first(__u64 *v, __u64 word)
+{
+	v[3] ^= word;
 	lb_sip_round_tail(v);
-	v[0] ^= addresses;
+	v[0] ^= word;
+}
 
-	v[3] ^= last;
+LB_INLINE void lb_sip_word(__u64 *v, __u64 word)
+{
+	v[3] ^= word;
 	lb_sip_round(v);
-	v[0] ^= last;
+	v[0] ^= word;
+}
 
+LB_INLINE __u64 lb_sip_end(__u64 *v)
+{
 	v[2] ^= 0xff;
 	lb_sip_round(v);
 	lb_sip_round(v);
 	lb_sip_round(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/*
+ * addresses: saddr and daddr, ports: sport and dport, each read as one word
+ * from the packet.
+ */
+LB_INLINE __u64 lb_flow_hash4(const struct lb_key *key, __u64 addresses, __u64 ports,
+			      __u64 protocol)
+{
+	__u64 v[4];
+
+	lb_sip_begin(v, key);
+	lb_sip_first(v, addresses);
+	lb_sip_word(v, ports | protocol << 32 | LB_FLOW_INPUT4_LEN << 56);
+	return lb_sip_end(v);
+}
+
+/* Two words each of an address. */
+LB_INLINE __u64 lb_flow_hash6(const struct lb_key *key, const __u64 *saddr, const __u64 *daddr,
+			      __u64 ports, __u64 protocol)
+{
+	__u64 v[4];
+
+	lb_sip_begin(v, key);
+	lb_sip_first(v, saddr[0]);
+	lb_sip_word(v, saddr[1]);
+	lb_sip_word(v, daddr[0]);
+	lb_sip_word(v, daddr[1]);
+	lb_sip_word(v, ports | protocol << 32 | LB_FLOW_INPUT6_LEN << 56);
+	return lb_sip_end(v);
+}
+
+LB_INLINE __u64 lb_client_hash4(const struct lb_key *key, __u64 saddr)
+{
+	__u64 v[4];
+
+	lb_sip_begin(v, key);
+	lb_sip_first(v, saddr | LB_CLIENT_INPUT4_LEN << 56);
+	return lb_sip_end(v);
+}
+
+LB_INLINE __u64 lb_client_hash6(const struct lb_key *key, const __u64 *saddr)
+{
+	__u64 v[4];
+
+	lb_sip_begin(v, key);
+	lb_sip_first(v, saddr[0]);
+	lb_sip_word(v, saddr[1]);
+	lb_sip_word(v, LB_CLIENT_INPUT6_LEN << 56);
+	return lb_sip_end(v);
 }
 
 /* The outer UDP source port that a flow hash gives, in host order. */

@@ -18,12 +18,26 @@ MAX_DIPS = 4096
 MAX_POOLS = 256
 MAX_SERVICES = 4096
 MAX_INNER = 1024
+NEAR_TABLES = 8
 INNER_SLOTS = 65536
 MIN_BUCKETS = 256
 MAX_BUCKETS = 1 << 20
 MAX_DEPTH = 4
 SERVICE_ROWS = 16384
 SERVICE_WIDTH = 4
+TRIE_TOP = 65536
+TRIE_NODES = 1024
+FRONT4_BITS = 11
+FRONT4_ROWS = 1 << FRONT4_BITS
+FRONT4_WIDTH = 4
+FRONT6_BITS = 10
+FRONT6_ROWS = 1 << FRONT6_BITS
+FRONT6_WIDTH = 2
+VIP6_LENGTHS = 8
+VIP6_BITS = 13
+VIP6_SLOTS = 1 << VIP6_BITS
+VIP6_SEED_BITS = 11
+VIP6_SEEDS = 1 << VIP6_SEED_BITS
 KNOWN_BITS = 12
 KNOWN_ROWS = 1 << KNOWN_BITS
 KNOWN_WIDTH = 8
@@ -37,13 +51,15 @@ POOL_DEPTH_MASK = 0x7
 POOL_PAIRED = 1 << 39
 POOL_VALID = 1 << 63
 
-VIEW_SHIFT_AT = 1
-VIEW_SHIFT_MASK = 63
-
 MAC_MASK = 0xFFFFFFFFFFFF
 MAC_KNOWN = 1 << 48
 
 SERVICE_STATELESS = 1
+SERVICE_BY_CLIENT = 2
+MORE_MULTIPLIER = 0xFFFFFF
+TRIE_LEAF = 0x8000
+TRIE_MORE = 0x4000
+TRIE_ROW_MASK = 0x3FFF
 KNOWN_DIP = 1
 KNOWN_PROBER = 2
 
@@ -52,19 +68,36 @@ HOP_LEN = 4
 MAX_HOPS = 3
 GUE_FORWARD_SYN = 0x08
 
+FRAGMENTS = 8192
+FRAGMENT_IPV6 = 0x100
+TOO_BIG_WINDOW_SHIFT = 26
+TOO_BIG_MOST = 64
+
 
 class ServiceKind(IntEnum):
     """enum lb_service_kind."""
 
     EMPTY = 0
-    VIP4 = 1
-    SERVICE4 = 2
+    PORT = 1
+    ANY = 2
+    MORE = 3
+
+
+class Slot(IntEnum):
+    """enum lb_slot: places in the root program array."""
+
+    BEFORE = 0
+    BEFORE_2 = 1
+    FORWARDER = 2
+    AFTER = 3
+    AFTER_2 = 4
+    STAGE = 5
+    TOO_BIG = 6
+    COUNT = 16
 
 
 COUNTERS: tuple[str, ...] = (
     "pass_not_ip",
-    "pass_vlan",
-    "pass_ipv6",
     "pass_malformed",
     "pass_vip_icmp",
     "pass_no_service",
@@ -72,13 +105,15 @@ COUNTERS: tuple[str, ...] = (
     "pass_to_self",
     "tx_forward",
     "tx_forward_chain",
+    "tx_too_big",
     "drop_malformed",
-    "drop_ip_options",
+    "drop_ext_headers",
     "drop_fragment",
     "drop_spoofed",
     "drop_no_table",
     "drop_no_bucket",
     "drop_no_room",
+    "drop_no_stage",
     "drop_no_dip",
     "drop_too_big",
     "ok_not_gue",
@@ -88,15 +123,15 @@ COUNTERS: tuple[str, ...] = (
     "accept_socket",
     "accept_syncookie",
     "accept_udp_socket",
+    "accept_icmp_error",
     "pass_on",
     "drop_gue_malformed",
     "drop_unknown_source",
     "drop_hop_loop",
     "drop_unknown_hop",
-    "drop_inner_ipv6",
     "drop_inner_malformed",
+    "drop_inner_ext_headers",
     "drop_not_vip",
-    "drop_inner_options",
     "drop_inner_fragment",
     "drop_inner_protocol",
     "drop_ecn",
@@ -127,17 +162,47 @@ POOL = np.dtype(
     ]
 )
 CHAIN = np.dtype([("dip", "<u2", MAX_DEPTH)])
+NEAR = np.dtype([("slot", CHAIN, NEAR_TABLES * INNER_SLOTS)])
 DIP = np.dtype([("addr", ">u4"), ("csum", "<u4"), ("mac", "<u8")])
 SERVICE = np.dtype(
     [
-        ("match", "<u8"),
+        ("match", "<u4"),
         ("service", "<u2"),
         ("pool", "u1"),
         ("flags", "u1"),
-        ("pad", "<u4"),
     ]
 )
 SERVICE_ROW = np.dtype([("entry", SERVICE, SERVICE_WIDTH)])
+TRIE_NODE = np.dtype([("next", "<u2", 256)])
+VIP6 = np.dtype([("addr", "<u8", 2), ("length", "<u4"), ("leaf", "<u4"), ("pad", "<u8")])
+VIP6_LENGTH = np.dtype([("mask", "<u8", 2), ("length", "<u8")])
+FRONT4 = np.dtype([("match", "<u8"), ("entry", SERVICE)])
+FRONT4_ROW = np.dtype([("entry", FRONT4, FRONT4_WIDTH)])
+FRONT6 = np.dtype([("addr", "<u8", 2), ("match", "<u8"), ("entry", SERVICE)])
+FRONT6_ROW = np.dtype([("entry", FRONT6, FRONT6_WIDTH)])
+FRONT = np.dtype([("row4", FRONT4_ROW, FRONT4_ROWS), ("row6", FRONT6_ROW, FRONT6_ROWS)])
+VIPS = np.dtype(
+    [
+        ("top", "<u2", TRIE_TOP),
+        ("node", TRIE_NODE, TRIE_NODES),
+        ("length6", VIP6_LENGTH, VIP6_LENGTHS),
+        ("seed6", "<u2", VIP6_SEEDS),
+        ("vip6", VIP6, VIP6_SLOTS),
+    ]
+)
+SERVICE_NAME = np.dtype(
+    [
+        ("addr", "u1", 16),
+        ("version", "u1"),
+        ("length", "u1"),
+        ("port", ">u2"),
+        ("protocol", "u1"),
+        ("any_port", "u1"),
+        ("pool", "u1"),
+        ("flags", "u1"),
+        ("pad", "<u8"),
+    ]
+)
 KNOWN = np.dtype([("addr", ">u4"), ("dip", "<u2"), ("flags", "<u2")])
 KNOWN_ROW = np.dtype([("entry", KNOWN, KNOWN_WIDTH)])
 STATE = np.dtype(
@@ -147,8 +212,16 @@ STATE = np.dtype(
         ("dip", DIP, MAX_DIPS),
         ("known", KNOWN_ROW, (2, KNOWN_ROWS)),
         ("service", SERVICE_ROW, (2, SERVICE_ROWS)),
+        ("front", FRONT, 2),
+        ("vips", VIPS, 2),
+        ("name", SERVICE_NAME, MAX_SERVICES),
     ]
 )
+FRAGMENT_KEY = np.dtype(
+    [("saddr", "<u4", 4), ("daddr", "<u4", 4), ("id", "<u4"), ("protocol", "<u4")]
+)
+FRAGMENT = np.dtype([("ports", "<u4"), ("protocol", "<u4")])
+TOO_BIG_WINDOW = np.dtype([("number", "<u8"), ("sent", "<u8")])
 SERVICE_STATS = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 
 GUE = np.dtype(
@@ -168,9 +241,23 @@ STRUCTS: dict[str, np.dtype] = {  # type: ignore[type-arg]
     "lb_key": KEY,
     "lb_pool": POOL,
     "lb_chain": CHAIN,
+    "lb_near": NEAR,
     "lb_dip": DIP,
     "lb_service": SERVICE,
     "lb_service_row": SERVICE_ROW,
+    "lb_trie_node": TRIE_NODE,
+    "lb_vip6": VIP6,
+    "lb_vip6_length": VIP6_LENGTH,
+    "lb_front4": FRONT4,
+    "lb_front4_row": FRONT4_ROW,
+    "lb_front6": FRONT6,
+    "lb_front6_row": FRONT6_ROW,
+    "lb_front": FRONT,
+    "lb_vips": VIPS,
+    "lb_service_name": SERVICE_NAME,
+    "lb_fragment_key": FRAGMENT_KEY,
+    "lb_fragment": FRAGMENT,
+    "lb_too_big_window": TOO_BIG_WINDOW,
     "lb_known": KNOWN,
     "lb_known_row": KNOWN_ROW,
     "lb_state": STATE,
@@ -185,6 +272,7 @@ def constants() -> dict[str, int]:
     names = {f"LB_CNT_{name.upper()}": index for index, name in enumerate(COUNTERS)}
     names["LB_CNT_COUNT"] = len(COUNTERS)
     names |= {f"LB_KIND_{kind.name}": int(kind) for kind in ServiceKind}
+    names |= {f"LB_SLOT_{slot.name}": int(slot) for slot in Slot}
     names |= {
         f"LB_{name}": value
         for name, value in globals().items()

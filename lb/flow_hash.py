@@ -7,7 +7,7 @@ kernel's business; this is for `lbctl where`, and slow.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 WORD = (1 << 64) - 1
 COMPRESSION_ROUNDS = 1
@@ -18,19 +18,22 @@ SOURCE_PORT_SHIFT = 48
 SOURCE_PORT_MASK = 0x7FFF
 
 
+Address = IPv4Address | IPv6Address
+
+
 @dataclass(frozen=True)
 class Flow:
     """A packet's addresses, ports and protocol, as the forwarder sees it."""
 
-    source: IPv4Address
+    source: Address
     source_port: int
-    destination: IPv4Address
+    destination: Address
     destination_port: int
     protocol: int
 
     @property
     def hash_input(self) -> bytes:
-        """The 13 bytes that are hashed: fields in network order, no padding."""
+        """What is hashed, 13 or 37 bytes: fields in network order, no padding."""
         return (
             self.source.packed
             + self.destination.packed
@@ -38,6 +41,11 @@ class Flow:
             + self.destination_port.to_bytes(2, "big")
             + bytes([self.protocol])
         )
+
+    @property
+    def client_hash_input(self) -> bytes:
+        """What is hashed in a pool that looks at the client's address alone."""
+        return self.source.packed
 
 
 def siphash(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_address
 
 from controlplane.errors import UsageError
 from controlplane.objects import TCP, UDP, Cluster, Server, Service, Table
-from lb.flow_hash import Flow, bucket_of, siphash, source_port_of
+from lb.flow_hash import Address, Flow, bucket_of, siphash, source_port_of
 
 PROTOCOLS = (("tcp", TCP), ("udp", UDP))
-ENDPOINT = re.compile(r"([0-9.]+):([0-9]{1,5})")
+ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 MAX_PORT = 65535
 
 
@@ -30,17 +30,19 @@ class Answer:
     visits: tuple[Server | int, ...] = ()
 
 
-def parse_endpoint(text: str) -> tuple[IPv4Address, int]:
-    """Read ``198.51.100.7:40000``. ``UsageError``: it is something else."""
+def parse_endpoint(text: str) -> tuple[Address, int]:
+    """Read ``198.51.100.7:40000`` or ``[2001:db8::7]:40000``. ``UsageError``: something else."""
     match = ENDPOINT.fullmatch(text)
     try:
         if match is None:
             raise ValueError
-        address, port = IPv4Address(match[1]), int(match[2])
+        address, port = ip_address(match[1] or match[2]), int(match[3])
+        if port > MAX_PORT or (match[1] is None) != isinstance(address, IPv4Address):
+            raise ValueError
     except ValueError:
-        port, address = MAX_PORT + 1, IPv4Address(0)
-    if port > MAX_PORT:
-        raise UsageError(f"{text!r} is no ADDRESS:PORT, as 198.51.100.7:40000")
+        raise UsageError(
+            f"{text!r} is no ADDRESS:PORT, as 198.51.100.7:40000 or [2001:db8::7]:40000"
+        ) from None
     return address, port
 
 
@@ -51,13 +53,23 @@ def parse_flow(protocol: str, source: str, destination: str) -> Flow:
         raise UsageError(f"{protocol!r} is no protocol: tcp or udp")
     from_address, from_port = parse_endpoint(source)
     to_address, to_port = parse_endpoint(destination)
+    if from_address.version != to_address.version:
+        raise UsageError(f"{source} and {destination} are of two IP versions")
     return Flow(from_address, from_port, to_address, to_port, numbers[protocol])
 
 
 def find_service(cluster: Cluster, flow: Flow) -> Service | None:
-    """Return the service that a flow is for."""
-    wanted = (IPv4Network(flow.destination), flow.protocol, flow.destination_port)
-    return next((s for s in cluster.services if s.place == wanted), None)
+    """Return the service that a flow is for: longest prefix, then port before any port."""
+    fitting = (
+        service
+        for service in cluster.services
+        if service.protocol == flow.protocol
+        and service.port in {None, flow.destination_port}
+        and flow.destination in service.vip
+    )
+    return max(
+        fitting, key=lambda found: (found.vip.prefixlen, found.port is not None), default=None
+    )
 
 
 def visiting_order(chain: tuple[int, ...], service: Service) -> tuple[int, ...]:
@@ -87,7 +99,8 @@ def where(
     key = keys.get(pool.key_id) if pool else None
     if table is None or key is None:
         return Answer(flow, "drop_no_table", service)
-    flow_hash = siphash(key, flow.hash_input)
+    by_client = pool is not None and pool.hash_mode == "client"
+    flow_hash = siphash(key, flow.client_hash_input if by_client else flow.hash_input)
     bucket = bucket_of(flow_hash, table.buckets)
     slots = tuple(int(index) for index in table.chains[bucket])
     chain = slots[: slots.index(0)] if 0 in slots else slots

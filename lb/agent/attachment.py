@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from lb.agent import bpffs, clsact, sysctls, xdp
+from lb.agent import bpffs, clsact, root, sysctls, xdp
 from lb.agent.config import AgentConfig
 from lb.agent.netlink import LinkInfo
 from lb.agent.programs import pinned_program
@@ -81,7 +81,9 @@ class Attachment:
             directories_made=self._directories(),
         )
         bpffs.prepare(self._config.bpffs)
-        programs.pin(bpffs.fresh_directory(self._config.bpffs, self._config.interface))
+        fresh = bpffs.fresh_directory(self._config.bpffs, self._config.interface)
+        programs.pin(fresh)
+        self._carry_over(fresh)
         self._add_clsact()
         clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
         self._attach_forwarder(programs.forwarder_fd)
@@ -116,6 +118,15 @@ class Attachment:
         missing = (str(path) for path in bpffs.missing_directories(self._config.bpffs))
         return (*made, *(path for path in missing if path not in made))
 
+    def _carry_over(self, fresh: Path) -> None:
+        """Let others' programs before and after the forwarder come along."""
+        for slot, program in root.carry_over(self._pins / root.ROOT, fresh / root.ROOT).items():
+            structlog.get_logger().info(
+                "another XDP program stays beside the forwarder",
+                slot=int(slot),
+                program=str(program),
+            )
+
     def _add_clsact(self) -> None:
         if not clsact.has_clsact(self._netlink, self._link.index):
             self._journal.note(clsact_made=True)
@@ -136,4 +147,7 @@ class Attachment:
                 "generic" if mode == "native" else "native",
                 next(iter(other.ids)),
             )
-        xdp.attach_xdp(self._netlink, self._link.index, descriptor, mode, attached.of(mode))
+        remedy = xdp.remedy(mode, self._link.mtu)
+        xdp.attach_xdp(
+            self._netlink, self._link.index, descriptor, mode, attached.of(mode), remedy=remedy
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -19,7 +19,7 @@ from lb.dataplane.objects import ServiceEntry
 PREFIX = "bucket_brigade"
 REDIRECTOR_VERDICTS = ("ok_", "accept_", "pass_on", "drop_gue", "drop_unknown", "drop_hop")
 REDIRECTOR_DROPS = ("drop_inner", "drop_not_vip", "drop_ecn", "drop_error")
-SHARED_VERDICTS = frozenset({"drop_no_dip", "drop_too_big"})
+SHARED_VERDICTS = frozenset({"drop_no_dip", "drop_no_stage", "drop_too_big"})
 XDP_MODES = ("native", "generic")
 
 Counts = Mapping[str, int]
@@ -71,7 +71,7 @@ class AgentCollector(Collector):
         by_bytes = _counter("service_bytes", "Bytes of those packets, before the wrap", *labels)
         for service, (count, size) in self._services().items():
             values = [
-                vip_text(ip_network(service.vip)),
+                vip_text(service.vip),
                 "tcp" if service.protocol == TCP else "udp",
                 port_text(service.port),
                 service.pool,

@@ -19,7 +19,7 @@ from controlplane.objects import CLUSTER, Report, Table, vip_text
 from controlplane.store import open_agent_store
 from controlplane.store.base import StoreError
 from controlplane.store.state_dir import StateDir
-from lb.agent import bpffs, clsact, sysctls, xdp
+from lb.agent import bpffs, clsact, root, sysctls, xdp
 from lb.agent.announce import ON_WITHDRAW, READY_FILE, hook_variables
 from lb.agent.config import AgentConfig
 from lb.agent.hooks import run_hook
@@ -199,9 +199,17 @@ def _undo(netlink: Any, record: Record, say: Say) -> None:
     link = find_link(netlink, record.interface)
     if link is not None:
         _detach(netlink, link.index, record, say)
+    _say_displaced(record, say)
     made = tuple(Path(path) for path in record.directories_made)
     bpffs.clean(Path(record.bpffs), record.interface, made)
     say(f"removed the pins in {record.bpffs}")
+
+
+def _say_displaced(record: Record, say: Say) -> None:
+    """Name others' programs that ran beside the forwarder: nothing calls them any more."""
+    pin = Path(record.bpffs) / bpffs.pin_name(record.interface) / root.ROOT
+    for slot, program in root.foreign_programs(pin).items():
+        say(f"{program} ran in slot {int(slot)} beside the forwarder: nothing runs it any more")
 
 
 def _undo_mss(record: Record, say: Say) -> None:

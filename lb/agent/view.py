@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv6Network
 
 from controlplane.documents import DocumentError
-from controlplane.objects import DEFAULT_DEPTH, Cluster, Pool, Service, Vip, is_host
+from controlplane.objects import DEFAULT_DEPTH, Cluster, Pool, Vip
 from lb.dataplane.objects import ClusterView, ServiceEntry
+
+CLIENT = "client"
+"""The hash mode of a pool whose buckets follow from the client's address alone."""
 
 
 def cluster_view(cluster: Cluster, kept: Mapping[int, IPv4Address]) -> ClusterView:
@@ -19,15 +22,12 @@ def cluster_view(cluster: Cluster, kept: Mapping[int, IPv4Address]) -> ClusterVi
     dips = {server.index: server.dip for server in cluster.servers}
     taken = set(dips.values())
     old = {i: dip for i, dip in kept.items() if i not in dips and dip not in taken}
-    return ClusterView(tuple(map(_entry, cluster.services)), {**dips, **old}, cluster.probers)
-
-
-def _entry(service: Service) -> ServiceEntry:
-    """Return a service that ``check_forwarded`` let pass as the data plane has it."""
-    if not isinstance(service.vip, IPv4Network) or service.port is None:
-        raise ValueError(f"service {service.name} did not pass check_forwarded")
-    address = service.vip.network_address
-    return ServiceEntry(address, service.protocol, service.port, service.pool, service.stateless)
+    by_client = {pool.name for pool in cluster.pools if pool.hash_mode == CLIENT}
+    services = tuple(
+        ServiceEntry(s.vip, s.protocol, s.port, s.pool, s.stateless, by_client=s.pool in by_client)
+        for s in cluster.services
+    )
+    return ClusterView(services, {**dips, **old}, cluster.probers)
 
 
 def cluster_vips(cluster: Cluster) -> frozenset[Vip]:
@@ -45,32 +45,14 @@ def has_ipv6(vips: Iterable[Vip]) -> bool:
     return any(isinstance(vip, IPv6Network) for vip in vips)
 
 
-def check_forwarded(cluster: Cluster) -> None:
-    """Refuse what the data plane does not forward yet. Raises ``DocumentError``."""
-    for service in cluster.services:
-        for wrong, what in (
-            (service.vip.version == 6, "an IPv6 VIP"),  # noqa: PLR2004 IPv6
-            (not is_host(service.vip), "a prefix"),
-            (service.port is None, "any port"),
-        ):
-            if wrong:
-                detail = f"service {service.name} asks for {what}, which is not forwarded yet"
-                raise DocumentError("data_plane", detail)
-    for pool in cluster.pools:
-        if pool.hash_mode != "flow":
-            detail = f"pool {pool.name} asks for a hash of clients, which is not built yet"
-            raise DocumentError("data_plane", detail)
-
-
 def check_cluster(cluster: Cluster, in_use: Cluster | None) -> None:
     """Refuse a cluster document that must not replace the one in use.
 
     Raises:
-        DocumentError: ``stale_generation``, ``pool_changed`` (a pool's bucket count, hash mode
-            and key hold for its life), or ``data_plane`` (see ``check_forwarded``).
+        DocumentError: ``stale_generation``, or ``pool_changed``: a pool's bucket count, hash mode
+            and key hold for its life.
 
     """
-    check_forwarded(cluster)
     if in_use is None:
         return
     if cluster.generation <= in_use.generation:

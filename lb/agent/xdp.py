@@ -26,6 +26,8 @@ from lb.agent.programs import describe_program, open_program
 Mode = Literal["native", "generic"]
 NO_PROGRAM = -1
 NOT_NATIVE = "set xdp_mode = 'generic' if this driver has no native XDP"
+ONE_PAGE_MTU = 3498
+"""A driver that gives a packet one page of 4,096 bytes takes XDP up to about this MTU (veth)."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,25 @@ def refuse_foreign(attached: AttachedXdp, ours: frozenset[int], interface: str) 
         )
 
 
-def attach_xdp(netlink: Any, ifindex: int, descriptor: int, mode: Mode, old: int | None) -> None:
+def remedy(mode: Mode, mtu: int) -> str:
+    """Say what to do if the kernel refuses a program."""
+    if mode == "generic":
+        return ""
+    if mtu > ONE_PAGE_MTU:
+        return (
+            f"the MTU of {mtu} may be above what this driver takes with XDP (often "
+            f"{ONE_PAGE_MTU}): lower it, or set xdp_mode = 'generic'"
+        )
+    return NOT_NATIVE
+
+
+def attach_xdp(
+    netlink: Any, ifindex: int, descriptor: int, mode: Mode, old: int | None, remedy: str = ""
+) -> None:
     """Attach a program, or let it take the place of our program of id ``old``, in one step."""
     what = f"attach the forwarder in {mode} mode"
     if old is None:
-        with netlink_errors(what, NOT_NATIVE if mode == "native" else ""):
+        with netlink_errors(what, remedy):
             _set(netlink, ifindex, descriptor, _flag(mode) | XDP_FLAGS_UPDATE_IF_NOEXIST)
         return
     with netlink_errors(what), open_program(old) as expected:

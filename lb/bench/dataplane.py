@@ -60,6 +60,7 @@ class Measured:
     control: Cost
     harness_ns: float
     programs: dict[str, dict[str, int]] = field(default_factory=dict)
+    load_seconds: float = 0.0
 
 
 @contextmanager
@@ -148,10 +149,9 @@ def _warm_up(harness: Harness, dataplane: Dataplane, rows: Sequence[Row]) -> Non
 
 def _describe(dataplane: Dataplane) -> dict[str, dict[str, int]]:
     described = {}
-    programs = {"forwarder": dataplane.forwarder_fd, "redirector": dataplane.redirector_fd}
-    for name, fd in programs.items():
+    for name, fd in dataplane.programs().items():
         info = bpf_syscall.prog_info(fd)
-        described[name] = {
+        described[name.removeprefix("lb_")] = {
             "instructions": info.instructions,
             "jited_bytes": info.jited_bytes,
             "verified_instructions": info.verified,
@@ -159,7 +159,12 @@ def _describe(dataplane: Dataplane) -> dict[str, dict[str, int]]:
     return described
 
 
-def _result(rounds: Rounds, rows: Sequence[Row], programs: dict[str, dict[str, int]]) -> Measured:
+def _result(
+    rounds: Rounds,
+    rows: Sequence[Row],
+    programs: dict[str, dict[str, int]],
+    load_seconds: float,
+) -> Measured:
     bases = {"floor": rounds.median("floor"), "noop_tc": rounds.median("noop_tc")}
 
     def cost(name: str, base: str) -> Cost:
@@ -176,6 +181,7 @@ def _result(rounds: Rounds, rows: Sequence[Row], programs: dict[str, dict[str, i
         control=cost(CONTROL, "floor"),
         harness_ns=rounds.median("harness"),
         programs=programs,
+        load_seconds=load_seconds,
     )
 
 
@@ -194,10 +200,12 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
     rows = [*forwarder_rows(), *redirector_rows()]
     rounds = Rounds()
     programs: dict[str, dict[str, int]] = {}
+    load_seconds = []
     with on_one_cpu() as cpu:
         for load in range(effort.loads):
             progress(f"load {load + 1} of {effort.loads}: compiling and filling")
             with Dataplane.load(identity()) as dataplane, Harness(rows) as harness:
+                load_seconds.append(dataplane.load_seconds)
                 fill(dataplane)
                 _warm_up(harness, dataplane, rows)
                 for number in range(effort.rounds):
@@ -210,4 +218,4 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
                 programs = _describe(dataplane)
                 if pin is not None and load == effort.loads - 1:
                     dataplane.pin(pin)
-    return _result(rounds, rows, programs)
+    return _result(rounds, rows, programs, statistics.median(load_seconds))

@@ -11,12 +11,16 @@ from lb.bench.dataplane import Cost, Effort, Measured
 from lb.bench.workload import BUCKETS, DIPS, SERVICES
 
 MEANINGS = {
-    "tcp4_syn": "TCP SYN to a service, wrapped and sent",
-    "tcp4_ack": "TCP ACK, likewise",
+    "tcp4_syn": "TCP SYN to 16 services, wrapped and sent",
+    "tcp4_ack": "TCP ACK to the same",
     "udp4": "UDP, likewise",
-    "tcp4_ack_2e19_flows": "TCP ACK of 524,288 flows over all services and DIPs",
+    "tcp6_ack": "TCP ACK over IPv6",
+    "tcp4_ack_2e19_flows": "tcp4_ack from 524,288 clients",
     "tcp4_ack_in_transition": "TCP ACK whose bucket has a previous owner",
     "not_for_vip": "TCP to an address beside the VIPs: passed",
+    "not_for_vip6": "likewise over IPv6",
+    "tcp4_any_port_and_prefix": "TCP ACK to services of any port and of prefixes",
+    "all_services_2e19_flows": "TCP ACK of 524,288 flows over all IPv4 services",
     "redirector_other": "any packet that is no GUE: let through",
     "redirector_accept": "GUE at its last hop: taken out",
     "redirector_pass_on": "GUE of an unknown connection: rewritten for the next hop",
@@ -66,6 +70,7 @@ def as_json(measured: Measured, effort: Effort) -> dict[str, Any]:
         "load": {"services": SERVICES, "dips": DIPS, "buckets": BUCKETS},
         "effort": {"loads": effort.loads, "rounds": effort.rounds, "samples": effort.samples},
         "programs": measured.programs,
+        "load_seconds": round(measured.load_seconds, 2),
         "machine": machine(),
     }
 
@@ -73,6 +78,13 @@ def as_json(measured: Measured, effort: Effort) -> dict[str, Any]:
 def _line(cost: Cost, meaning: str) -> str:
     ratio = f"{cost.ratio:5.2f} x {cost.base}"
     return f"  {cost.name:24} {cost.ns:7.1f} ±{cost.spread_ns:4.1f}   {ratio:15}  {meaning}"
+
+
+def _program(name: str, program: dict[str, int]) -> str:
+    return (
+        f"  {name:24} {program['instructions']:6,} instructions, the verifier looked at "
+        f"{program['verified_instructions']:6,}, {program['jited_bytes']:6,} bytes of machine code"
+    )
 
 
 def as_table(measured: Measured) -> str:
@@ -93,5 +105,8 @@ def as_table(measured: Measured) -> str:
         "",
         "Control: would the harness notice? The floor with one look at the clock must be dearer.",
         _line(measured.control, ""),
+        "",
+        f"Programs, compiled and loaded in {measured.load_seconds:.1f} s:",
+        *(_program(name, program) for name, program in measured.programs.items()),
     ]
     return "\n".join(lines)

@@ -1,19 +1,21 @@
-"""The frames that the benchmark feeds: 64 bytes of TCP or UDP, alone or in GUE; and pcap files."""
+"""The frames that the benchmark feeds: short TCP and UDP, alone or in GUE; and pcap files."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 FRAME_BYTES = 64
+"""An IPv4 frame's length; IPv6 with TCP alone takes 74."""
 SYN = 0x02
 ACK = 0x10
 TCP = 6
 UDP = 17
 OWN_MAC = bytes.fromhex("02000000aa01")
 ROUTER_MAC = bytes.fromhex("02000000aafe")
+Address = IPv4Address | IPv6Address
 PCAP_MAGIC = 0xA1B2C3D4
 ETHERNET = 1
 
@@ -26,9 +28,10 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def ethernet(packet: bytes) -> bytes:
-    """A frame as the router sends it."""
-    return OWN_MAC + ROUTER_MAC + b"\x08\x00" + packet
+def ethernet(packet: bytes, tags: bytes = b"") -> bytes:
+    """A frame as the router sends it; tags with their EtherTypes."""
+    kind = b"\x86\xdd" if packet[0] >> 4 == 6 else b"\x08\x00"  # noqa: PLR2004
+    return OWN_MAC + ROUTER_MAC + tags + kind + packet
 
 
 def ipv4(source: IPv4Address, target: IPv4Address, protocol: int, payload: bytes) -> bytes:
@@ -39,10 +42,20 @@ def ipv4(source: IPv4Address, target: IPv4Address, protocol: int, payload: bytes
     return head + struct.pack(">H", checksum(head + bytes(2) + ends)) + ends + payload
 
 
-def tcp(source: IPv4Address, sport: int, target: IPv4Address, port: int, flags: int) -> bytes:
-    """A TCP packet that fills a frame of 64 bytes."""
+def ipv6(source: IPv6Address, target: IPv6Address, protocol: int, payload: bytes) -> bytes:
+    """An IPv6 packet."""
+    head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, 62)
+    return head + source.packed + target.packed + payload
+
+
+def tcp(source: Address, sport: int, target: Address, port: int, flags: int) -> bytes:
+    """A TCP packet; over IPv4 it fills a frame of 64 bytes."""
     header = struct.pack(">HHIIBBHHH", sport, port, 1, 1, 5 << 4, flags, 65535, 0, 0)
-    return ipv4(source, target, TCP, header.ljust(FRAME_BYTES - 34, b"x"))
+    if isinstance(source, IPv6Address) and isinstance(target, IPv6Address):
+        return ipv6(source, target, TCP, header)
+    if isinstance(source, IPv4Address) and isinstance(target, IPv4Address):
+        return ipv4(source, target, TCP, header.ljust(FRAME_BYTES - 34, b"x"))
+    raise TypeError(f"{source} and {target} are of two families")
 
 
 def udp(source: IPv4Address, sport: int, target: IPv4Address, port: int) -> bytes:
@@ -58,7 +71,8 @@ def gue(
 ) -> bytes:
     """An encapsulated packet (docs/wire.md, section 2)."""
     listed = b"".join(hop.packed for hop in hops)
-    private = struct.pack(">BBHBBBB", 1 + len(hops), 4, 0, 0, 0, 0, len(hops))
+    proto = 41 if inner[0] >> 4 == 6 else 4  # noqa: PLR2004
+    private = struct.pack(">BBHBBBB", 1 + len(hops), proto, 0, 0, 0, 0, len(hops))
     length = 8 + len(private) + len(listed) + len(inner)
     header = struct.pack(">HHHH", 0x8123, 6080, length, 0)
     return ipv4(source, target, UDP, header + private + listed + inner)

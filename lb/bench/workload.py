@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from lb.bench.frames import ACK, OWN_MAC, SYN, TCP, UDP, ethernet, gue, tcp, udp
 from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
 
 SERVICES = 1000
+ANY_PORT = 50
+PREFIXES = 50
+PREFIXES_OF_A_FAMILY = PREFIXES // 2
 DIPS = 1000
 BUCKETS = 65536
 PACKETS_OF_A_ROW = 16
@@ -22,7 +25,14 @@ OWN_INDEX = DIPS + 1
 OWN_DIP = IPv4Address("10.200.0.1")
 FIRST_DIP = IPv4Address("10.200.1.0")
 FIRST_VIP = IPv4Address("198.18.0.1")
+FIRST_VIP6 = IPv6Address("2001:db8:1::1")
+FIRST_PREFIX = int(IPv4Address("198.19.0.0"))
+FIRST_PREFIX6 = int(IPv6Address("2001:db8:8000::"))
+PREFIX_LENGTHS = (24, 26, 28)
+PREFIX_LENGTHS6 = (48, 56, 64)
+CLIENTS6 = IPv6Address("2001:db8:ffff::")
 SERVICES_A_VIP = 10
+EXACT6 = 200
 UDP_SERVICES = 9
 POOL = "web"
 MOVING_POOL = "moving"
@@ -48,22 +58,57 @@ def identity() -> Identity:
     return Identity(dip=OWN_DIP, mac=OWN_MAC, mtu=MTU, ifindex=1)
 
 
-def services() -> tuple[ServiceEntry, ...]:
-    """A thousand: the last one's pool is in transition, nine before it are UDP."""
+def _exact4() -> list[ServiceEntry]:
+    """Ten services a VIP: the last one's pool is in transition, nine before it are UDP."""
+    count = SERVICES - ANY_PORT - PREFIXES - EXACT6
     found = []
-    for number in range(SERVICES):
-        vip = FIRST_VIP + number // SERVICES_A_VIP
-        last = number == SERVICES - 1
-        is_udp = not last and number >= SERVICES - 1 - UDP_SERVICES
+    for number in range(count):
+        last = number == count - 1
+        is_udp = not last and number >= count - 1 - UDP_SERVICES
         found.append(
             ServiceEntry(
-                vip=vip,
+                vip=ip_network(FIRST_VIP + number // SERVICES_A_VIP),
                 protocol=UDP if is_udp else TCP,
                 port=8000 + number % SERVICES_A_VIP,
                 pool=MOVING_POOL if last else POOL,
             )
         )
-    return tuple(found)
+    return found
+
+
+def _exact6() -> list[ServiceEntry]:
+    return [
+        ServiceEntry(
+            ip_network(FIRST_VIP6 + number // SERVICES_A_VIP),
+            TCP,
+            8000 + number % SERVICES_A_VIP,
+            POOL,
+        )
+        for number in range(EXACT6)
+    ]
+
+
+def _any_port() -> list[ServiceEntry]:
+    """Half of them IPv4, on VIPs of their own."""
+    vips4 = [ip_network(FIRST_VIP + 512 + number) for number in range(ANY_PORT // 2)]
+    vips6 = [ip_network(FIRST_VIP6 + 512 + number) for number in range(ANY_PORT // 2)]
+    return [ServiceEntry(vip, TCP, None, POOL) for vip in (*vips4, *vips6)]
+
+
+def _prefixes() -> list[ServiceEntry]:
+    """Of three lengths in each family, one every 256 addresses or every /48."""
+    found = []
+    for number in range(PREFIXES_OF_A_FAMILY):
+        length, length6 = PREFIX_LENGTHS[number % 3], PREFIX_LENGTHS6[number % 3]
+        vip = IPv4Network((FIRST_PREFIX + number * 256, length))
+        vip6 = IPv6Network((FIRST_PREFIX6 + (number << 80), length6))
+        found += [ServiceEntry(vip, TCP, 443, POOL), ServiceEntry(vip6, TCP, 443, POOL)]
+    return found
+
+
+def services() -> tuple[ServiceEntry, ...]:
+    """A thousand of all kinds, IPv4 and IPv6."""
+    return (*_exact4(), *_exact6(), *_any_port(), *_prefixes())
 
 
 def dips() -> dict[int, IPv4Address]:
@@ -95,45 +140,63 @@ def _clients(count: int, random_source: random.Random) -> list[tuple[IPv4Address
     ]
 
 
+def _frame(service: ServiceEntry, flags: int, random_source: random.Random) -> bytes:
+    """One packet to a service: any address of its VIP, any port if it has none."""
+    ((client, sport),) = _clients(1, random_source)
+    vip = service.vip
+    target = vip.network_address + random_source.randrange(min(vip.num_addresses, 1 << 16))
+    port = service.port or random_source.randrange(1, 65536)
+    if isinstance(target, IPv6Address):
+        return ethernet(tcp(CLIENTS6 + int(client), sport, target, port, flags))
+    if service.protocol == UDP:
+        return ethernet(udp(client, sport, target, port))
+    return ethernet(tcp(client, sport, target, port, flags))
+
+
 def _one_each(
     chosen: Sequence[ServiceEntry], flags: int, random_source: random.Random
 ) -> list[bytes]:
-    clients = _clients(len(chosen), random_source)
+    return [_frame(service, flags, random_source) for service in chosen]
+
+
+def _at_rest(version: int) -> list[ServiceEntry]:
     return [
-        ethernet(
-            udp(*client, service.vip, service.port)
-            if service.protocol == UDP
-            else tcp(*client, service.vip, service.port, flags)
-        )
-        for client, service in zip(clients, chosen, strict=True)
+        service
+        for service in services()
+        if service.vip.version == version and service.protocol == TCP and service.pool == POOL
     ]
 
 
 def forwarder_rows() -> list[Row]:
     """The rows that are compared with the floor."""
     numbers = random.Random(SEED)
-    all_services = services()
-    at_rest = [s for s in all_services if s.protocol == TCP and s.pool == POOL]
-    of_udp = [s for s in all_services if s.protocol == UDP]
-    moving = [s for s in all_services if s.pool == MOVING_POOL]
-    some = numbers.sample(at_rest, PACKETS_OF_A_ROW)
-    beside = [
-        ethernet(tcp(*client, FIRST_VIP + SERVICES, 8000, ACK))
-        for client in _clients(PACKETS_OF_A_ROW, numbers)
-    ]
-    many = _one_each(at_rest, ACK, numbers)
+    all4, all6 = _at_rest(4), _at_rest(6)
+    some, some6 = (numbers.sample(found, PACKETS_OF_A_ROW) for found in (all4, all6))
+    of_udp = [s for s in services() if s.protocol == UDP]
+    moving = [s for s in services() if s.pool == MOVING_POOL] * PACKETS_OF_A_ROW
+    any_port = [s for s in all4 if s.port is None]
+    prefixes = [s for s in all4 if s.vip.num_addresses > 1]
+    rare = (any_port + prefixes)[-PREFIXES_OF_A_FAMILY - 8 : -PREFIXES_OF_A_FAMILY + 8]
+    acks = _one_each(some, ACK, numbers)
+    beside = ServiceEntry(ip_network(FIRST_VIP + 128), TCP, 8000, POOL)
+    beside6 = ServiceEntry(ip_network(FIRST_VIP6 + 128), TCP, 8000, POOL)
     return [
         Row("tcp4_syn", _one_each(some, SYN, numbers), TX, WRAP),
-        Row("tcp4_ack", _one_each(some, ACK, numbers), TX, WRAP),
+        Row("tcp4_ack", acks, TX, WRAP),
         Row("udp4", _one_each(of_udp, 0, numbers), TX, WRAP),
-        Row(f"tcp4_ack_2e{FLOW_BITS}_flows", many, TX, WRAP, flow_bits=FLOW_BITS),
+        Row("tcp6_ack", _one_each(some6, ACK, numbers), TX, WRAP),
+        Row(f"tcp4_ack_2e{FLOW_BITS}_flows", acks, TX, WRAP, flow_bits=FLOW_BITS),
+        Row("tcp4_ack_in_transition", _one_each(moving, ACK, numbers), TX, WRAP + 4),
+        Row("not_for_vip", _one_each([beside] * PACKETS_OF_A_ROW, ACK, numbers), PASS, 0),
+        Row("not_for_vip6", _one_each([beside6] * PACKETS_OF_A_ROW, ACK, numbers), PASS, 0),
+        Row("tcp4_any_port_and_prefix", _one_each(rare, ACK, numbers), TX, WRAP),
         Row(
-            "tcp4_ack_in_transition",
-            _one_each(moving * PACKETS_OF_A_ROW, ACK, numbers),
+            f"all_services_2e{FLOW_BITS}_flows",
+            _one_each(all4, ACK, numbers),
             TX,
-            WRAP + 4,
+            WRAP,
+            flow_bits=FLOW_BITS,
         ),
-        Row("not_for_vip", beside, PASS, 0),
     ]
 
 
@@ -141,10 +204,10 @@ def redirector_rows() -> list[Row]:
     """The rows that are compared with a TC program that does nothing."""
     numbers = random.Random(SEED)
     service = services()[0]
+    vip = service.vip.network_address
     first, second = FIRST_DIP + 1, FIRST_DIP + 2
     inner = [
-        tcp(*client, service.vip, service.port, ACK)
-        for client in _clients(PACKETS_OF_A_ROW, numbers)
+        tcp(*client, vip, service.port or 0, ACK) for client in _clients(PACKETS_OF_A_ROW, numbers)
     ]
     return [
         Row("redirector_other", [ethernet(packet + bytes(40)) for packet in inner], TC_OK, 0),

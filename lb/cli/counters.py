@@ -32,9 +32,11 @@ def read(dataplane: PinnedDataplane) -> dict[str, Any]:
 
 
 def service_row(service: ServiceEntry, counts: tuple[int, int]) -> dict[str, Any]:
-    """Return one service's counters."""
+    """Return one service's counters; no port is any port."""
+    from controlplane.objects import vip_text
+
     return {
-        "vip": str(service.vip),
+        "vip": vip_text(service.vip),
         "protocol": "tcp" if service.protocol == 6 else "udp",  # noqa: PLR2004
         "port": service.port,
         "pool": service.pool,
@@ -52,6 +54,7 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
     """Lay the counters out, those that never counted left out."""
     from rich.table import Table
 
+    from controlplane.objects import port_text
     from lb.agent.metrics import program_of
 
     table = Table(box=None, pad_edge=False)
@@ -66,7 +69,8 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
                 row.append(f"{every_second[name]:,.0f}")
             table.add_row(*row)
     for service in counters["services"]:
-        name = f"{service['protocol']} {service['vip']}:{service['port']}"
+        vip = f"[{service['vip']}]" if ":" in service["vip"] else service["vip"]
+        name = f"{service['protocol']} {vip}:{port_text(service['port'])}"
         table.add_row(name, f"pool {service['pool']}", f"{service['packets']:,}")
     return table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.errors import DataplaneError
-from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry, Vip
 from lb.dataplane.pinned import PinnedDataplane
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "Identity",
     "PinnedDataplane",
     "ServiceEntry",
+    "Vip",
 ]

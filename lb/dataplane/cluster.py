@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lb import abi
 from lb.dataplane.errors import DataplaneError
+from lb.dataplane.front import build_front
 from lb.dataplane.grace import Grace
 from lb.dataplane.lookup import (
     KnownSlot,
-    ServiceSlot,
     address_word,
-    choose_view,
     fill_rows,
     known_records,
     known_rows_of,
-    service_match,
-    service_records,
-    service_rows_of,
+    views,
 )
-from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry, Vip
+from lb.dataplane.service_names import name_record
+from lb.dataplane.services import Slot, effective_services, lay_out, service_flags, service_match
 from lb.dataplane.state import State
+from lb.dataplane.vips import build_vips
 
 MAX_IPV4_LENGTH = 0xFFFF
-ServiceAddress = tuple[IPv4Address, int, int]
+IP_VERSIONS = (4, 6)
+ServiceAddress = tuple[Vip, int, int | None]
 
 
 def checksum_part(own: IPv4Address, other: IPv4Address) -> int:
@@ -59,6 +62,17 @@ def check_view(view: ClusterView) -> None:
         raise DataplaneError("0.0.0.0 is no DIP and no prober")
     if len(set(view.dips.values()) | view.probers) > abi.MAX_DIPS:
         raise DataplaneError(f"more than {abi.MAX_DIPS} DIPs and probers")
+
+
+def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[int, NDArray[Any]]:
+    """The first view word under which all VIPs have a place, and their table."""
+    leaves4 = {vip: leaf for vip, leaf in leaves.items() if isinstance(vip, IPv4Network)}
+    leaves6 = {vip: leaf for vip, leaf in leaves.items() if isinstance(vip, IPv6Network)}
+    while True:
+        view = next(candidates)
+        vips = build_vips(leaves4, leaves6, view)
+        if vips is not None:
+            return view, vips
 
 
 class ClusterTables:
@@ -102,14 +116,17 @@ class ClusterTables:
         self._write_dips(view.dips)
         self._assign_indices(view)
         half = 1 - self._state.half
-        services = [*self._service_slots(view), *self._marker_slots(view)]
         known = self._known_slots(view)
-        matches = np.array([slot.match for slot in services], dtype=np.uint64)
         addresses = np.array([address_word(slot.address) for slot in known], dtype=np.uint64)
-        word = choose_view(half, matches, addresses, self._random)
-        rows = service_rows_of(word, matches)
-        fill_rows(self._state.services[half], rows, service_records(services))
+        sets = self._sets(view)
+        rows, leaves = lay_out(list(sets.values()))
+        word, vips = _choose_view(
+            views(half, addresses, self._random), dict(zip(sets, leaves, strict=True))
+        )
         fill_rows(self._state.known[half], known_rows_of(word, addresses), known_records(known))
+        self._state.services[half] = rows
+        self._state.front[half] = build_front(sets, word)
+        self._state.vips[half] = vips
         self._state.config["view"] = np.uint64(word)
         self._spare.begin()
         self.services = view.services
@@ -138,7 +155,7 @@ class ClusterTables:
         """Services that stay keep their counters; a new one begins at zero."""
         wanted = {service.address for service in view.services}
         for address in self._service_index.keys() - wanted:
-            del self._service_index[address]
+            self._state.names["version"][self._service_index.pop(address)] = 0
         used = set(self._service_index.values())
         free = (index for index in range(abi.MAX_SERVICES) if index not in used)
         for service in view.services:
@@ -147,22 +164,28 @@ class ClusterTables:
                 self._zero_counters(index)
                 self._service_index[service.address] = index
 
-    def _service_slots(self, view: ClusterView) -> list[ServiceSlot]:
-        return [
-            ServiceSlot(
-                match=service_match(
-                    abi.ServiceKind.SERVICE4, service.vip, service.protocol, service.port
-                ),
-                pool=self._pool_id(service.pool),
-                service=self.index_of(service),
-                flags=abi.SERVICE_STATELESS if service.stateless else 0,
-            )
-            for service in view.services
-        ]
+    def _slot(self, service: ServiceEntry) -> Slot:
+        return Slot(
+            match=service_match(service.protocol, service.port),
+            service=self.index_of(service),
+            pool=self._pool_id(service.pool),
+            flags=service_flags(service),
+        )
 
-    def _marker_slots(self, view: ClusterView) -> list[ServiceSlot]:
-        vips = sorted({service.vip for service in view.services})
-        return [ServiceSlot(match=service_match(abi.ServiceKind.VIP4, vip, 0, 0)) for vip in vips]
+    def _sets(self, view: ClusterView) -> dict[Vip, list[Slot]]:
+        """What each VIP serves: entries with a port first."""
+        slots = {service.address: self._slot(service) for service in view.services}
+        for service in view.services:
+            self._state.names[self.index_of(service)] = name_record(
+                service, self._pool_id(service.pool)
+            )
+        sets = {}
+        for version in IP_VERSIONS:
+            services = [s for s in view.services if s.vip.version == version]
+            for vip, served in effective_services(services).items():
+                found = (slots[entry.address] for entry in served.values())
+                sets[vip] = sorted(found, key=lambda slot: slot.match)
+        return sets
 
     def _known_slots(self, view: ClusterView) -> list[KnownSlot]:
         slots = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -13,27 +15,68 @@ from numpy.typing import NDArray
 from lb import abi
 from lb.dataplane import bpf_syscall
 from lb.dataplane.cluster import ClusterTables
-from lb.dataplane.compiling import Loaded, compile_and_load, join_sources
+from lb.dataplane.compiling import Loaded, check_kernel, compile_and_load, join_sources
 from lb.dataplane.counting import CounterReader
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.pinning import pin_all
 from lb.dataplane.state import State
-from lb.dataplane.tables import TableStore
+from lb.dataplane.tables import InnerTables, TableStore
 from lb.paths import bpf_dir
 
-SOURCES = ("maps.bpf.c", "forwarder.bpf.c", "redirector.bpf.c")
+SOURCES = (
+    "maps.bpf.c",
+    "bucket.bpf.c",
+    "forwarder.bpf.c",
+    "stage.bpf.c",
+    "too_big.bpf.c",
+    "redirector.bpf.c",
+    "redirector_stage.bpf.c",
+)
+ROOT = "lb_root"
 FORWARDER = "lb_forwarder"
+STAGE = "lb_stage"
+TOO_BIG = "lb_too_big"
 REDIRECTOR = "lb_redirector"
-PROGRAMS = {FORWARDER: "XDP", REDIRECTOR: "SCHED_CLS"}
-MAPS = ("lb_state", "lb_tables", "lb_counters", "lb_service_stats")
+REDIRECTOR_STAGE = "lb_redirector_stage"
+PROGRAMS = {
+    ROOT: "XDP",
+    FORWARDER: "XDP",
+    STAGE: "XDP",
+    TOO_BIG: "XDP",
+    REDIRECTOR: "SCHED_CLS",
+    REDIRECTOR_STAGE: "SCHED_CLS",
+}
+SLOTS = {
+    FORWARDER: abi.Slot.FORWARDER,
+    STAGE: abi.Slot.STAGE,
+    TOO_BIG: abi.Slot.TOO_BIG,
+}
+"""Programs that others jump to, by their places in the root array."""
+STATE = "lb_state"
+NEAR = "lb_near"
+VALUES = {
+    STATE: (abi.STATE.itemsize, "LB_STATE_FD"),
+    NEAR: (abi.NEAR.itemsize, "LB_NEAR_FD"),
+}
+"""Maps of one value: their sizes, and what the sources call their descriptors."""
+ROOT_SLOTS = "lb_root_slots"
+FRAGMENTS = "lb_fragments"
+TC_STAGES = "lb_tc_stages"
+DECISIONS = "lb_decisions"
+MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS, FRAGMENTS, TC_STAGES, DECISIONS)
 PIN_NAMES = {
-    FORWARDER: "forwarder",
+    ROOT: "forwarder",
     REDIRECTOR: "redirector",
-    "lb_state": "state",
+    STATE: "state",
+    NEAR: "near",
     "lb_tables": "tables",
     "lb_counters": "counters",
     "lb_service_stats": "service_stats",
+    ROOT_SLOTS: "root",
+    FRAGMENTS: "fragments",
+    TC_STAGES: "tc_stages",
+    DECISIONS: "decisions",
 }
 MAC_BYTES = 6
 LEAST_MTU = 576
@@ -45,15 +88,53 @@ def source_text() -> str:
     return join_sources([folder / name for name in SOURCES], behind=abi.static_asserts())
 
 
+def create_value(name: str, size: int) -> int:
+    """Make a map of one value, whose address the programs are compiled with."""
+    return bpf_syscall.map_create(
+        bpf_syscall.MAP_TYPE_ARRAY, 4, size, 1, flags=bpf_syscall.F_MMAPABLE, name=name
+    )
+
+
+def load_programs() -> Loaded:
+    """Compile and load everything, and put programs into their slots.
+
+    Raises:
+        DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
+
+    """
+    check_kernel()
+    with ExitStack() as stack:
+        values = {}
+        for name, (size, _) in VALUES.items():
+            values[name] = create_value(name, size)
+            stack.callback(os.close, values[name])
+        loaded = compile_and_load(
+            source_text(),
+            include=bpf_dir(),
+            programs=PROGRAMS,
+            maps=MAPS,
+            defines={define: values[name] for name, (_, define) in VALUES.items()},
+        )
+        stack.pop_all()
+    for name, slot in SLOTS.items():
+        fd = loaded.programs[name]
+        bpf_syscall.map_update(loaded.maps[ROOT_SLOTS], slot, fd.to_bytes(4, "little"))
+    stage = loaded.programs[REDIRECTOR_STAGE]
+    bpf_syscall.map_update(loaded.maps[TC_STAGES], 0, stage.to_bytes(4, "little"))
+    return Loaded(loaded.programs, {**loaded.maps, **values})
+
+
 class Dataplane:
     """Owner of programs and maps; attaches nothing. To be used by one thread at a time."""
 
     def __init__(self, loaded: Loaded, load_seconds: float) -> None:
         self._loaded = loaded
         self.load_seconds = load_seconds
-        self._state = State(loaded.maps["lb_state"])
+        self._state = State(loaded.maps[STATE])
         self._reader = CounterReader(loaded.maps["lb_counters"], loaded.maps["lb_service_stats"])
-        self._tables = TableStore(self._state, loaded.maps["lb_tables"])
+        self._tables = TableStore(
+            self._state, InnerTables(loaded.maps[NEAR], loaded.maps["lb_tables"])
+        )
         self._cluster = ClusterTables(
             self._state, self._tables.pool_id, self._reader.zero_service, random.SystemRandom()
         )
@@ -69,7 +150,7 @@ class Dataplane:
 
         """
         started = time.monotonic()
-        loaded = compile_and_load(source_text(), include=bpf_dir(), programs=PROGRAMS, maps=MAPS)
+        loaded = load_programs()
         try:
             dataplane = cls(loaded, time.monotonic() - started)
         except BaseException:
@@ -84,13 +165,17 @@ class Dataplane:
 
     @property
     def forwarder_fd(self) -> int:
-        """The XDP program."""
-        return self._loaded.programs[FORWARDER]
+        """The XDP program that is attached: the root, with the forwarder in it."""
+        return self._loaded.programs[ROOT]
 
     @property
     def redirector_fd(self) -> int:
         """The TC program."""
         return self._loaded.programs[REDIRECTOR]
+
+    def programs(self) -> dict[str, int]:
+        """Every loaded program's file descriptor, by its name in C."""
+        return dict(self._loaded.programs)
 
     def map_fd(self, name: str) -> int:
         """A map by its name in C."""
@@ -169,7 +254,7 @@ class Dataplane:
 
         """
         descriptors = {**self._loaded.programs, **self._loaded.maps}
-        pin_all(directory, {PIN_NAMES[name]: fd for name, fd in descriptors.items()})
+        pin_all(directory, {pin: descriptors[name] for name, pin in PIN_NAMES.items()})
 
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 DEFAULT_GUE_PORT = 6080
+
+Vip = IPv4Network | IPv6Network
+"""A prefix; a single address is one of full length."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,20 @@ class Identity:
 
 @dataclass(frozen=True)
 class ServiceEntry:
-    """One (VIP, protocol, port) and the pool that serves it."""
+    """One (VIP, protocol, port) and the pool that serves it; port None is any port.
 
-    vip: IPv4Address
+    `by_client`: the pool hashes the client's address alone.
+    """
+
+    vip: Vip
     protocol: int
-    port: int
+    port: int | None
     pool: str
     stateless: bool = False
+    by_client: bool = False
 
     @property
-    def address(self) -> tuple[IPv4Address, int, int]:
+    def address(self) -> tuple[Vip, int, int | None]:
         """What a packet is matched by; unique among services."""
         return self.vip, self.protocol, self.port
 

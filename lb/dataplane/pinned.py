@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from lb import abi
 from lb.dataplane import bpf_syscall
 from lb.dataplane.counting import CounterReader
-from lb.dataplane.dataplane import PIN_NAMES
+from lb.dataplane.dataplane import NEAR, PIN_NAMES, REDIRECTOR, ROOT
 from lb.dataplane.errors import DataplaneError
-from lb.dataplane.lookup import swap16
 from lb.dataplane.objects import ServiceEntry
+from lb.dataplane.service_names import read_name, sort_key
 from lb.dataplane.state import MappedArray, State
 from lb.dataplane.tables import PoolWord, inner_count, unpack_chains
 
@@ -37,7 +37,8 @@ class PinnedDataplane:
             if bpf_syscall.map_info(fds["lb_state"]).value_size != abi.STATE.itemsize:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._tables_fd = fds["lb_tables"]
-            self._programs = fds["lb_forwarder"], fds["lb_redirector"]
+            self._near_fd = fds[NEAR]
+            self._programs = fds[ROOT], fds[REDIRECTOR]
             self._state = State(fds["lb_state"], writable=False)
             stack.callback(self._state.close)
             self._reader = CounterReader(fds["lb_counters"], fds["lb_service_stats"])
@@ -59,20 +60,12 @@ class PinnedDataplane:
         return self._reader.verdicts()
 
     def _service_rows(self) -> list[tuple[ServiceEntry, int]]:
-        entries = self._state.services[self._state.half].reshape(-1)
-        names = [bytes(name).decode(errors="replace") for name in self._state.pools["name"]]
-        found = []
-        for entry in entries[entries["match"] >> np.uint64(56) == abi.ServiceKind.SERVICE4]:
-            match = int(entry["match"])
-            service = ServiceEntry(
-                vip=IPv4Address((match & 0xFFFFFFFF).to_bytes(4, "little")),
-                protocol=match >> 48 & 0xFF,
-                port=swap16(match >> 32 & 0xFFFF),
-                pool=names[int(entry["pool"])],
-                stateless=bool(int(entry["flags"]) & abi.SERVICE_STATELESS),
-            )
-            found.append((service, int(entry["service"])))
-        return sorted(found, key=lambda pair: pair[0].address)
+        pools = [bytes(name).decode(errors="replace") for name in self._state.pools["name"]]
+        found = [
+            (read_name(self._state.names[index], pools), int(index))
+            for index in np.flatnonzero(self._state.names["version"])
+        ]
+        return sorted(found, key=lambda pair: sort_key(pair[0]))
 
     def services(self) -> tuple[ServiceEntry, ...]:
         """The services in use, by address."""
@@ -108,13 +101,20 @@ class PinnedDataplane:
         return unpack_chains(np.concatenate(parts), word.depth)
 
     def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
+        if index < abi.NEAR_TABLES:
+            first = index * abi.INNER_SLOTS
+            return self._slots(self._near_fd, abi.NEAR_TABLES, slice(first, first + slots))
         raw = bpf_syscall.map_lookup(self._tables_fd, index, 4)
         fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
         try:
-            mapped = MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS, writable=False)
+            return self._slots(fd, 1, slice(slots))
         finally:
             os.close(fd)
-        words: NDArray[np.uint64] = mapped.values[:slots].copy()
+
+    @staticmethod
+    def _slots(fd: int, tables: int, part: slice) -> NDArray[np.uint64]:
+        mapped = MappedArray(fd, np.dtype("<u8"), tables * abi.INNER_SLOTS, writable=False)
+        words: NDArray[np.uint64] = mapped.values[part].copy()
         mapped.close()
         return words
 

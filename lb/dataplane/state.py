@@ -47,13 +47,16 @@ class State:
         self.pools: NDArray[Any] = value["pool"]
         self.dips: NDArray[Any] = value["dip"]
         self.known: NDArray[Any] = value["known"]["entry"]
-        self.services: NDArray[Any] = value["service"]["entry"]
+        self.services: NDArray[Any] = value["service"]
+        self.front: NDArray[Any] = value["front"]
+        self.vips: NDArray[Any] = value["vips"]
+        self.names: NDArray[Any] = value["name"]
         # a DIP's two words: address with checksum part, MAC with flags
         self.dip_words: NDArray[np.uint64] = self.dips.view("<u8").reshape(abi.MAX_DIPS, 2)
 
     @property
     def view(self) -> int:
-        """The word that selects half and hash of both look-up tables."""
+        """The word that selects half and hash of all look-up tables."""
         return int(self.config["view"])
 
     @property
@@ -63,6 +66,16 @@ class State:
 
     def close(self) -> None:
         """Let go of the memory."""
-        for name in ("config", "pools", "dips", "known", "services", "dip_words"):
+        for name in (
+            "config",
+            "pools",
+            "dips",
+            "known",
+            "services",
+            "front",
+            "vips",
+            "names",
+            "dip_words",
+        ):
             delattr(self, name)
         self._mapped.close()

@@ -106,22 +106,21 @@ def inner_count(slots: int) -> int:
     return -(-slots // abi.INNER_SLOTS)
 
 
-class InnerRun:
-    """Inner tables in a row: room for one pool's table, in the kernel and mapped here."""
+class InnerTables:
+    """All inner tables of the kernel: the near ones in one value, each other one a map of its own.
 
-    def __init__(self, outer_fd: int, first: int, count: int) -> None:
-        self.first = first
-        self.count = count
+    `near_fd` and `outer_fd` are the maps `lb_near` and `lb_tables`; the caller closes them.
+    """
+
+    def __init__(self, near_fd: int, outer_fd: int) -> None:
+        self._near = MappedArray(near_fd, np.dtype("<u8"), abi.NEAR_TABLES * abi.INNER_SLOTS)
         self._outer_fd = outer_fd
-        self._mapped: list[MappedArray] = []
-        try:
-            for index in range(first, first + count):
-                self._add(index)
-        except BaseException:
-            self.remove()
-            raise
+        self._far: dict[int, MappedArray] = {}
 
-    def _add(self, index: int) -> None:
+    def make(self, index: int) -> None:
+        """Make an inner table; a near one is always there."""
+        if index < abi.NEAR_TABLES:
+            return
         fd = bpf_syscall.map_create(
             bpf_syscall.MAP_TYPE_ARRAY,
             *(4, abi.CHAIN.itemsize, abi.INNER_SLOTS),
@@ -129,28 +128,59 @@ class InnerRun:
             name="lb_inner",
         )
         try:
-            self._mapped.append(MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS))
+            self._far[index] = MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS)
             bpf_syscall.map_update(self._outer_fd, index, fd.to_bytes(4, "little"))
         finally:
             os.close(fd)
 
+    def slots(self, index: int) -> NDArray[np.uint64]:
+        """The slots of an inner table that was made, as the kernel has them."""
+        if index < abi.NEAR_TABLES:
+            return self._near.values[index * abi.INNER_SLOTS :][: abi.INNER_SLOTS]
+        return self._far[index].values
+
+    def remove(self, index: int) -> None:
+        """Take an inner table out of the kernel, which frees it when no packet reads it."""
+        if index in self._far:
+            bpf_syscall.map_delete(self._outer_fd, index)
+            self._far.pop(index).close()
+
+    def close(self) -> None:
+        """Let go of the memory; the kernel's tables stay as they are."""
+        for mapped in self._far.values():
+            mapped.close()
+        self._far.clear()
+        self._near.close()
+
+
+class InnerRun:
+    """Inner tables in a row: room for one pool's table."""
+
+    def __init__(self, tables: InnerTables, first: int, count: int) -> None:
+        self.first = first
+        self.count = count
+        self._tables = tables
+        try:
+            for index in self._indices:
+                tables.make(index)
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def _indices(self) -> range:
+        return range(self.first, self.first + self.count)
+
     def write(self, slots: NDArray[np.uint64]) -> None:
         """Write a table's slots."""
-        for number, mapped in enumerate(self._mapped):
+        for number, index in enumerate(self._indices):
             part = slots[number * abi.INNER_SLOTS : (number + 1) * abi.INNER_SLOTS]
-            mapped.values[: len(part)] = part
+            self._tables.slots(index)[: len(part)] = part
 
     def remove(self) -> None:
-        """Take the tables out of the kernel, which frees them when no packet reads them."""
-        for index in range(self.first, self.first + len(self._mapped)):
-            bpf_syscall.map_delete(self._outer_fd, index)
-        self.unmap()
-
-    def unmap(self) -> None:
-        """Let go of the memory."""
-        for mapped in self._mapped:
-            mapped.close()
-        self._mapped.clear()
+        """Give the tables up."""
+        for index in self._indices:
+            self._tables.remove(index)
 
 
 @dataclass
@@ -170,9 +200,9 @@ class PoolTables:
 class TableStore:
     """Owner of pool ids, pool words, keys and inner tables."""
 
-    def __init__(self, state: State, outer_fd: int) -> None:
+    def __init__(self, state: State, inner: InnerTables) -> None:
         self._state = state
-        self._outer_fd = outer_fd
+        self._inner = inner
         self._ids: dict[str, int] = {}
         self._pools: dict[str, PoolTables] = {}
         self._retired = Grace()
@@ -240,9 +270,7 @@ class TableStore:
 
     def close(self) -> None:
         """Let go of the memory; the kernel's tables stay as they are."""
-        for tables in self._pools.values():
-            for run in tables.runs():
-                run.unmap()
+        self._inner.close()
         self._pools.clear()
 
     def _write_key(self, pool_id: int, tables: PoolTables, key: bytes) -> None:
@@ -267,7 +295,7 @@ class TableStore:
         if tables.spare is not None:
             tables.spare.remove()
             tables.spare = None
-        tables.spare = InnerRun(self._outer_fd, self._free_run(count), count)
+        tables.spare = InnerRun(self._inner, self._free_run(count), count)
         return tables.spare
 
     def _free_run(self, count: int) -> int:

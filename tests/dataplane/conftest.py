@@ -9,7 +9,9 @@ import pytest
 
 from lb.dataplane import grace
 from netns.libc import mount, unmount
+from tests.dataplane.own_netns import OwnNetns
 from tests.dataplane.rig import Rig
+from tests.dataplane.socket_case import Case, make_server
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,18 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         unmount(folder)
+
+
+@pytest.fixture(scope="session")
+def socket_server() -> Iterator[OwnNetns]:
+    """A server's network namespace; tests leave no sockets in it."""
+    with make_server() as netns:
+        yield netns
+
+
+@pytest.fixture
+def case(rig: Rig, socket_server: OwnNetns) -> Iterator[Case]:
+    """That server with its redirector, and sockets that go with the test."""
+    made = Case(rig, socket_server)
+    with made.sockets:
+        yield made

@@ -20,9 +20,8 @@ EMPTY = Config(self_dip=IPv4Address("10.255.0.1"), mac=bytes.fromhex("02ff000000
 
 
 def chain_array(pool: Pool) -> NDArray[np.uint16]:
-    """A model's pool as the data plane takes it, no deeper than its longest chain."""
-    depth = max(1, *map(len, pool.chains.values()))
-    chains = np.zeros((pool.buckets, depth), dtype=np.uint16)
+    """A model's pool as the data plane takes it."""
+    chains = np.zeros((pool.buckets, pool.depth), dtype=np.uint16)
     for bucket, chain in pool.chains.items():
         chains[bucket, : len(chain)] = chain
     return chains
@@ -31,8 +30,10 @@ def chain_array(pool: Pool) -> NDArray[np.uint16]:
 def entry(config: Config, index: int) -> ServiceEntry:
     """A model's service as the data plane takes it."""
     service = config.services[index]
+    pool = config.pools.get(service.pool)
     return ServiceEntry(
-        service.vip, service.protocol, service.port, service.pool, service.stateless
+        *(service.vip, service.protocol, service.port, service.pool, service.stateless),
+        by_client=pool is not None and pool.by_client,
     )
 
 

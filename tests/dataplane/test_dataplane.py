@@ -25,12 +25,12 @@ from lb.dataplane import (
 )
 from lb.dataplane.tables import PoolWord
 from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, OWN, VIP, B, C, D, hops_of, tcp
-from tests.model import Flow
+from tests.model import Flow, host
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet
 
 IDENTITY = Identity(dip=OWN, mac=MAC, mtu=1500, ifindex=1)
-WEB = ServiceEntry(VIP, 6, 80, "web")
+WEB = ServiceEntry(host(VIP), 6, 80, "web")
 VIEW = ClusterView(services=(WEB,), dips={1: OWN, 2: B, 3: C})
 FRAME = ethernet(tcp(ACK))
 
@@ -146,7 +146,7 @@ def test_a_removed_table_drops_and_can_come_back(dataplane: Dataplane) -> None:
 
 
 def test_pools_do_not_share_inner_tables(dataplane: Dataplane) -> None:
-    services = tuple(ServiceEntry(VIP, 6, 80 + n, f"pool{n}") for n in range(8))
+    services = tuple(ServiceEntry(host(VIP), 6, 80 + n, f"pool{n}") for n in range(8))
     dataplane.set_cluster(replace(VIEW, services=services))
     for n in range(8):
         dataplane.set_table(f"pool{n}", table_of(2 + n % 2, 65536 << n % 3, 1 + n % 4), KEY)
@@ -163,7 +163,7 @@ def test_counters_of_surviving_services_stay_and_new_ones_begin_at_zero(
 ) -> None:
     dataplane.set_table("web", table_of(2), KEY)
     sent_to(dataplane)
-    other = ServiceEntry(VIP, 17, 53, "web", stateless=True)
+    other = ServiceEntry(host(VIP), 17, 53, "web", stateless=True)
     dataplane.set_cluster(replace(VIEW, services=(other, WEB)))
     sent_to(dataplane)
     counts = dataplane.service_counters()
@@ -175,10 +175,10 @@ def test_counters_of_surviving_services_stay_and_new_ones_begin_at_zero(
 
 def test_a_view_replaces_everything_in_one_step(dataplane: Dataplane) -> None:
     dataplane.set_table("web", table_of(2), KEY)
-    moved = ServiceEntry(IPv4Address("192.0.2.77"), 6, 80, "web")
+    moved = ServiceEntry(host(IPv4Address("192.0.2.77")), 6, 80, "web")
     dataplane.set_cluster(ClusterView((moved,), {1: OWN, 2: B}))
     assert sent_to(dataplane) == 2
-    frame = ethernet(tcp_packet(CLIENT, 40000, moved.vip, 80, flags=ACK))
+    frame = ethernet(tcp_packet(CLIENT, 40000, moved.vip.network_address, 80, flags=ACK))
     assert sent_to(dataplane, frame) == B
 
 
@@ -212,14 +212,14 @@ def test_a_new_identity_is_in_every_header(dataplane: Dataplane) -> None:
 
 def test_the_limits_fit(dataplane: Dataplane) -> None:
     services = tuple(
-        ServiceEntry(IPv4Address("192.0.2.0") + n // 16, 6, 1000 + n % 16, "web")
+        ServiceEntry(host(IPv4Address("192.0.2.0") + n // 16), 6, 1000 + n % 16, "web")
         for n in range(abi.MAX_SERVICES)
     )
     dips = {index: IPv4Address("10.0.0.0") + index for index in range(1, abi.MAX_DIPS)}
     dataplane.set_cluster(ClusterView(services, dips))
     dataplane.set_table("web", table_of(abi.MAX_DIPS - 1), KEY)
     for service in services[::97]:
-        frame = ethernet(tcp_packet(CLIENT, 1, service.vip, service.port, flags=ACK))
+        frame = ethernet(tcp_packet(CLIENT, 1, service.vip.network_address, service.port, flags=ACK))
         assert sent_to(dataplane, frame) == dips[abi.MAX_DIPS - 1]
     assert len(dataplane.service_counters()) == abi.MAX_SERVICES
 

@@ -10,14 +10,14 @@ import pytest
 
 from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry, bpf_syscall
 from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, VIP
-from tests.model import Flow
+from tests.model import Flow, host
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet
 
 BUCKETS = 256
 PASS = 2
 DIPS = {index: IPv4Address("10.0.0.0") + index for index in range(1, 9)}
-VIEW = ClusterView((ServiceEntry(VIP, 6, 80, "web"),), DIPS)
+VIEW = ClusterView((ServiceEntry(host(VIP), 6, 80, "web"),), DIPS)
 TABLE = (1 + np.arange(BUCKETS, dtype=np.uint16) % len(DIPS)).reshape(BUCKETS, 1)
 PORTS = range(41000, 41064)
 

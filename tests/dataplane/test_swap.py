@@ -19,9 +19,10 @@ from lb.dataplane import (
     tables,
 )
 from tests.dataplane.rows import ACK, KEY, MAC, OWN, VIP, B, C, tcp
+from tests.model import host
 from tests.model.frames import ethernet
 
-WEB = ServiceEntry(VIP, 6, 80, "web")
+WEB = ServiceEntry(host(VIP), 6, 80, "web")
 VIEW = ClusterView(services=(WEB,), dips={1: OWN, 2: B, 3: C})
 FRAME = ethernet(tcp(ACK))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 FORWARDER_COUNTERS = frozenset(
     {
         "pass_not_ip",
-        "pass_vlan",
-        "pass_ipv6",
         "pass_malformed",
         "pass_no_service",
         "pass_vip_icmp",
@@ -14,8 +12,9 @@ FORWARDER_COUNTERS = frozenset(
         "pass_to_self",
         "tx_forward",
         "tx_forward_chain",
+        "tx_too_big",
         "drop_malformed",
-        "drop_ip_options",
+        "drop_ext_headers",
         "drop_fragment",
         "drop_spoofed",
         "drop_no_table",
@@ -23,6 +22,7 @@ FORWARDER_COUNTERS = frozenset(
         "drop_no_dip",
         "drop_too_big",
         "drop_no_room",
+        "drop_no_stage",
     }
 )
 
@@ -35,15 +35,15 @@ REDIRECTOR_COUNTERS = frozenset(
         "accept_socket",
         "accept_syncookie",
         "accept_udp_socket",
+        "accept_icmp_error",
         "pass_on",
         "drop_gue_malformed",
         "drop_unknown_source",
         "drop_hop_loop",
         "drop_unknown_hop",
-        "drop_inner_ipv6",
         "drop_inner_malformed",
+        "drop_inner_ext_headers",
         "drop_not_vip",
-        "drop_inner_options",
         "drop_inner_fragment",
         "drop_inner_protocol",
         "drop_no_dip",
@@ -54,4 +54,4 @@ REDIRECTOR_COUNTERS = frozenset(
 )
 
 # The kernel's own refusals: no packet alone can cause them, so the model never says them.
-KERNEL_COUNTERS = frozenset({"drop_no_room", "drop_error"})
+KERNEL_COUNTERS = frozenset({"drop_no_room", "drop_no_stage", "drop_error"})

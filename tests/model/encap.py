@@ -5,12 +5,14 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address
 
+from tests.model.addresses import Address
 from tests.model.checksum import internet_checksum
-from tests.model.headers import IPV4_LENGTH, PROTOCOL_UDP, Ipv4Header
+from tests.model.headers import IPV4_LENGTH, PROTOCOL_UDP
+from tests.model.packet import IpPacket
 
 _DONT_FRAGMENT = 0x4000
 _TTL = 64
-_INNER_IPV4 = 4
+_PROTO_OF = {4: 4, 6: 41}
 
 
 def wrap_length(hop_count: int) -> int:
@@ -18,10 +20,15 @@ def wrap_length(hop_count: int) -> int:
     return 36 + 4 * hop_count
 
 
+def room(depth: int) -> int:
+    """Bytes that a wrap takes at most in a pool whose table is so deep (wire.md, section 2)."""
+    return wrap_length(depth - 1)
+
+
 def ipv4_header(
-    tos: int, total_length: int, source: IPv4Address, destination: IPv4Address
+    tos: int, total_length: int, protocol: int, source: Address, destination: Address
 ) -> bytes:
-    """The outer IPv4 header with its checksum, computed whole."""
+    """A header as this server writes it: id 0, DF, TTL 64, the checksum computed whole."""
 
     def packed(checksum: int) -> bytes:
         return struct.pack(
@@ -32,7 +39,7 @@ def ipv4_header(
             0,
             _DONT_FRAGMENT,
             _TTL,
-            PROTOCOL_UDP,
+            protocol,
             checksum,
             source.packed,
             destination.packed,
@@ -42,7 +49,7 @@ def ipv4_header(
 
 
 def wrap(
-    inner: Ipv4Header,
+    inner: IpPacket,
     source: IPv4Address,
     visits: tuple[IPv4Address, ...],
     source_port: int,
@@ -50,12 +57,12 @@ def wrap(
 ) -> bytes:
     """Everything that stands between the Ethernet header and the inner packet.
 
-    ``visits`` is the first hop and then the hop list.
+    ``visits`` is the first hop and then the hop list; an IPv6 packet, too, travels inside IPv4.
     """
     hops = visits[1:]
-    total_length = inner.total_length + wrap_length(len(hops))
-    outer = ipv4_header(inner.tos, total_length, source, visits[0])
+    total_length = inner.length + wrap_length(len(hops))
+    outer = ipv4_header(inner.tos, total_length, PROTOCOL_UDP, source, visits[0])
     udp = struct.pack(">HHHH", source_port, gue_port, total_length - IPV4_LENGTH, 0)
-    gue = struct.pack(">BBH", 1 + len(hops), _INNER_IPV4, 0)
+    gue = struct.pack(">BBH", 1 + len(hops), _PROTO_OF[inner.version], 0)
     private = struct.pack(">BBBB", 0, 0, 0, len(hops))
     return outer + udp + gue + private + b"".join(hop.packed for hop in hops)

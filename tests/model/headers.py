@@ -1,20 +1,20 @@
-"""Reading of the headers that packets bring: Ethernet, IPv4, TCP flags, ports.
+"""Reading of the headers that packets bring: Ethernet, IPv4, IPv6, TCP flags, ports.
 
-Field layouts: IEEE 802.3, RFC 791, RFC 9293, RFC 768, RFC 792. Nothing is judged here.
+Field layouts: IEEE 802.3, RFC 791, RFC 8200, RFC 9293, RFC 768, RFC 792. Nothing is judged here.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 ETHERNET_LENGTH = 14
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_IPV6 = 0x86DD
-ETHERTYPES_VLAN = frozenset({0x8100, 0x88A8})
 
 IPV4_LENGTH = 20
+IPV6_LENGTH = 40
 TCP_LENGTH = 20
 UDP_LENGTH = 8
 ICMP_LENGTH = 8
@@ -22,6 +22,7 @@ ICMP_LENGTH = 8
 PROTOCOL_ICMP = 1
 PROTOCOL_TCP = 6
 PROTOCOL_UDP = 17
+PROTOCOL_ICMPV6 = 58
 
 TCP_SYN = 0x02
 TCP_RST = 0x04
@@ -44,6 +45,8 @@ class Ipv4Header:
     ihl: int
     tos: int
     total_length: int
+    identification: int
+    dont_fragment: bool
     more_fragments: bool
     fragment_offset: int
     protocol: int
@@ -54,14 +57,16 @@ class Ipv4Header:
     @classmethod
     def parse(cls, data: bytes) -> Ipv4Header:
         """Read the first 20 bytes of ``data``; ``struct.error`` if there are fewer."""
-        first, tos, total, _, fragment, _, protocol, checksum, source, destination = struct.unpack(
-            ">BBHHHBBH4s4s", data[:IPV4_LENGTH]
+        first, tos, total, identification, fragment, _, protocol, checksum, source, destination = (
+            struct.unpack(">BBHHHBBH4s4s", data[:IPV4_LENGTH])
         )
         return cls(
             version=first >> 4,
             ihl=first & 0x0F,
             tos=tos,
             total_length=total,
+            identification=identification,
+            dont_fragment=bool(fragment & 0x4000),
             more_fragments=bool(fragment & 0x2000),
             fragment_offset=fragment & 0x1FFF,
             protocol=protocol,
@@ -76,6 +81,33 @@ class Ipv4Header:
         return self.more_fragments or self.fragment_offset != 0
 
 
+@dataclass(frozen=True)
+class Ipv6Header:
+    """The 40 bytes of an IPv6 header (RFC 8200, section 3)."""
+
+    version: int
+    traffic_class: int
+    payload_length: int
+    next_header: int
+    source: IPv6Address
+    destination: IPv6Address
+
+    @classmethod
+    def parse(cls, data: bytes) -> Ipv6Header:
+        """Read the first 40 bytes of ``data``; ``struct.error`` if there are fewer."""
+        first, payload_length, next_header, _, source, destination = struct.unpack(
+            ">IHBB16s16s", data[:IPV6_LENGTH]
+        )
+        return cls(
+            version=first >> 28,
+            traffic_class=(first >> 20) & 0xFF,
+            payload_length=payload_length,
+            next_header=next_header,
+            source=IPv6Address(source),
+            destination=IPv6Address(destination),
+        )
+
+
 def ports(transport: bytes) -> tuple[int, int]:
     """Source and destination port of a TCP or UDP header (RFC 9293 section 3.1, RFC 768)."""
     source, destination = struct.unpack(">HH", transport[:4])
@@ -83,10 +115,10 @@ def ports(transport: bytes) -> tuple[int, int]:
 
 
 def is_syn(flags: int) -> bool:
-    """SYN set, ACK and RST clear, whatever else is set (wire.md, line R16)."""
+    """SYN set, ACK and RST clear, whatever else is set (wire.md, line R18)."""
     return flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN
 
 
 def can_carry_cookie(flags: int) -> bool:
-    """ACK set, SYN and RST clear, whatever else is set (wire.md, line R18)."""
+    """ACK set, SYN and RST clear, whatever else is set (wire.md, line R20)."""
     return flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_ACK

@@ -6,30 +6,34 @@ from ipaddress import IPv4Address
 
 from tests.model.config import Config, RedirectorConfig
 from tests.model.decap import accepted, passed_on
+from tests.model.decision import PASS_ON, decide
 from tests.model.encap import wrap_length
-from tests.model.gue import GUE_AT, PROTO_IPV6, GueHeader, hops_ahead
+from tests.model.gue import GUE_AT, GueHeader, hops_ahead
 from tests.model.headers import (
     ETHERNET_LENGTH,
     ETHERTYPE_IPV4,
     IPV4_LENGTH,
-    PROTOCOL_ICMP,
-    PROTOCOL_TCP,
     PROTOCOL_UDP,
     UDP_LENGTH,
     Ipv4Header,
-    can_carry_cookie,
     ether_type,
-    is_syn,
 )
-from tests.model.inner import InnerPacket, inner_problem
+from tests.model.inner import Inner, read_inner, upper_problem
+from tests.model.memory import FragmentKey, Memory
 from tests.model.result import Result
-from tests.model.sockets import SocketOracle, SocketState
+from tests.model.sockets import SocketOracle
 
 _LEAST_TOTAL_LENGTH = wrap_length(0)
 
 
-def redirect(frame: bytes, config: RedirectorConfig, sockets: SocketOracle) -> Result:
-    """The redirector's verdict; lines R1 to R22, the first that applies decides."""
+def redirect(
+    frame: bytes, config: RedirectorConfig, sockets: SocketOracle, memory: Memory | None = None
+) -> Result:
+    """The redirector's verdict; lines R1 to R25, the first that applies decides.
+
+    ``memory`` is what earlier frames left; without one there were none.
+    """
+    memory = Memory() if memory is None else memory
     if not _is_gue_for_me(frame, config):  # R1
         return Result("ok", "ok_not_gue", frame)
     outer = Ipv4Header.parse(frame[ETHERNET_LENGTH:])
@@ -42,17 +46,16 @@ def redirect(frame: bytes, config: RedirectorConfig, sockets: SocketOracle) -> R
     untrusted = _untrusted(outer.source, ahead, config)
     if untrusted is not None:
         return _drop(untrusted)
-    if gue.proto == PROTO_IPV6:  # R7
-        return _drop("drop_inner_ipv6")
     start = ETHERNET_LENGTH + wrap_length(gue.hop_count)
-    packet = frame[start : ETHERNET_LENGTH + outer.total_length]
-    problem = inner_problem(packet, config)
-    if problem is not None:
-        return _drop(problem)
-    reason = _reason_to_accept(InnerPacket.parse(packet), gue, ahead, sockets)
-    if reason is not None:
-        return _accept(reason, frame, gue)
-    return _pass_on(frame, outer, ahead[0], config)
+    inner = read_inner(frame[start : ETHERNET_LENGTH + outer.total_length], gue.proto, config)
+    if isinstance(inner, str):  # R7 to R11
+        return _drop(inner)
+    decision = _decide(inner, gue, sockets, memory)
+    if decision.startswith("accept_"):
+        return _accept(decision, frame, gue)
+    if decision == PASS_ON:
+        return _pass_on(frame, outer, ahead[0], config)
+    return _drop(decision)
 
 
 def _drop(counter: str) -> Result:
@@ -88,8 +91,8 @@ def _is_outer_malformed(frame: bytes, outer: Ipv4Header) -> bool:
 def _untrusted(source: IPv4Address, ahead: tuple[IPv4Address, ...], config: Config) -> str | None:
     """Lines R4 to R6.
 
-    AMBIGUOUS in wire.md: whether this server's own DIP is a known one by itself. The model looks at
-    the list alone, so a list without it refuses what the forwarder sent to self (F19).
+    The list of known DIPs has this server's own too; a list without it refuses what the forwarder
+    sent to self (F19).
     """
     if source not in config.known | config.probers:  # R4
         return "drop_unknown_source"
@@ -100,63 +103,40 @@ def _untrusted(source: IPv4Address, ahead: tuple[IPv4Address, ...], config: Conf
     return None
 
 
-def _reason_to_accept(
-    inner: InnerPacket,
-    gue: GueHeader,
-    ahead: tuple[IPv4Address, ...],
-    sockets: SocketOracle,
-) -> str | None:
-    """Lines R14 to R19: the counter of a packet that stays here, None for one that goes on."""
-    if not ahead:  # R14
-        return "accept_last_hop"
-    if inner.protocol == PROTOCOL_ICMP:  # R15: what is left of ICMP here is an echo request
-        return "accept_echo"
-    if inner.protocol == PROTOCOL_TCP:
-        return _reason_of_tcp(inner, gue, sockets)
-    if _ask(inner, sockets) is SocketState.UDP_CONNECTED:  # R19
-        return "accept_udp_socket"
-    return None
+def _decide(inner: Inner, gue: GueHeader, sockets: SocketOracle, memory: Memory) -> str:
+    """Lines R12 to R22: the counter of an accept or a drop, or ``pass_on``.
 
-
-def _reason_of_tcp(inner: InnerPacket, gue: GueHeader, sockets: SocketOracle) -> str | None:
-    """Lines R16 to R18.
-
-    AMBIGUOUS in wire.md: R17 excepts "a SYN as in R16". R16 has accepted those already, so the
-    exception says something only if it means the three TCP flags without the fourth condition: a
-    SYN under forward_syn is passed on without a look at the sockets.
+    AMBIGUOUS in wire.md: whether a decision is remembered when ECN, R23 or R24 drop the first
+    fragment all the same. Section 6.2 names only R18 to R22, so it is.
     """
-    if is_syn(inner.tcp_flags):
-        return None if gue.forward_syn else "accept_syn"  # R16
-    state = _ask(inner, sockets)
-    if state is SocketState.KNOWN:  # R17
-        return "accept_socket"
-    if state is SocketState.LISTEN_COOKIE and can_carry_cookie(inner.tcp_flags):  # R18
-        return "accept_syncookie"
-    return None
-
-
-def _ask(inner: InnerPacket, sockets: SocketOracle) -> SocketState:
-    return sockets.lookup(
-        inner.protocol,
-        inner.source,
-        inner.source_port,
-        inner.destination,
-        inner.destination_port,
-    )
+    is_last = gue.next_hop == gue.hop_count
+    if inner.packet.is_later_fragment:  # R12
+        if is_last:
+            return "accept_last_hop"
+        return memory.decisions.recall(FragmentKey.of(inner.packet)) or "drop_inner_fragment"
+    problem = upper_problem(inner)
+    if problem is not None:  # R13 to R15
+        return problem
+    if is_last:  # R16
+        return "accept_last_hop"
+    decision = decide(inner, gue, sockets)  # R17 to R22
+    if inner.packet.is_first_fragment:
+        memory.decisions.remember(FragmentKey.of(inner.packet), decision)
+    return decision
 
 
 def _accept(counter: str, frame: bytes, gue: GueHeader) -> Result:
-    delivered = accepted(frame, gue.hop_count)
+    delivered = accepted(frame, gue)
     if delivered is None:
         return _drop("drop_ecn")
     return Result("ok", counter, delivered)
 
 
 def _pass_on(frame: bytes, outer: Ipv4Header, hop: IPv4Address, config: Config) -> Result:
-    """Lines R20 to R22."""
+    """Lines R23 to R25."""
     dip = config.dip_at(hop)
-    if dip is None:  # R20
+    if dip is None:  # R23
         return _drop("drop_no_dip")
-    if outer.total_length > config.mtu:  # R21
+    if outer.total_length > config.mtu:  # R24
         return _drop("drop_too_big")
-    return Result("redirect", "pass_on", passed_on(frame, dip, config))
+    return Result("redirect", PASS_ON, passed_on(frame, dip, config))

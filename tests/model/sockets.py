@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address
 from typing import Protocol
 
+from tests.model.addresses import Address
 from tests.model.flow import Flow
 
 
 class SocketState(Enum):
-    """The best match for a flow (wire.md, lines R17 to R19)."""
+    """The best match for a flow (wire.md, lines R19 to R22)."""
 
     NONE = "no socket"
     LISTEN = "a listening TCP socket"
@@ -23,17 +23,21 @@ class SocketState(Enum):
 
 
 class SocketOracle(Protocol):
-    """One server's sockets, asked with the fields of the inner packet, as it carries them."""
+    """One server's sockets, asked with the inner flow, as a client's packet carries it.
+
+    For an ICMP error that is the embedded flow turned round (wire.md, line R22), so the answer is
+    the same as for the client's own packets.
+    """
 
     def lookup(
         self,
         protocol: int,
-        source: IPv4Address,
+        source: Address,
         source_port: int,
-        destination: IPv4Address,
+        destination: Address,
         destination_port: int,
     ) -> SocketState:
-        """The state of the socket that would receive such a packet."""
+        """The state of the socket that would receive a packet of this flow."""
         ...
 
 
@@ -46,9 +50,9 @@ class SameSocket:
     def lookup(
         self,
         protocol: int,
-        source: IPv4Address,
+        source: Address,
         source_port: int,
-        destination: IPv4Address,
+        destination: Address,
         destination_port: int,
     ) -> SocketState:
         """Always the same."""
@@ -65,9 +69,9 @@ class SocketTable:
     def lookup(
         self,
         protocol: int,
-        source: IPv4Address,
+        source: Address,
         source_port: int,
-        destination: IPv4Address,
+        destination: Address,
         destination_port: int,
     ) -> SocketState:
         """The flow's own socket, else the answer for all others."""

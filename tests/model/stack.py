@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from enum import Enum
 
+from tests.model.arrival import read_arrival
+from tests.model.embedded import LEAST_UPPER_LENGTH, flow_of_error, read_embedded
+from tests.model.flow import Flow
 from tests.model.headers import (
-    ETHERNET_LENGTH,
-    ETHERTYPE_IPV4,
-    IPV4_LENGTH,
-    PROTOCOL_ICMP,
+    ICMP_LENGTH,
     PROTOCOL_TCP,
     PROTOCOL_UDP,
-    Ipv4Header,
+    TCP_LENGTH,
+    UDP_LENGTH,
     can_carry_cookie,
-    ether_type,
     is_syn,
     ports,
 )
+from tests.model.packet import IpPacket
 from tests.model.sockets import SocketOracle, SocketState
 
 
@@ -25,33 +26,63 @@ class Outcome(Enum):
 
     DROPPED = "a program dropped it"
     LOST = "it was sent to an address where no server is"
+    ANSWERED = "a forwarder answered the sender: too big"
     DELIVERED = "a socket or the stack that knows the flow has it"
     OPENED = "it opened a flow at a socket that takes new ones"
     REFUSED = "the stack answers with a reset or port unreachable"
-    OTHER = "not TCP, UDP or ICMP over IPv4, or too short for it: none of the model's business"
+    FRAGMENT = "the stack keeps it until it has the other fragments"
+    IGNORED = "an ICMP error about a flow that no socket here has"
+    OTHER = "not TCP, UDP or ICMP over IP, or too short for it: none of the model's business"
 
 
 def received(frame: bytes, sockets: SocketOracle) -> Outcome:
     """The outcome of a frame in the local stack (RFC 9293 section 3.10.7, RFC 1122 section 4.1.3).
 
-    Simple on purpose: checksums, sequence numbers and routes are taken to be right.
+    Simple on purpose: checksums, sequence numbers and routes are taken to be right, tags to be
+    those of the interface.
     """
-    transport_at = ETHERNET_LENGTH + IPV4_LENGTH
-    if len(frame) < transport_at + 8 or ether_type(frame) != ETHERTYPE_IPV4:
+    arrival = read_arrival(frame)
+    if isinstance(arrival, str) or arrival.packet.problem is not None:
         return Outcome.OTHER
-    ip = Ipv4Header.parse(frame[ETHERNET_LENGTH:])
-    if (ip.version, ip.ihl, ip.is_fragment) != (4, 5, False):
+    packet, upper = arrival.packet, arrival.upper
+    if packet.fragment is not None:
+        return Outcome.FRAGMENT
+    if packet.is_icmp:
+        return _icmp(packet, upper, sockets)
+    if packet.protocol not in {PROTOCOL_TCP, PROTOCOL_UDP} or len(upper) < UDP_LENGTH:
         return Outcome.OTHER
-    if ip.protocol == PROTOCOL_ICMP:
-        return Outcome.DELIVERED
-    if ip.protocol not in {PROTOCOL_TCP, PROTOCOL_UDP}:
-        return Outcome.OTHER
-    transport = frame[transport_at:]
-    source_port, destination_port = ports(transport)
-    state = sockets.lookup(ip.protocol, ip.source, source_port, ip.destination, destination_port)
-    if ip.protocol == PROTOCOL_UDP:
+    source_port, destination_port = ports(upper)
+    flow = Flow(packet.protocol, packet.source, source_port, packet.destination, destination_port)
+    state = _ask(flow, sockets)
+    if packet.protocol == PROTOCOL_UDP:
         return _udp(state)
-    return _tcp(state, transport[13]) if len(transport) >= 20 else Outcome.OTHER
+    return _tcp(state, upper[13]) if len(upper) >= TCP_LENGTH else Outcome.OTHER
+
+
+def _ask(flow: Flow, sockets: SocketOracle) -> SocketState:
+    return sockets.lookup(
+        flow.protocol,
+        flow.source,
+        flow.source_port,
+        flow.destination,
+        flow.destination_port,
+    )
+
+
+def _icmp(packet: IpPacket, message: bytes, sockets: SocketOracle) -> Outcome:
+    """An echo is answered; an error goes to the socket it is about (RFC 1122, section 3.2.2)."""
+    if len(message) < ICMP_LENGTH:
+        return Outcome.OTHER
+    if not packet.is_icmp_error(message[0]):
+        return Outcome.DELIVERED
+    embedded = read_embedded(message, packet.version)
+    if embedded is None or embedded.problem is not None or embedded.is_later_fragment:
+        return Outcome.IGNORED
+    if len(message) < ICMP_LENGTH + embedded.upper_at + LEAST_UPPER_LENGTH:
+        return Outcome.IGNORED
+    state = _ask(flow_of_error(message, embedded), sockets)
+    is_owned = state in {SocketState.KNOWN, SocketState.UDP_CONNECTED}
+    return Outcome.DELIVERED if is_owned else Outcome.IGNORED
 
 
 def _udp(state: SocketState) -> Outcome:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 SCRIPTS = sorted([ROOT / ".ci" / "run", *(ROOT / "scripts").iterdir()])
 TARGETS = ["help", "setup", "demo", "test", "vm", "lint", "fmt", "type", "bench", "mutants"]
-TARGETS += ["clean"]
+TARGETS += ["fuzz", "libfuzzer", "clean"]
 
 
 def locked_blocks() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import httpx
 import pytest
@@ -18,7 +18,7 @@ from lb.agent.metrics import AgentCollector, program_of, serve_metrics
 from lb.dataplane.objects import ServiceEntry
 
 LOOPBACK = IPv4Address("127.0.0.1")
-SERVICE = ServiceEntry(IPv4Address("192.0.2.10"), TCP, 80, "web")
+SERVICE = ServiceEntry(IPv4Network("192.0.2.10"), TCP, 80, "web")
 
 
 def collector(board: Board) -> AgentCollector:
@@ -90,7 +90,7 @@ def test_what_is_unknown_is_left_out() -> None:
 def test_every_verdict_belongs_to_the_program_that_the_wire_document_says() -> None:
     border = abi.COUNTERS.index("ok_not_gue")
     for index, verdict in enumerate(abi.COUNTERS):
-        if verdict in ("drop_no_dip", "drop_too_big"):
+        if verdict in ("drop_no_stage", "drop_no_dip", "drop_too_big"):
             assert program_of(verdict) == "both"
         else:
             assert program_of(verdict) == ("forwarder" if index < border else "redirector")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from controlplane.errors import UsageError
 from controlplane.objects import TCP, UDP, Cluster, Pool, Server, ServerState, Service, Table
 from lb.flow_hash import Flow, bucket_of, siphash, source_port_of
-from lb.where import Answer, parse_endpoint, parse_flow, where
+from lb.where import Answer, find_service, parse_endpoint, parse_flow, where
 from tests.model import flow as model_flow
 from tests.model.visits import visiting_order as model_order
 
@@ -44,6 +44,12 @@ def test_published_vectors_of_siphash(rounds: tuple[int, int], data: bytes, expe
         ("198.51.100.7:40000", "192.0.2.10:80", "udp", 0x8B6AE32195B2506F, 20591, 35690),
         ("203.0.113.255:65535", "192.0.2.1:53", "udp", 0x6C0FAA4C6AA11A17, 6679, 60431),
         ("0.0.0.0:0", "255.255.255.255:0", "tcp", 0x5DE43582E562AB0F, 43791, 56804),
+        (
+            "[2001:db8:c::7]:40000",
+            "[2001:db8::10]:443",
+            "tcp",
+            *(0x38FCCC008CD0F753, 63315, 47356),
+        ),
     ],
 )
 def test_golden_flows_of_the_wire_document(
@@ -52,6 +58,15 @@ def test_golden_flows_of_the_wire_document(
     flow_hash = siphash(KEY, parse_flow(protocol, source, destination).hash_input)
     assert flow_hash == expected
     assert (bucket_of(flow_hash, 65536), source_port_of(flow_hash)) == (bucket, port)
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [("198.51.100.7", 0xBEA1E9D79020926A), ("2001:db8:c::7", 0x6C870CB6F2BEBF1F)],
+)
+def test_golden_clients_of_the_wire_document(client: str, expected: int) -> None:
+    flow = Flow(ip_address(client), 1, ip_address(client), 2, TCP)
+    assert siphash(KEY, flow.client_hash_input) == expected
 
 
 def test_buckets_and_ports_agree_with_the_model_on_many_flows() -> None:
@@ -136,7 +151,52 @@ def test_what_is_not_for_a_service_or_has_no_table() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["192.0.2.1", "192.0.2.1:70000", "1.2.3:4", "[::1]:80", "x:1", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["192.0.2.1", "192.0.2.1:70000", "1.2.3:4", "[1.2.3.4]:80", "::1:80", "[::1]", "x:1", ""],
+)
 def test_bad_endpoints_are_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="no ADDRESS:PORT"):
         parse_endpoint(text)
+
+
+def test_a_flow_is_of_one_ip_version() -> None:
+    with pytest.raises(UsageError, match="two IP versions"):
+        parse_flow("tcp", "198.51.100.7:1", "[2001:db8::1]:80")
+
+
+@pytest.mark.parametrize(
+    ("destination", "name"),
+    [
+        ("192.0.2.10:80", "one"),
+        ("192.0.2.10:81", "one-any"),
+        ("192.0.2.11:80", "net-any"),
+        ("192.0.3.1:80", "wide"),
+        ("192.0.3.1:81", None),
+        ("[2001:db8::10]:443", "six"),
+        ("[2001:db8:1::10]:443", None),
+    ],
+)
+def test_the_longest_prefix_serves_then_the_port(destination: str, name: str | None) -> None:
+    services = (
+        Service("net-any", IPv4Network("192.0.2.0/24"), TCP, None, "web"),
+        Service("one-any", IPv4Network("192.0.2.10"), TCP, None, "web"),
+        Service("wide", IPv4Network("192.0.0.0/16"), TCP, 80, "web"),
+        Service("one", IPv4Network("192.0.2.10"), TCP, 80, "web"),
+        Service("six", IPv6Network("2001:db8::/64"), TCP, None, "web"),
+    )
+    source = "[2001:db8:c::7]:1" if destination.startswith("[") else "198.51.100.7:1"
+    found = find_service(
+        replace(cluster(), services=services), parse_flow("tcp", source, destination)
+    )
+    assert (found.name if found else None) == name
+
+
+def test_a_pool_that_looks_at_clients_alone_keeps_a_client_in_a_bucket() -> None:
+    by_client = replace(cluster(), pools=(Pool("web", BUCKETS, key_id="k", hash_mode="client"),))
+    tables = {
+        "web": Table("web", 1, 1, np.ones((BUCKETS, 1), np.uint16), np.zeros(BUCKETS, np.uint32))
+    }
+    flows = (Flow(CLIENT, port, VIP, 80, TCP) for port in range(40000, 40008))
+    buckets = {where(flow, by_client, tables, {"k": KEY}, dip(2)).bucket for flow in flows}
+    assert buckets == {0xBEA1E9D79020926A % BUCKETS}

@@ -14,11 +14,19 @@ def test_the_redirectors_counters() -> None:
     assert counter_names(6) == REDIRECTOR_COUNTERS
 
 
-def test_the_counters_of_no_line_are_those_of_the_kernel_and_of_ecn() -> None:
-    named = {check.counter for number in (4, 6) for check in checks(number).values()}
-    assert (FORWARDER_COUNTERS | REDIRECTOR_COUNTERS) - named == KERNEL_COUNTERS | {"drop_ecn"}
+def test_the_counters_of_no_line_are_those_of_the_kernel_and_of_what_sections_say() -> None:
+    named = {end.counter for number in (4, 6) for ends in checks(number).values() for end in ends}
+    in_words = {"drop_ecn", "drop_fragment", "drop_inner_fragment"}
+    assert (FORWARDER_COUNTERS | REDIRECTOR_COUNTERS) - named == KERNEL_COUNTERS | in_words
 
 
 def test_the_lines_are_numbered_without_gaps() -> None:
-    assert list(checks(4)) == [f"F{number}" for number in range(1, 23)]
-    assert list(checks(6)) == [f"R{number}" for number in range(1, 23)]
+    fs, is_ = range(1, 23), range(1, 10)
+    assert list(checks(4)) == [f"F{number}" for number in fs] + [f"I{number}" for number in is_]
+    rs, js = range(1, 26), range(1, 6)
+    assert list(checks(6)) == [f"R{number}" for number in rs] + [f"J{number}" for number in js]
+
+
+def test_the_lines_that_point_to_a_section() -> None:
+    lines = {**checks(4), **checks(6)}
+    assert {line for line, ends in lines.items() if not ends} == {"F8", "F9", "R15"}

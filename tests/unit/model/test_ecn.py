@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.model import SameSocket, redirect
+from tests.model import Address, SameSocket, redirect
 from tests.model.checksum import internet_checksum
 from tests.model.frames import ethernet, gue_packet, tcp_packet
-from tests.unit.model.world import CLIENT, VIP, config, dip
+from tests.unit.model.world import CLIENT, CLIENT6, VIP, VIP6, config, dip
 
 NOT_ECT, ECT_1, ECT_0, CE = range(4)
 DSCP = 0x2E << 2
@@ -33,14 +33,17 @@ def _arrives(inner: bytes, outer_ecn: int) -> bytes | None:
     return result.frame[14:]
 
 
+@pytest.mark.parametrize(("client", "vip"), [(CLIENT, VIP), (CLIENT6, VIP6)], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize(("inner", "outer", "after"), CASES)
-def test_combination(inner: int, outer: int, after: int | None) -> None:
-    packet = tcp_packet(CLIENT, 40000, VIP, 80, tos=DSCP | inner)
+def test_combination(
+    inner: int, outer: int, after: int | None, client: Address, vip: Address
+) -> None:
+    packet = tcp_packet(client, 40000, vip, 80, tos=DSCP | inner)
     arrived = _arrives(packet, outer)
     if after is None:
         assert arrived is None
     else:
-        assert arrived == tcp_packet(CLIENT, 40000, VIP, 80, tos=DSCP | after)
+        assert arrived == tcp_packet(client, 40000, vip, 80, tos=DSCP | after)
 
 
 def test_a_wrong_inner_checksum_stays_wrong_by_as_much() -> None:

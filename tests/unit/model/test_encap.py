@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from tests.model import SameSocket, forward, redirect
-from tests.model.frames import ROUTER_MAC, SERVER_MAC, ethernet, tcp_packet, udp_packet
-from tests.unit.model.world import CLIENT, DNS, HTTP, KEY, SERVICES, VIP, config, dip, flow, mac
+from tests.model.frames import (
+    C_TAG,
+    ROUTER_MAC,
+    S_TAG,
+    SERVER_MAC,
+    ethernet,
+    framed,
+    hop_by_hop,
+    tcp_packet,
+    udp_packet,
+)
+from tests.unit.model.world import (
+    CLIENT,
+    CLIENT6,
+    DNS,
+    DNS6,
+    HTTP,
+    HTTP6,
+    KEY,
+    VIP,
+    VIP6,
+    config,
+    dip,
+    flow,
+    mac,
+)
 
 PADDING = b"\xaa\xbb\xcc\xdd\xee\xff"
 PACKET = tcp_packet(CLIENT, 40000, VIP, 80, tos=0xB9)
+PACKET6 = tcp_packet(CLIENT6, 40000, VIP6, 443, tos=0xB9, headers=[hop_by_hop()])
 CHAINS = st.lists(st.integers(2, 4), min_size=1, max_size=3, unique=True).map(tuple)
 
 
 def _wrapped(packet: bytes, chain: tuple[int, ...], *, padding: bytes = b"") -> bytes:
     """The frame that server 1 sends."""
-    result = forward(ethernet(packet) + padding, config(1, chain))
+    result = forward(framed(packet) + padding, config(1, chain))
     assert result.frame is not None
     return result.frame
 
@@ -34,6 +60,36 @@ def test_golden_frame() -> None:
         "0a000003" "0a000004"
     )  # fmt: skip
     assert _wrapped(PACKET, (2, 3, 4)) == bytes.fromhex(expected) + PACKET
+
+
+def test_golden_frame_of_ipv6() -> None:
+    """Likewise; the source port is that of the first golden flow of IPv6, 47356."""
+    expected = (
+        "020000000002" "020000000001" "0800"
+        "45b9" "0060" "0000" "4000" "40" "11" "25d2" "0a000001" "0a000002"
+        "b8fc" "17c0" "004c" "0000"
+        "01" "29" "0000"
+        "00" "00" "00" "00"
+    )  # fmt: skip
+    packet = tcp_packet(CLIENT6, 40000, VIP6, 443, tos=0xB9)
+    assert _wrapped(packet, (2,)) == bytes.fromhex(expected) + packet
+
+
+@pytest.mark.parametrize("tags", [[C_TAG], [S_TAG], [S_TAG, C_TAG]])
+@pytest.mark.parametrize("packet", [PACKET, PACKET6], ids=["IPv4", "IPv6"])
+def test_tags_stay_outside(packet: bytes, tags: list[bytes]) -> None:
+    inside = _wrapped(packet, (2, 3))[14:]
+    tag_bytes = b"".join(tags)
+    frame = framed(packet, tags=tags) + PADDING
+    sent = forward(frame, config(1, (2, 3))).frame
+    assert sent == mac(2) + mac(1) + tag_bytes + b"\x08\x00" + inside + PADDING
+    back = forward(frame, config(1, (2, 3), no_mac=frozenset({2}))).frame
+    assert back == ROUTER_MAC + SERVER_MAC + tag_bytes + b"\x08\x00" + inside + PADDING
+    to_self = forward(frame, config(1, (1, 3))).frame
+    assert to_self is not None
+    l3 = 14 + len(tag_bytes)
+    assert to_self[:l3] == SERVER_MAC + ROUTER_MAC + tag_bytes + b"\x08\x00"
+    assert to_self.endswith(packet + PADDING)
 
 
 def test_udp_visits_oldest_first() -> None:
@@ -87,27 +143,38 @@ def test_another_dissector_reads_the_same(chain: tuple[int, ...], tos: int, port
     assert IP(bytes(outer)).chksum == checksum
 
 
+MAKERS = {HTTP: tcp_packet, HTTP6: tcp_packet, DNS: udp_packet, DNS6: udp_packet}
+
+
 @given(
     chain=CHAINS,
     tos=st.integers(0, 255),
     payload=st.binary(max_size=60),
-    service=st.sampled_from([HTTP, DNS]),
+    service=st.sampled_from(list(MAKERS)),
     padding=st.binary(max_size=20),
 )
 def test_what_is_accepted_is_what_was_wrapped(
     chain: tuple[int, ...], tos: int, payload: bytes, service: int, padding: bytes
 ) -> None:
-    target = SERVICES[service]
-    make = tcp_packet if service == HTTP else udp_packet
-    packet = make(CLIENT, 40000, target.vip, target.port, tos=tos, payload=payload)
+    one = flow(service)
+    packet = MAKERS[service](
+        one.source,
+        one.source_port,
+        one.destination,
+        one.destination_port,
+        tos=tos,
+        payload=payload,
+    )
     frame = _wrapped(packet, chain, padding=padding)
-    order = chain if service == HTTP else chain[::-1]
-    for server in order[:-1] if service == DNS else ():
+    is_udp = service in {DNS, DNS6}
+    order = chain[::-1] if is_udp else chain
+    for server in order[:-1] if is_udp else ():
         on = redirect(frame, config(server), SameSocket())
         assert (on.verdict, on.counter) == ("redirect", "pass_on")
         assert on.frame is not None
         frame = on.frame
-    end = redirect(frame, config(order[0] if service == HTTP else order[-1]), SameSocket())
+    end = redirect(frame, config(order[-1] if is_udp else order[0]), SameSocket())
     assert end.verdict == "ok"
     assert end.frame is not None
-    assert end.frame[14:] == packet + padding
+    kind = b"\x08\x00" if service in {HTTP, DNS} else b"\x86\xdd"
+    assert end.frame == frame[:12] + kind + packet + padding

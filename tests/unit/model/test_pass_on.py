@@ -9,7 +9,7 @@ import pytest
 from tests.model import SameSocket, redirect
 from tests.model.checksum import internet_checksum
 from tests.model.frames import ROUTER_MAC, SERVER_MAC, ethernet, gue_packet, tcp_packet
-from tests.unit.model.world import CLIENT, VIP, config, dip, mac
+from tests.unit.model.world import CLIENT, CLIENT6, VIP, VIP6, config, dip, mac
 
 DATA = tcp_packet(CLIENT, 40000, VIP, 80, flags=0x10, payload=b"data")
 HOPS = [dip(3), dip(4)]
@@ -29,6 +29,13 @@ def test_source_destination_next_hop_and_checksum_change_and_nothing_else() -> N
     after = gue_packet(dip(2), dip(3), DATA, HOPS, source_port=0xABCD, tos=0x2C, next_hop=1)
     ours = mac(3) + mac(2)
     assert _passed_on(before) == ethernet(after, destination=ours[:6], source=ours[6:]) + PADDING
+
+
+def test_ipv6_inside_is_not_touched_either() -> None:
+    data = tcp_packet(CLIENT6, 40000, VIP6, 443, flags=0x10, payload=b"data")
+    before = gue_packet(dip(1), dip(2), data, HOPS)
+    after = gue_packet(dip(2), dip(3), data, HOPS, next_hop=1)
+    assert _passed_on(before) == ethernet(after, destination=mac(3), source=mac(2)) + PADDING
 
 
 def test_the_second_pass_takes_the_second_hop() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,22 +47,32 @@ def spelled_out(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of section 4 or 6: its name, the verdict in the model's words, its counter."""
+    """One end that a line of section 4 or 6 can have: the verdict in the model's words."""
 
-    line: str
     verdict: str
     counter: str
     only_for_vip: bool
 
 
-def checks(number: int) -> dict[str, Check]:
-    """The lines of the table of checks in a section, by name."""
-    pattern = re.compile(r"^\| ([FR]\d+) \|.*\| ([^|`]*)`(\w+)` \|$", re.MULTILINE)
-    found = {}
-    for line, words, counter in pattern.findall(section(number)):
-        verdict = words.replace("VIP?", "").split(",")[-1].strip()
-        found[line] = Check(line, _VERDICTS[verdict], counter, "VIP?" in words)
-    return found
+def checks(number: int) -> dict[str, tuple[Check, ...]]:
+    """The lines of the tables of checks in a section, by name, each with its ends, if any.
+
+    Section 4 has lines F and I, section 6 lines R and J.
+    """
+    lines = re.findall(r"^\| ([FIRJ]\d+) \|.*\|([^|]*)\|$", section(number), re.MULTILINE)
+    return {line: tuple(_ends(last_cell)) for line, last_cell in lines}
+
+
+def _ends(cell: str) -> Iterator[Check]:
+    for question, words, counter in re.findall(r"(VIP\? )?([a-z]+(?: on)?) `(\w+)`", cell):
+        yield Check(_VERDICTS[words], counter, bool(question))
+
+
+def only_check(line: str, counter: str = "") -> Check:
+    """The end of a line that has one, else the one with this counter."""
+    ends = checks(4 if line[0] in "FI" else 6)[line]
+    (check,) = [end for end in ends if counter in {"", end.counter}]
+    return check
 
 
 def counter_names(number: int) -> set[str]:

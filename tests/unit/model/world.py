@@ -1,13 +1,13 @@
-"""The small world of these tests: four servers, two VIPs, six services, one chain for all buckets.
+"""The small world of these tests: four servers, three VIPs, one chain for all buckets.
 
 Server ``n`` has the DIP 10.0.0.n and the index n.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from tests.model import Config, Dip, Flow, Pool, Service
+from tests.model import Config, Dip, Flow, Pool, Service, host
 
 KEY = bytes(range(16))
 BUCKETS = 256
@@ -17,15 +17,20 @@ NO_VIP = IPv4Address("192.0.2.200")
 CLIENT = IPv4Address("198.51.100.7")
 PROBER = IPv4Address("10.9.9.9")
 STRANGER = IPv4Address("203.0.113.5")
-HTTP, DNS, GAME, DNS_STATELESS, NO_TABLE, NO_POOL = range(6)
+VIP6 = IPv6Address("2001:db8::10")
+NO_VIP6 = IPv6Address("2001:db8::99")
+CLIENT6 = IPv6Address("2001:db8:c::7")
+HTTP, DNS, GAME, DNS_STATELESS, NO_TABLE, NO_POOL, HTTP6, DNS6 = range(8)
 
 SERVICES = (
-    Service(VIP, 6, 80, "web"),
-    Service(VIP, 17, 53, "web"),
-    Service(OTHER_VIP, 17, 27015, "web"),
-    Service(OTHER_VIP, 17, 53, "web", stateless=True),
-    Service(VIP, 6, 81, "empty"),
-    Service(VIP, 6, 82, "missing"),
+    Service(host(VIP), 6, 80, "web"),
+    Service(host(VIP), 17, 53, "web"),
+    Service(host(OTHER_VIP), 17, 27015, "web"),
+    Service(host(OTHER_VIP), 17, 53, "web", stateless=True),
+    Service(host(VIP), 6, 81, "empty"),
+    Service(host(VIP), 6, 82, "missing"),
+    Service(host(VIP6), 6, 443, "web"),
+    Service(host(VIP6), 17, 53, "web"),
 )
 
 
@@ -45,6 +50,7 @@ def config(
     *,
     servers: int = 4,
     mtu: int = 1500,
+    depth: int = 4,
     no_entry: frozenset[int] = frozenset(),
     no_mac: frozenset[int] = frozenset(),
 ) -> Config:
@@ -55,7 +61,10 @@ def config(
         mac=mac(at),
         mtu=mtu,
         services=SERVICES,
-        pools={"web": Pool(KEY, BUCKETS, dict.fromkeys(range(BUCKETS), chain)), "empty": None},
+        pools={
+            "web": Pool(KEY, BUCKETS, dict.fromkeys(range(BUCKETS), chain), depth=depth),
+            "empty": None,
+        },
         dips={
             number: Dip(dip(number), None if number in no_mac else mac(number))
             for number in numbers
@@ -69,4 +78,5 @@ def config(
 def flow(service: int = HTTP, source_port: int = 40000) -> Flow:
     """A client's flow to one of the services."""
     target = SERVICES[service]
-    return Flow(target.protocol, CLIENT, source_port, target.vip, target.port)
+    client = CLIENT if target.vip.version == 4 else CLIENT6
+    return Flow(target.protocol, client, source_port, target.vip[0], target.port or 0)

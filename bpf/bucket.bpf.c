@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * From a service to its pool, a bucket and a chain (docs/wire.md, sections 1 and
+ * 3), and the way out, for all programs that forward.
+ */
+#include "chain.h"
+#include "parse.h"
+#include "services.h"
+#include "siphash.h"
+
+#define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
+#define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
+
+/* A branch, not arithmetic: the CPU need not wait for the view to choose a half. */
+static __always_inline const struct lb_vips *lb_vips_in_use(u64 view)
+{
+	return view & 1 ? LB_STATE_AT(vips[1]) : LB_STATE_AT(vips[0]);
+}
+
+static __always_inline const struct lb_front *lb_front_in_use(u64 view)
+{
+	return view & 1 ? LB_STATE_AT(front[1]) : LB_STATE_AT(front[0]);
+}
+
+static __always_inline const struct lb_service_row *lb_rows_in_use(u64 view)
+{
+	return view & 1 ? LB_STATE_AT(service[1][0]) : LB_STATE_AT(service[0][0]);
+}
+
+static __always_inline void lb_count_service(u64 entry, u64 bytes)
+{
+	u32 index = LB_ENTRY_SERVICE(entry);
+	struct lb_service_stats *stats = lb_service_stats.lookup(&index);
+
+	if (stats) {
+		stats->packets++;
+		stats->bytes += bytes;
+	}
+}
+
+/*
+ * A service's pool.  For the first pool a branch takes the place of arithmetic:
+ * the CPU predicts it, and so begins to hash with that pool's key before it has
+ * found the service.  The empty assembly keeps the compiler from seeing that
+ * both sides are equal.
+ */
+static __always_inline const struct lb_pool *lb_pool_of(u64 entry)
+{
+	u64 index = LB_ENTRY_POOL(entry), first = 0;
+
+	asm volatile("" : "+r"(first));
+	if (lb_likely(index == 0))
+		index = first & (LB_MAX_POOLS - 1);
+	return LB_STATE_AT(pool[0]) + index;
+}
+
+/* Where a bucket's chain is if its inner table is not near; null if there is none. */
+static __always_inline const void *lb_far_slot(u64 at)
+{
+	u32 inner = at / LB_INNER_SLOTS, slot = at % LB_INNER_SLOTS;
+	void *table = lb_tables.lookup(&inner);
+
+	if (!table)
+		return 0;
+	return bpf_map_lookup_elem(table, &slot);
+}
+
+/* Slot `at` of a pool's table. */
+static __always_inline const void *lb_bucket_slot(u64 pool_word, u64 at)
+{
+	at += (pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK) * LB_INNER_SLOTS;
+	if (lb_likely(at < LB_NEAR_TABLES * LB_INNER_SLOTS))
+		return &lb_get_near()->slot[at];
+	return lb_far_slot(at);
+}
+
+/* The bucket's chain as one word; without a table it is empty. */
+static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
+{
+	u64 bucket = hash & pool_word & LB_POOL_MASK;
+	const void *slot;
+
+	if (lb_likely(pool_word & LB_POOL_PAIRED)) {
+		slot = lb_bucket_slot(pool_word, bucket / 2);
+		return slot ? lb_load32(slot + bucket % 2 * sizeof(u32)) : 0;
+	}
+	slot = lb_bucket_slot(pool_word, bucket);
+	return slot ? lb_load64(slot) : 0;
+}
+
+/*
+ * How the programs end: with an XDP verdict that has been counted, or with where
+ * the packet goes on.
+ */
+#define LB_GO_STAGE   (-1)
+#define LB_GO_TOO_BIG (-2)
+
+static __always_inline int lb_leave(struct xdp_md *ctx, int result)
+{
+	if (lb_likely(result == XDP_TX))
+		return XDP_TX;
+	if (result == XDP_PASS) {
+		lb_root_slots.call(ctx, LB_SLOT_AFTER);
+		return XDP_PASS;
+	}
+	if (result == LB_GO_STAGE)
+		lb_root_slots.call(ctx, LB_SLOT_STAGE);
+	if (result == LB_GO_TOO_BIG)
+		lb_root_slots.call(ctx, LB_SLOT_TOO_BIG);
+	if (result < 0)
+		return lb_exit(LB_CNT_DROP_NO_STAGE, XDP_DROP);
+	return result;
+}

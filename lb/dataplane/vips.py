@@ -1,0 +1,189 @@
+"""The VIPs as the programs look them up: a trie for IPv4, a table without collisions for IPv6.
+
+Pure; the counterpart of bpf/services.h. A leaf leads to a row of services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lb import abi
+from lb.dataplane.errors import DataplaneError
+
+WORD = (1 << 64) - 1
+WORD32 = (1 << 32) - 1
+HASH_A = 0x9E3779B97F4A7C15
+HASH_B = 0xC2B2AE3D27D4EB4F
+HASH_C = 0x85EBCA6B
+SEEDS_TRIED = 4096
+BYTE_BITS = 8
+TOP_BITS, NODE_BITS = 16, 24
+Level = NDArray[np.uint16]
+
+
+class Trie:
+    """IPv4 prefixes, added from the shortest to the longest: each replaces what it covers.
+
+    Every address takes three steps: by its first two bytes to a node, by its third to another, by
+    its fourth to a leaf. Node 0 is empty and leads to itself.
+    """
+
+    def __init__(self) -> None:
+        self._top: Level = np.zeros((256, 256), dtype="<u2")  # by first and second byte
+        self.nodes: Level = np.zeros((abi.TRIE_NODES, 256), dtype="<u2")
+        self._used = 1
+        self._shared = {0}
+
+    @property
+    def top(self) -> Level:
+        """The first level, by the first two bytes as a little-endian word."""
+        return self._top.T.reshape(-1)
+
+    def _new(self, entries: Level | int) -> int:
+        if self._used == abi.TRIE_NODES:
+            raise DataplaneError(
+                "the IPv4 VIPs lie in too many different /24 networks (about "
+                f"{abi.TRIE_NODES // 2} can be): use prefixes, or VIPs that lie together"
+            )
+        number, self._used = self._used, self._used + 1
+        self.nodes[number] = entries
+        return number
+
+    def _full(self, entry: int) -> int:
+        """A node all of whose entries are the same, which many may lead to."""
+        number = self._new(entry)
+        self._shared.add(number)
+        return number
+
+    def _own(self, level: Level, at: int) -> Level:
+        """The node that an entry leads to, for this entry alone."""
+        if int(level[at]) in self._shared:
+            level[at] = self._new(self.nodes[int(level[at])])
+        node: Level = self.nodes[int(level[at])]
+        return node
+
+    def add(self, vip: IPv4Network, leaf: int) -> None:
+        """Add a prefix with its leaf.
+
+        Raises:
+            DataplaneError: there is no room.
+
+        """
+        a, b, c, d = vip.network_address.packed
+        top: Level = self._top.reshape(-1)
+        if vip.prefixlen <= TOP_BITS:
+            top[a << 8 | b :][: 1 << TOP_BITS - vip.prefixlen] = self._full(self._full(leaf))
+            return
+        node = self._own(top, a << 8 | b)
+        if vip.prefixlen <= NODE_BITS:
+            node[c:][: 1 << NODE_BITS - vip.prefixlen] = self._full(leaf)
+            return
+        self._own(node, c)[d:][: 1 << vip.max_prefixlen - vip.prefixlen] = leaf
+
+
+def address_words(address: IPv6Address) -> tuple[int, int]:
+    """An address as two words as they lie in a frame."""
+    packed = address.packed
+    return int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little")
+
+
+@dataclass(frozen=True)
+class Prefix6:
+    """An IPv6 prefix as the hash takes it."""
+
+    head: int
+    tail: int
+    length: int
+    leaf: int
+
+    @classmethod
+    def of(cls, vip: IPv6Network, leaf: int) -> Prefix6:
+        """Return a VIP's prefix."""
+        return cls(*address_words(vip.network_address), vip.prefixlen, leaf)
+
+    def hash(self, view: int) -> int:
+        """`lb_vip6_hash()`."""
+        x = (self.head * HASH_A + self.tail * HASH_B + self.length) & WORD
+        x ^= x >> 32
+        return x * (view | 1) & WORD
+
+
+def slot_of(hashed: int, seed: int) -> int:
+    """`lb_vip6_slot()`."""
+    return ((hashed ^ seed) & WORD32) * HASH_C >> 32 - abi.VIP6_BITS & abi.VIP6_SLOTS - 1
+
+
+def place6(prefixes: Mapping[Prefix6, int]) -> tuple[dict[int, int], dict[int, Prefix6]] | None:
+    """Find seeds under which hashes (by prefix) do not collide; None: not under these hashes.
+
+    Returns the seeds that are not 0, and the prefixes by slot. Hash and displace, by Belazzougui,
+    Botelho and Dietzfelbinger, 2009: the fullest groups choose their seed first.
+    """
+    groups: dict[int, list[Prefix6]] = {}
+    for prefix, hashed in prefixes.items():
+        groups.setdefault(hashed >> 64 - abi.VIP6_SEED_BITS, []).append(prefix)
+    seeds: dict[int, int] = {}
+    taken: dict[int, Prefix6] = {}
+    for number, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        for seed in range(SEEDS_TRIED):
+            slots = [slot_of(prefixes[prefix], seed) for prefix in group]
+            if len(set(slots)) == len(slots) and taken.keys().isdisjoint(slots):
+                break
+        else:
+            return None
+        seeds[number] = seed
+        taken.update(zip(slots, group, strict=True))
+    return seeds, taken
+
+
+def masks6(lengths: set[int]) -> NDArray[Any]:
+    """`lb_vips.length6`: the lengths in use, the longest first, with their masks.
+
+    Raises:
+        DataplaneError: too many different ones.
+
+    """
+    if len(lengths) > abi.VIP6_LENGTHS:
+        raise DataplaneError(
+            f"IPv6 VIPs have {len(lengths)} different prefix lengths: at most {abi.VIP6_LENGTHS}"
+        )
+    table = np.zeros(abi.VIP6_LENGTHS, dtype=abi.VIP6_LENGTH)
+    for number, length in enumerate(sorted(lengths, reverse=True)):
+        packed = ((1 << length) - 1 << 128 - length).to_bytes(16, "big")
+        table["mask"][number] = np.frombuffer(packed, dtype="<u8")
+        table["length"][number] = length
+    return table
+
+
+def build_vips(
+    leaves4: Mapping[IPv4Network, int], leaves6: Mapping[IPv6Network, int], view: int
+) -> NDArray[Any] | None:
+    """`struct lb_vips` for VIPs and their leaves; None if this view's hash has no place for all.
+
+    Raises:
+        DataplaneError: too many of something.
+
+    """
+    vips = np.zeros((), dtype=abi.VIPS)
+    trie = Trie()
+    for vip4 in sorted(leaves4, key=lambda vip: vip.prefixlen):
+        trie.add(vip4, leaves4[vip4])
+    vips["top"] = trie.top
+    vips["node"]["next"] = trie.nodes
+    vips["length6"] = masks6({vip.prefixlen for vip in leaves6})
+    prefixes = [Prefix6.of(vip, leaf) for vip, leaf in leaves6.items()]
+    placed = place6({prefix: prefix.hash(view) for prefix in prefixes})
+    if placed is None:
+        return None
+    seeds, slots = placed
+    for number, seed in seeds.items():
+        vips["seed6"][number] = seed
+    for slot, prefix in slots.items():
+        vips["vip6"][slot] = ((prefix.head, prefix.tail), prefix.length, prefix.leaf, 0)
+    return vips

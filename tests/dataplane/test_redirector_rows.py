@@ -1,0 +1,65 @@
+"""Single frames: the redirector, the model and a human's reading of docs/wire.md all agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lb.dataplane import bpf_syscall
+from tests.dataplane.redirector_family_rows import FAMILY_ROWS
+from tests.dataplane.redirector_rows import (
+    DECISION_ROWS,
+    INNER_ROWS,
+    TUNNEL_ROWS,
+    Row,
+    config,
+    gue,
+    tcp,
+)
+from tests.dataplane.rig import Rig
+from tests.dataplane.socket_case import V6
+from tests.model import KERNEL_COUNTERS, REDIRECTOR_COUNTERS, SameSocket, redirect
+from tests.model.frames import hop_by_hop
+
+ROWS = (*TUNNEL_ROWS, *INNER_ROWS, *DECISION_ROWS, *FAMILY_ROWS)
+STAGES, STAGE = "lb_tc_stages", "lb_redirector_stage"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_redirector(rig: Rig, row: Row) -> None:
+    rig.configure(config())
+    got = rig.redirect(row.frame)
+    assert (got.verdict, got.counter) == (row.verdict, row.counter)
+    assert got == redirect(row.frame, config(), SameSocket())
+    if row.check is not None:
+        assert got.frame is not None
+        assert row.check(got.frame)
+
+
+def test_every_counter_has_a_row() -> None:
+    """But for those that need sockets, which test_sockets*.py make."""
+    sockets = {"accept_socket", "accept_syncookie", "accept_udp_socket", "accept_icmp_error"}
+    wanted = REDIRECTOR_COUNTERS - KERNEL_COUNTERS - sockets
+    assert {row.counter for row in ROWS} == wanted
+
+
+@pytest.fixture
+def without_stage(rig: Rig) -> Iterator[Rig]:
+    """The second program taken away for a while."""
+    stages = rig.dataplane.map_fd(STAGES)
+    stage = rig.dataplane._loaded.programs[STAGE]
+    bpf_syscall.map_delete(stages, 0)
+    try:
+        yield rig
+    finally:
+        bpf_syscall.map_update(stages, 0, stage.to_bytes(4, "little"))
+
+
+def test_without_the_second_program_rare_packets_are_dropped(without_stage: Rig) -> None:
+    """Never passed: the local stack would answer with a reset."""
+    without_stage.configure(config())
+    for rare in (tcp(options=bytes(4)), tcp(family=V6, headers=(hop_by_hop(),))):
+        got = without_stage.redirect(gue(rare))
+        assert (got.verdict, got.counter) == ("drop", "drop_no_stage")
+    assert without_stage.redirect(gue(tcp())).counter == "accept_last_hop"

@@ -1,0 +1,56 @@
+"""Builds the programs of bpf/ as ordinary C: all of their code, without a kernel."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from lb.dataplane.dataplane import REDIRECTOR_STAGE, SLOTS, SOURCES
+from lb.paths import bpf_dir
+
+HERE = Path(__file__).parent / "host"
+# what is usual in code for BPF, and not in C for machines
+FLAGS = (
+    *("-std=gnu11", "-O1", "-g", "-Wall", "-Werror"),
+    *("-Wno-pointer-arith", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable"),
+)
+
+
+class BuildError(RuntimeError):
+    """The compiler refused the sources, or is not there."""
+
+
+def source(target: str) -> str:
+    """The programs behind a stand-in for the kernel, and a target behind them."""
+    files = ["kernel.h", *(str(bpf_dir() / name) for name in SOURCES)]
+    lines = [f'#include "{name}"' for name in files]
+    return "\n".join([*lines, install_function(), f'#include "{target}"', ""])
+
+
+def install_function() -> str:
+    """C that puts programs into their slots, as the loader does."""
+    slots = [(f"lb_root_slots_values[{int(slot)}]", name) for name, slot in SLOTS.items()]
+    slots.append(("lb_tc_stages_values[0]", REDIRECTOR_STAGE))
+    lines = [f"{slot} = (int (*)(void *)){name};" for slot, name in slots]
+    return "static void host_install(void)\n{\n\t" + "\n\t".join(lines) + "\n}"
+
+
+def build(target: str, output: Path, compiler: str, *flags: str) -> Path:
+    """Compile a target of tests/fuzz/host with the programs.
+
+    Raises:
+        BuildError: the compiler is missing or refuses.
+
+    """
+    if shutil.which(compiler) is None:
+        raise BuildError(f"{compiler} is missing: make setup installs it")
+    generated = output.with_suffix(".c")
+    generated.write_text(source(target), encoding="ascii")
+    command = [compiler, *FLAGS, *flags, f"-I{HERE}", f"-I{bpf_dir()}"]
+    done = subprocess.run(
+        [*command, "-o", str(output), str(generated)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{target} does not compile:\n{done.stderr}")
+    return output
