@@ -73,6 +73,13 @@ FRAGMENT_IPV6 = 0x100
 TOO_BIG_WINDOW_SHIFT = 26
 TOO_BIG_MOST = 64
 
+TC_STAGE = 0
+TC_TRACED_STAGE = 1
+
+TRACE_FORWARDER = 0
+TRACE_REDIRECTOR = 1
+TRACE_BYTES = 192
+
 
 class ServiceKind(IntEnum):
     """enum lb_service_kind."""
@@ -93,6 +100,9 @@ class Slot(IntEnum):
     AFTER_2 = 4
     STAGE = 5
     TOO_BIG = 6
+    TRACED_STAGE = 7
+    TRACED_TOO_BIG = 8
+    UNTRACED_FORWARDER = 9
     COUNT = 16
 
 
@@ -148,7 +158,8 @@ CONFIG = np.dtype(
         ("mtu", "<u4"),
         ("gue_port", ">u2"),
         ("reserved", "<u2"),
-        ("pad", "<u8", 4),
+        ("sources", "<u8"),
+        ("pad", "<u8", 3),
     ]
 )
 KEY = np.dtype([("v", "<u8", 4)])
@@ -223,6 +234,18 @@ FRAGMENT_KEY = np.dtype(
 FRAGMENT = np.dtype([("ports", "<u4"), ("protocol", "<u4")])
 TOO_BIG_WINDOW = np.dtype([("number", "<u8"), ("sent", "<u8")])
 SERVICE_STATS = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
+TRACE_EVENT = np.dtype(
+    [
+        ("time", "<u8"),
+        ("counter", "<u4"),
+        ("verdict", "<i4"),
+        ("program", "<u4"),
+        ("ifindex", "<u4"),
+        ("length", "<u4"),
+        ("captured", "<u4"),
+        ("data", "u1", TRACE_BYTES),
+    ]
+)
 
 GUE = np.dtype(
     [
@@ -262,6 +285,7 @@ STRUCTS: dict[str, np.dtype] = {  # type: ignore[type-arg]
     "lb_known_row": KNOWN_ROW,
     "lb_state": STATE,
     "lb_service_stats": SERVICE_STATS,
+    "lb_trace_event": TRACE_EVENT,
     "lb_gue": GUE,
 }
 """Every struct of bpf/abi.h."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -237,6 +238,29 @@ def configure_network() -> None:
     subprocess.run(
         ["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True, capture_output=True
     )
+    for vip, *others in zip(SOCKET_VIPS, CLIENTS, SILENT, strict=True):
+        for other in others:
+            wait_for_route(vip, other)
+
+
+def wait_for_route(source: Address, destination: Address) -> None:
+    """An IPv6 address is of use only once a worker of the kernel has seen to it.
+
+    Raises:
+        OSError: it still is not after the deadline.
+
+    """
+    until = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        with socket.socket(FAMILIES[source.version], socket.SOCK_DGRAM) as tried:
+            try:
+                tried.bind((str(source), 0))
+                tried.connect((str(destination), 9))
+                return
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+        time.sleep(0.005)
 
 
 def syn_ack_for(flow: Flow) -> int:
