@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -16,16 +17,24 @@ from tests.model import Config, Dip, Pool, Service, forward
 from tests.model.checksum import internet_checksum
 
 
-def test_every_frame_has_64_bytes_and_a_right_header() -> None:
+def test_every_frame_is_as_short_as_it_can_be_and_has_a_right_header() -> None:
     for row in workload.forwarder_rows():
         for frame in row.frames:
-            assert len(frame) == 64
-            assert internet_checksum(frame[14:34]) == 0
+            if frame[12:14] == b"\x86\xdd":
+                assert len(frame) == 14 + 40 + 20
+            else:
+                assert len(frame) == 64
+                assert internet_checksum(frame[14:34]) == 0
 
 
 def test_a_thousand_services_and_dips_and_this_server_owns_nothing() -> None:
     services = workload.services()
     assert len({service.address for service in services}) == workload.SERVICES
+    assert sum(service.port is None for service in services) == workload.ANY_PORT
+    prefixes = [service.vip for service in services if service.vip.num_addresses > 1]
+    assert len(prefixes) == workload.PREFIXES
+    assert len({(vip.version, vip.prefixlen) for vip in prefixes}) == 6
+    assert {vip.version for vip in prefixes} == {4, 6}
     assert Counter(service.pool for service in services)[workload.MOVING_POOL] == 1
     dips = workload.dips()
     assert len(set(dips.values())) == workload.DIPS + 1
@@ -38,8 +47,8 @@ def test_the_model_says_what_each_row_expects() -> None:
         for s in workload.services()
     )
     pools = {
-        workload.POOL: Pool(bytes(16), 256, dict.fromkeys(range(256), (1,))),
-        workload.MOVING_POOL: Pool(bytes(16), 256, dict.fromkeys(range(256), (1, 2))),
+        workload.POOL: Pool(bytes(16), 256, dict.fromkeys(range(256), (1,)), 2),
+        workload.MOVING_POOL: Pool(bytes(16), 256, dict.fromkeys(range(256), (1, 2)), 2),
     }
     dips = {index: Dip(address) for index, address in list(workload.dips().items())[:3]}
     config = Config(
@@ -58,12 +67,23 @@ def test_the_model_says_what_each_row_expects() -> None:
             assert len(result.frame) - len(frame) == row.growth
 
 
-def test_the_row_of_many_flows_goes_to_all_services_at_rest() -> None:
-    row = next(row for row in workload.forwarder_rows() if row.flow_bits)
-    at_rest = [s for s in workload.services() if s.protocol == 6 and s.pool == workload.POOL]
-    assert {(frame[30:34], frame[36:38]) for frame in row.frames} == {
-        (service.vip.packed, struct.pack(">H", service.port)) for service in at_rest
-    }
+def test_many_flows_go_to_the_services_of_one_flow_and_to_all() -> None:
+    rows = {row.name: row for row in workload.forwarder_rows()}
+    assert rows["tcp4_ack_2e19_flows"].frames == rows["tcp4_ack"].frames
+    assert rows["tcp4_ack_2e19_flows"].flow_bits == workload.FLOW_BITS
+    at_rest = [
+        service
+        for service in workload.services()
+        if (service.vip.version, service.protocol, service.pool) == (4, 6, workload.POOL)
+    ]
+    targets = [
+        (IPv4Address(frame[30:34]), int.from_bytes(frame[36:38], "big"))
+        for frame in rows["all_services_2e19_flows"].frames
+    ]
+    assert len(targets) == len(at_rest)
+    for (address, port), service in zip(targets, at_rest, strict=True):
+        assert address in service.vip
+        assert service.port in {None, port}
 
 
 def test_pcap_is_classic_ethernet(tmp_path: Path) -> None:
