@@ -1,4 +1,4 @@
-"""BPF by raw system call: a program of two instructions, and the ids of what is loaded.
+"""BPF by raw system call: programs of few instructions, and the ids of what is loaded.
 
 Kept free of bcc, so that a network can be built where none is installed. Numbers from
 include/uapi/linux/bpf.h.
@@ -41,12 +41,17 @@ def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
 
 def load_pass_all() -> int:
     """Load an XDP program that passes every packet, and return its descriptor."""
-    code = ctypes.create_string_buffer(PASS_ALL, len(PASS_ALL))
+    return load_xdp(PASS_ALL, "bb_pass_all")
+
+
+def load_xdp(instructions: bytes, name: str) -> int:
+    """Load an XDP program and return its descriptor; `instructions` as <linux/bpf.h> has them."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"Dual BSD/GPL")
     attributes = struct.pack(
         "<IIQQIIQII16s",
         BPF_PROG_TYPE_XDP,
-        len(PASS_ALL) // 8,
+        len(instructions) // 8,
         ctypes.addressof(code),
         ctypes.addressof(licence),
         0,  # log level
@@ -54,7 +59,7 @@ def load_pass_all() -> int:
         0,  # log buffer
         0,  # kernel version
         0,  # program flags
-        b"bb_pass_all",
+        name.encode(),
     )
     return _bpf(BPF_PROG_LOAD, ctypes.create_string_buffer(attributes, len(attributes)))
 
