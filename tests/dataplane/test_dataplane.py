@@ -219,7 +219,9 @@ def test_the_limits_fit(dataplane: Dataplane) -> None:
     dataplane.set_cluster(ClusterView(services, dips))
     dataplane.set_table("web", table_of(abi.MAX_DIPS - 1), KEY)
     for service in services[::97]:
-        frame = ethernet(tcp_packet(CLIENT, 1, service.vip.network_address, service.port, flags=ACK))
+        frame = ethernet(
+            tcp_packet(CLIENT, 1, service.vip.network_address, service.port or 0, flags=ACK)
+        )
         assert sent_to(dataplane, frame) == dips[abi.MAX_DIPS - 1]
     assert len(dataplane.service_counters()) == abi.MAX_SERVICES
 
