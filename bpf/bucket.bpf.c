@@ -97,6 +97,7 @@ static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
 
 static __always_inline int lb_leave(struct xdp_md *ctx, int result)
 {
+	lb_trace_xdp(ctx, result);
 	if (lb_likely(result == XDP_TX))
 		return XDP_TX;
 	if (result == XDP_PASS) {
@@ -104,10 +105,12 @@ static __always_inline int lb_leave(struct xdp_md *ctx, int result)
 		return XDP_PASS;
 	}
 	if (result == LB_GO_STAGE)
-		lb_root_slots.call(ctx, LB_SLOT_STAGE);
+		lb_root_slots.call(ctx, LB_TO_STAGE);
 	if (result == LB_GO_TOO_BIG)
-		lb_root_slots.call(ctx, LB_SLOT_TOO_BIG);
-	if (result < 0)
-		return lb_exit(LB_CNT_DROP_NO_STAGE, XDP_DROP);
+		lb_root_slots.call(ctx, LB_TO_TOO_BIG);
+	if (result < 0) {
+		result = lb_exit(LB_CNT_DROP_NO_STAGE, XDP_DROP);
+		lb_trace_xdp(ctx, result);
+	}
 	return result;
 }

@@ -8,7 +8,8 @@
  * how many bytes there are from there to the packet's end, `end` the end of what
  * may be read; where these differ, the caller has made the first 608 readable.
  *
- * For the verifier: no loop, offsets masked right where they are used.
+ * For the verifier: one bounded loop (Linux 5.3), offsets masked right where they
+ * are used.
  */
 #ifndef LB_HEADERS_H
 #define LB_HEADERS_H
@@ -175,7 +176,7 @@ LB_INLINE int lb_read_headers6(const void *ip, const void *end, __u64 room,
 	headers->fragment = LB_FRAGMENT_NONE;
 	headers->id = 0;
 	headers->key_protocol = 0;
-#pragma unroll
+#pragma nounroll
 	for (int turn = 0; turn <= LB_MAX_EXT; turn++) {
 		result = lb_step_ext(ip, end, room, turn, &fragments, headers);
 		if (result != LB_EXT_GO_ON)

@@ -20,8 +20,19 @@ BPF_PERCPU_ARRAY(lb_service_stats, struct lb_service_stats, LB_MAX_SERVICES);
 BPF_PROG_ARRAY(lb_root_slots, LB_SLOT_COUNT);
 BPF_TABLE("lru_hash", struct lb_fragment_key, struct lb_fragment, lb_fragments, LB_FRAGMENTS);
 BPF_PERCPU_ARRAY(lb_too_big_windows, struct lb_too_big_window, 1);
-BPF_PROG_ARRAY(lb_tc_stages, 1); /* the redirector's program for rare packets */
+BPF_PROG_ARRAY(lb_tc_stages, LB_TC_STAGE_COUNT); /* the redirector's program for rare packets */
 BPF_TABLE("lru_hash", struct lb_fragment_key, u64, lb_decisions, LB_FRAGMENTS);
+
+/* Where trace.bpf.c, which only `lbctl trace` compiles, looks in: not here. */
+#ifndef LB_TRACE
+#define lb_trace_note(counter)
+#define lb_trace_xdp(ctx, result)
+#define lb_trace_arrival(skb)
+#define lb_trace_tc(skb, verdict)
+#define LB_TO_STAGE    LB_SLOT_STAGE
+#define LB_TO_TOO_BIG  LB_SLOT_TOO_BIG
+#define LB_TO_TC_STAGE LB_TC_STAGE
+#endif
 
 /* The only way out of either program: no verdict without a counter. */
 static __always_inline int lb_exit(u32 counter, int verdict)
@@ -30,6 +41,7 @@ static __always_inline int lb_exit(u32 counter, int verdict)
 
 	if (count)
 		++*count;
+	lb_trace_note(counter);
 	return verdict;
 }
 

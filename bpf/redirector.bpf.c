@@ -367,7 +367,7 @@ static __always_inline int lb_redirect_plain(struct __sk_buff *skb, const struct
 	if (ip + LB_IP_LEN(version) > end)
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
 	if (lb_unlikely(!lb_inner_plain(ip, version, &inner))) {
-		lb_tc_stages.call(skb, 0);
+		lb_tc_stages.call(skb, LB_TO_TC_STAGE);
 		return lb_exit(LB_CNT_DROP_NO_STAGE, LB_TC_SHOT);
 	}
 	reason = inner.protocol == LB_PROTO_TCP ? lb_read_tcp(ip, end, &inner)
@@ -377,7 +377,7 @@ static __always_inline int lb_redirect_plain(struct __sk_buff *skb, const struct
 	return lb_act(skb, state, tunnel, version, reason);
 }
 
-int lb_redirector(struct __sk_buff *skb)
+static __always_inline int lb_redirect(struct __sk_buff *skb)
 {
 	const struct lb_state *state = lb_get_state();
 	struct lb_tunnel tunnel;
@@ -393,4 +393,14 @@ int lb_redirector(struct __sk_buff *skb)
 	if (lb_likely(tunnel.proto == LB_PROTO_IPV4))
 		return lb_redirect_plain(skb, state, &tunnel, 4);
 	return lb_redirect_plain(skb, state, &tunnel, 6);
+}
+
+int lb_redirector(struct __sk_buff *skb)
+{
+	int verdict;
+
+	lb_trace_arrival(skb);
+	verdict = lb_redirect(skb);
+	lb_trace_tc(skb, verdict);
+	return verdict;
 }

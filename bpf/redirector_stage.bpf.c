@@ -125,7 +125,7 @@ static __always_inline int lb_decide_rare(struct __sk_buff *skb, const struct lb
 	return reason;
 }
 
-int lb_redirector_stage(struct __sk_buff *skb)
+static __always_inline int lb_redirect_rare(struct __sk_buff *skb)
 {
 	const struct lb_state *state = lb_get_state();
 	struct lb_tunnel tunnel;
@@ -139,4 +139,14 @@ int lb_redirector_stage(struct __sk_buff *skb)
 	if (tunnel.proto == LB_PROTO_IPV4)
 		return lb_act(skb, state, &tunnel, 4, lb_decide_rare(skb, state, &tunnel, 4));
 	return lb_act(skb, state, &tunnel, 6, lb_decide_rare(skb, state, &tunnel, 6));
+}
+
+int lb_redirector_stage(struct __sk_buff *skb)
+{
+	int verdict;
+
+	lb_trace_arrival(skb);
+	verdict = lb_redirect_rare(skb);
+	lb_trace_tc(skb, verdict);
+	return verdict;
 }

@@ -168,10 +168,14 @@ static __always_inline int lb_answer(struct xdp_md *ctx, u64 l3, u64 version)
 int lb_too_big(struct xdp_md *ctx)
 {
 	u64 l3 = 0, type = 0;
+	int result;
 
 	if (lb_read_link(LB_FRAME(ctx), LB_END(ctx), &l3, &type) != LB_LINK_OK)
-		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
-	if (type == LB_ETH_IPV4)
-		return lb_answer(ctx, l3, 4);
-	return lb_answer(ctx, l3, 6);
+		result = lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
+	else if (type == LB_ETH_IPV4)
+		result = lb_answer(ctx, l3, 4);
+	else
+		result = lb_answer(ctx, l3, 6);
+	lb_trace_xdp(ctx, result);
+	return result;
 }

@@ -10,10 +10,11 @@ import errno
 import fcntl
 import os
 import re
+import resource
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ class Loaded:
             os.close(fd)
 
 
+def lift_memory_limit() -> None:
+    """Let maps be as large as they are: kernels before 5.11 count them as locked memory.
+
+    Where that is refused, making the first map says so.
+    """
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+
+
 def check_kernel() -> None:
     """Find out whether programs can be loaded at all, before a compiler is started for it.
 
@@ -51,6 +62,7 @@ def check_kernel() -> None:
     numbers = re.match(r"(\d+)\.(\d+)", release)
     if numbers and tuple(map(int, numbers.groups())) < MINIMUM_KERNEL:
         raise DataplaneError(f"Linux {release} is too old: 5.10 or later is needed")
+    lift_memory_limit()
     try:
         os.close(bpf_syscall.map_create(bpf_syscall.MAP_TYPE_ARRAY, 4, 8, 1, name="lb_probe"))
     except OSError as error:
@@ -114,6 +126,13 @@ def _own(fd: int) -> int:
     return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
 
 
+def _table_fd(bcc: Any, module: Any, name: str) -> int:
+    fd = int(bcc.lib.bpf_table_fd(ctypes.c_void_p(module.module), name.encode()))
+    if fd < 0:
+        raise DataplaneError(f"the sources define no map {name}")
+    return fd
+
+
 def _load_all(bcc: Any, module: Any, programs: Mapping[str, str], maps: Sequence[str]) -> Loaded:
     """Load the programs of a compiled module and take descriptors of our own."""
     owned: dict[str, int] = {}
@@ -122,10 +141,7 @@ def _load_all(bcc: Any, module: Any, programs: Mapping[str, str], maps: Sequence
             function = module.load_func(name.encode(), getattr(bcc.BPF, kind))
             owned[name] = _own(function.fd)
         for name in maps:
-            fd = bcc.lib.bpf_table_fd(ctypes.c_void_p(module.module), name.encode())
-            if fd < 0:
-                raise DataplaneError(f"the sources define no map {name}")
-            owned[name] = _own(fd)
+            owned[name] = _own(_table_fd(bcc, module, name))
     except BaseException:
         for fd in owned.values():
             os.close(fd)
@@ -142,11 +158,13 @@ def compile_and_load(
     programs: Mapping[str, str],
     maps: Sequence[str],
     defines: Mapping[str, int] | None = None,
+    instead: Mapping[str, int] | None = None,
 ) -> Loaded:
     """Compile one C source and load its programs.
 
     `programs` maps a function's name to its kind in bcc: "XDP" or "SCHED_CLS". `defines` are
-    numbers that the source needs to know.
+    numbers that the source needs to know. `instead` are descriptors of maps that exist already, to
+    take the place of those that the source defines.
 
     Raises:
         DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
@@ -160,6 +178,9 @@ def compile_and_load(
     try:
         with stand_in_headers(), _captured_stderr() as lines:
             module = bcc.BPF(text=source.encode("ascii"), cflags=flags)
+            for name, fd in (instead or {}).items():
+                # compiled programs name maps by descriptor: what it stands for is exchanged
+                os.dup2(fd, _table_fd(bcc, module, name), inheritable=False)
             return _load_all(bcc, module, programs, maps)
     except DataplaneError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import time
@@ -33,6 +34,8 @@ SOURCES = (
     "redirector.bpf.c",
     "redirector_stage.bpf.c",
 )
+TRACE_SOURCE = "trace.bpf.c"
+"""In front of the others for `lbctl trace`, and only there."""
 ROOT = "lb_root"
 FORWARDER = "lb_forwarder"
 STAGE = "lb_stage"
@@ -82,10 +85,23 @@ MAC_BYTES = 6
 LEAST_MTU = 576
 
 
-def source_text() -> str:
-    """The whole C source, with what lb/abi.py says about it as assertions behind."""
+def source_text(*, trace: bool = False) -> str:
+    """The whole C source, with what lb/abi.py says about it as assertions behind.
+
+    With `trace`, the one whose programs also tell of each packet.
+    """
     folder = bpf_dir()
-    return join_sources([folder / name for name in SOURCES], behind=abi.static_asserts())
+    names = (TRACE_SOURCE, *SOURCES) if trace else SOURCES
+    return join_sources([folder / name for name in names], behind=abi.static_asserts())
+
+
+def sources_digest() -> int:
+    """64 bits that tell whether programs were compiled from these sources."""
+    folder = bpf_dir()
+    digest = hashlib.sha256(source_text().encode("ascii"))
+    for path in (folder / TRACE_SOURCE, *sorted(folder.glob("*.h"))):
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest()[:8], "little")
 
 
 def create_value(name: str, size: int) -> int:
@@ -120,7 +136,7 @@ def load_programs() -> Loaded:
         fd = loaded.programs[name]
         bpf_syscall.map_update(loaded.maps[ROOT_SLOTS], slot, fd.to_bytes(4, "little"))
     stage = loaded.programs[REDIRECTOR_STAGE]
-    bpf_syscall.map_update(loaded.maps[TC_STAGES], 0, stage.to_bytes(4, "little"))
+    bpf_syscall.map_update(loaded.maps[TC_STAGES], abi.TC_STAGE, stage.to_bytes(4, "little"))
     return Loaded(loaded.programs, {**loaded.maps, **values})
 
 
@@ -131,6 +147,7 @@ class Dataplane:
         self._loaded = loaded
         self.load_seconds = load_seconds
         self._state = State(loaded.maps[STATE])
+        self._state.config["sources"] = sources_digest()
         self._reader = CounterReader(loaded.maps["lb_counters"], loaded.maps["lb_service_stats"])
         self._tables = TableStore(
             self._state, InnerTables(loaded.maps[NEAR], loaded.maps["lb_tables"])

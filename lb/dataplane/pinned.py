@@ -19,7 +19,7 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ServiceEntry
 from lb.dataplane.service_names import read_name, sort_key
 from lb.dataplane.state import MappedArray, State
-from lb.dataplane.tables import PoolWord, inner_count, unpack_chains
+from lb.dataplane.tables import PoolWord, inner_count, key_of_schedule, unpack_chains
 
 
 class PinnedDataplane:
@@ -117,6 +117,45 @@ class PinnedDataplane:
         words: NDArray[np.uint64] = mapped.values[part].copy()
         mapped.close()
         return words
+
+    def chain(self, pool: str, bucket: int) -> tuple[int, ...]:
+        """One bucket's chain: DIP indices, newest first. For looking at single packets.
+
+        Raises:
+            DataplaneError: the pool has no table.
+
+        """
+        word = self.pool_words().get(pool)
+        if word is None:
+            raise DataplaneError(f"pool {pool!r} has no table here")
+        width = word.slots * abi.MAX_DEPTH // word.buckets
+        place = bucket * width
+        inner, slot = divmod(place // abi.MAX_DEPTH, abi.INNER_SLOTS)
+        slots = self._slot(word.first + inner, slot).view("<u2")
+        row = slots[place % abi.MAX_DEPTH :][: word.depth]
+        return tuple(int(index) for index in row[: (row != 0).argmin() or None])
+
+    def _slot(self, inner: int, slot: int) -> NDArray[np.uint64]:
+        if inner < abi.NEAR_TABLES:
+            at = inner * abi.INNER_SLOTS + slot
+            return self._slots(self._near_fd, abi.NEAR_TABLES, slice(at, at + 1))
+        raw = bpf_syscall.map_lookup(self._tables_fd, inner, 4)
+        fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
+        try:
+            return self._slots(fd, 1, slice(slot, slot + 1))
+        finally:
+            os.close(fd)
+
+    def pool_key(self, pool: str) -> bytes | None:
+        """A pool's key, from the state that SipHash begins with; None if there is no such pool."""
+        for entry in self._state.pools[self._state.pools["word"] != 0]:
+            if bytes(entry["name"]).decode(errors="replace") == pool:
+                return key_of_schedule(tuple(int(word) for word in entry["key"]["v"]))
+        return None
+
+    def sources(self) -> int:
+        """The digest of what the programs were compiled from."""
+        return int(self._state.config["sources"])
 
     def dips(self) -> dict[int, tuple[IPv4Address, bytes | None]]:
         """Every DIP entry by index, with its next-hop MAC if that is known."""

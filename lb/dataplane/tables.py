@@ -31,6 +31,12 @@ def key_schedule(key: bytes) -> tuple[int, int, int, int]:
     return (v0 << 32 | v0 >> 32) & WORD, v1, v2, v3
 
 
+def key_of_schedule(schedule: tuple[int, ...]) -> bytes:
+    """Return the key that `key_schedule()` was given: no round touches its last two words."""
+    k0, k1 = schedule[2] ^ SIP_CONSTANTS[2], schedule[3] ^ SIP_CONSTANTS[3]
+    return k0.to_bytes(8, "little") + k1.to_bytes(8, "little")
+
+
 def check_chains(chains: NDArray[np.uint16]) -> None:
     """Refuse a table that the kernel's tables cannot hold.
 

@@ -36,7 +36,9 @@ def main() -> int:
         print(f"this machine cannot fuzz: {reason}", file=sys.stderr)
         return 2
     seed = random.SystemRandom().getrandbits(32) if asked.seed is None else asked.seed
-    packets = asked.packets if asked.round is None else PACKETS_A_ROUND
+    packets = asked.packets
+    if asked.round is not None:
+        packets = min(packets, PACKETS_A_ROUND)
     plan = Plan(
         seed, packets, first_round=asked.round or 0, processes=asked.processes, only=asked.only
     )

@@ -39,6 +39,8 @@ SOCKETS_LAST_SECONDS = 30
 """Half of what TIME-WAIT, half-open connections and SYN cookies live for."""
 LEAST = {FORWARDER: 14, REDIRECTOR: 34}
 MAP_TYPE_LRU_HASH = 9
+Place = tuple[str, int, int, int]
+"""A program, a seed, a round, and how many packets that has."""
 CHAINED = {"tx_forward_chain", "pass_to_self", "pass_on"}
 HOP_COUNT_AT = 35
 """From the outer IP header on."""
@@ -115,7 +117,8 @@ class Fuzzer:
         )
         for program, judge, frames in judges:
             if self._only in {"", program}:
-                self._feed(findings, program, number, judge, frames)
+                place = (program, self.seed, number, packets)
+                self._feed(findings, place, judge, frames)
         return findings
 
     def _fill_tables(self, sizes: tuple[int, ...]) -> None:
@@ -152,11 +155,10 @@ class Fuzzer:
             if bpf_syscall.map_info(fd).map_type == MAP_TYPE_LRU_HASH:
                 clear_map(fd)
 
-    def _feed(
-        self, findings: Findings, program: str, number: int, judge: Judge, frames: list[bytes]
-    ) -> None:
+    def _feed(self, findings: Findings, place: Place, judge: Judge, frames: list[bytes]) -> None:
         agreed: list[Result] = []
         answers = first_difference(judge, frames, agreed)
+        program = place[0]
         findings.reach[program].update(result.counter for result in agreed)
         findings.hops.update(hop_count(result) for result in agreed)
         if answers is None:
@@ -165,7 +167,7 @@ class Fuzzer:
         self._forget_fragments()
         judge.memory = Memory()
         frame = shortest(judge, frames[at], LEAST[program])
-        findings.differences.append(Difference(program, self.seed, number, at, frame, *answers))
+        findings.differences.append(Difference(*place, at, frame, *answers))
 
 
 def hop_count(result: Result) -> int:

@@ -83,11 +83,15 @@ Judge = ForwarderJudge | RedirectorJudge
 
 @dataclass(frozen=True)
 class Difference:
-    """A packet on which they disagree, and where it came from."""
+    """A packet on which they disagree, and where it came from.
+
+    `packets` is how many the round has, `number` which of its program's packets it is.
+    """
 
     program: str
     seed: int
     round: int
+    packets: int
     number: int
     frame: bytes
     got: str
@@ -96,7 +100,8 @@ class Difference:
     def __str__(self) -> str:
         return (
             f"{self.program}: packet {self.number} of round {self.round} (seed {self.seed})\n"
-            f"  repeat  python -m tests.fuzz --seed {self.seed} --round {self.round}\n"
+            f"  repeat  python -m tests.fuzz --seed {self.seed} --round {self.round}"
+            f" --packets {self.packets}\n"
             f"  frame   {self.frame.hex()}\n  kernel  {self.got}\n  model   {self.wanted}"
         )
 

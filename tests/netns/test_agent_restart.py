@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,13 @@ import pytest
 from controlplane.documents import encode_cluster, encode_table
 from controlplane.objects import CLUSTER, ServerState
 from controlplane.store.state_dir import StateDir
+from lb.abi import Slot
+from lb.agent import root
+from lb.agent.bpffs import pin_name
+from lb.agent.programs import program_info
+from lb.dataplane import bpf_syscall
 from netns import brigade
+from netns.bpf import load_pass_all
 from netns.network import Network
 from tests.netns.agent_helpers import KEY, PORT, VIP, Fleet, cluster, eventually, service, table
 
@@ -91,6 +98,31 @@ def test_a_transfer_survives_sigkill_and_the_replacement_of_both_programs(fleet:
     assert sorted(path.name for path in fleet.host(1).bpffs.rglob("*")) == pins
     fleet.lbctl(1, "down", "--force")
     assert "clsact" not in fleet.host(1).run(["tc", "qdisc"]).stdout
+
+
+def test_a_program_beside_the_forwarder_survives_a_new_agent_and_is_named_by_down(
+    fleet: Fleet,
+) -> None:
+    fleet.publish(cluster(1, ACTIVE))
+    fleet.publish(table(1, [2, 0]))
+    agent = fleet.up(1)
+    eventually("ready", lambda: fleet.ready(1))
+    pin = fleet.host(1).bpffs / pin_name(brigade.INTERFACE) / root.ROOT
+    descriptor = load_pass_all()
+    foreign = program_info(descriptor)
+    array = bpf_syscall.obj_get(pin)
+    bpf_syscall.map_update(array, Slot.AFTER, descriptor.to_bytes(4, "little"))
+    os.close(array)
+    os.close(descriptor)
+    before = programs(fleet, 1)
+    agent.kill()
+    fleet.up(1)
+    eventually("both programs replaced", partial(replaced, fleet, 1, before))
+    eventually("its pins", lambda: not list(fleet.host(1).bpffs.glob("*:*")))
+    assert root.foreign_programs(pin) == {Slot.AFTER: foreign}
+    told = fleet.lbctl(1, "down", "--force").stdout
+    assert f"{foreign} ran in slot {int(Slot.AFTER)}" in told
+    assert not pin.exists()
 
 
 def test_documents_are_followed_and_bad_ones_refused_with_a_metric(fleet: Fleet) -> None:

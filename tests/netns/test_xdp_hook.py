@@ -59,8 +59,16 @@ class Hook:
     def attached(self) -> int | None:
         return self.ask(xdp.query_xdp).native
 
-    def attach(self, descriptor: int, old: int | None = None) -> None:
-        self.ask(lambda netlink, index: xdp.attach_xdp(netlink, index, descriptor, "native", old))
+    def attach(self, descriptor: int, old: int | None = None, remedy: str = "") -> None:
+        self.ask(
+            lambda netlink, index: xdp.attach_xdp(
+                netlink, index, descriptor, "native", old, remedy=remedy
+            )
+        )
+
+    def set_mtu(self, mtu: int) -> None:
+        for name in ("eth0", "peer"):
+            self._netns.run(lambda name=name: ip("link", "set", name, "mtu", str(mtu)))  # type: ignore[misc]
 
     def detach(self, program_id: int) -> bool:
         return self.ask(lambda netlink, i: xdp.detach_xdp(netlink, i, "native", program_id))
@@ -119,3 +127,16 @@ def test_a_foreign_program_is_refused_by_name(hook: Hook, tmp_path: Path) -> Non
     assert refused.value.exit_code == EXIT_REFUSED
     assert hook.attached == foreign_id
     hook.ask(lambda netlink, index: check(netlink, index, (foreign_id,)))
+
+
+@pytest.mark.parametrize(("mtu", "fits"), [(xdp.ONE_PAGE_MTU, True), (9000, False)])
+def test_an_mtu_that_the_driver_does_not_take_is_named(hook: Hook, mtu: int, fits: bool) -> None:
+    ours, ours_id = hook.program()
+    hook.set_mtu(mtu)
+    if fits:
+        hook.attach(ours, remedy=xdp.remedy("native", mtu))
+        assert hook.attached == ours_id
+        return
+    with pytest.raises(BrigadeError, match="the MTU of 9000 may be above"):
+        hook.attach(ours, remedy=xdp.remedy("native", mtu))
+    assert hook.attached is None

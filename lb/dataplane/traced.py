@@ -1,0 +1,173 @@
+"""The same programs once more, as `lbctl trace` has them: they use the agent's maps and tell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from lb import abi
+from lb.dataplane import bpf_syscall
+from lb.dataplane.compiling import compile_and_load
+from lb.dataplane.counting import possible_cpus
+from lb.dataplane.dataplane import (
+    FORWARDER,
+    MAPS,
+    PIN_NAMES,
+    PROGRAMS,
+    REDIRECTOR,
+    REDIRECTOR_STAGE,
+    ROOT,
+    ROOT_SLOTS,
+    STAGE,
+    TC_STAGES,
+    TOO_BIG,
+    VALUES,
+    source_text,
+    sources_digest,
+)
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.pinned import PinnedDataplane
+from lb.dataplane.ring import RingReader, create_ring
+from lb.paths import bpf_dir
+
+RING_BYTES = 4 << 20
+LOST = "lb_trace_lost"
+TRACED_SLOTS = {
+    STAGE: abi.Slot.TRACED_STAGE,
+    TOO_BIG: abi.Slot.TRACED_TOO_BIG,
+    FORWARDER: abi.Slot.FORWARDER,
+}
+
+
+def check_sources(plane: PinnedDataplane, directory: Path) -> None:
+    """Refuse unless the programs in use were compiled from the sources that we have.
+
+    Raises:
+        DataplaneError: they were not.
+
+    """
+    if plane.sources() != sources_digest():
+        raise DataplaneError(
+            f"the programs of {directory} were compiled from other sources than this lbctl has: "
+            "lbctl up again with this one (packets go on meanwhile), then trace"
+        )
+
+
+class TracedPrograms:
+    """Owner of the traced programs and of the ring that they write into; attaches nothing.
+
+    `directory` are the agent's pins, `defines` what `Filter.defines()` says.
+    """
+
+    def __init__(self, directory: Path, defines: Mapping[str, int]) -> None:
+        with ExitStack() as stack:
+            maps = {}
+            for name in (*MAPS, *VALUES):
+                maps[name] = bpf_syscall.obj_get(directory / PIN_NAMES[name])
+                stack.callback(os.close, maps[name])
+            ring = create_ring(RING_BYTES, "lb_trace_ring")
+            stack.callback(os.close, ring)
+            values = {define: maps[name] for name, (_, define) in VALUES.items()}
+            loaded = compile_and_load(
+                source_text(trace=True),
+                include=bpf_dir(),
+                programs=PROGRAMS,
+                maps=(LOST,),
+                defines={**values, **defines, "LB_TRACE_RING": ring},
+                instead={name: maps[name] for name in MAPS},
+            )
+            stack.callback(loaded.close)
+            self.ring = RingReader(ring)
+            stack.callback(self.ring.close)
+            self._loaded = loaded
+            self._maps = maps
+            self._exit = stack.pop_all()
+
+    @property
+    def root_fd(self) -> int:
+        """The XDP program that is attached."""
+        return self._loaded.programs[ROOT]
+
+    @property
+    def redirector_fd(self) -> int:
+        """The TC program that is attached."""
+        return self._loaded.programs[REDIRECTOR]
+
+    def fill_slots(self) -> None:
+        """Put the programs that others jump to into the agent's arrays, beside its own."""
+        slots = self._maps[ROOT_SLOTS]
+        plain = _program_in(slots, abi.Slot.FORWARDER)
+        if plain is None:
+            raise DataplaneError("the agent's program array has no forwarder: lbctl up again")
+        fd = bpf_syscall.prog_fd_by_id(plain)
+        try:
+            bpf_syscall.map_update(slots, abi.Slot.UNTRACED_FORWARDER, fd.to_bytes(4, "little"))
+        finally:
+            os.close(fd)
+        stage = self._loaded.programs[REDIRECTOR_STAGE].to_bytes(4, "little")
+        bpf_syscall.map_update(self._maps[TC_STAGES], abi.TC_TRACED_STAGE, stage)
+        for name, slot in TRACED_SLOTS.items():
+            fd = self._loaded.programs[name]
+            bpf_syscall.map_update(slots, slot, fd.to_bytes(4, "little"))
+
+    def lost(self) -> int:
+        """How many events found the ring full."""
+        raw = bpf_syscall.map_lookup(self._loaded.maps[LOST], 0, 8 * possible_cpus())
+        return int(np.frombuffer(raw, "<u8").sum())
+
+    def close(self) -> None:
+        """Let go of everything; what is attached works on."""
+        self._exit.close()
+
+    def __enter__(self) -> TracedPrograms:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def _opened(pin: Path) -> Iterator[int]:
+    fd = bpf_syscall.obj_get(pin)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _program_in(array: int, slot: int) -> int | None:
+    """Return the id of the program in a slot."""
+    try:
+        return int.from_bytes(bpf_syscall.map_lookup(array, slot, 4), "little")
+    except FileNotFoundError:
+        return None
+
+
+def empty_slots(directory: Path) -> None:
+    """Take traced programs out of the arrays of some pins, and the plain forwarder back in."""
+    with ExitStack() as stack:
+        slots, stages = (
+            stack.enter_context(_opened(directory / PIN_NAMES[name]))
+            for name in (ROOT_SLOTS, TC_STAGES)
+        )
+        plain = _program_in(slots, abi.Slot.UNTRACED_FORWARDER)
+        if plain is not None:
+            fd = bpf_syscall.prog_fd_by_id(plain)
+            stack.callback(os.close, fd)
+            bpf_syscall.map_update(slots, abi.Slot.FORWARDER, fd.to_bytes(4, "little"))
+        traced = (abi.Slot.TRACED_STAGE, abi.Slot.TRACED_TOO_BIG, abi.Slot.UNTRACED_FORWARDER)
+        for slot in traced:
+            if _program_in(slots, slot) is not None:
+                bpf_syscall.map_delete(slots, slot)
+        if _program_in(stages, abi.TC_TRACED_STAGE) is not None:
+            bpf_syscall.map_delete(stages, abi.TC_TRACED_STAGE)

@@ -1,0 +1,1 @@
+"""`lbctl trace`: what the programs did with packets, one by one."""

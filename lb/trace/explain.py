@@ -1,0 +1,92 @@
+"""What the kernel's tables say of a packet's flow: service, bucket, chain, by servers' names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.objects import ServiceEntry
+from lb.dataplane.tables import PoolWord
+from lb.flow_hash import Flow, bucket_of, siphash
+
+
+class Tables(Protocol):
+    """The part of ``PinnedDataplane`` that is asked."""
+
+    def services(self) -> tuple[ServiceEntry, ...]:
+        """The services in use."""
+
+    def pool_words(self) -> Mapping[str, PoolWord]:
+        """The tables in use, by pool."""
+
+    def pool_key(self, pool: str) -> bytes | None:
+        """A pool's key."""
+
+    def chain(self, pool: str, bucket: int) -> tuple[int, ...]:
+        """One bucket's chain."""
+
+    def dips(self) -> Mapping[int, tuple[IPv4Address, bytes | None]]:
+        """Every DIP entry by index."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A flow's pool, bucket and chain (newest first) as they are now."""
+
+    pool: str
+    bucket: int
+    chain: tuple[str, ...]
+
+
+class Explainer:
+    """Answers for flows. ``names`` are servers' names by DIP, as far as they are known."""
+
+    def __init__(self, tables: Tables, names: Mapping[IPv4Address, str]) -> None:
+        self._tables = tables
+        self._names = names
+        self._services: tuple[ServiceEntry, ...] = ()
+        self._dips: dict[int, IPv4Address] = {}
+
+    def refresh(self) -> None:
+        """Look at services and DIPs again; done from time to time, tables are always current."""
+        self._services = self._tables.services()
+        self._dips = {index: dip for index, (dip, _) in self._tables.dips().items()}
+
+    def name(self, dip: IPv4Address) -> str:
+        """Return a server's name, or its DIP."""
+        return self._names.get(dip, str(dip))
+
+    def place(self, flow: Flow) -> Place | None:
+        """Return where a flow belongs; ``None`` if no table says."""
+        service = self._service(flow)
+        if service is None:
+            return None
+        word = self._tables.pool_words().get(service.pool)
+        key = self._tables.pool_key(service.pool)
+        if word is None or key is None:
+            return None
+        flow_hash = siphash(key, flow.client_hash_input if service.by_client else flow.hash_input)
+        bucket = bucket_of(flow_hash, word.buckets)
+        try:
+            chain = self._tables.chain(service.pool, bucket)
+        except (DataplaneError, FileNotFoundError):  # the table has gone since
+            return None
+        return Place(service.pool, bucket, tuple(self._name_of(index) for index in chain))
+
+    def _name_of(self, index: int) -> str:
+        dip = self._dips.get(index)
+        return f"index {index}" if dip is None else self.name(dip)
+
+    def _service(self, flow: Flow) -> ServiceEntry | None:
+        """Return the service that a flow is for: longest prefix, then port before any port."""
+        fitting = (
+            service
+            for service in self._services
+            if service.protocol == flow.protocol
+            and service.port in {None, flow.destination_port}
+            and flow.destination in service.vip
+        )
+        return max(fitting, key=lambda s: (s.vip.prefixlen, s.port is not None), default=None)
