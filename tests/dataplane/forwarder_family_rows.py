@@ -10,6 +10,7 @@ from tests.dataplane.rows import (
     CLIENT,
     CLIENT6,
     IN_WIDE,
+    IN_WIDE6,
     MAC_B,
     OWN,
     SPORT,
@@ -139,7 +140,8 @@ def fragment_rows_of(vip: Address, client: Address) -> Iterator[Row]:
         [framed(piece) for piece in fragments_of(packet, 64, identification=protocol_number + n)]
         for n, packet in enumerate([tcp(vip=vip, payload=bytes(200)),
                                     udp(vip=vip, payload=bytes(200)),
-                                    udp(vip=vip, payload=bytes(201))])
+                                    udp(vip=vip, payload=bytes(201)),
+                                    tcp(vip=vip, payload=bytes(201))])
     ]  # fmt: skip
     for name, (first, *later) in zip(("TCP", "UDP"), pieces, strict=False):
         yield Row(f"F22 first fragment of {name}{v}", first, "tx", "tx_forward_chain",
@@ -147,6 +149,8 @@ def fragment_rows_of(vip: Address, client: Address) -> Iterator[Row]:
         yield Row(f"F22 later fragment of {name}{v}", later[1], "tx", "tx_forward_chain",
                   server((2, 3)), before=(first,))  # fmt: skip
     yield Row(f"F9 without its first{v}", pieces[2][1], "drop", "drop_fragment")
+    yield Row(f"F9 after a malformed first{v}", pieces[3][1], "drop", "drop_fragment",
+              before=(cut(pieces[3][0], 1),))  # fmt: skip
     ping = icmp_packet(client, vip, payload=bytes(200))
     of_ping = fragments_of(ping, 64, identification=protocol_number + 9)
     yield Row(f"F7 first of ICMP{v}", framed(of_ping[0]), "pass", "pass_vip_icmp")
@@ -190,6 +194,9 @@ OTHER_ROWS = (
     Row("F13 a prefix, any port", framed(tcp(vip=IN_WIDE, port=4711)), "tx", "tx_forward"),
     Row("F13 a prefix, its port", framed(tcp(vip=IN_WIDE)), "tx", "tx_forward"),
     Row("F13 a prefix, any port, options", framed(tcp(vip=IN_WIDE, port=443, options=NOPS)), "tx",
+        "tx_forward"),
+    Row("F13 a shorter prefix's port", framed(tcp(vip=IN_WIDE, port=443)), "tx", "tx_forward"),
+    Row("F13 a shorter prefix's port, IPv6", framed(tcp(vip=IN_WIDE6, port=443)), "tx",
         "tx_forward"),
     Row("F13 a prefix, another protocol", framed(udp(vip=IN_WIDE)), "pass", "pass_no_service"),
     Row("4.5 without DF", framed(udp(payload=bytes(1440), fragment=0)), "drop", "drop_too_big"),

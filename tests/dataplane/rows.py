@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from tests.model import Address, Config, Dip, Flow, Pool, Service, bucket_of, host
@@ -21,6 +21,9 @@ OTHER_VIP = IPv4Address("192.0.2.11")
 CLIENT6, VIP6 = IPv6Address("2001:db8:c::7"), IPv6Address("2001:db8::10")
 WIDE = IPv4Network("192.0.8.0/22")
 IN_WIDE = IPv4Address("192.0.10.200")
+WIDE6 = IPv6Network("2001:db8:8::/48")
+IN_WIDE6 = IPv6Address("2001:db8:8::77")
+AROUND, AROUND6 = IPv4Network("192.0.8.0/21"), IPv6Network("2001:db8:8::/45")
 OWN, B, C, D = (IPv4Address("10.0.0.1") + n for n in range(4))
 STRANGER = IPv4Address("10.7.7.7")
 BARE = IPv4Address("10.0.0.9")
@@ -48,6 +51,7 @@ def server(chain: tuple[int, ...] = (2,), *, stateless: bool = False, **others: 
     """This server, where the chain of every flow in this file is `chain`."""
     flows = [flow(protocol, vip=vip) for protocol in (6, 17) for vip in (VIP, VIP6)]
     flows += [flow(17, 53), flow(17, 6080), flow(6, 4711, IN_WIDE), flow(6, 443, IN_WIDE)]
+    flows.append(flow(6, 443, IN_WIDE6))
     config = Config(
         self_dip=OWN,
         mac=MAC,
@@ -61,6 +65,9 @@ def server(chain: tuple[int, ...] = (2,), *, stateless: bool = False, **others: 
             Service(host(VIP6), 17, 80, "web", stateless=stateless),
             Service(WIDE, 6, None, "web"),
             Service(WIDE, 6, 80, "sticky"),
+            Service(AROUND, 6, 443, "unloaded"),
+            Service(WIDE6, 6, None, "web"),
+            Service(AROUND6, 6, 443, "unloaded"),
         ),
         pools={
             "web": pool_with(chain, *flows),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lb.agent import bpffs, clsact, xdp
+from lb.agent import bpffs, clsact, root, xdp
 from lb.agent.attachment import Attachment
 from lb.agent.config import AgentConfig
 from lb.agent.netlink import LinkInfo
@@ -49,8 +49,16 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def attach_filter(_netlink: Any, _index: int, descriptor: int) -> None:
         note(f"redirector {descriptor}")
 
-    def attach_xdp(_netlink: Any, _index: int, descriptor: int, mode: str, old: Any) -> None:
+    def attach_xdp(
+        _netlink: Any, _index: int, descriptor: int, mode: str, old: Any, *, remedy: str
+    ) -> None:
+        assert remedy
         note(f"forwarder {descriptor} {mode} for {old}")
+
+    def carry_over(old: Path, new: Path) -> dict[Any, Any]:
+        assert (old.name, new.name) == (root.ROOT, root.ROOT)
+        note("others' programs come along")
+        return {}
 
     def add_clsact(_netlink: Any, _index: int) -> None:
         note("clsact")
@@ -67,6 +75,7 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(clsact, "attach_filter", attach_filter)
     monkeypatch.setattr(xdp, "attach_xdp", attach_xdp)
     monkeypatch.setattr(xdp, "query_xdp", lambda *_: AttachedXdp(native=60))
+    monkeypatch.setattr(root, "carry_over", carry_over)
     monkeypatch.setattr(bpffs, "prepare", lambda _base: None)
     monkeypatch.setattr(bpffs, "fresh_directory", lambda base, _interface: base)
     monkeypatch.setattr(bpffs, "take_place", take_place)
@@ -85,6 +94,7 @@ def test_the_redirector_is_there_before_the_forwarder_and_all_is_written_down(
     Attachment(None, LINK, config, journal).attach(Programs(happened))
     assert happened == [
         "pin",
+        "others' programs come along",
         "clsact",
         "redirector 8",
         "forwarder 7 native for 60",
