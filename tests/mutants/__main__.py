@@ -44,11 +44,12 @@ def main(names: list[str], root: Path = ROOT) -> int:
         return 2
     trials = Trials(root)
     caught: dict[str, str | None] = {}
-    for mutant in mutants:
-        if not names or mutant.name in names:
-            verdict = trials.attempt(mutant)
-            caught[mutant.name] = verdict.caught_by
-            say(describe(verdict))
+    chosen = [mutant for mutant in mutants if not names or mutant.name in names]
+    trials.look_ahead(chosen)
+    for mutant in chosen:
+        verdict = trials.attempt(mutant)
+        caught[mutant.name] = verdict.caught_by
+        say(describe(verdict))
     left = sorted(name for name, test in caught.items() if test is None)
     say(f"{len(caught) - len(left)} of {len(caught)} caught in {time.monotonic() - began:.0f} s")
     if left:

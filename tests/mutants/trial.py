@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.catalogue import Mutant
 from tests.mutants.runner import Outcome, apply_patch, check_shadowing, copied_tree, run_tests
+
+SLOW = "tests/netns"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,22 @@ class Trials:
         """Selections seen green without a patch: mutants may share one."""
         self._shadowing_checked = False
 
+    def look_ahead(self, mutants: Iterable[Mutant]) -> None:
+        """Run the tests of many mutants without a patch, a folder's at once: programs load once.
+
+        If they are not all green, each mutant's are run by themselves later. So are those in
+        ``SLOW``, which gain nothing.
+        """
+        folders: dict[frozenset[str], list[Mutant]] = {}
+        for mutant in mutants:
+            places = frozenset(test.partition("::")[0].rpartition("/")[0] for test in mutant.tests)
+            if SLOW not in places:
+                folders.setdefault(places, []).append(mutant)
+        for found in folders.values():
+            tests = tuple(dict.fromkeys(test for mutant in found for test in mutant.tests))
+            if self._run(tests).green:
+                self._green.update(mutant.tests for mutant in found)
+
     def attempt(self, mutant: Mutant) -> Verdict:
         """Try one mutant.
 
@@ -43,7 +62,7 @@ class Trials:
 
     def _attempt(self, mutant: Mutant) -> tuple[str | None, str, str]:
         if mutant.tests not in self._green:
-            outcome = self._run(mutant)
+            outcome = self._run(mutant.tests)
             if not outcome.green:
                 return None, f"NOT GREEN without the patch{_counts(outcome)}", outcome.output
             self._green.add(mutant.tests)
@@ -58,12 +77,12 @@ class Trials:
             return None, f"SURVIVED{_counts(outcome)}", outcome.output
         return outcome.first_failure, "", outcome.output
 
-    def _run(self, mutant: Mutant) -> Outcome:
+    def _run(self, tests: Sequence[str]) -> Outcome:
         with copied_tree(self._root) as copy:
             if not self._shadowing_checked:
                 check_shadowing(copy)
                 self._shadowing_checked = True
-            return run_tests(copy, mutant.tests)
+            return run_tests(copy, tests)
 
 
 def _counts(outcome: Outcome) -> str:

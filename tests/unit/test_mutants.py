@@ -155,6 +155,16 @@ def test_without_the_patch_all_must_be_green(shared: Shared, tests: list[str]) -
     assert verdict.problem.startswith("NOT GREEN")
 
 
+def test_looking_ahead_takes_nothing_for_green_that_is_not(tiny: Path) -> None:
+    good = mutant(tiny, MINUS, "test_add")
+    red = mutant(tiny, MINUS, "test_red")
+    for together in ([good], [good, red]):
+        trials = Trials(tiny)
+        trials.look_ahead(together)
+        assert trials.attempt(good).caught_by == "tests/test_calc.py::test_add"
+        assert trials.attempt(red).problem.startswith("NOT GREEN")
+
+
 def test_a_patch_that_does_not_apply_is_no_catch(tiny: Path) -> None:
     found = mutant(tiny, MINUS, "test_add")
     source = tiny / "calc/__init__.py"
