@@ -150,7 +150,8 @@ static __always_inline bool lb_make_answer(struct xdp_md *ctx, u64 l3, u64 versi
 static __always_inline int lb_answer(struct xdp_md *ctx, u64 l3, u64 version)
 {
 	const void *end = LB_END(ctx), *ip = lb_ip_at(LB_FRAME(ctx), end, l3, version);
-	u64 room = LB_END(ctx) - LB_FRAME(ctx) - l3, needed;
+	/* opaque, or LLVM 11 takes l3 from the end of the packet, which is not allowed */
+	u64 room = lb_opaque(LB_END(ctx) - LB_FRAME(ctx)) - l3, needed;
 
 	if (!ip || lb_outer_for(ip, version).inner_len < LB_QUOTE_LEN)
 		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
