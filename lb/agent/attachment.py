@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ import structlog
 from lb.agent import bpffs, clsact, root, sysctls, xdp
 from lb.agent.config import AgentConfig
 from lb.agent.netlink import LinkInfo
-from lb.agent.programs import pinned_program
+from lb.agent.programs import pinned_ids
 from lb.agent.record import Journal
 
 
@@ -44,15 +45,14 @@ class Attachment:
 
     def our_forwarders(self) -> frozenset[int]:
         """Return the ids of XDP programs that are ours: recorded, or pinned by an agent."""
-        return self._ours(self._journal.record.forwarders, bpffs.FORWARDER)
+        return self._ours(self._journal.record.forwarders, bpffs.FORWARDERS)
 
     def our_redirectors(self) -> frozenset[int]:
         """Return the ids of TC programs that are ours."""
-        return self._ours(self._journal.record.redirectors, bpffs.REDIRECTOR)
+        return self._ours(self._journal.record.redirectors, bpffs.REDIRECTORS)
 
-    def _ours(self, recorded: tuple[int, ...], pin: str) -> frozenset[int]:
-        pinned = pinned_program(self._pins / pin)
-        return frozenset(recorded) | ({pinned.id} if pinned else set())
+    def _ours(self, recorded: tuple[int, ...], pins: Sequence[str]) -> frozenset[int]:
+        return frozenset(recorded) | pinned_ids(self._pins, pins)
 
     def check(self) -> None:
         """Refuse if somebody else's program is where ours have to be; look for neighbours."""
@@ -84,10 +84,11 @@ class Attachment:
         fresh = bpffs.fresh_directory(self._config.bpffs, self._config.interface)
         programs.pin(fresh)
         self._carry_over(fresh)
-        self._add_clsact()
-        clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
-        self._attach_forwarder(programs.forwarder_fd)
-        bpffs.take_place(self._config.bpffs, self._config.interface)
+        with bpffs.swapping(self._config.bpffs):
+            self._add_clsact()
+            clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
+            self._attach_forwarder(programs.forwarder_fd)
+            bpffs.take_place(self._config.bpffs, self._config.interface)
         self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
 
     def set_sysctls(self) -> None:
@@ -104,12 +105,12 @@ class Attachment:
 
     def missing(self) -> str | None:
         """Return what of ours is no longer on the interface, ``None`` if all is there."""
-        record = self._journal.record
         attached = xdp.query_xdp(self._netlink, self._link.index)
-        if attached.of(self._config.xdp_mode) not in record.forwarders:
+        if attached.of(self._config.xdp_mode) not in self.our_forwarders():
             return "the forwarder was detached by somebody: lbctl up again"
         filters = clsact.list_filters(self._netlink, self._link.index)
-        if not any(f.at_our_place and f.program_id in record.redirectors for f in filters):
+        ours = self.our_redirectors()
+        if not any(f.at_our_place and f.program_id in ours for f in filters):
             return "the redirector was detached by somebody: lbctl up again"
         return None
 

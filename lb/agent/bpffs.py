@@ -21,6 +21,11 @@ SOURCE = "bucket-brigade"
 MNT_DETACH = 2
 FORWARDER = "forwarder"
 REDIRECTOR = "redirector"
+TRACED_FORWARDER = "traced_forwarder"
+TRACED_REDIRECTOR = "traced_redirector"
+FORWARDERS = (FORWARDER, TRACED_FORWARDER)
+REDIRECTORS = (REDIRECTOR, TRACED_REDIRECTOR)
+"""Pins of what may be attached: while `lbctl trace` looks on, the latter."""
 
 
 def pin_name(interface: str) -> str:
@@ -135,8 +140,24 @@ def _in_use(point: Path) -> bool:
 
 
 @contextmanager
+def swapping(base: Path) -> Iterator[None]:
+    """Be the only one who changes what is attached and pinned under ``base``, if that exists."""
+    if not base.is_dir():
+        yield
+        return
+    with _flocked(base):
+        yield
+
+
+@contextmanager
 def _locked(point: Path) -> Iterator[None]:
-    descriptor = os.open(point.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with _flocked(point.parent):
+        yield
+
+
+@contextmanager
+def _flocked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

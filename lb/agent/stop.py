@@ -30,7 +30,7 @@ from lb.agent.machine import check_root
 from lb.agent.mirror import clear
 from lb.agent.netlink import find_link, open_netlink
 from lb.agent.place import current_place
-from lb.agent.programs import pinned_program
+from lb.agent.programs import pinned_ids
 from lb.agent.record import Record, erase_record, read_record
 from lb.agent.rtnetlink import RouteSocket
 from lb.agent.sockets import count_connections
@@ -83,17 +83,17 @@ def find_record(config: AgentConfig) -> Record | None:
     if record is not None and record.place == place:
         return record
     pins = config.bpffs / bpffs.pin_name(config.interface)
-    forwarder = pinned_program(pins / bpffs.FORWARDER)
-    redirector = pinned_program(pins / bpffs.REDIRECTOR)
-    if forwarder is None and redirector is None:
+    forwarders = pinned_ids(pins, bpffs.FORWARDERS)
+    redirectors = pinned_ids(pins, bpffs.REDIRECTORS)
+    if not forwarders and not redirectors:
         return None
     return Record(
         place,
         config.interface,
         str(config.bpffs),
         config.xdp_mode,
-        forwarders=(forwarder.id,) if forwarder else (),
-        redirectors=(redirector.id,) if redirector else (),
+        forwarders=tuple(sorted(forwarders)),
+        redirectors=tuple(sorted(redirectors)),
         mss_table=config.mss_table,
     )
 
@@ -197,11 +197,12 @@ def _undo(netlink: Any, record: Record, say: Say) -> None:
     for path, (old, new) in reversed(record.sysctls.items()):
         _restore(path, old, new, say)
     link = find_link(netlink, record.interface)
-    if link is not None:
-        _detach(netlink, link.index, record, say)
-    _say_displaced(record, say)
-    made = tuple(Path(path) for path in record.directories_made)
-    bpffs.clean(Path(record.bpffs), record.interface, made)
+    with bpffs.swapping(Path(record.bpffs)):
+        if link is not None:
+            _detach(netlink, link.index, record, say)
+        _say_displaced(record, say)
+        made = tuple(Path(path) for path in record.directories_made)
+        bpffs.clean(Path(record.bpffs), record.interface, made)
     say(f"removed the pins in {record.bpffs}")
 
 
@@ -240,16 +241,14 @@ def _restore(path: str, old: str, new: str, say: Say) -> None:
 
 def _detach(netlink: Any, ifindex: int, record: Record, say: Say) -> None:
     pins = Path(record.bpffs) / bpffs.pin_name(record.interface)
-    pinned = pinned_program(pins / bpffs.FORWARDER)
-    forwarders = {*record.forwarders, *({pinned.id} if pinned else ())}
+    forwarders = {*record.forwarders, *pinned_ids(pins, bpffs.FORWARDERS)}
     for mode in ("native", "generic"):
         for program_id in sorted(forwarders):
             if xdp.detach_xdp(netlink, ifindex, mode, program_id):
                 say(f"detached the forwarder from {record.interface}")
     for program_id in sorted(xdp.query_xdp(netlink, ifindex).ids - forwarders):
         say(f"left a foreign XDP program on {record.interface}: id {program_id}")
-    pinned = pinned_program(pins / bpffs.REDIRECTOR)
-    redirectors = frozenset((*record.redirectors, *((pinned.id,) if pinned else ())))
+    redirectors = frozenset(record.redirectors) | pinned_ids(pins, bpffs.REDIRECTORS)
     if clsact.detach_filter(netlink, ifindex, redirectors):
         say(f"detached the redirector from {record.interface}")
     if record.clsact_made and clsact.remove_clsact_if_unused(netlink, ifindex):

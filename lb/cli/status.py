@@ -25,6 +25,8 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
         )
     attached = f"attached, {status['xdp_mode']} XDP" if status["attached"] else "NOT ATTACHED"
     lines.append(("programs", attached))
+    if status.get("trace"):
+        lines.append(("trace", "ON, each packet costs more: lbctl trace --off, if none runs"))
     ready = "ready" if status["ready"] else "not ready: no traffic is asked for"
     state = f"the controller calls it {status['state']}" if status["state"] else "no documents yet"
     lines.append(("state", f"{ready}; {state}"))
@@ -68,6 +70,7 @@ def command(config: Path, as_json: bool) -> None:
     from lb.agent.config import load_agent_config
     from lb.agent.lock import find_holder
     from lb.agent.status import read_status
+    from lb.agent.tracing import is_on
 
     settings = load_agent_config(config)
     try:
@@ -79,6 +82,7 @@ def command(config: Path, as_json: bool) -> None:
     holder = find_holder(settings.interface)
     status["agent_running"] = holder is not None
     status["agent_pid"] = holder.pid if holder else None
+    status["trace"] = is_on(settings)
     if as_json:
         click.echo(json.dumps(status))
         return

@@ -56,7 +56,7 @@ class Packet:
 
     @property
     def flow_protocol(self) -> str | None:
-        """ "tcp" or "udp", also of what an ICMP error speaks of."""
+        """``tcp`` or ``udp``, also of what an ICMP error speaks of."""
         return NAMES.get(self.flow.protocol if self.flow else self.protocol or 0)
 
 

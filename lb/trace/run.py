@@ -1,0 +1,170 @@
+"""`lbctl trace`: compiles, swaps in, reads, and swaps out whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from controlplane.errors import BrigadeError, ConfigError
+from lb.agent import tracing
+from lb.agent.config import AgentConfig
+from lb.agent.lock import InterfaceLock
+from lb.agent.machine import check_root
+from lb.agent.netlink import find_link, open_netlink
+from lb.agent.saved import load_saved
+from lb.dataplane.pinned import PinnedDataplane
+from lb.dataplane.traced import TracedPrograms, check_sources
+from lb.trace.event import Event, NameOf, read_event
+from lb.trace.explain import Explainer, Place
+from lb.trace.filters import Filter
+
+ROLE = "trace"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WAIT_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+
+Show = Callable[[Event, Place | None, NameOf], None]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a trace ends by itself."""
+
+    count: int
+    seconds: float
+
+
+@contextmanager
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Note signals instead of ending by them: what was swapped in must be swapped out."""
+    heard: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        heard.append(number)
+
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield lambda: bool(heard)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _place(config: AgentConfig) -> Iterator[tuple[Any, int]]:
+    """Hold the right to trace this interface; give a netlink socket and the interface's index."""
+    check_root()
+    with InterfaceLock(config.interface, ROLE), open_netlink() as netlink:
+        link = find_link(netlink, config.interface)
+        if link is None:
+            raise ConfigError(f"interface: there is no interface {config.interface}: see `ip link`")
+        yield netlink, link.index
+
+
+def switch_off(config: AgentConfig) -> bool:
+    """Remove what a killed trace left; return whether there was anything."""
+    with _stop_asked(), _place(config) as (netlink, index):
+        return tracing.remove(netlink, index, config)
+
+
+def _server_names(config: AgentConfig) -> dict[IPv4Address, str]:
+    """Return servers' names by DIP; none before the first document."""
+    try:
+        cluster = load_saved(config).cluster
+    except BrigadeError:
+        return {}
+    return {server.dip: server.name for server in cluster.servers}
+
+
+def run_trace(config: AgentConfig, wanted: Filter, limits: Limits, show: Show, say: Say) -> None:
+    """Show packets until a limit is reached.
+
+    Raises:
+        BrigadeError: programs of another version, none, or they were replaced meanwhile.
+        KeyboardInterrupt: ended by a signal; all is as before then, too.
+
+    """
+    with ExitStack() as stack:
+        stopped = stack.enter_context(_stop_asked())
+        netlink, index = stack.enter_context(_place(config))
+        if tracing.remove(netlink, index, config):
+            say("removed what an earlier trace left")
+        pins = tracing.pins_of(config)
+        plane = stack.enter_context(PinnedDataplane(pins))
+        check_sources(plane, pins)
+        programs = stack.enter_context(TracedPrograms(pins, wanted.defines()))
+        trace = Trace(programs, Explainer(plane, _server_names(config)), wanted)
+        if not stopped():
+            with tracing.attached(netlink, index, config, programs):
+                say(
+                    f"tracing {config.interface}: {limits.count} packets or "
+                    f"{limits.seconds:g} s, Ctrl-C ends"
+                )
+                present = trace.run(
+                    limits,
+                    show,
+                    stopped,
+                    lambda: tracing.still_attached(netlink, index, config),
+                )
+            _say_end(trace.shown, programs.lost(), say, present=present)
+        if stopped():
+            raise KeyboardInterrupt
+
+
+def _say_end(shown: int, lost: int, say: Say, *, present: bool) -> None:
+    missed = f"; {lost} more came too fast to be shown" if lost else ""
+    say(f"{shown} packets{missed}")
+    if not present:
+        raise BrigadeError("the trace ended: the programs were replaced (lbctl up) or detached")
+
+
+class Trace:
+    """Reads the ring and shows what is wanted."""
+
+    def __init__(self, programs: TracedPrograms, explainer: Explainer, wanted: Filter) -> None:
+        self._programs = programs
+        self._explainer = explainer
+        self._wanted = wanted
+        self._boot = time.time() - time.monotonic()
+        self.shown = 0
+
+    def run(
+        self,
+        limits: Limits,
+        show: Show,
+        stopped: Callable[[], bool],
+        present: Callable[[], bool],
+    ) -> bool:
+        """Go on until a limit, a signal, or the programs are gone; return if they are there."""
+        end = time.monotonic() + limits.seconds
+        look = 0.0
+        while not stopped() and self.shown < limits.count:
+            now = time.monotonic()
+            if now >= look:
+                self._explainer.refresh()
+                look = now + LOOK_SECONDS
+                if not present():
+                    return False
+            if now >= end:
+                break
+            self._programs.ring.wait(min(WAIT_SECONDS, end - now))
+            self._show_some(limits.count, show)
+        return True
+
+    def _show_some(self, count: int, show: Show) -> None:
+        for record in self._programs.ring.read():
+            event = read_event(record, self._boot)
+            if not self._wanted.shows(event.counter, event.packet):
+                continue
+            flow = event.packet.flow
+            place = self._explainer.place(flow) if flow else None
+            show(event, place, self._explainer.name)
+            self.shown += 1
+            if self.shown >= count:
+                return
