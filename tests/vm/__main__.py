@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lb.dataplane.dataplane import MAPS, PROGRAMS, source_text
+from lb.dataplane import dataplane
 from netns.network import endings_as_interrupts
 from tests.vm import kernels, qemu, roots
 from tests.vm.errors import TrialError
@@ -88,7 +88,13 @@ class Workshop:
 def write_programs(folder: Path) -> None:
     """Leave the joined sources for guest/load.py, which cannot join them on an old Python."""
     folder.mkdir()
-    spec = {"source": source_text(), "programs": PROGRAMS, "maps": MAPS}
+    spec = {
+        "source": dataplane.source_text(),
+        "programs": dataplane.PROGRAMS,
+        "entries": [name for name in dataplane.PIN_NAMES if name in dataplane.PROGRAMS],
+        "maps": dataplane.MAPS,
+        "values": dataplane.VALUES,
+    }
     (folder / "programs.json").write_text(json.dumps(spec), encoding="ascii")
 
 

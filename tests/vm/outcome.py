@@ -11,11 +11,10 @@ from typing import Any
 MARK = "@@ "
 NO_END = "ended before its end"
 NOT_LOADED = "the programs were not loaded and attached"
-KINDS = 2
-"""A forwarder and a redirector."""
+KINDS = {"XDP", "SCHED_CLS"}
 COLUMNS = (
-    *("Kernel", "Userland", "bcc", "Where", "Attached natively to", "Instructions, forwarder"),
-    *("redirector", "Verified, forwarder", "redirector", "Load, s", "Tests", "Result"),
+    *("Kernel", "Userland", "bcc", "Where", "Native XDP on"),
+    *("Instructions (verified)", "Load, s", "Tests", "Result"),
 )
 
 
@@ -46,7 +45,7 @@ class Outcome:
 
     def _take_facts(self, facts: dict[str, Any]) -> None:
         if "program" in facts:
-            self.programs[facts["kind"]] = facts
+            self.programs[facts["program"].removeprefix("lb_")] = facts
         elif "attached" in facts:
             self.attached.append(facts["attached"])
         elif "end" in facts:
@@ -68,20 +67,25 @@ class Outcome:
             self.problems.append(NO_END)
             return
         self.problems += [f"{step} was left out" for step in self.steps if step not in self._done]
-        if "load" in self._done and (len(self.programs) < KINDS or not self.attached):
+        if "load" in self._done and not (self._kinds() == KINDS and self.attached):
             self.problems.append(NOT_LOADED)
+
+    def _kinds(self) -> set[str]:
+        return {program["kind"] for program in self.programs.values()}
 
     def row(self) -> str:
         """Return a row of the table in docs/platforms.md."""
-        forwarder, redirector = (self.programs.get(kind, {}) for kind in ("XDP", "SCHED_CLS"))
+        sizes = [
+            f"{name} {each['instructions']} ({each['verified']})"
+            for name, each in self.programs.items()
+        ]
         cells = [
             self.facts.get("kernel", "?"),
             self.userland,
             self.facts.get("bcc", "?"),
             "emulated" if self.emulated else "here",
-            ", ".join(self.attached),
-            *(str(each.get("instructions", "?")) for each in (forwarder, redirector)),
-            *(str(each.get("verified", "?")) for each in (forwarder, redirector)),
+            ", ".join(dict.fromkeys(self.attached)),
+            ", ".join(sizes),
             str(self.facts.get("load_seconds", "?")),
             " + ".join(text.partition(" in ")[0] for text in self.tests) or "load and attach",
             "; ".join(self.problems) or "works",

@@ -152,8 +152,8 @@ def test_every_kernel_gets_native_xdp_a_queue_for_each_processor() -> None:
 GOOD = [
     '@@ {"step": "load"}',
     '@@ {"kernel": "6.1", "bcc": "0.26.0"}',
-    '@@ {"program": "f", "kind": "XDP", "instructions": 10, "verified": 20}',
-    '@@ {"program": "r", "kind": "SCHED_CLS", "instructions": 30, "verified": 40}',
+    '@@ {"program": "lb_forwarder", "kind": "XDP", "instructions": 10, "verified": 20}',
+    '@@ {"program": "lb_redirector", "kind": "SCHED_CLS", "instructions": 30, "verified": 40}',
     '@@ {"load_seconds": 1.5}',
     '@@ {"attached": "veth"}',
     '@@ {"step": "load", "exit": 0, "uptime": 1.0}',
@@ -176,8 +176,8 @@ def test_a_good_trial_is_a_row_with_its_figures() -> None:
     assert outcome.problems == []
     assert outcome.skipped == ["no IPv6 yet"]
     assert outcome.row() == (
-        "| 6.1 | Debian 12 | 0.26.0 | emulated | veth | 10 | 30 | 20 | 40 | 1.5 "
-        "| 5 passed, 1 skipped | works |"
+        "| 6.1 | Debian 12 | 0.26.0 | emulated | veth | forwarder 10 (20), redirector 30 (40) "
+        "| 1.5 | 5 passed, 1 skipped | works |"
     )
     assert outcome.row().count(" | ") == len(COLUMNS) - 1
 

@@ -76,34 +76,37 @@ def listen_to_verifier(bpf_syscall: Any, bcc: Any, found: dict[str, dict[str, in
     bcc.BPF.load_func = load_func
 
 
-def load(compiling: Any, bpf_syscall: Any) -> Any:
-    """Load the programs, and say what they are and how long it took."""
+def compile_programs(compiling: Any, bpf_syscall: Any, spec: Any) -> Any:
+    """Compile and load all programs, with the maps whose descriptors they are compiled with."""
+    kind, flags = bpf_syscall.MAP_TYPE_ARRAY, bpf_syscall.F_MMAPABLE
+    defines = {
+        define: bpf_syscall.map_create(kind, 4, size, 1, flags=flags, name=name)
+        for name, (size, define) in spec["values"].items()
+    }
+    arguments: dict[str, Any] = {key: spec[key] for key in ("programs", "maps")}
+    if defines:
+        arguments["defines"] = defines
+    return compiling.compile_and_load(spec["source"], include=PROJECT / "bpf", **arguments)
+
+
+def load(compiling: Any, bpf_syscall: Any) -> dict[str, int]:
+    """Load the programs, say how long it took, what they are; return those to attach."""
     bcc = compiling.import_bcc()
     spec = json.loads(SOURCES.read_text(encoding="ascii"))
-    arguments = {key: spec[key] for key in ("programs", "maps")}
-    say(
-        kernel=platform.release(),
-        bcc=bcc.__version__,
-        python=platform.python_version(),
-        bcc_file=bcc.__file__,
-    )
+    versions = {"bcc": bcc.__version__, "python": platform.python_version()}
+    say(kernel=platform.release(), bcc_file=bcc.__file__, **versions)
     began = time.monotonic()
-    loaded = compiling.compile_and_load(spec["source"], include=PROJECT / "bpf", **arguments)
-    seconds = time.monotonic() - began
+    loaded = compile_programs(compiling, bpf_syscall, spec)
+    say(load_seconds=round(time.monotonic() - began, 2))
     found: dict[str, dict[str, int]] = {}
     listen_to_verifier(bpf_syscall, bcc, found)
-    compiling.compile_and_load(spec["source"], include=PROJECT / "bpf", **arguments).close()
+    compile_programs(compiling, bpf_syscall, spec).close()
     for name, descriptor in loaded.programs.items():
         info = bpf_syscall.prog_info(descriptor)
-        say(
-            program=name,
-            kind=spec["programs"][name],
-            instructions=info.instructions,
-            jited_bytes=info.jited_bytes,
-            **{"verified": info.verified, **found.get(name, {})},
-        )
-    say(load_seconds=round(seconds, 2))
-    return loaded, spec["programs"]
+        numbers = {"verified": info.verified, **found.get(name, {})}
+        size = {"instructions": info.instructions, "jited_bytes": info.jited_bytes}
+        say(program=name, kind=spec["programs"][name], **size, **numbers)
+    return {spec["programs"][name]: loaded.programs[name] for name in spec["entries"]}
 
 
 def run(*words: str) -> str:
@@ -149,9 +152,7 @@ def attach_everywhere(bpf_syscall: Any, descriptors: dict[str, int], cards: list
 def main(cards: list[str]) -> None:
     """Do all of it."""
     compiling, bpf_syscall = import_dataplane()
-    loaded, kinds = load(compiling, bpf_syscall)
-    entry_points = {kinds[name]: fd for name, fd in reversed(list(loaded.programs.items()))}
-    attach_everywhere(bpf_syscall, entry_points, cards)
+    attach_everywhere(bpf_syscall, load(compiling, bpf_syscall), cards)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ joins: then it has one of them, and the router the other.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -249,6 +250,9 @@ def test_down_leaves_no_program_behind(fleet: Fleet) -> None:
     """Last: it ends the servers."""
     for number in (1, 2):
         host = fleet.host(number)
+        (agent,) = [process for process in host.processes if process.name.startswith("agent")]
+        agent.signal(signal.SIGTERM)
+        assert agent.wait(PATIENCE_SECONDS) == 0
         words = [*LBCTL, "down", "--force", "--config", str(host.base / "agent.toml")]
         host.run(words, PATIENCE_SECONDS)
         assert "prog/xdp" not in host.run(["ip", "-d", "link", "show", INTERFACE]).stdout
