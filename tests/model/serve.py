@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from tests.model.arrival import Arrival, Found
-from tests.model.config import Config, Dip, Pool
+from tests.model.config import Config, Dip
 from tests.model.encap import wrap, wrap_length
 from tests.model.flow import bucket_of, outer_source_port
 from tests.model.link import header_to_self, header_towards
 from tests.model.memory import FragmentKey, Memory, UpperLayer
 from tests.model.result import Result
-from tests.model.too_big import too_big
+from tests.model.too_big import can_be_told, too_big
 from tests.model.visits import visiting_order
 
 _MOST_OUTER_LENGTH = 0xFFFF
 
 
 def serve(arrival: Arrival, found: Found, config: Config, memory: Memory) -> Result:
-    """Lines F14 to F17, for a packet that its service counts from here on.
+    """Lines F14 to F22, for a packet that its service counts from here on.
 
     AMBIGUOUS in wire.md: whether a first fragment that one of the lines after F14 drops is
     remembered all the same. "One that passes F14 is remembered": it is.
@@ -42,9 +42,19 @@ def serve(arrival: Arrival, found: Found, config: Config, memory: Memory) -> Res
     if any(visit not in config.dips for visit in order):  # F17
         return drop("drop_no_dip")
     visits = tuple(config.dips[visit] for visit in order)
-    if visits[0].address == config.self_dip:
-        return _keep(arrival, found, visits, flow_hash, config)
-    return _send(arrival, found, visits, flow_hash, pool, config, memory)
+    to_self = visits[0].address == config.self_dip
+    if to_self and len(visits) == 1:  # F18
+        return Result("pass", "pass_local", arrival.frame, found.service)
+    outer_length = packet.length + wrap_length(len(visits) - 1)
+    if outer_length > _most_outer_length(arrival, found, config, to_self=to_self):  # F20
+        return too_big(arrival, found, pool, config, memory)
+    wrapped = _wrapped(arrival, visits, flow_hash, config)
+    if to_self:  # F19
+        header = header_to_self(arrival.frame, arrival.l3)
+        return Result("pass", "pass_to_self", header + wrapped, found.service)
+    counter = "tx_forward" if len(visits) == 1 else "tx_forward_chain"  # F21, F22
+    header = header_towards(visits[0], arrival.frame, arrival.l3, config)
+    return Result("tx", counter, header + wrapped, found.service)
 
 
 def _remember(arrival: Arrival, found: Found, memory: Memory) -> None:
@@ -62,36 +72,13 @@ def _wrapped(arrival: Arrival, visits: tuple[Dip, ...], flow_hash: int, config: 
     return outside + arrival.data
 
 
-def _keep(
-    arrival: Arrival, found: Found, visits: tuple[Dip, ...], flow_hash: int, config: Config
-) -> Result:
-    """Lines F18 and F19: the first hop is this server."""
-    if len(visits) == 1:  # F18
-        return Result("pass", "pass_local", arrival.frame, found.service)
-    if arrival.packet.length + wrap_length(len(visits) - 1) > _MOST_OUTER_LENGTH:
-        return Result("drop", "drop_too_big", None, found.service)
-    packet = _wrapped(arrival, visits, flow_hash, config)
-    header = header_to_self(arrival.frame, arrival.l3)
-    return Result("pass", "pass_to_self", header + packet, found.service)  # F19
+def _most_outer_length(arrival: Arrival, found: Found, config: Config, *, to_self: bool) -> int:
+    """The greatest outer total length that lines F19 to F22 let through.
 
-
-def _send(
-    arrival: Arrival,
-    found: Found,
-    visits: tuple[Dip, ...],
-    flow_hash: int,
-    pool: Pool,
-    config: Config,
-    memory: Memory,
-) -> Result:
-    """Lines F20 to F22: the first hop is another server.
-
-    AMBIGUOUS in wire.md: an interface's MTU may be over 65,535 (as a loopback's is), and then F20
-    lets through what no IPv4 length field can say. The model takes 65,535 for the greatest MTU.
+    AMBIGUOUS in wire.md: an interface's MTU may be over 65,535 (as a loopback's is), and then F19
+    and F20 let through what no IPv4 length field can say. The model takes 65,535 for the greatest
+    MTU.
     """
-    if arrival.packet.length + wrap_length(len(visits) - 1) > min(config.mtu, _MOST_OUTER_LENGTH):
-        return too_big(arrival, found, pool, config, memory)  # F20
-    packet = _wrapped(arrival, visits, flow_hash, config)
-    counter = "tx_forward" if len(visits) == 1 else "tx_forward_chain"  # F21, F22
-    header = header_towards(visits[0], arrival.frame, arrival.l3, config)
-    return Result("tx", counter, header + packet, found.service)
+    if to_self and not can_be_told(arrival, found):
+        return _MOST_OUTER_LENGTH
+    return min(config.mtu, _MOST_OUTER_LENGTH)

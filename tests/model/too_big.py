@@ -26,6 +26,15 @@ _NO_ANSWER_TO = (
 )
 
 
+def can_be_told(arrival: Arrival, found: Found) -> bool:
+    """Whether the packet is of a kind that an answer may be about (lines F19 and F20).
+
+    Neither IPv4 without DF, nor a later fragment, nor an ICMP error is. What else section 4.5 does
+    not answer, because of its length, its source or the window, is no kind of packet.
+    """
+    return arrival.packet.dont_fragment and found.answerable
+
+
 def too_big(arrival: Arrival, found: Found, pool: Pool, config: Config, memory: Memory) -> Result:
     """Line F20: the answer to the sender where there may be one, else a drop.
 
@@ -34,8 +43,7 @@ def too_big(arrival: Arrival, found: Found, pool: Pool, config: Config, memory: 
     """
     packet = arrival.packet
     may_answer = (
-        packet.dont_fragment
-        and found.answerable
+        can_be_told(arrival, found)
         and packet.length >= _QUOTE
         and not any(packet.source in network for network in _NO_ANSWER_TO)
         and memory.may_answer()

@@ -239,7 +239,42 @@ SENT_ROWS = (
     Row("F19", "self first", framed(TCP), config(1, (1, 2)), HTTP),
     Row("F19", "self first, IPv6", framed(TCP6), config(1, (1, 2)), HTTP6),
     Row("F19", "self oldest, UDP", framed(UDP), config(1, (2, 1)), DNS),
-    Row("F19", "self, too big", framed(TCP), config(1, (1, 2), mtu=75), HTTP),
+    Row("F19", "self, fits to the byte", framed(TCP), config(1, (1, 2), mtu=80), HTTP),
+    Row("F19", "self, fits to the byte, IPv6", framed(TCP6), config(1, (1, 2), mtu=100), HTTP6),
+    Row(
+        "F19", "self, too big without DF", patched(TCP, 6, b"\0\0"), config(1, (1, 2), mtu=79), HTTP
+    ),
+    Row(
+        "F19",
+        "self, too big, a first fragment without DF",
+        patched(TCP, 6, b"\x20\0"),
+        config(1, (1, 2), mtu=79),
+        HTTP,
+    ),
+    Row(
+        "F20",
+        "self, 1 byte over",
+        framed(TCP),
+        config(1, (1, 2), mtu=79),
+        HTTP,
+        counter="drop_too_big",
+    ),
+    Row(
+        "F20",
+        "self, IPv6, 1 byte over",
+        framed(TCP6),
+        config(1, (1, 2), mtu=99),
+        HTTP6,
+        counter="drop_too_big",
+    ),
+    Row(
+        "F20",
+        "self, 512 bytes, 1 byte over",
+        framed(tcp_packet(CLIENT, 1, VIP, 80, payload=bytes(472))),
+        config(1, (1, 2), mtu=551),
+        HTTP,
+        counter="tx_too_big",
+    ),
     Row(
         "F20",
         "no hop, 1 byte over",
@@ -355,12 +390,23 @@ def test_a_vip_is_an_address_of_any_service() -> None:
 
 
 @pytest.mark.parametrize("chain", [(1, 2), (2, 3)])
-def test_an_outer_length_that_16_bits_cannot_say(chain: tuple[int, ...]) -> None:
-    """To self that is a drop without an answer; the model has one word more about F20."""
+@pytest.mark.parametrize(("flags", "counter"), [(0x4000, "tx_too_big"), (0, "drop_too_big")])
+def test_an_outer_length_that_16_bits_cannot_say(
+    chain: tuple[int, ...], flags: int, counter: str
+) -> None:
+    """Where the MTU is over 65,535 the model has one word more about F19 and F20."""
     most = 0xFFFF - 40
-    fits = ipv4(CLIENT, VIP, 6, TCP[20:] + bytes(most - 40))
-    over = ipv4(CLIENT, VIP, 6, TCP[20:] + bytes(most - 39))
+    fits = ipv4(CLIENT, VIP, 6, TCP[20:] + bytes(most - 40), fragment=flags)
+    over = ipv4(CLIENT, VIP, 6, TCP[20:] + bytes(most - 39), fragment=flags)
     here = config(1, chain, mtu=1 << 17)
     assert forward(framed(fits), here).counter in {"pass_to_self", "tx_forward_chain"}
-    expected = "drop_too_big" if chain[0] == 1 else "tx_too_big"
-    assert forward(framed(over), here).counter == expected
+    assert forward(framed(over), here).counter == counter
+
+
+def test_what_cannot_be_told_goes_to_self_up_to_what_16_bits_can_say() -> None:
+    most = 0xFFFF - 40
+    fits = ipv4(CLIENT, VIP, 6, TCP[20:] + bytes(most - 40), fragment=0)
+    over = ipv4(CLIENT, VIP, 6, TCP[20:] + bytes(most - 39), fragment=0)
+    here = config(1, (1, 2), mtu=1500)
+    assert forward(framed(fits), here).counter == "pass_to_self"
+    assert forward(framed(over), here).counter == "drop_too_big"

@@ -161,6 +161,15 @@ ROWS = (
     Row("F16", "an empty bucket", framed(ERROR), config(1), HTTP),
     Row("F18", "for this server", framed(ERROR), config(1, (1,)), HTTP),
     Row("F19", "perhaps for this server", framed(ERROR6), config(1, (1, 2)), HTTP6),
+    Row("F19", "to self, too big", framed(ERROR), config(1, (1, 2), mtu=75), HTTP),
+    Row("F19", "to self, too big, IPv6", framed(ERROR6), config(1, (1, 2), mtu=75), HTTP6),
+    Row(
+        "F19",
+        "to self, too big and long enough to quote",
+        framed(icmp_error(ROUTER, ANSWER + bytes(1400))),
+        config(1, (1, 2), mtu=576),
+        HTTP,
+    ),
     Row(
         "F20", "1 byte over", framed(ERROR), config(1, (2,), mtu=103), HTTP, counter="drop_too_big"
     ),

@@ -27,14 +27,20 @@ from tests.unit.model.world import CLIENT, CLIENT6, HTTP, HTTP6, VIP, VIP6, conf
 
 MTU = 1500
 HERE = config(1, (2, 3), mtu=MTU, depth=4)
+SELF_FIRST = config(1, (1, 2), mtu=MTU, depth=4)
 # 20 + 20 + payload + 40 is 1 byte over the MTU; likewise with an IPv6 header's 40 bytes.
 BIG = tcp_packet(CLIENT, 40000, VIP, 80, payload=bytes(range(256)) * 5 + bytes(141))
 BIG6 = tcp_packet(CLIENT6, 40000, VIP6, 443, payload=bytes(range(256)) * 5 + bytes(121))
-ANSWERED, DROPPED = "tx_too_big", "drop_too_big"
+ANSWERED, DROPPED, TO_SELF = "tx_too_big", "drop_too_big", "pass_to_self"
 
 
 def _counter(packet: bytes, memory: Memory | None = None) -> str:
     return forward(framed(packet), HERE, memory).counter
+
+
+def _counter_at_first(packet: bytes, memory: Memory | None = None) -> str:
+    """Where the server that the packet arrives at is the first of two."""
+    return forward(framed(packet), SELF_FIRST, memory).counter
 
 
 def _answer(
@@ -234,3 +240,69 @@ def test_the_checksums_are_right() -> None:
     answer = _answer(BIG)
     assert internet_checksum(answer[14:34]) == 0
     assert internet_checksum(answer[34:]) == 0
+
+
+@pytest.mark.parametrize("tags", [(), (S_TAG, C_TAG)], ids=["none", "two"])
+@pytest.mark.parametrize("packet", [BIG, BIG6], ids=["IPv4", "IPv6"])
+def test_the_answer_is_the_same_where_this_server_comes_first(
+    packet: bytes, tags: tuple[bytes, ...]
+) -> None:
+    frame = framed(packet, tags=tags)
+    assert forward(frame, SELF_FIRST) == forward(frame, HERE)
+    assert forward(frame, SELF_FIRST).counter == ANSWERED
+
+
+def test_one_byte_less_goes_to_self() -> None:
+    fits = tcp_packet(CLIENT, 40000, VIP, 80, payload=bytes(1420))
+    fits6 = tcp_packet(CLIENT6, 40000, VIP6, 443, payload=bytes(1400))
+    assert (_counter_at_first(fits), _counter_at_first(fits6)) == (TO_SELF, TO_SELF)
+
+
+def test_alone_this_server_takes_what_is_as_big_as_it_may_be() -> None:
+    assert forward(framed(BIG), config(1, (1,), mtu=MTU)).counter == "pass_local"
+    assert forward(framed(BIG6), config(1, (1,), mtu=MTU)).counter == "pass_local"
+
+
+@pytest.mark.parametrize(
+    ("fragment", "counter"),
+    [(0x4000, ANSWERED), (0xC000, ANSWERED), (0x0000, TO_SELF), (0x8000, TO_SELF)],
+)
+def test_to_self_without_DF(fragment: int, counter: str) -> None:
+    assert _counter_at_first(_big(fragment)) == counter
+
+
+def test_to_self_a_first_fragment_is_answered_and_a_later_one_goes_on() -> None:
+    memory = Memory()
+    assert _counter_at_first(_big(0x2000), memory) == TO_SELF
+    assert _counter_at_first(_big(0x6000), memory) == ANSWERED
+    assert _counter_at_first(_big(0x4001), memory) == TO_SELF
+    whole = udp_packet(CLIENT6, 40000, VIP6, 53, payload=bytes(4000))
+    oldest_first = config(1, (2, 1), mtu=MTU)  # UDP
+    frames = [framed(packet) for packet in fragments_of(whole, 1448)]
+    counters = [forward(frame, oldest_first, memory).counter for frame in frames]
+    assert counters == [ANSWERED, TO_SELF, TO_SELF]
+
+
+def test_to_self_an_error_goes_on() -> None:
+    about = tcp_packet(VIP, 80, CLIENT, 40000, payload=bytes(1421))
+    about6 = tcp_packet(VIP6, 443, CLIENT6, 40000, payload=bytes(1421))
+    assert _counter_at_first(icmp_error(CLIENT, about)) == TO_SELF
+    assert _counter_at_first(icmp_error(CLIENT6, about6)) == TO_SELF
+
+
+def test_to_self_what_goes_unanswered_for_another_reason_is_dropped() -> None:
+    """Its length, its source and the window make no kind of packet that goes on at F19."""
+    short = tcp_packet(CLIENT, 40000, VIP, 80, payload=bytes(471))
+    assert forward(framed(short), config(1, (1, 2), mtu=520)).counter == DROPPED
+    nobody = tcp_packet(IPv4Address("0.0.0.1"), 1, VIP, 80, payload=bytes(1421))
+    nobody6 = tcp_packet(IPv6Address("::1"), 1, VIP6, 443, payload=bytes(1421))
+    assert (_counter_at_first(nobody), _counter_at_first(nobody6)) == (DROPPED, DROPPED)
+    memory = Memory(answers_left=1)
+    counters = [_counter_at_first(packet, memory) for packet in (_big(0), BIG, BIG, _big(0))]
+    assert counters == [TO_SELF, ANSWERED, DROPPED, TO_SELF]
+
+
+def test_to_self_what_is_counted() -> None:
+    assert forward(framed(BIG), SELF_FIRST).service == HTTP
+    dropped = forward(framed(BIG6), SELF_FIRST, Memory(answers_left=0))
+    assert dropped == Result("drop", DROPPED, None, HTTP6)
