@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
+from typing import Protocol, TypeVar
 
 from controlplane.errors import UsageError
-from controlplane.objects import TCP, UDP, Cluster, Server, Service, Table
+from controlplane.objects import TCP, UDP, Cluster, Server, Service, Table, Vip
 from lb.flow_hash import Address, Flow, bucket_of, siphash, source_port_of
 
 PROTOCOLS = (("tcp", TCP), ("udp", UDP))
@@ -58,11 +59,35 @@ def parse_flow(protocol: str, source: str, destination: str) -> Flow:
     return Flow(from_address, from_port, to_address, to_port, numbers[protocol])
 
 
+class Matched(Protocol):
+    """What a flow is matched by: a port of None is any port."""
+
+    @property
+    def vip(self) -> Vip:
+        """The prefix that clients connect to."""
+
+    @property
+    def protocol(self) -> int:
+        """TCP or UDP."""
+
+    @property
+    def port(self) -> int | None:
+        """The port that clients connect to."""
+
+
+AnyService = TypeVar("AnyService", bound=Matched)
+
+
 def find_service(cluster: Cluster, flow: Flow) -> Service | None:
+    """Return a cluster's service that a flow is for."""
+    return most_specific(cluster.services, flow)
+
+
+def most_specific(services: Iterable[AnyService], flow: Flow) -> AnyService | None:
     """Return the service that a flow is for: longest prefix, then port before any port."""
     fitting = (
         service
-        for service in cluster.services
+        for service in services
         if service.protocol == flow.protocol
         and service.port in {None, flow.destination_port}
         and flow.destination in service.vip

@@ -11,6 +11,7 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ServiceEntry
 from lb.dataplane.tables import PoolWord
 from lb.flow_hash import Flow, bucket_of, siphash
+from lb.where import most_specific
 
 
 class Tables(Protocol):
@@ -61,7 +62,7 @@ class Explainer:
 
     def place(self, flow: Flow) -> Place | None:
         """Return where a flow belongs; ``None`` if no table says."""
-        service = self._service(flow)
+        service = most_specific(self._services, flow)
         if service is None:
             return None
         word = self._tables.pool_words().get(service.pool)
@@ -79,14 +80,3 @@ class Explainer:
     def _name_of(self, index: int) -> str:
         dip = self._dips.get(index)
         return f"index {index}" if dip is None else self.name(dip)
-
-    def _service(self, flow: Flow) -> ServiceEntry | None:
-        """Return the service that a flow is for: longest prefix, then port before any port."""
-        fitting = (
-            service
-            for service in self._services
-            if service.protocol == flow.protocol
-            and service.port in {None, flow.destination_port}
-            and flow.destination in service.vip
-        )
-        return max(fitting, key=lambda s: (s.vip.prefixlen, s.port is not None), default=None)

@@ -1,0 +1,152 @@
+"""The programs that tell of packets: the same verdicts, bytes and counters as the usual ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from lb import abi
+from lb.dataplane import DataplaneError, bpf_syscall
+from lb.dataplane import dataplane as loading
+from lb.dataplane.compiling import compile_and_load
+from lb.dataplane.pinned import PinnedDataplane
+from lb.dataplane.ring import RingReader
+from lb.dataplane.traced import TracedPrograms, check_sources, empty_slots
+from lb.paths import bpf_dir
+from lb.trace.event import Event, read_event
+from lb.trace.filters import Filter
+from tests.dataplane import test_redirector_rows, test_rows
+from tests.dataplane.redirector_rows import config
+from tests.dataplane.rig import TC_VERDICTS, XDP_VERDICTS, Rig
+from tests.dataplane.rows import ACK, CLIENT, VIP, B, server, tcp, udp
+from tests.model import Memory, SameSocket, forward, redirect
+from tests.model.frames import ethernet
+
+ALL = frozenset(abi.COUNTERS)
+HOOK = re.compile(r"^\t+lb_trace_\w+\([^\n]*\);\n", re.MULTILINE)
+RING_EVENTS = (4 << 20) // 232
+
+
+@pytest.fixture
+def pins(rig: Rig, bpffs: Path) -> Iterator[Path]:
+    """What an agent has pinned; its arrays are as before in the end."""
+    folder = bpffs / "eth0"
+    rig.dataplane.pin(folder)
+    yield folder
+    empty_slots(folder)
+
+
+@pytest.fixture
+def traced(rig: Rig, pins: Path) -> Iterator[TracedPrograms]:
+    with TracedPrograms(pins, Filter(ALL).defines()) as programs:
+        programs.fill_slots()
+        yield programs
+
+
+def told(ring: RingReader) -> list[Event]:
+    return [read_event(record, 0.0) for record in ring.read()]
+
+
+def test_every_row_goes_the_same_way_and_is_told(rig: Rig, traced: TracedPrograms) -> None:
+    for row in test_rows.ROWS:
+        rig.configure(row.config)
+        memory = Memory()
+        for frame in (*row.before, row.frame):
+            got = rig._run(traced.root_fd, XDP_VERDICTS, frame)
+            assert got == forward(frame, row.config, memory), row.name
+            (event,) = told(traced.ring)
+            assert (event.program, event.counter) == ("forwarder", got.counter), row.name
+            assert XDP_VERDICTS[event.verdict] == got.verdict
+    rig.configure(config())
+    for tc_row in test_redirector_rows.ROWS:
+        got = rig._run(traced.redirector_fd, TC_VERDICTS, tc_row.frame)
+        assert got == redirect(tc_row.frame, config(), SameSocket()), tc_row.name
+        (event,) = told(traced.ring)
+        assert (event.program, event.counter) == ("redirector", got.counter), tc_row.name
+        assert event.length == len(tc_row.frame)
+    assert traced.lost() == 0
+
+
+def test_a_full_ring_loses_events_and_no_packets(rig: Rig, traced: TracedPrograms) -> None:
+    rig.configure(server())
+    before = rig.counts().verdicts["pass_not_ip"]
+    frame = bytes(12) + b"\x88\xcc" + bytes(46)
+    run = bpf_syscall.prog_test_run(traced.root_fd, frame, repeat=2 * RING_EVENTS)
+    assert XDP_VERDICTS[run.retval] == "pass"
+    assert rig.counts().verdicts["pass_not_ip"] == before + 2 * RING_EVENTS
+    events = told(traced.ring)
+    assert len(events) + traced.lost() == 2 * RING_EVENTS
+    assert len(events) > RING_EVENTS // 2
+    bpf_syscall.prog_test_run(traced.root_fd, frame)
+    assert len(told(traced.ring)) == 1, "there is room again"
+
+
+def test_a_program_before_the_forwarder_goes_on_to_the_traced_one(
+    rig: Rig, traced: TracedPrograms, pins: Path
+) -> None:
+    def in_slot(slot: abi.Slot) -> int | None:
+        try:
+            raw = bpf_syscall.map_lookup(rig.dataplane.map_fd("lb_root_slots"), slot, 4)
+        except FileNotFoundError:
+            return None
+        return int.from_bytes(raw, "little")
+
+    plain = bpf_syscall.prog_info(rig.dataplane._loaded.programs["lb_forwarder"]).prog_id
+    assert in_slot(abi.Slot.FORWARDER) not in {plain, None}
+    assert in_slot(abi.Slot.UNTRACED_FORWARDER) == plain
+    empty_slots(pins)
+    assert in_slot(abi.Slot.FORWARDER) == plain
+    traced_only = [slot for slot in abi.Slot if slot >= abi.Slot.TRACED_STAGE]
+    assert {in_slot(slot) for slot in traced_only if slot != abi.Slot.COUNT} == {None}
+
+
+def test_the_kernel_asks_what_it_can(rig: Rig, pins: Path) -> None:
+    """What the reader would not show does not get into the ring."""
+    rig.configure(server())
+    wanted = Filter(
+        frozenset({"tx_forward"}), vip=IPv4Network(VIP), client=IPv4Network(CLIENT), port=80
+    )
+    elsewhere = Filter(frozenset({"tx_forward"}), client=IPv4Network("203.0.113.0/24"))
+    for wish, expected in ((wanted, ["tx_forward", "tx_forward"]), (elsewhere, [])):
+        with TracedPrograms(pins, wish.defines()) as programs:
+            programs.fill_slots()
+            for frame in (ethernet(tcp(ACK)), ethernet(udp()), bytes(60), ethernet(udp(port=53))):
+                bpf_syscall.prog_test_run(programs.root_fd, frame)
+            events = told(programs.ring)
+            assert [event.counter for event in events] == expected
+        empty_slots(pins)
+    assert all(event.packet.gue and event.packet.gue.destination == B for event in events)
+
+
+def test_programs_of_other_sources_are_refused(rig: Rig, pins: Path) -> None:
+    with PinnedDataplane(pins) as plane:
+        check_sources(plane, pins)
+        mine = plane.sources()
+        rig.dataplane._state.config["sources"] = mine ^ 1
+        try:
+            with pytest.raises(DataplaneError, match="other sources"):
+                check_sources(plane, pins)
+        finally:
+            rig.dataplane._state.config["sources"] = mine
+
+
+def test_without_a_trace_there_is_no_trace_of_it(rig: Rig) -> None:
+    """Programs compiled from sources without any hook are the same, instruction by instruction."""
+    text = loading.source_text()
+    without = HOOK.sub("", text)
+    assert len(HOOK.findall(text)) == 8
+    values = {define: rig.dataplane.map_fd(name) for name, (_, define) in loading.VALUES.items()}
+    loaded = compile_and_load(
+        without, include=bpf_dir(), programs=loading.PROGRAMS, maps=(), defines=values
+    )
+    try:
+        for name, fd in loaded.programs.items():
+            usual = bpf_syscall.prog_info(rig.dataplane._loaded.programs[name])
+            bare = bpf_syscall.prog_info(fd)
+            assert (bare.instructions, bare.tag) == (usual.instructions, usual.tag), name
+    finally:
+        loaded.close()
