@@ -8,6 +8,9 @@
 #include "services.h"
 #include "siphash.h"
 
+#define LB_IP_FLAGS_AT 6
+#define LB_IP_DF       0x0040 /* as a little-endian load sees it */
+
 #define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
 #define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
 
@@ -86,6 +89,17 @@ static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
 	}
 	slot = lb_bucket_slot(pool_word, bucket);
 	return slot ? lb_load64(slot) : 0;
+}
+
+/*
+ * F19, F20: does a packet that is too long once wrapped go to section 4.5?  If this
+ * server comes first, only one whose sender can be told.  ip: the inner header.
+ */
+static __always_inline bool lb_goes_to_too_big(u64 total, const void *ip, u64 version, bool self)
+{
+	if (lb_likely(total <= LB_STATE_AT(config)->mtu))
+		return false;
+	return !self || version == 6 || (lb_load16(ip + LB_IP_FLAGS_AT) & LB_IP_DF);
 }
 
 /*

@@ -90,7 +90,7 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 	u64 hops = lb_chain_hops(path), room = LB_WRAP_LEN + hops * LB_HOP_LEN;
 	u64 hop1 = dips[(path >> 16) % LB_MAX_DIPS].addr;
 	u64 hop2 = dips[(path >> 32) % LB_MAX_DIPS].addr;
-	u64 hop3 = dips[(path >> 48) % LB_MAX_DIPS].addr;
+	u64 hop3 = dips[(path >> 48) % LB_MAX_DIPS].addr, total;
 	struct lb_outer outer;
 	void *frame, *old;
 	bool self;
@@ -98,9 +98,12 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 	if (!hop1 || (hops > 1 && !hop2) || (hops > 2 && !hop3))
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
 	self = first->addr == config->dip;
+	total = lb_inner_len(before, version) + room;
+	if (lb_goes_to_too_big(total, before + LB_ETH_LEN, version, self))
+		return LB_GO_TOO_BIG;
 	/* no link limits a packet to ourselves, but its length field does */
-	if (lb_inner_len(before, version) + room > (self ? 0xffff : config->mtu))
-		return self ? lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP) : LB_GO_TOO_BIG;
+	if (total > 0xffff)
+		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
 	if (bpf_xdp_adjust_head(ctx, -(int)room))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	frame = LB_FRAME(ctx);

@@ -276,8 +276,11 @@ static __always_inline int lb_send(struct xdp_md *ctx, const struct lb_arrival *
 
 	if (self && !hops)
 		return lb_exit(LB_CNT_PASS_LOCAL, XDP_PASS);
-	if (total > (self ? 0xffff : config->mtu))
-		return self || silent ? lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP) : LB_GO_TOO_BIG;
+	if (!(self && silent) && lb_goes_to_too_big(total, arrival->ip, version, self))
+		return silent ? lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP) : LB_GO_TOO_BIG;
+	/* no link limits a packet to ourselves, but its length field does */
+	if (total > 0xffff)
+		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
 	if (!lb_wrap_rare(ctx, arrival->l3, version, way, self))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	if (self)

@@ -8,7 +8,6 @@
 #define LB_QUOTE_LEN	    512
 #define LB_ICMP_UNREACHABLE 3 /* code 4: fragmentation needed */
 #define LB_ICMP6_TOO_BIG    2
-#define LB_IP_DF	    0x0040 /* as a little-endian load sees it */
 
 /* Is this no address to answer to? */
 static __always_inline bool lb_is_odd_source4(const void *ip)
