@@ -15,7 +15,7 @@ from lb.paths import bpf_dir
 
 
 def widest_array(dtype: np.dtype[Any]) -> int:
-    """Return the elements of the longest array in a struct, for each of which bcc generates code."""
+    """Return the elements of a struct's longest array: bcc generates code for each of them."""
     assert dtype.fields is not None
     return max(
         max(int(np.prod(kind.shape)), widest_array(kind.base) if kind.base.fields else 1)
