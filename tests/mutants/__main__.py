@@ -42,13 +42,10 @@ def main(names: list[str], root: Path = ROOT) -> int:
     if unknown:
         say(f"no such mutant: {', '.join(sorted(unknown))}")
         return 2
-    trials = Trials(root)
     caught: dict[str, str | None] = {}
     chosen = [mutant for mutant in mutants if not names or mutant.name in names]
-    trials.look_ahead(chosen)
-    for mutant in chosen:
-        verdict = trials.attempt(mutant)
-        caught[mutant.name] = verdict.caught_by
+    for verdict in Trials(root).attempt_all(chosen):
+        caught[verdict.name] = verdict.caught_by
         say(describe(verdict))
     left = sorted(name for name, test in caught.items() if test is None)
     say(f"{len(caught) - len(left)} of {len(caught)} caught in {time.monotonic() - began:.0f} s")

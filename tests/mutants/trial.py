@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.catalogue import Mutant
 from tests.mutants.runner import Outcome, apply_patch, check_shadowing, copied_tree, run_tests
 
-SLOW = "tests/netns"
+SLOW = "tests/netns/"
+"""Whole networks, where things have to happen in time: nothing else runs beside them."""
+JOBS = 2
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,31 @@ class Trials:
         """Selections seen green without a patch: mutants may share one."""
         self._shadowing_checked = False
 
-    def look_ahead(self, mutants: Iterable[Mutant]) -> None:
-        """Run the tests of many mutants without a patch, a folder's at once: programs load once.
+    def attempt_all(self, mutants: Iterable[Mutant]) -> Iterator[Verdict]:
+        """Try many, ``JOBS`` at a time; at last and one by one those with tests in ``SLOW``.
 
-        If they are not all green, each mutant's are run by themselves later. So are those in
-        ``SLOW``, which gain nothing.
+        Raises:
+            TrialError: the tests would not run on the copy.
+
         """
-        folders: dict[frozenset[str], list[Mutant]] = {}
+        quick: list[Mutant] = []
+        slow: list[Mutant] = []
         for mutant in mutants:
-            places = frozenset(test.partition("::")[0].rpartition("/")[0] for test in mutant.tests)
-            if SLOW not in places:
-                folders.setdefault(places, []).append(mutant)
-        for found in folders.values():
-            tests = tuple(dict.fromkeys(test for mutant in found for test in mutant.tests))
-            if self._run(tests).green:
-                self._green.update(mutant.tests for mutant in found)
+            (slow if any(test.startswith(SLOW) for test in mutant.tests) else quick).append(mutant)
+        with ThreadPoolExecutor(JOBS) as pool:
+            for _ in pool.map(self._look_ahead, _by_folder(quick)):
+                pass
+            yield from pool.map(self.attempt, quick)
+        yield from map(self.attempt, slow)
+
+    def _look_ahead(self, mutants: Sequence[Mutant]) -> None:
+        """Run the tests of many mutants without a patch, all at once: programs load once.
+
+        If they are not all green, each mutant's are run by themselves later.
+        """
+        tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+        if self._run(tests).green:
+            self._green.update(mutant.tests for mutant in mutants)
 
     def attempt(self, mutant: Mutant) -> Verdict:
         """Try one mutant.
@@ -83,6 +96,15 @@ class Trials:
                 check_shadowing(copy)
                 self._shadowing_checked = True
             return run_tests(copy, tests)
+
+
+def _by_folder(mutants: Iterable[Mutant]) -> Iterable[Sequence[Mutant]]:
+    """Group mutants by where their tests are."""
+    found: dict[frozenset[str], list[Mutant]] = {}
+    for mutant in mutants:
+        folders = frozenset(test.partition("::")[0].rpartition("/")[0] for test in mutant.tests)
+        found.setdefault(folders, []).append(mutant)
+    return found.values()
 
 
 def _counts(outcome: Outcome) -> str:

@@ -63,7 +63,7 @@ def flows_on(transfer: Process) -> None:
 
 def start_trace(fleet: Fleet, number: int, name: str, *words: str) -> Process:
     host = fleet.host(number)
-    config = ["--config", host.base / "agent.toml"]
+    config: list[str | Path] = ["--config", host.base / "agent.toml"]
     limits = ["--count", "1000000", "--seconds", "100"]
     trace = host.popen([*LBCTL, "trace", "--json", *config, *limits, *words], name)
 

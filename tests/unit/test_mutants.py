@@ -155,14 +155,15 @@ def test_without_the_patch_all_must_be_green(shared: Shared, tests: list[str]) -
     assert verdict.problem.startswith("NOT GREEN")
 
 
-def test_looking_ahead_takes_nothing_for_green_that_is_not(tiny: Path) -> None:
-    good = mutant(tiny, MINUS, "test_add")
-    red = mutant(tiny, MINUS, "test_red")
-    for together in ([good], [good, red]):
-        trials = Trials(tiny)
-        trials.look_ahead(together)
-        assert trials.attempt(good).caught_by == "tests/test_calc.py::test_add"
-        assert trials.attempt(red).problem.startswith("NOT GREEN")
+def test_many_at_a_time_are_judged_as_each_alone(tiny: Path) -> None:
+    good = mutant(tiny, MINUS, "test_add", name="good")
+    missed = mutant(tiny, MINUS, "test_half", name="missed")
+    red = mutant(tiny, MINUS, "test_red", name="red")
+    for chosen in ([good, missed], [good, missed, red]):
+        verdicts = {verdict.name: verdict for verdict in Trials(tiny).attempt_all(chosen)}
+        assert verdicts["good"].caught_by == "tests/test_calc.py::test_add"
+        assert verdicts["missed"].problem.startswith("SURVIVED")
+    assert verdicts["red"].problem.startswith("NOT GREEN")
 
 
 def test_a_patch_that_does_not_apply_is_no_catch(tiny: Path) -> None:
