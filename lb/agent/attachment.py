@@ -32,6 +32,9 @@ class Programs(Protocol):
     def pin(self, directory: Path) -> None:
         """Pin programs and maps."""
 
+    def enter_root(self) -> None:
+        """Let others' programs go on to this forwarder."""
+
 
 class Attachment:
     """Owner of what is on the interface. Checks first, records each change, then makes it."""
@@ -71,7 +74,11 @@ class Attachment:
                 )
 
     def attach(self, programs: Programs) -> None:
-        """Pin, then redirector, then forwarder, one step each; then the old pins go."""
+        """Pin, then redirector, then forwarder, one step each; then the old pins go.
+
+        Others' programs go on to the old forwarder until the new one is attached: if that fails,
+        the old one is still whole. Its pins go last, and with them what it jumps to.
+        """
         forwarder, redirector = programs.program_ids()
         old = sorted(self.our_forwarders())
         self._journal.note(
@@ -83,13 +90,14 @@ class Attachment:
         bpffs.prepare(self._config.bpffs)
         fresh = bpffs.fresh_directory(self._config.bpffs, self._config.interface)
         programs.pin(fresh)
-        self._carry_over(fresh)
         with bpffs.swapping(self._config.bpffs):
             self._add_clsact()
             clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
             self._attach_forwarder(programs.forwarder_fd)
+            programs.enter_root()
             bpffs.take_place(self._config.bpffs, self._config.interface)
         self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
+        self._tell_guests()
 
     def set_sysctls(self) -> None:
         """Set what VIPs on ``lo`` need; what an earlier agent set stays recorded with it."""
@@ -119,11 +127,11 @@ class Attachment:
         missing = (str(path) for path in bpffs.missing_directories(self._config.bpffs))
         return (*made, *(path for path in missing if path not in made))
 
-    def _carry_over(self, fresh: Path) -> None:
-        """Let others' programs before and after the forwarder come along."""
-        for slot, program in root.carry_over(self._pins / root.ROOT, fresh / root.ROOT).items():
+    def _tell_guests(self) -> None:
+        """Name others' programs before and after the forwarder."""
+        for slot, program in root.foreign_programs(self._pins / root.ROOT).items():
             structlog.get_logger().info(
-                "another XDP program stays beside the forwarder",
+                "another XDP program runs beside the forwarder",
                 slot=int(slot),
                 program=str(program),
             )

@@ -83,6 +83,11 @@ def fresh_directory(base: Path, interface: str) -> Path:
     return directory
 
 
+def pin_directories(base: Path, interface: str) -> tuple[Path, ...]:
+    """Return where an interface's pins are, then where an agent may have left some that died."""
+    return tuple(base / f"{pin_name(interface)}{suffix}" for suffix in ("", ":old", ":new"))
+
+
 def take_place(base: Path, interface: str) -> Path:
     """Let the new pins take the place of the old ones, which are removed."""
     usual, old = base / pin_name(interface), base / f"{pin_name(interface)}:old"
@@ -108,8 +113,8 @@ def remove_pins(directory: Path) -> None:
 
 def clean(base: Path, interface: str, made: tuple[Path, ...]) -> None:
     """Remove an interface's pins, then whatever of ``base`` and its mount nobody else uses."""
-    for suffix in (":new", ":old", ""):
-        remove_pins(base / f"{pin_name(interface)}{suffix}")
+    for directory in reversed(pin_directories(base, interface)):
+        remove_pins(directory)
     point = mount_point(base, mounts())
     if point in mounts():
         with _locked(point):

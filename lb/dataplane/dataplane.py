@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb import abi
-from lb.dataplane import bpf_syscall
+from lb.dataplane import bpf_syscall, root_array
 from lb.dataplane.cluster import ClusterTables
 from lb.dataplane.compiling import Loaded, check_kernel, compile_and_load, join_sources
 from lb.dataplane.counting import CounterReader
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.pinning import pin_all
+from lb.dataplane.root_array import put_program
 from lb.dataplane.state import State
 from lb.dataplane.tables import InnerTables, TableStore
 from lb.paths import bpf_dir
@@ -50,12 +52,8 @@ PROGRAMS = {
     REDIRECTOR: "SCHED_CLS",
     REDIRECTOR_STAGE: "SCHED_CLS",
 }
-SLOTS = {
-    FORWARDER: abi.Slot.FORWARDER,
-    STAGE: abi.Slot.STAGE,
-    TOO_BIG: abi.Slot.TOO_BIG,
-}
-"""Programs that others jump to, by their places in the root array."""
+STAGE_SLOTS = {STAGE: abi.StageSlot.STAGE, TOO_BIG: abi.StageSlot.TOO_BIG}
+"""Programs that the forwarder jumps to."""
 STATE = "lb_state"
 NEAR = "lb_near"
 VALUES = {
@@ -63,11 +61,11 @@ VALUES = {
     NEAR: (abi.NEAR.itemsize, "LB_NEAR_FD"),
 }
 """Maps of one value: their sizes, and what the sources call their descriptors."""
-ROOT_SLOTS = "lb_root_slots"
+STAGES = "lb_stages"
 FRAGMENTS = "lb_fragments"
 TC_STAGES = "lb_tc_stages"
 DECISIONS = "lb_decisions"
-MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS, FRAGMENTS, TC_STAGES, DECISIONS)
+MAPS = ("lb_tables", "lb_counters", "lb_service_stats", STAGES, FRAGMENTS, TC_STAGES, DECISIONS)
 PIN_NAMES = {
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
@@ -76,7 +74,8 @@ PIN_NAMES = {
     "lb_tables": "tables",
     "lb_counters": "counters",
     "lb_service_stats": "service_stats",
-    ROOT_SLOTS: "root",
+    root_array.NAME: "root",
+    STAGES: "stages",
     FRAGMENTS: "fragments",
     TC_STAGES: "tc_stages",
     DECISIONS: "decisions",
@@ -111,15 +110,21 @@ def create_value(name: str, size: int) -> int:
     )
 
 
-def load_programs() -> Loaded:
+def load_programs(root_pins: Sequence[Path] = ()) -> Loaded:
     """Compile and load everything, and put programs into their slots.
 
+    The root array is the one that is pinned at the first of some paths. There, the forwarder's slot
+    stays as it is; an array that is made here has the new one.
+
     Raises:
-        DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
+        DataplaneError: bcc is missing, BPF not permitted, or the sources or the array are refused.
 
     """
     check_kernel()
     with ExitStack() as stack:
+        found = root_array.find_root(root_pins)
+        root = root_array.create_root() if found is None else found
+        stack.callback(os.close, root)
         values = {}
         for name, (size, _) in VALUES.items():
             values[name] = create_value(name, size)
@@ -129,15 +134,19 @@ def load_programs() -> Loaded:
             include=bpf_dir(),
             programs=PROGRAMS,
             maps=MAPS,
-            defines={define: values[name] for name, (_, define) in VALUES.items()},
+            defines={
+                **{define: values[name] for name, (_, define) in VALUES.items()},
+                root_array.DEFINE: root,
+            },
         )
         stack.pop_all()
-    for name, slot in SLOTS.items():
-        fd = loaded.programs[name]
-        bpf_syscall.map_update(loaded.maps[ROOT_SLOTS], slot, fd.to_bytes(4, "little"))
-    stage = loaded.programs[REDIRECTOR_STAGE]
-    bpf_syscall.map_update(loaded.maps[TC_STAGES], abi.TC_STAGE, stage.to_bytes(4, "little"))
-    return Loaded(loaded.programs, {**loaded.maps, **values})
+    programs = loaded.programs
+    if found is None:  # else packets would come here before there are tables
+        put_program(root, abi.Slot.FORWARDER, programs[FORWARDER])
+    for name, slot in STAGE_SLOTS.items():
+        put_program(loaded.maps[STAGES], slot, programs[name])
+    put_program(loaded.maps[TC_STAGES], abi.TC_STAGE, programs[REDIRECTOR_STAGE])
+    return Loaded(programs, {**loaded.maps, **values, root_array.NAME: root})
 
 
 class Dataplane:
@@ -158,16 +167,18 @@ class Dataplane:
         self._closed = False
 
     @classmethod
-    def load(cls, identity: Identity) -> Dataplane:
+    def load(cls, identity: Identity, root_pins: Sequence[Path] = ()) -> Dataplane:
         """Compile and load both programs, with empty tables.
+
+        The root array is the one that is pinned at the first of some paths; else a new one.
 
         Raises:
             DataplaneError: bcc is missing, BPF not permitted or the kernel too old: one line with
-                the remedy.
+                the remedy. Or what is pinned is no root array.
 
         """
         started = time.monotonic()
-        loaded = load_programs()
+        loaded = load_programs(root_pins)
         try:
             dataplane = cls(loaded, time.monotonic() - started)
         except BaseException:
@@ -272,6 +283,11 @@ class Dataplane:
         """
         descriptors = {**self._loaded.programs, **self._loaded.maps}
         pin_all(directory, {pin: descriptors[name] for name, pin in PIN_NAMES.items()})
+
+    def enter_root(self) -> None:
+        """Let programs before the forwarder go on to this one, in one step."""
+        maps, programs = self._loaded.maps, self._loaded.programs
+        put_program(maps[root_array.NAME], abi.Slot.FORWARDER, programs[FORWARDER])
 
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from lb.abi import Slot
+from lb.abi import Slot, StageSlot
 from lb.dataplane import bpf_syscall
 from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
@@ -82,22 +82,23 @@ def test_programs_after_go_on_to_each_other(rig: Rig, array: int, put: Put) -> N
 
 @pytest.fixture
 def emptied(rig: Rig, array: int) -> Iterator[None]:
-    """What the kernel does to an array that nobody holds or pins any more."""
+    """What the kernel does to arrays that nobody holds or pins any more."""
     programs = rig.dataplane._loaded.programs
-    private = {
-        Slot.FORWARDER: programs["lb_forwarder"],
-        Slot.STAGE: programs["lb_stage"],
-        Slot.TOO_BIG: programs["lb_too_big"],
-    }
-    for slot in private:
-        bpf_syscall.map_delete(array, slot)
+    stages = rig.dataplane.map_fd("lb_stages")
+    filled = (
+        (array, Slot.FORWARDER, programs["lb_forwarder"]),
+        (stages, StageSlot.STAGE, programs["lb_stage"]),
+        (stages, StageSlot.TOO_BIG, programs["lb_too_big"]),
+    )
+    for which, slot, _ in filled:
+        bpf_syscall.map_delete(which, slot)
     yield
-    for slot, program in private.items():
-        bpf_syscall.map_update(array, slot, program.to_bytes(4, "little"))
+    for which, slot, program in filled:
+        bpf_syscall.map_update(which, slot, program.to_bytes(4, "little"))
 
 
 @pytest.mark.usefixtures("emptied")
-def test_an_emptied_array_leaks_no_packet_for_a_vip(rig: Rig) -> None:
+def test_emptied_arrays_leak_no_packet_for_a_vip(rig: Rig) -> None:
     assert rig.forward(FORWARDED).counter == "tx_forward"
     assert rig.forward(PASSED).counter == "pass_not_ip"
     tagged = rig.forward(ethernet(tcp(ACK), tags=(C_TAG,)))

@@ -33,6 +33,9 @@ class Programs:
     def pin(self, directory: Path) -> None:
         self._happened.append("pin")
 
+    def enter_root(self) -> None:
+        self._happened.append("others go on to the new forwarder")
+
 
 @pytest.fixture
 def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -55,11 +58,6 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert remedy
         note(f"forwarder {descriptor} {mode} for {old}")
 
-    def carry_over(old: Path, new: Path) -> dict[Any, Any]:
-        assert (old.name, new.name) == (root.ROOT, root.ROOT)
-        note("others' programs come along")
-        return {}
-
     def add_clsact(_netlink: Any, _index: int) -> None:
         note("clsact")
         record = read_record(tmp_path)
@@ -75,7 +73,7 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(clsact, "attach_filter", attach_filter)
     monkeypatch.setattr(xdp, "attach_xdp", attach_xdp)
     monkeypatch.setattr(xdp, "query_xdp", lambda *_: AttachedXdp(native=60))
-    monkeypatch.setattr(root, "carry_over", carry_over)
+    monkeypatch.setattr(root, "foreign_programs", lambda _pin: {})
     monkeypatch.setattr(bpffs, "prepare", lambda _base: None)
     monkeypatch.setattr(bpffs, "fresh_directory", lambda base, _interface: base)
     monkeypatch.setattr(bpffs, "take_place", take_place)
@@ -94,10 +92,10 @@ def test_the_redirector_is_there_before_the_forwarder_and_all_is_written_down(
     Attachment(None, LINK, config, journal).attach(Programs(happened))
     assert happened == [
         "pin",
-        "others' programs come along",
         "clsact",
         "redirector 8",
         "forwarder 7 native for 60",
+        "others go on to the new forwarder",
         "pins take place",
     ]
     assert (journal.record.forwarders, journal.record.redirectors) == ((70,), (80,))

@@ -83,6 +83,9 @@ def compile_programs(compiling: Any, bpf_syscall: Any, spec: Any) -> Any:
         define: bpf_syscall.map_create(kind, 4, size, 1, flags=flags, name=name)
         for name, (size, define) in spec["values"].items()
     }
+    define, entries = spec["root"]
+    kind = bpf_syscall.MAP_TYPE_PROG_ARRAY
+    defines[define] = bpf_syscall.map_create(kind, 4, 4, entries, name="lb_root_slots")
     arguments: dict[str, Any] = {key: spec[key] for key in ("programs", "maps")}
     if defines:
         arguments["defines"] = defines
