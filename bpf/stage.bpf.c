@@ -27,10 +27,9 @@ struct lb_arrival {
 
 #define LB_FOUND (-3)
 
-static __always_inline u64 lb_leaf_of(const void *ip, u64 version)
+/* view: read once a packet, so that leaf and row are of the same half. */
+static __always_inline u64 lb_leaf_of(u64 view, const void *ip, u64 version)
 {
-	u64 view = LB_STATE_AT(config)->view;
-
 	if (version == 4)
 		return lb_leaf4(lb_vips_in_use(view), lb_load32(ip + LB_IP_DADDR_AT));
 	return lb_leaf6(lb_vips_in_use(view), view, lb_load64(ip + LB_IP6_DADDR_AT),
@@ -288,10 +287,8 @@ static __always_inline int lb_send(struct xdp_md *ctx, const struct lb_arrival *
 	return lb_exit(hops ? LB_CNT_TX_FORWARD_CHAIN : LB_CNT_TX_FORWARD, XDP_TX);
 }
 
-static __always_inline u64 lb_entry_of(u64 version, u64 leaf, const struct lb_flow *flow)
+static __always_inline u64 lb_entry_of(u64 view, u64 leaf, const struct lb_flow *flow)
 {
-	u64 view = LB_STATE_AT(config)->view;
-
 	if (!leaf)
 		return 0;
 	return lb_service_of(lb_rows_in_use(view), leaf, flow->ports >> 16, flow->protocol);
@@ -304,7 +301,7 @@ static __always_inline int lb_stage_ip(struct xdp_md *ctx, u64 l3, u64 version)
 	struct lb_headers headers = {};
 	struct lb_flow flow = {};
 	struct lb_way way = {};
-	u64 leaf, entry, inner_len;
+	u64 view = LB_STATE_AT(config)->view, leaf, entry, inner_len;
 	int result;
 
 	arrival.frame_len = LB_END(ctx) - LB_FRAME(ctx);
@@ -312,11 +309,11 @@ static __always_inline int lb_stage_ip(struct xdp_md *ctx, u64 l3, u64 version)
 	arrival.ip = lb_ip_at(LB_FRAME(ctx), arrival.end, l3, version);
 	if (!arrival.ip)
 		return lb_exit(LB_CNT_PASS_MALFORMED, XDP_PASS);
-	leaf = lb_leaf_of(arrival.ip, version);
+	leaf = lb_leaf_of(view, arrival.ip, version);
 	result = lb_find_flow(&arrival, version, leaf, &headers, &flow);
 	if (result != LB_FOUND)
 		return result;
-	entry = lb_entry_of(version, leaf, &flow);
+	entry = lb_entry_of(view, leaf, &flow);
 	if (!entry && headers.protocol != LB_PROTO_TCP && headers.protocol != LB_PROTO_UDP &&
 	    headers.fragment != LB_FRAGMENT_LATER)
 		return lb_exit(LB_CNT_PASS_VIP_ICMP, XDP_PASS);

@@ -58,8 +58,8 @@ static __always_inline u64 lb_room_for(const void *ip, const void *end, u64 room
 	l4 = lb_at(ip, end, room, headers.length, LB_UDP_LEN);
 	if (!l4)
 		return 0;
-	entry = lb_service_of(lb_rows_in_use(view), lb_leaf_of(ip, version), lb_load16(l4 + 2),
-			      headers.protocol);
+	entry = lb_service_of(lb_rows_in_use(view), lb_leaf_of(view, ip, version),
+			      lb_load16(l4 + 2), headers.protocol);
 	word = LB_STATE_AT(pool[0])[LB_ENTRY_POOL(entry)].word;
 	if (!entry || !(word & LB_POOL_VALID))
 		return 0;

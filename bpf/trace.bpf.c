@@ -80,12 +80,12 @@ static __always_inline bool lb_trace_fits(const struct lb_trace_event *event)
 	u32 at = LB_ETH_LEN, first, protocol;
 	const u8 *ip;
 
-	if (event->captured < LB_TRACE_BYTES / 3)
-		return true; /* too short to be read without asking each time */
 	if (lb_trace_wrapped(event->counter, event->program))
 		at += LB_WRAP_LEN + (event->data[49] & LB_MAX_HOPS) * LB_HOP_LEN;
 	ip = event->data + (at & 63);
 	first = lb_load8(ip);
+	if (at + (first == 0x45 ? LB_IPV4_LEN + 4 : 44) > event->captured)
+		return true; /* what lies behind is another packet's */
 	protocol = lb_load8(ip + (first == 0x45 ? 9 : 6));
 	if ((first != 0x45 && first >> 4 != 6) ||
 	    (protocol != LB_PROTO_TCP && protocol != LB_PROTO_UDP))

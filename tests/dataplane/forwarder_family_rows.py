@@ -200,8 +200,10 @@ OTHER_ROWS = (
         "tx_forward"),
     Row("F13 a prefix, another protocol", framed(udp(vip=IN_WIDE)), "pass", "pass_no_service"),
     Row("4.5 without DF", framed(udp(payload=bytes(1440), fragment=0)), "drop", "drop_too_big"),
-    Row("F20 too big for ourselves", framed(udp(payload=bytes(1464))), "pass", "pass_to_self",
+    Row("F20 mine first, too big, told", framed(udp(payload=bytes(1464))), "tx", "tx_too_big",
         server((2, 1))),
+    Row("F19 mine first, too big, not to be told", framed(udp(payload=bytes(1464), fragment=0)),
+        "pass", "pass_to_self", server((2, 1))),
 )  # fmt: skip
 FAMILY_ROWS = tuple(
     row

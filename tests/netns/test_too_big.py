@@ -98,7 +98,9 @@ def segment(tcp: TcpClient) -> int:
     return tcp.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
 
 
-@pytest.mark.parametrize("chain", [(2,), (3, 2)], ids=["at-rest", "in-transition"])
+@pytest.mark.parametrize(
+    "chain", [(2,), (3, 2), (3, 1)], ids=["at-rest", "in-transition", "ours-first"]
+)
 @pytest.mark.parametrize("family", BOTH)
 def test_a_sender_of_datagrams_that_must_not_be_cut_learns_the_mtu(
     stage: Stage, too_long: list[Capture], family: str, chain: tuple[int, ...]
