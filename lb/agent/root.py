@@ -17,11 +17,10 @@ from lb.abi import Slot
 from lb.agent import bpffs
 from lb.agent.programs import ProgramInfo, describe_program
 from lb.dataplane import bpf_syscall
-from lb.dataplane.root_array import NOT_THERE
+from lb.dataplane.root_array import NOT_THERE, program_in
 
 ROOT = "root"
 FOREIGN_SLOTS = (Slot.BEFORE, Slot.BEFORE_2, Slot.AFTER, Slot.AFTER_2)
-ID_BYTES = 4
 
 
 def root_pins(base: Path, interface: str) -> tuple[Path, ...]:
@@ -31,7 +30,7 @@ def root_pins(base: Path, interface: str) -> tuple[Path, ...]:
 
 @contextmanager
 def _opened(pin: Path) -> Iterator[int | None]:
-    """Hold the array that is pinned at a path, ``None`` if there is none."""
+    """Hold the program array that is pinned at a path, ``None`` if there is none."""
     try:
         descriptor = bpf_syscall.obj_get(pin)
     except OSError as error:
@@ -40,18 +39,10 @@ def _opened(pin: Path) -> Iterator[int | None]:
         yield None
         return
     try:
-        yield descriptor
+        kind = bpf_syscall.map_info(descriptor).map_type
+        yield descriptor if kind == bpf_syscall.MAP_TYPE_PROG_ARRAY else None
     finally:
         os.close(descriptor)
-
-
-def _program_in(array: int, slot: Slot) -> int | None:
-    """Return the id of the program in a slot."""
-    try:
-        raw = bpf_syscall.map_lookup(array, slot, ID_BYTES)
-    except FileNotFoundError:
-        return None
-    return int.from_bytes(raw, "little")
 
 
 def foreign_programs(pin: Path) -> Mapping[Slot, ProgramInfo]:
@@ -59,5 +50,27 @@ def foreign_programs(pin: Path) -> Mapping[Slot, ProgramInfo]:
     with _opened(pin) as array:
         if array is None:
             return {}
-        found = {slot: _program_in(array, slot) for slot in FOREIGN_SLOTS}
+        found = {slot: program_in(array, slot) for slot in FOREIGN_SLOTS}
     return {slot: describe_program(number) for slot, number in found.items() if number is not None}
+
+
+def left_behind(old: Path, new: Path) -> Mapping[Slot, ProgramInfo]:
+    """Return others' programs in an old array, by slot, if another one takes its place."""
+    with _opened(old) as before, _opened(new) as after:
+        if before is None or after is None:
+            return {}
+        if bpf_syscall.map_info(before).map_id == bpf_syscall.map_info(after).map_id:
+            return {}
+    return foreign_programs(old)
+
+
+def leave_to_others(base: Path, interface: str) -> Path | None:
+    """Take our program out of the array, if there are others' in it; return its pin then."""
+    for pin in root_pins(base, interface):
+        if not foreign_programs(pin):
+            continue
+        with _opened(pin) as array:
+            if array is not None and program_in(array, Slot.FORWARDER) is not None:
+                bpf_syscall.map_delete(array, Slot.FORWARDER)
+        return pin
+    return None

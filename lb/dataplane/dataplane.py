@@ -6,8 +6,8 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 from lb import abi
 from lb.dataplane import bpf_syscall, root_array
 from lb.dataplane.cluster import ClusterTables
-from lb.dataplane.compiling import Loaded, check_kernel, compile_and_load, join_sources
+from lb.dataplane.compiling import (
+    Loaded,
+    check_kernel,
+    compile_and_load,
+    join_sources,
+    xdp_attach_types,
+)
 from lb.dataplane.counting import CounterReader
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.pinning import pin_all
-from lb.dataplane.root_array import put_program
+from lb.dataplane.root_array import RootArray, put_program
 from lb.dataplane.state import State
 from lb.dataplane.tables import InnerTables, TableStore
 from lb.paths import bpf_dir
@@ -110,21 +116,25 @@ def create_value(name: str, size: int) -> int:
     )
 
 
-def load_programs(root_pins: Sequence[Path] = ()) -> Loaded:
+def load_programs(
+    root_pins: Sequence[Path] = (), xdp_attach_type: int = bpf_syscall.ATTACH_TYPE_XDP
+) -> Loaded:
     """Compile and load everything, and put programs into their slots.
 
-    The root array is the one that is pinned at the first of some paths. There, the forwarder's slot
-    stays as it is; an array that is made here has the new one.
+    The root array is the first of some pins that can be used. There, the forwarder's slot stays as
+    it is; an array that is made here has the new one. XDP programs are of the attach type wanted,
+    unless that array, or bcc, takes another only.
 
     Raises:
-        DataplaneError: bcc is missing, BPF not permitted, or the sources or the array are refused.
+        DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
 
     """
     check_kernel()
     with ExitStack() as stack:
-        found = root_array.find_root(root_pins)
-        root = root_array.create_root() if found is None else found
-        stack.callback(os.close, root)
+        kinds = xdp_attach_types(xdp_attach_type)
+        found = root_array.find_root(root_pins, kinds)
+        root = found or RootArray(root_array.create_root(), kinds[0])
+        stack.callback(os.close, root.fd)
         values = {}
         for name, (size, _) in VALUES.items():
             values[name] = create_value(name, size)
@@ -136,17 +146,18 @@ def load_programs(root_pins: Sequence[Path] = ()) -> Loaded:
             maps=MAPS,
             defines={
                 **{define: values[name] for name, (_, define) in VALUES.items()},
-                root_array.DEFINE: root,
+                root_array.DEFINE: root.fd,
             },
+            xdp_attach_type=root.xdp_attach_type,
         )
         stack.pop_all()
     programs = loaded.programs
     if found is None:  # else packets would come here before there are tables
-        put_program(root, abi.Slot.FORWARDER, programs[FORWARDER])
+        put_program(root.fd, abi.Slot.FORWARDER, programs[FORWARDER])
     for name, slot in STAGE_SLOTS.items():
         put_program(loaded.maps[STAGES], slot, programs[name])
     put_program(loaded.maps[TC_STAGES], abi.TC_STAGE, programs[REDIRECTOR_STAGE])
-    return Loaded(programs, {**loaded.maps, **values, root_array.NAME: root})
+    return Loaded(programs, {**loaded.maps, **values, root_array.NAME: root.fd})
 
 
 class Dataplane:
@@ -167,18 +178,25 @@ class Dataplane:
         self._closed = False
 
     @classmethod
-    def load(cls, identity: Identity, root_pins: Sequence[Path] = ()) -> Dataplane:
+    def load(
+        cls,
+        identity: Identity,
+        root_pins: Sequence[Path] = (),
+        *,
+        xdp_attach_type: int = bpf_syscall.ATTACH_TYPE_XDP,
+    ) -> Dataplane:
         """Compile and load both programs, with empty tables.
 
-        The root array is the one that is pinned at the first of some paths; else a new one.
+        The root array is the first of some pins that can be used; else a new one. XDP programs are
+        of the `expected_attach_type` that libbpf's have, so that such programs fit into the array.
 
         Raises:
             DataplaneError: bcc is missing, BPF not permitted or the kernel too old: one line with
-                the remedy. Or what is pinned is no root array.
+                the remedy.
 
         """
         started = time.monotonic()
-        loaded = load_programs(root_pins)
+        loaded = load_programs(root_pins, xdp_attach_type)
         try:
             dataplane = cls(loaded, time.monotonic() - started)
         except BaseException:
@@ -284,10 +302,12 @@ class Dataplane:
         descriptors = {**self._loaded.programs, **self._loaded.maps}
         pin_all(directory, {pin: descriptors[name] for name, pin in PIN_NAMES.items()})
 
-    def enter_root(self) -> None:
-        """Let programs before the forwarder go on to this one, in one step."""
-        maps, programs = self._loaded.maps, self._loaded.programs
-        put_program(maps[root_array.NAME], abi.Slot.FORWARDER, programs[FORWARDER])
+    @contextmanager
+    def in_root(self) -> Iterator[None]:
+        """Let programs before the forwarder go on to this one; to the old if the block fails."""
+        array, program = self.map_fd(root_array.NAME), self._loaded.programs[FORWARDER]
+        with root_array.replaced(array, abi.Slot.FORWARDER, program):
+            yield
 
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from lb import abi
@@ -22,6 +24,20 @@ DEFINE = "LB_ROOT_FD"
 WORD = 4
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL)
 """No such pin; no bpffs."""
+XDP_PASS = 2
+TAIL_CALL = 12
+
+
+@dataclass(frozen=True)
+class RootArray:
+    """A descriptor of an array, which the owner closes, and what programs it takes.
+
+    Linux 6.18 lets only programs of one `expected_attach_type` into an array, that of the first
+    which was loaded with it; earlier kernels do not ask.
+    """
+
+    fd: int
+    xdp_attach_type: int
 
 
 def create_root() -> int:
@@ -36,11 +52,14 @@ def is_root(info: MapInfo) -> bool:
     return found == (bpf_syscall.MAP_TYPE_PROG_ARRAY, WORD, WORD, int(abi.Slot.COUNT), 0)
 
 
-def find_root(pins: Sequence[Path]) -> int | None:
-    """Open the array that is pinned at the first of these paths where something is.
+def find_root(pins: Sequence[Path], xdp_attach_types: Sequence[int]) -> RootArray | None:
+    """Open the first of some pins that is an array which this version can use.
+
+    One of another shape is passed over, and so is one that takes programs of none of these types:
+    that is what another version has left, or the same one with another bcc.
 
     Raises:
-        DataplaneError: that is something else.
+        DataplaneError: a pin cannot be opened.
 
     """
     for pin in pins:
@@ -50,16 +69,77 @@ def find_root(pins: Sequence[Path]) -> int | None:
             if error.errno in NOT_THERE:
                 continue
             raise DataplaneError(f"cannot open {pin}: {error.strerror}") from error
-        if is_root(bpf_syscall.map_info(fd)):
-            return fd
+        try:
+            fitting = fitting_type(fd, xdp_attach_types)
+        except BaseException:
+            os.close(fd)
+            raise
+        if fitting is not None:
+            return RootArray(fd, fitting)
         os.close(fd)
-        raise DataplaneError(
-            f"{pin} is no array of {int(abi.Slot.COUNT)} programs as this version has it: remove it "
-            f"(rm {pin}; what others have put into it does not run any more), then lbctl up"
-        )
     return None
+
+
+def fitting_type(array: int, xdp_attach_types: Sequence[int]) -> int | None:
+    """Return the first type with which a program can jump through an array; None: with none."""
+    if not is_root(bpf_syscall.map_info(array)):
+        return None
+    return next((kind for kind in xdp_attach_types if _takes(array, kind)), None)
+
+
+def _takes(array: int, xdp_attach_type: int) -> bool:
+    """Try: load a program that would jump through the array."""
+    code = (
+        bpf_syscall.instruction(0x18, 2 | bpf_syscall.PSEUDO_MAP_FD << 4, array)  # r2 = array
+        + bpf_syscall.instruction(0)
+        + bpf_syscall.instruction(0xB7, 3, abi.Slot.FORWARDER)  # r3 = slot
+        + bpf_syscall.instruction(0x85, 0, TAIL_CALL)
+        + bpf_syscall.instruction(0xB7, 0, XDP_PASS)
+        + bpf_syscall.instruction(0x95)
+    )
+    try:
+        fd = bpf_syscall.prog_load(
+            bpf_syscall.PROG_TYPE_XDP,
+            code,
+            name="lb_probe",
+            expected_attach_type=xdp_attach_type,
+        )
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
+    os.close(fd)
+    return True
 
 
 def put_program(array: int, slot: int, program: int) -> None:
     """Put a program into a slot: packets find the old one there or the new."""
     bpf_syscall.map_update(array, slot, program.to_bytes(WORD, "little"))
+
+
+def program_in(array: int, slot: int) -> int | None:
+    """Return the id of the program in a slot."""
+    try:
+        return int.from_bytes(bpf_syscall.map_lookup(array, slot, WORD), "little")
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def replaced(array: int, slot: int, program: int) -> Iterator[None]:
+    """Put a program into a slot, in one step; if the block fails, what was there before."""
+    with ExitStack() as stack:
+        before = program_in(array, slot)
+        old = None
+        if before is not None:
+            old = bpf_syscall.prog_fd_by_id(before)
+            stack.callback(os.close, old)
+        put_program(array, slot, program)
+        try:
+            yield
+        except BaseException:
+            if old is None:
+                bpf_syscall.map_delete(array, slot)
+            else:
+                put_program(array, slot, old)
+            raise

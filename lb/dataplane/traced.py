@@ -12,7 +12,7 @@ import numpy as np
 
 from lb import abi
 from lb.dataplane import bpf_syscall, root_array
-from lb.dataplane.compiling import compile_and_load
+from lb.dataplane.compiling import compile_and_load, xdp_attach_types
 from lb.dataplane.counting import possible_cpus
 from lb.dataplane.dataplane import (
     FORWARDER,
@@ -33,7 +33,7 @@ from lb.dataplane.dataplane import (
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.ring import RingReader, create_ring
-from lb.dataplane.root_array import put_program
+from lb.dataplane.root_array import program_in, put_program
 from lb.paths import bpf_dir
 
 RING_BYTES = 4 << 20
@@ -72,6 +72,13 @@ class TracedPrograms:
                 stack.callback(os.close, maps[name])
             ring = create_ring(RING_BYTES, "lb_trace_ring")
             stack.callback(os.close, ring)
+            types = xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)
+            fitting = root_array.fitting_type(maps[root_array.NAME], types)
+            if fitting is None:
+                raise DataplaneError(
+                    f"{directory / PIN_NAMES[root_array.NAME]} takes no programs "
+                    "of this version: lbctl up again with this lbctl, then trace"
+                )
             values = {define: maps[name] for name, (_, define) in VALUES.items()}
             loaded = compile_and_load(
                 source_text(trace=True),
@@ -85,12 +92,14 @@ class TracedPrograms:
                     "LB_TRACE_RING": ring,
                 },
                 instead={name: maps[name] for name in MAPS},
+                xdp_attach_type=fitting,
             )
             stack.callback(loaded.close)
             self.ring = RingReader(ring)
             stack.callback(self.ring.close)
             self._loaded = loaded
             self._maps = maps
+            self._directory = directory
             self._exit = stack.pop_all()
 
     @property
@@ -104,10 +113,18 @@ class TracedPrograms:
         return self._loaded.programs[REDIRECTOR]
 
     def fill_slots(self) -> None:
-        """Put the programs that others jump to into the agent's arrays, beside its own."""
+        """Put the programs that others jump to into the agent's arrays, beside its own.
+
+        Raises:
+            DataplaneError: it is another agent's turn, whose maps these programs do not use.
+
+        """
+        with _opened(self._directory / PIN_NAMES[STAGES]) as now:
+            if bpf_syscall.map_info(now).map_id != bpf_syscall.map_info(self._maps[STAGES]).map_id:
+                raise DataplaneError("a new agent has come meanwhile: trace again")
         root, stages = self._maps[root_array.NAME], self._maps[STAGES]
         programs = self._loaded.programs
-        plain = _program_in(root, abi.Slot.FORWARDER)
+        plain = program_in(root, abi.Slot.FORWARDER)
         if plain is None:
             raise DataplaneError("the agent's program array has no forwarder: lbctl up again")
         fd = bpf_syscall.prog_fd_by_id(plain)
@@ -150,14 +167,6 @@ def _opened(pin: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _program_in(array: int, slot: int) -> int | None:
-    """Return the id of the program in a slot."""
-    try:
-        return int.from_bytes(bpf_syscall.map_lookup(array, slot, 4), "little")
-    except FileNotFoundError:
-        return None
-
-
 def empty_slots(directory: Path) -> None:
     """Take traced programs out of the arrays of some pins, and the plain forwarder back in."""
     with ExitStack() as stack:
@@ -165,13 +174,13 @@ def empty_slots(directory: Path) -> None:
             stack.enter_context(_opened(directory / PIN_NAMES[name]))
             for name in (root_array.NAME, STAGES, TC_STAGES)
         )
-        plain = _program_in(stages, abi.StageSlot.UNTRACED_FORWARDER)
+        plain = program_in(stages, abi.StageSlot.UNTRACED_FORWARDER)
         if plain is not None:
             fd = bpf_syscall.prog_fd_by_id(plain)
             stack.callback(os.close, fd)
             put_program(root, abi.Slot.FORWARDER, fd)
         for slot in (*TRACED_SLOTS.values(), abi.StageSlot.UNTRACED_FORWARDER):
-            if _program_in(stages, slot) is not None:
+            if program_in(stages, slot) is not None:
                 bpf_syscall.map_delete(stages, slot)
-        if _program_in(tc_stages, abi.TC_TRACED_STAGE) is not None:
+        if program_in(tc_stages, abi.TC_TRACED_STAGE) is not None:
             bpf_syscall.map_delete(tc_stages, abi.TC_TRACED_STAGE)

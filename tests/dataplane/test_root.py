@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from lb.abi import Slot, StageSlot
 from lb.dataplane import bpf_syscall
+from lb.dataplane.root_array import put_program
 from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
 from tests.dataplane.tiny_programs import goes_on, returns
@@ -19,6 +23,23 @@ ABORTED, DROP, PASS, TX = range(4)
 FORWARDED = ethernet(tcp(ACK))
 PASSED = ethernet(bytes(46), kind=0x0806)
 Put = Callable[[Slot, int], None]
+FILTER = """
+#define SEC(name) __attribute__((section(name), used))
+struct {
+	int (*type)[3]; /* BPF_MAP_TYPE_PROG_ARRAY */
+	int (*max_entries)[5];
+	unsigned int *key;
+	unsigned int *value;
+} root SEC(".maps");
+static long (*tail_call)(void *context, void *array, unsigned int slot) = (void *)12;
+SEC("xdp") int filter(void *context)
+{
+	tail_call(context, &root, 1);
+	tail_call(context, &root, 2);
+	return 0; /* XDP_ABORTED */
+}
+char _license[] SEC("license") = "GPL";
+"""
 
 
 @pytest.fixture
@@ -34,7 +55,7 @@ def put(array: int) -> Iterator[Put]:
 
         def put(slot: Slot, program: int) -> None:
             stack.callback(os.close, program)
-            bpf_syscall.map_update(array, slot, program.to_bytes(4, "little"))
+            put_program(array, slot, program)
             stack.callback(bpf_syscall.map_delete, array, slot)
 
         yield put
@@ -80,6 +101,41 @@ def test_programs_after_go_on_to_each_other(rig: Rig, array: int, put: Put) -> N
     assert (verdict(rig, FORWARDED), verdict(rig, PASSED)) == (TX, DROP)
 
 
+@pytest.mark.skipif(
+    not (shutil.which("clang") and shutil.which("bpftool")),
+    reason="needs clang and bpftool: apt-get install clang bpftool",
+)
+def test_a_program_of_libbpf_s_is_loaded_with_the_array_and_put_into_it(
+    rig: Rig, array: int, bpffs: Path, tmp_path: Path
+) -> None:
+    """By the very commands of docs/running.md."""
+    source, made, root, pin = (
+        *(tmp_path / "filter.bpf.c", tmp_path / "filter.bpf.o"),
+        *(bpffs / "root", bpffs / "filter"),
+    )
+    source.write_text(FILTER)
+    bpf_syscall.obj_pin(array, root)
+
+    def run(*words: str | Path) -> None:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+
+    run("clang", "-O2", "-g", "-target", "bpf", "-c", source, "-o", made)
+    run("bpftool", "prog", "load", made, pin, "type", "xdp", "map", "name", "root", "pinned", root)
+    key = ("key", "0", "0", "0", "0")
+    run("bpftool", "map", "update", "pinned", root, *key, "value", "pinned", pin)
+    try:
+        assert rig.forward(FORWARDED).counter == "tx_forward"
+        assert rig.forward(PASSED).counter == "pass_not_ip"
+        bpf_syscall.map_delete(array, Slot.FORWARDER)
+        try:
+            assert verdict(rig, FORWARDED) == ABORTED
+        finally:
+            put_program(array, Slot.FORWARDER, rig.dataplane._loaded.programs["lb_forwarder"])
+    finally:
+        run("bpftool", "map", "delete", "pinned", root, *key)
+
+
 @pytest.fixture
 def emptied(rig: Rig, array: int) -> Iterator[None]:
     """What the kernel does to arrays that nobody holds or pins any more."""
@@ -94,7 +150,7 @@ def emptied(rig: Rig, array: int) -> Iterator[None]:
         bpf_syscall.map_delete(which, slot)
     yield
     for which, slot, program in filled:
-        bpf_syscall.map_update(which, slot, program.to_bytes(4, "little"))
+        put_program(which, slot, program)
 
 
 @pytest.mark.usefixtures("emptied")
