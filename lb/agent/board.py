@@ -18,7 +18,8 @@ class Facts:
     """One moment's facts. Times are Unix seconds; ``None`` is unknown or never.
 
     ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
-    ``mss_room`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not.
+    ``mss_room`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
+    ``mss_of_all`` says whether that of all this host's connections is, as VIPs are many.
     ``troubles`` has one line a topic, for people. ``source`` tells where the documents came from.
     """
 
@@ -38,6 +39,7 @@ class Facts:
     neighbours_unresolved: int = 0
     load_seconds: float = 0.0
     mss_room: int = 0
+    mss_of_all: bool = False
     troubles: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
     hooks: Mapping[tuple[str, str], int] = field(default_factory=dict)

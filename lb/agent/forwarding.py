@@ -24,8 +24,8 @@ from lb.dataplane.objects import ClusterView
 class TableWriter(Protocol):
     """The part of ``lb.dataplane.Dataplane`` that documents end in."""
 
-    def set_cluster(self, view: ClusterView) -> None:
-        """Change services, known DIPs and probers together."""
+    def set_cluster(self, view: ClusterView, accepted: Callable[[], None]) -> None:
+        """Change services, known DIPs and probers together; first call `accepted`, if it fits."""
 
     def set_table(self, pool: str, chains: NDArray[np.uint16], key: bytes) -> None:
         """Load a pool's table."""
@@ -91,7 +91,8 @@ class Forwarding:
     def take_cluster(self, data: bytes) -> None:
         """Take a cluster document into use.
 
-        DIPs and services before VIPs; what is removed goes in the reverse order.
+        DIPs and services before VIPs; what is removed goes in the reverse order, but not before
+        the data plane has found room for the rest.
 
         Raises:
             DocumentError: refused; what was in use stays in use.
@@ -100,11 +101,9 @@ class Forwarding:
         cluster = decode_cluster(data)
         check_cluster(cluster, self.cluster)
         wanted = cluster_vips(cluster)
-        self._vips.shrink(wanted)
         try:
-            self._tell(cluster)
+            self._tell(cluster, accepted=lambda: self._vips.shrink(wanted))
         except DataplaneError as error:
-            self._vips.extend(cluster_vips(self.cluster) if self.cluster else frozenset())
             raise DocumentError("data_plane", str(error)) from error
         self.cluster = cluster
         self._note(CLUSTER, data)
@@ -160,11 +159,16 @@ class Forwarding:
         for kept in (self.since, self.documents):
             kept.pop(table_kind(pool), None)
 
-    def _tell(self, cluster: Cluster) -> None:
-        """Give the data plane the cluster, and the DIPs that loaded tables still name."""
+    def _tell(self, cluster: Cluster, accepted: Callable[[], None] = lambda: None) -> None:
+        """Give the data plane the cluster, and the DIPs that loaded tables still name.
+
+        `accepted` is called before anything changes, and only if it has room for them.
+        """
         named = frozenset().union(*(loaded.indices for loaded in self.tables.values()))
         kept = {index: dip for index, dip in self._view.dips.items() if index in named}
         view = cluster_view(cluster, kept)
-        if view != self._view:
-            self._dataplane.set_cluster(view)
-            self._view = view
+        if view == self._view:
+            accepted()
+            return
+        self._dataplane.set_cluster(view, accepted)
+        self._view = view

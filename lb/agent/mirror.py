@@ -38,6 +38,7 @@ from lb.agent.rtnetlink import (
     attributes,
 )
 from lb.agent.rules import (
+    ANY_SOURCE,
     FAMILY,
     PRIORITY,
     RTM_DELRULE,
@@ -83,6 +84,11 @@ class Goal:
     room: int = 0
     underlay_mtu: int = 0
 
+    @property
+    def is_of_all(self) -> bool:
+        """Whether VIPs are so many that a family has one rule for all TCP of this host."""
+        return any(ANY_SOURCE[version] in rules_wanted(self.vips, version) for version in FAMILY)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -91,6 +97,14 @@ class Outcome:
     routes: int = 0
     changes: int = 0
     refused: tuple[str, ...] = ()
+
+
+def _total(*parts: Outcome) -> Outcome:
+    return Outcome(
+        sum(part.routes for part in parts),
+        sum(part.changes for part in parts),
+        tuple(line for part in parts for line in part.refused),
+    )
 
 
 def link_mtus(netlink: Netlink) -> dict[int, int]:
@@ -106,9 +120,13 @@ def link_mtus(netlink: Netlink) -> dict[int, int]:
 
 
 def read_table(netlink: Netlink, family: int, table: int) -> list[bytes]:
-    """Return the messages of a table's routes."""
+    """Return the messages of a table's routes of one family.
+
+    A kernel that has not the family (``ipv6.disable=1``) tells the routes of all others instead.
+    """
     body = MESSAGE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute(TABLE, NUMBER.pack(table))
-    return [route for route in netlink.dump(RTM_GETROUTE, body) if table_of(route) == table]
+    found = netlink.dump(RTM_GETROUTE, body)
+    return [route for route in found if route[0] == family and table_of(route) == table]
 
 
 def foreign_routes(netlink: Netlink, table: int) -> int:
@@ -172,9 +190,12 @@ class Mirror:
         self._mtus: Mapping[int, int] = {}
         self._known: dict[tuple[int, int], dict[bytes, Copy]] = {}
         self._refused: set[Copy] = set()
+        self._prefixes = dict.fromkeys(FAMILY, frozenset[Vip]())
 
     def synchronise(self, goal: Goal, mtus: Mapping[int, int]) -> Outcome:
         """Make rules and routes what the goal says: routes before rules, and the reverse.
+
+        New rules come before old ones go: answers of VIPs are lowered all the time.
 
         ``mtus`` are those of interfaces by index (``link_mtus``).
 
@@ -189,30 +210,26 @@ class Mirror:
         if (goal, mtus) != (self._goal, self._mtus):
             self._known.clear()
             self._goal, self._mtus = goal, mtus
-        parts = [self._synchronise(version) for version in FAMILY]
-        return Outcome(
-            sum(part.routes for part in parts),
-            sum(part.changes for part in parts),
-            tuple(line for part in parts for line in part.refused),
-        )
+            self._prefixes = {version: rules_wanted(goal.vips, version) for version in FAMILY}
+        return _total(*[self._synchronise(version) for version in FAMILY])
 
     def _synchronise(self, version: int) -> Outcome:
         table, family = self._goal.table, FAMILY[version]
-        prefixes = rules_wanted(self._goal.vips, version)
-        if prefixes and not self._netlink.dump(RTM_GETRULE, dump_request(family)):
+        wanted = {(prefix, PRIORITY) for prefix in self._prefixes[version]}
+        bodies = [
+            b for b in self._netlink.dump(RTM_GETRULE, dump_request(family)) if b[0] == family
+        ]
+        if wanted and not bodies:
             # our routes would end up in main
             raise OSError(errno.EOPNOTSUPP, "this kernel does not route by rules")
-        rules = self._rules(family, table)
-        extra = [rule for rule in rules if rule[0] not in prefixes or rule[1] != PRIORITY]
-        missing = [(p, PRIORITY) for p in prefixes if (p, PRIORITY) not in rules]
-        removed = self._change_rules(RTM_DELRULE, extra, table)
-        routes = self._mirror(family, wanted=bool(prefixes))
-        added = self._change_rules(RTM_NEWRULE, missing, table)
-        return Outcome(
-            routes.routes,
-            routes.changes + removed.changes + added.changes,
-            (*removed.refused, *routes.refused, *added.refused),
-        )
+        rules = {rule for body in bodies if (rule := our_rule(body, table)) is not None}
+        if not wanted:
+            removed = self._change_rules(RTM_DELRULE, rules, table)
+            return _total(removed, self._mirror(family, wanted=False))
+        routes = self._mirror(family, wanted=True)
+        added = self._change_rules(RTM_NEWRULE, wanted - rules, table)
+        extra = frozenset[tuple[Vip, int]]() if added.refused else rules - wanted
+        return _total(routes, added, self._change_rules(RTM_DELRULE, extra, table))
 
     def _mirror(self, family: int, *, wanted: bool) -> Outcome:
         """Read both tables and change ours until they agree."""
@@ -273,10 +290,6 @@ class Mirror:
         now = {body: known.get(body) or make(body) for body in bodies}
         self._known[source] = now
         return frozenset(now.values())
-
-    def _rules(self, family: int, table: int) -> frozenset[tuple[Vip, int]]:
-        bodies = self._netlink.dump(RTM_GETRULE, dump_request(family))
-        return frozenset(rule for body in bodies if (rule := our_rule(body, table)) is not None)
 
     def _change_rules(self, kind: int, rules: Iterable[tuple[Vip, int]], table: int) -> Outcome:
         requests = [change_rule(kind, prefix, table, priority) for prefix, priority in rules]

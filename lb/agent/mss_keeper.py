@@ -29,8 +29,9 @@ from lb.agent.rtnetlink import RouteSocket
 from lb.agent.worker import Worker
 
 LOCK_ROLE = "routing-table"
-GROUPS = 0x1 | 0x40 | 0x80 | 0x400 | 1 << 18
-"""RTMGRP_LINK, _IPV4_ROUTE, _IPV4_RULE, _IPV6_ROUTE, and the group of IPv6 rules."""
+GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x400 | 1 << 18
+"""RTMGRP_LINK, _IPV4_IFADDR (main's routes go with their source, older kernels do not tell),
+_IPV4_ROUTE, _IPV4_RULE, _IPV6_ROUTE, and the group of IPv6 rules."""
 EVENT_BUFFER_BYTES = 1 << 20
 SO_RCVBUFFORCE = 33
 SETTLE_SECONDS = 0.02
@@ -205,13 +206,19 @@ class MssKeeper(Worker):
             self._on_change()
 
     def _tell(self, goal: Goal, outcome: Outcome) -> None:
-        self._board.post(mss_room=goal.room)
         if goal == self._said:
             return
         self._said = goal
+        self._board.post(mss_room=goal.room, mss_of_all=goal.is_of_all)
         log = structlog.get_logger()
         if goal.vips:
-            log.info("MSS lowered", room_bytes=goal.room, table=goal.table, routes=outcome.routes)
+            log.info(
+                "MSS lowered",
+                room_bytes=goal.room,
+                table=goal.table,
+                routes=outcome.routes,
+                all_tcp=goal.is_of_all,
+            )
         else:
             log.info("MSS not lowered any more", table=goal.table)
 

@@ -24,7 +24,7 @@ from lb.agent.netlink import LinkInfo, open_netlink
 from lb.agent.offloads import vlan_warning
 from lb.agent.programs import describe_program
 from lb.agent.rtnetlink import RouteSocket
-from lb.agent.rules import FAMILY, PRIORITY, rules_wanted
+from lb.agent.rules import ANY_SOURCE, FAMILY, MOST_PREFIXES, PRIORITY, rule_text, rules_wanted
 from lb.agent.run import open_journal
 from lb.agent.view import cluster_vips, deepest, has_ipv6, in_order
 
@@ -124,7 +124,9 @@ def _mss(config: AgentConfig, link: LinkInfo, wish: Wish) -> Iterator[str]:
     )
     for version in FAMILY:
         for prefix in in_order(rules_wanted(goal.vips, version)):
-            yield f"add a rule of priority {PRIORITY}: from {prefix} lookup {goal.table}"
+            many = f" (more than {MOST_PREFIXES} separate VIPs, so own connections too)"
+            note = many if prefix == ANY_SOURCE[version] else ""
+            yield f"add a rule of priority {PRIORITY}: {rule_text(prefix, goal.table)}{note}"
 
 
 def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:

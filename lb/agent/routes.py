@@ -26,12 +26,15 @@ RTM_F_CLONED = 0x200
 RTNH_F_DEAD = 1
 RTNH_F_ONLINK = 4
 
-DST, SRC, OIF, GATEWAY, PRIORITY, METRICS, MULTIPATH, FLOW = 1, 2, 4, 5, 6, 8, 9, 11
+DST, SRC, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS = 1, 2, 4, 5, 6, 7, 8
+MULTIPATH, FLOW = 9, 11
 TABLE, VIA, PREF, ENCAP_TYPE, ENCAP, TTL_PROPAGATE, NH_ID = 15, 18, 20, 21, 22, 26, 30
 COPIED = frozenset(
-    {DST, SRC, OIF, GATEWAY, PRIORITY, FLOW, VIA, PREF, ENCAP_TYPE, ENCAP, TTL_PROPAGATE, NH_ID}
+    {DST, SRC, OIF, GATEWAY, PRIORITY, PREFSRC, FLOW, VIA, PREF}
+    | {ENCAP_TYPE, ENCAP, TTL_PROPAGATE, NH_ID}
 )
-"""Attributes of a copy as of its original. Not RTA_PREFSRC: answers have their source already."""
+"""Attributes of a copy as of its original. RTA_PREFSRC is for what this host sends of its own,
+where that is routed by copies too; answers have their source already."""
 OF_NEXT_HOPS = frozenset({OIF, GATEWAY, VIA, FLOW, ENCAP_TYPE, ENCAP})
 RTAX_MTU, RTAX_ADVMSS = 2, 8
 NEXT_HOP = struct.Struct("=HBBi")

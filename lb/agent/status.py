@@ -44,6 +44,7 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
         },
         "neighbours_unresolved": facts.neighbours_unresolved,
         "mss_room": facts.mss_room,
+        "mss_of_all": facts.mss_of_all,
         "troubles": dict(facts.troubles),
         "refused": [
             {"kind": kind, "reason": reason, "count": count}

@@ -37,7 +37,9 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     lines.append(("store", f"{status['store']}, {_contact(status['last_contact'], now)}"))
     lines.append(("VIPs", " ".join(status["vips"]) or "none"))
     if status.get("mss_room"):
-        lines.append(("MSS", f"lowered by {status['mss_room']} bytes for the wrap"))
+        own = ", this server's own connections too: VIPs are many"
+        text = f"lowered by {status['mss_room']} bytes for the wrap"
+        lines.append(("MSS", text + (own if status.get("mss_of_all") else "")))
     load = "unknown" if status["load"] is None else f"{status['load']:.0%}"
     lines.append(("load", f"{load}, {status['connections']} connections on VIPs"))
     for name, check in status["checks"].items():

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lb import abi
-from lb.dataplane.errors import DataplaneError
+from lb.dataplane.cluster_plan import Plan, ServiceAddress, check_view, make_plan
 from lb.dataplane.front import build_front
 from lb.dataplane.grace import Grace
-from lb.dataplane.lookup import (
-    KnownSlot,
-    address_word,
-    fill_rows,
-    known_records,
-    known_rows_of,
-    views,
-)
+from lb.dataplane.lookup import address_word, fill_rows, known_records, known_rows_of, views
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry, Vip
-from lb.dataplane.service_names import name_record
-from lb.dataplane.services import Slot, effective_services, lay_out, service_flags, service_match
 from lb.dataplane.state import State
 from lb.dataplane.vips import build_vips
 
 MAX_IPV4_LENGTH = 0xFFFF
-IP_VERSIONS = (4, 6)
-ServiceAddress = tuple[Vip, int, int | None]
 
 
 def checksum_part(own: IPv4Address, other: IPv4Address) -> int:
@@ -41,27 +30,6 @@ def checksum_part(own: IPv4Address, other: IPv4Address) -> int:
     while total > 0xFFFF:  # noqa: PLR2004
         total = (total & 0xFFFF) + (total >> 16)
     return total
-
-
-def check_view(view: ClusterView) -> None:
-    """Refuse what the tables cannot hold.
-
-    Raises:
-        DataplaneError: too many of something, an index out of range, or one thing twice.
-
-    """
-    if len(view.services) > abi.MAX_SERVICES:
-        raise DataplaneError(f"{len(view.services)} services: at most {abi.MAX_SERVICES}")
-    if len({service.address for service in view.services}) != len(view.services):
-        raise DataplaneError("two services have one VIP, protocol and port")
-    if any(not 0 < index < abi.MAX_DIPS for index in view.dips):
-        raise DataplaneError(f"DIP indices go from 1 to {abi.MAX_DIPS - 1}")
-    if len(set(view.dips.values())) != len(view.dips):
-        raise DataplaneError("two DIP indices have one address")
-    if any(not int(address) for address in (*view.dips.values(), *view.probers)):
-        raise DataplaneError("0.0.0.0 is no DIP and no prober")
-    if len(set(view.dips.values()) | view.probers) > abi.MAX_DIPS:
-        raise DataplaneError(f"more than {abi.MAX_DIPS} DIPs and probers")
 
 
 def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[int, NDArray[Any]]:
@@ -75,18 +43,28 @@ def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[
             return view, vips
 
 
+class PoolIds(Protocol):
+    """The part of `TableStore` that says which number a pool has."""
+
+    def plan_ids(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the ids of pools, and change nothing; DataplaneError: there are too many."""
+
+    def give_ids(self, ids: Mapping[str, int]) -> None:
+        """Give the planned ids."""
+
+
 class ClusterTables:
     """Owner of the look-up tables, the DIP entries and the indices of services."""
 
     def __init__(
         self,
         state: State,
-        pool_id: Callable[[str], int],
+        pools: PoolIds,
         zero_counters: Callable[[int], None],
         random_source: random.Random,
     ) -> None:
         self._state = state
-        self._pool_id = pool_id
+        self._pools = pools
         self._zero_counters = zero_counters
         self._random = random_source
         self._spare = Grace()
@@ -109,23 +87,32 @@ class ClusterTables:
         for index in np.flatnonzero(self._state.dips["addr"]):
             self._write_dip(int(index), IPv4Address(int(self._state.dips["addr"][index])))
 
-    def write(self, view: ClusterView) -> None:
-        """Bring the tables to a view: DIP entries, the spare half, one word, then what is gone."""
+    def write(self, view: ClusterView, accepted: Callable[[], None] = lambda: None) -> None:
+        """Bring the tables to a view: DIP entries, the spare half, one word, then what is gone.
+
+        All of it is worked out first: a view that is refused has changed nothing. `accepted` is
+        called once it is certain that this one is not, and before anything changes.
+
+        Raises:
+            DataplaneError: the tables cannot hold the view.
+
+        """
         check_view(view)
-        self._spare.wait()
-        self._write_dips(view.dips)
-        self._assign_indices(view)
+        pools = self._pools.plan_ids(service.pool for service in view.services)
+        plan = make_plan(view, pools, self._service_index)
         half = 1 - self._state.half
-        known = self._known_slots(view)
-        addresses = np.array([address_word(slot.address) for slot in known], dtype=np.uint64)
-        sets = self._sets(view)
-        rows, leaves = lay_out(list(sets.values()))
-        word, vips = _choose_view(
-            views(half, addresses, self._random), dict(zip(sets, leaves, strict=True))
-        )
-        fill_rows(self._state.known[half], known_rows_of(word, addresses), known_records(known))
-        self._state.services[half] = rows
-        self._state.front[half] = build_front(sets, word)
+        addresses = np.array([address_word(slot.address) for slot in plan.known], dtype=np.uint64)
+        word, vips = _choose_view(views(half, addresses, self._random), plan.leaves)
+        front = build_front(plan.sets, word)
+        accepted()
+        self._spare.wait()
+        self._pools.give_ids(plan.pools)
+        self._write_dips(view.dips)
+        self._take_indices(plan)
+        known = known_records(plan.known)
+        fill_rows(self._state.known[half], known_rows_of(word, addresses), known)
+        self._state.services[half] = plan.rows
+        self._state.front[half] = front
         self._state.vips[half] = vips
         self._state.config["view"] = np.uint64(word)
         self._spare.begin()
@@ -151,53 +138,16 @@ class ClusterTables:
                 self._state.dip_words[index, 0] = np.uint64(0)
                 self._state.dip_words[index, 1] = np.uint64(0)
 
-    def _assign_indices(self, view: ClusterView) -> None:
+    def _take_indices(self, plan: Plan) -> None:
         """Services that stay keep their counters; a new one begins at zero."""
-        wanted = {service.address for service in view.services}
-        for address in self._service_index.keys() - wanted:
-            self._state.names["version"][self._service_index.pop(address)] = 0
-        used = set(self._service_index.values())
-        free = (index for index in range(abi.MAX_SERVICES) if index not in used)
-        for service in view.services:
-            if service.address not in self._service_index:
-                index = next(free)
+        for address, index in plan.indices.items():
+            if address not in self._service_index:
                 self._zero_counters(index)
-                self._service_index[service.address] = index
-
-    def _slot(self, service: ServiceEntry) -> Slot:
-        return Slot(
-            match=service_match(service.protocol, service.port),
-            service=self.index_of(service),
-            pool=self._pool_id(service.pool),
-            flags=service_flags(service),
-        )
-
-    def _sets(self, view: ClusterView) -> dict[Vip, list[Slot]]:
-        """What each VIP serves: entries with a port first."""
-        slots = {service.address: self._slot(service) for service in view.services}
-        for service in view.services:
-            self._state.names[self.index_of(service)] = name_record(
-                service, self._pool_id(service.pool)
-            )
-        sets = {}
-        for version in IP_VERSIONS:
-            services = [s for s in view.services if s.vip.version == version]
-            for vip, served in effective_services(services).items():
-                found = (slots[entry.address] for entry in served.values())
-                sets[vip] = sorted(found, key=lambda slot: slot.match)
-        return sets
-
-    def _known_slots(self, view: ClusterView) -> list[KnownSlot]:
-        slots = [
-            KnownSlot(
-                address,
-                index,
-                abi.KNOWN_DIP | (abi.KNOWN_PROBER if address in view.probers else 0),
-            )
-            for index, address in view.dips.items()
-        ]
-        others = sorted(view.probers - set(view.dips.values()))
-        return slots + [KnownSlot(address, 0, abi.KNOWN_PROBER) for address in others]
+        for index in set(self._service_index.values()) - plan.names.keys():
+            self._state.names["version"][index] = 0
+        for index, name in plan.names.items():
+            self._state.names[index] = name
+        self._service_index = plan.indices
 
     def write_neighbour(self, index: int, mac: bytes | None) -> None:
         """Write a DIP's next-hop MAC in one store; None: unknown."""

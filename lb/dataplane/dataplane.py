@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -173,7 +173,7 @@ class Dataplane:
             self._state, InnerTables(loaded.maps[NEAR], loaded.maps["lb_tables"])
         )
         self._cluster = ClusterTables(
-            self._state, self._tables.pool_id, self._reader.zero_service, random.SystemRandom()
+            self._state, self._tables, self._reader.zero_service, random.SystemRandom()
         )
         self._closed = False
 
@@ -240,18 +240,19 @@ class Dataplane:
             raise DataplaneError(f"an MTU of {identity.mtu} is too small: {LEAST_MTU} or more")
         self._cluster.write_identity(identity)
 
-    def set_cluster(self, view: ClusterView) -> None:
+    def set_cluster(self, view: ClusterView, accepted: Callable[[], None] = lambda: None) -> None:
         """Change services, known DIPs and probers together; packets see the old or the new.
 
         DIP entries are written first, services, VIPs, known DIPs and probers flip with one word,
         then entries of DIPs that are gone are cleared. Counters of surviving services stay. Takes
-        up to 100 ms if the last change was that short a time ago.
+        up to 100 ms if the last change was that short a time ago. `accepted` is called once it is
+        certain that the view fits, before anything changes: for what has to go before it.
 
         Raises:
-            DataplaneError: more than the tables hold, or something twice.
+            DataplaneError: more than the tables hold, or something twice; nothing has changed.
 
         """
-        self._cluster.write(view)
+        self._cluster.write(view, accepted)
         self._tables.forget_unused(service.pool for service in view.services)
 
     def set_neighbour(self, index: int, mac: bytes | None) -> None:

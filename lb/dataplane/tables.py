@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -220,19 +220,38 @@ class TableStore:
             DataplaneError: the name is too long, or there are too many pools.
 
         """
-        if name in self._ids:
-            return self._ids[name]
-        encoded = name.encode()
-        if len(encoded) >= abi.POOL_NAME_LEN:
-            raise DataplaneError(f"pool name {name!r} is longer than {abi.POOL_NAME_LEN - 1} bytes")
-        used = set(self._ids.values())
-        free = next((index for index in range(abi.MAX_POOLS) if index not in used), None)
-        if free is None:
-            raise DataplaneError(f"more than {abi.MAX_POOLS} pools")
-        self._retired.wait()
-        self._state.pools["name"][free] = encoded
-        self._ids[name] = free
-        return free
+        self.give_ids(self.plan_ids([name]))
+        return self._ids[name]
+
+    def plan_ids(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the id of each pool, of new ones that which they would get. Changes nothing.
+
+        Raises:
+            DataplaneError: a name is too long, or there are too many pools.
+
+        """
+        ids = dict(self._ids)
+        used = set(ids.values())
+        free = (index for index in range(abi.MAX_POOLS) if index not in used)
+        for name in names:
+            if name in ids:
+                continue
+            if len(name.encode()) >= abi.POOL_NAME_LEN:
+                raise DataplaneError(
+                    f"pool name {name!r} is longer than {abi.POOL_NAME_LEN - 1} bytes"
+                )
+            index = next(free, None)
+            if index is None:
+                raise DataplaneError(f"more than {abi.MAX_POOLS} pools")
+            ids[name] = index
+        return ids
+
+    def give_ids(self, ids: Mapping[str, int]) -> None:
+        """Give pools the ids that were planned just before."""
+        for name in ids.keys() - self._ids.keys():
+            self._retired.wait()
+            self._state.pools["name"][ids[name]] = name.encode()
+            self._ids[name] = ids[name]
 
     def forget_unused(self, used: Iterable[str]) -> None:
         """Free the ids of pools that no service names and that have no table."""

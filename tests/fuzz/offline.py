@@ -67,9 +67,7 @@ class Offline:
                 self._store.set(name, chain_array(pool), pool.key)
 
     def _write_cluster(self, config: Config) -> None:
-        tables = ClusterTables(
-            self._state, self._store.pool_id, lambda _: None, random.Random(config.mtu)
-        )
+        tables = ClusterTables(self._state, self._store, lambda _: None, random.Random(config.mtu))
         tables.write_identity(
             Identity(config.self_dip, config.mac, config.mtu, 1, gue_port=config.gue_port)
         )

@@ -6,16 +6,19 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import pytest
 
+from controlplane.objects import Vip
 from lb.agent.board import Board
 from lb.agent.mirror import clear
 from lb.agent.mss_keeper import MssKeeper
 from lb.agent.place import current_place
 from lb.agent.record import Journal, Record
 from lb.agent.rtnetlink import RouteSocket
+from lb.agent.rules import MOST_PREFIXES
 from netns import brigade
 from netns.host import Host
 from netns.network import Network
@@ -149,6 +152,39 @@ def test_it_follows_depth_mtu_and_the_setting(network: Network, server: Host) ->
         eventually("no VIPs", lambda: not table(server, 4) and not table(server, 6), 3)
 
 
+@pytest.mark.parametrize("cookies", ["1", "2"], ids=["usual", "cookies"])
+def test_many_vips_are_one_rule(network: Network, server: Host, cookies: str) -> None:
+    """Of TCP that the server sends itself; its own connections are lowered too, no others'."""
+    server.sysctl("net.ipv4.tcp_syncookies", cookies)
+    many: list[Vip] = [*NETWORKS]
+    for start in (IPv4Address("198.18.0.1"), IPv6Address("2001:db8:9::1")):
+        many += [ip_network(start + 2 * n) for n in range(MOST_PREFIXES)]
+    with kept(server) as keeper:
+        for vips, rules in ((many, [(1, 1), (1, 1)]), (many[:2], [(0, 1), (0, 1)])):
+            keeper.lower(vips, 2)
+            eventually(str(rules), partial(have_become, server, rules), 3)
+            assert advertised(network) == leaves(ROOM[2])
+            own = mss(network, brigade.dip(1))
+            assert own == leaves(ROOM[2] if len(vips) > MOST_PREFIXES else 0)[0]
+    server.call(clear_table)
+    assert our_rules(server) == [(0, 0), (0, 0)]
+    server.sysctl("net.ipv4.tcp_syncookies", "1")
+
+
+def have_become(host: Host, rules: list[tuple[int, int]]) -> bool:
+    return our_rules(host) == rules
+
+
+def our_rules(host: Host) -> list[tuple[int, int]]:
+    """How many rules are for all TCP, and how many lead to our table at all; for IPv4 and IPv6."""
+    found = []
+    for version in (4, 6):
+        shown = host.run(["ip", f"-{version}", "rule"]).stdout.splitlines()
+        ours = [line for line in shown if f"lookup {TABLE}" in line]
+        found.append((sum("from all iif lo ipproto tcp" in line for line in ours), len(ours)))
+    return found
+
+
 def test_it_follows_every_kind_of_route_of_main(network: Network, server: Host) -> None:
     """After each change the table is main, line by line, but for mark, source and advmss."""
     router4, router6 = brigade.router_address(1), brigade.server_address6(1) - 1
@@ -166,6 +202,9 @@ def test_it_follows_every_kind_of_route_of_main(network: Network, server: Host) 
         "-6 route add blackhole 2001:db8:ac::/48",
         "-4 nexthop add id 7 via {4} dev eth0",
         "-4 route add 203.0.117.0/24 nhid 7",
+        "address add 10.99.0.1/32 dev lo",
+        "-4 route add 203.0.118.0/24 dev eth0 src 10.99.0.1",
+        "address del 10.99.0.1/32 dev lo",  # main's route goes with it
         "-4 route del 203.0.114.0/24",
         "-6 route flush proto static",
         "link set dev eth0 down",
@@ -203,7 +242,7 @@ def lines(shown: str) -> frozenset[str]:
     found = set()
     for line in shown.replace("\n\t", " ").splitlines():
         words = line.split()
-        for label in ("proto", "advmss", "src"):
+        for label in ("proto", "advmss"):
             if label in words:
                 at = words.index(label)
                 del words[at : at + 2]

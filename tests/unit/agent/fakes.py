@@ -82,12 +82,17 @@ class FakeDataplane:
         self.tables: dict[str, tuple[int, ...]] = {}
         self.fail_on = ""
 
-    def _call(self, name: str, what: str) -> None:
+    def _check(self, name: str) -> None:
         if self.fail_on == name:
             raise DataplaneError("no room")
+
+    def _call(self, name: str, what: str) -> None:
+        self._check(name)
         self.log.append(f"{name} {what}")
 
-    def set_cluster(self, view: ClusterView) -> None:
+    def set_cluster(self, view: ClusterView, accepted: Callable[[], None]) -> None:
+        self._check("set_cluster")
+        accepted()
         self._call("set_cluster", ",".join(str(index) for index in sorted(view.dips)))
         self.view = view
 

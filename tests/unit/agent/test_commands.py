@@ -18,6 +18,7 @@ from lb.agent.config import AgentConfig, load_agent_config
 from lb.agent.lock import InterfaceLock
 from lb.agent.status import status_of, write_status
 from lb.agent.table_view import summarise
+from lb.cli.status import lines_of
 from lb.cli.table import transitions
 from tests.unit.agent.fakes import BUCKETS, KEY, a_cluster, a_table, encoded
 
@@ -186,6 +187,20 @@ def test_status_says_whether_the_agent_lives(
     with InterfaceLock(settings.interface):
         assert run("status", "--config", str(config)) == 0
     assert "running, process" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("of_all", "text"),
+    [
+        (False, "lowered by 40 bytes for the wrap"),
+        (True, "lowered by 40 bytes for the wrap, this server's own connections too: VIPs are man"),
+    ],
+)
+def test_status_says_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, text: str) -> None:
+    board = Board(0.0)
+    board.post(mss_room=40, mss_of_all=of_all)
+    shown = dict(lines_of({**status_of(board.facts, settings, 1.0), "agent_running": False}, 1.0))
+    assert shown["MSS"].rstrip("y") == text
 
 
 def test_a_table_is_summed_up_by_current_and_later_hops() -> None:

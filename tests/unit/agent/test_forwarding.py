@@ -161,7 +161,7 @@ def test_a_removed_pools_table_goes_after_its_services(
     assert set(forwarding.documents) == {"cluster"}
 
 
-def test_what_the_data_plane_cannot_hold_is_refused_and_vips_come_back(
+def test_what_the_data_plane_cannot_hold_is_refused_and_no_vip_goes(
     forwarding: Forwarding, dataplane: FakeDataplane, log: list[str]
 ) -> None:
     forwarding.take_cluster(encoded(a_cluster(1, vips=(VIP, OTHER))))
@@ -170,5 +170,17 @@ def test_what_the_data_plane_cannot_hold_is_refused_and_vips_come_back(
     with pytest.raises(DocumentError) as caught:
         forwarding.take_cluster(encoded(a_cluster(2, vips=(VIP,))))
     assert caught.value.reason == "data_plane"
-    assert log == [f"shrink {VIP}", f"extend {VIP},{OTHER}"]
+    assert log == []
     assert forwarding.in_use() == {"cluster": 1}
+    dataplane.fail_on = ""
+    forwarding.take_cluster(encoded(a_cluster(3, vips=(VIP,))))
+    assert log == [f"shrink {VIP}", "set_cluster 1,2", f"extend {VIP}"]
+
+
+def test_vips_follow_even_if_the_data_plane_has_the_view_already(
+    forwarding: Forwarding, log: list[str]
+) -> None:
+    forwarding.take_cluster(encoded(a_cluster(1)))
+    log.clear()
+    forwarding.take_cluster(encoded(a_cluster(2)))
+    assert log == [f"shrink {VIP}", f"extend {VIP}"]

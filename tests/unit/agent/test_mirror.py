@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
@@ -21,6 +21,7 @@ from lb.agent.routes import (
     NH_ID,
     NUMBER,
     OIF,
+    PREFSRC,
     PRIORITY,
     PROTOCOL,
     RTAX_ADVMSS,
@@ -34,8 +35,7 @@ from lb.agent.routes import (
     table_of,
 )
 from lb.agent.rtnetlink import NLM_F_REPLACE, Request, attribute
-from lb.agent.rules import PRIORITY as RULE_PRIORITY
-from lb.agent.rules import RTM_DELRULE, RTM_NEWRULE, change_rule, our_rule, rules_wanted
+from lb.agent.rules import RTM_DELRULE, RTM_NEWRULE
 
 TABLE = 6080
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
@@ -48,10 +48,10 @@ GOAL = Goal(TABLE, VIPS, 40, 1500)
 
 
 def in_main(route: Route, protocol: int = 2) -> bytes:
-    """A route as main's dump has it: with a source, a cache, somebody's mark."""
+    """A route as main's dump has it: with a cache, somebody's mark."""
     body = bytearray(build(route, MAIN))
     body[4], body[5] = MAIN, protocol
-    return bytes(body) + attribute(7, bytes([10, 0, 0, 9])) + attribute(12, bytes(36))
+    return bytes(body) + attribute(12, bytes(36))
 
 
 def somebodys(route: Route) -> bytes:
@@ -66,7 +66,10 @@ def metrics_of(route: Route) -> dict[int, int]:
 
 
 class FakeKernel:
-    """Two tables and the rules. ``refuse`` says which destinations our table may not have."""
+    """Two tables and the rules. ``refuse`` says which destinations our table may not have.
+
+    ``families`` are those that it has; a dump of another one tells of all (rtnl_dump_all).
+    """
 
     def __init__(self, *main: Route) -> None:
         self.main = [in_main(route) for route in main]
@@ -76,6 +79,8 @@ class FakeKernel:
         self.kernels_rules = [MESSAGE.pack(f, 0, 0, 0, MAIN, 0, 0, 1, 0) for f in (V4, V6)]
         self.log: list[str] = []
         self.refuse = ""
+        self.refuses_rules = False
+        self.families = {V4, V6}
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         if kind == 18:
@@ -83,13 +88,13 @@ class FakeKernel:
                 struct.pack("=BxHiII", 0, 1, index, 0, 0) + attribute(4, NUMBER.pack(mtu))
                 for index, mtu in MTUS.items()
             ]
-        family = body[0]
+        told = {body[0]} & self.families or self.families
         if kind == 34:
-            return [rule for rule in (*self.kernels_rules, *self.rules) if rule[0] == family]
+            return [rule for rule in (*self.kernels_rules, *self.rules) if rule[0] in told]
         if table_of(body) == MAIN:
-            return [raw for raw in self.main if raw[0] == family]
+            return [raw for raw in self.main if raw[0] in told]
         ours = [build(route, TABLE) for route in self.ours]
-        return [raw for raw in (*ours, *self.foreign) if raw[0] == family]
+        return [raw for raw in (*ours, *self.foreign) if raw[0] in told]
 
     def change(self, requests: Sequence[Request]) -> list[int]:
         return [self._change(request) for request in requests]
@@ -97,6 +102,8 @@ class FakeKernel:
     def _change(self, request: Request) -> int:
         if request.kind in (RTM_NEWRULE, RTM_DELRULE):
             adds = request.kind == RTM_NEWRULE
+            if adds and self.refuses_rules:
+                return errno.EINVAL
             self.log.append(f"{'+' if adds else '-'}rule")
             (self.rules.append if adds else self.rules.remove)(request.body)
             return 0
@@ -115,9 +122,12 @@ class FakeKernel:
         return 0
 
 
-def test_a_copy_is_its_original_but_for_mark_source_and_mss() -> None:
-    copy = parse(build(lowered(parse(in_main(DEFAULT)), MTUS, 1500, 40), TABLE))
-    assert copy == replace(DEFAULT, metrics=((RTAX_ADVMSS, NUMBER.pack(1420)),))
+def test_a_copy_is_its_original_but_for_mark_and_mss() -> None:
+    """Its source too: with many VIPs this host's own connections are routed by copies."""
+    source = (PREFSRC, bytes([10, 0, 0, 9]))
+    given = replace(DEFAULT, attributes=(*DEFAULT.attributes, source))
+    copy = parse(build(lowered(parse(in_main(given)), MTUS, 1500, 40), TABLE))
+    assert copy == replace(given, metrics=((RTAX_ADVMSS, NUMBER.pack(1420)),))
     body = build(copy, TABLE)
     assert table_of(body) == TABLE
     assert body[5] == PROTOCOL
@@ -183,22 +193,6 @@ def test_next_hops_are_copied_the_dead_ones_not() -> None:
 def test_a_nexthop_object_stands_for_what_it_leads_to() -> None:
     told = in_main(DEFAULT) + attribute(NH_ID, NUMBER.pack(7)) + attribute(ENCAP, b"1234")
     assert dict(parse(told).attributes) == {NH_ID: NUMBER.pack(7)}
-
-
-def test_rules_are_as_few_as_can_be_and_known_again() -> None:
-    texts = ["192.0.2.10", "192.0.2.11", "198.51.100.0/24", "198.51.100.7", "2001:db8::/64"]
-    vips = [ip_network(text) for text in texts]
-    assert rules_wanted(vips, 4) == {
-        IPv4Network("192.0.2.10/31"),
-        IPv4Network("198.51.100.0/24"),
-    }
-    assert rules_wanted(vips, 6) == {IPv6Network("2001:db8::/64")}
-    for prefix in (IPv4Network("192.0.2.10/31"), IPv6Network("2001:db8::/64")):
-        body = change_rule(RTM_NEWRULE, prefix, TABLE).body
-        assert our_rule(body, TABLE) == (prefix, RULE_PRIORITY)
-        assert our_rule(body, 99) is None
-        theirs = body.replace(attribute(21, bytes([PROTOCOL])), attribute(21, b"\3"))
-        assert our_rule(theirs, TABLE) is None
 
 
 def test_routes_come_before_rules_and_go_after_them() -> None:
@@ -295,6 +289,23 @@ def test_a_kernel_without_rules_gets_no_routes() -> None:
         Mirror(kernel).synchronise(GOAL, MTUS)
     assert kernel.log == []
     assert clear(kernel, TABLE).changes == 0
+
+
+def test_a_kernel_without_ipv6_keeps_its_ipv4_copies() -> None:
+    """Asked for the other family, it tells of IPv4 again: those are not what is looked for."""
+    kernel = FakeKernel(DEFAULT, CONNECTED)
+    kernel.families = {V4}
+    kernel.foreign = [somebodys(replace(CONNECTED, dst_len=25))]
+    assert foreign_routes(kernel, TABLE) == 1
+    mirror = Mirror(kernel)
+    for _ in range(2):
+        outcome = mirror.synchronise(GOAL, MTUS)
+        assert (outcome.routes, outcome.refused) == (2, ())
+        assert sorted(str(route) for route in kernel.ours) == ["10.0.0.0/24", "default"]
+        assert len(kernel.rules) == 1
+    with pytest.raises(OSError, match="does not route by rules"):
+        mirror.synchronise(replace(GOAL, vips=frozenset({IPv6Network("2001:db8::1/128")})), MTUS)
+    assert {body[0] for body in kernel.rules} <= {V4}
 
 
 def test_copies_are_compared_by_all_that_is_in_them() -> None:

@@ -22,7 +22,9 @@ from lb.agent.place import Place
 from lb.agent.record import Journal, Record, read_record
 from lb.agent.routes import MESSAGE, NUMBER
 from lb.agent.rtnetlink import HEADER, attribute, messages
+from lb.agent.rules import MOST_PREFIXES
 from tests.unit.agent.test_mirror import DEFAULT, TABLE, FakeKernel, somebodys
+from tests.unit.agent.test_rules import scattered
 
 VIP = IPv4Network("192.0.2.10/32")
 OWN_PORT = 4242
@@ -155,6 +157,14 @@ def test_the_table_is_on_record_before_it_is_filled_and_until_it_is_empty(
     assert set(at_change) == {TABLE}
     assert recorded(tmp_path) == 0
     assert board.facts.mss_room == 0
+
+
+def test_it_is_told_when_own_connections_are_lowered_too(made: MadeKeeper, board: Board) -> None:
+    kernel: Any = FakeKernel(DEFAULT)
+    keeper, mirror = made(), Mirror(kernel)
+    for count, of_all in ((MOST_PREFIXES, False), (MOST_PREFIXES + 1, True), (1, False)):
+        assert keeper._meet(Wish(scattered(count), 2), kernel, mirror)
+        assert (board.facts.mss_room, board.facts.mss_of_all) == (40, of_all)
 
 
 def test_a_table_of_an_earlier_setting_is_cleared(made: MadeKeeper, tmp_path: Path) -> None:
