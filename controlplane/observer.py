@@ -9,12 +9,13 @@ from controlplane.config import ControlConfig
 from controlplane.objects import CLUSTER, Cluster, Report, ServerState
 from controlplane.observe import Watch, views
 from controlplane.probe import Probe
-from controlplane.probe_target import Targets, best_targets, candidates, choose, why_not
+from controlplane.probe_target import Targets, best_targets, candidates, choose, outside, why_not
 from controlplane.prober import Prober
 from controlplane.probing import Probing
 from controlplane.settle import Acknowledged
 from controlplane.states import ServerView
 from controlplane.store.base import ControllerStore
+from controlplane.vip_rules import VipSet
 
 MOST_REMEMBERED = 64
 """Changes of services and probers."""
@@ -40,7 +41,7 @@ class Observer:
         self.probing = Probing(config.probe_interval_seconds)
         self.prober = prober
         self._documents: list[Cluster] = []
-        self._targets: dict[int, Targets] = {}
+        self._targets: dict[int, tuple[Targets, VipSet]] = {}
         self._next_silence: float | None = None
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
@@ -108,30 +109,33 @@ class Observer:
             known = document_of(self._documents, acknowledged.get(name, {}).get(CLUSTER, 0))
             if prober.address not in known.probers:
                 return None  # it would refuse the probe as a stranger's, which proves nothing
-            found = candidates(self._targets_of(known), _serves(config, name))
-            target = choose(found, prober.source)
+            targets, vips = self._targets_of(known)
+            found = candidates(targets, _serves(config, name))
+            target = choose(found, outside(vips, prober.source))
             return prober.send(silent[name].dip, target.address, target.port) if target else None
 
         self.probing.hear(prober.received())
         self.probing.round(silent, now, send)
 
-    def _targets_of(self, cluster: Cluster) -> Targets:
-        """Return a remembered document's targets; there may be thousands of services."""
+    def _targets_of(self, cluster: Cluster) -> tuple[Targets, VipSet]:
+        """Return a remembered document's targets and VIPs; there may be thousands of services."""
         known = {document.generation for document in self._documents}
         self._targets = {g: t for g, t in self._targets.items() if g in known}
         if cluster.generation not in self._targets:
-            self._targets[cluster.generation] = best_targets(cluster.services)
+            vips = VipSet(service.vip for service in cluster.services)
+            self._targets[cluster.generation] = best_targets(cluster.services), vips
         return self._targets[cluster.generation]
 
     def unprobed(self, cluster: Cluster) -> dict[str, str]:
         """Return the pools whose servers no probe can reach, with the reason, as last looked at."""
         if self.prober is None or not self._documents:
             return {}
-        targets = self._targets_of(document_of(self._documents, cluster.generation))
+        targets, vips = self._targets_of(document_of(self._documents, cluster.generation))
+        source = outside(vips, self.prober.source)
         reasons = {}
         for pool in cluster.pools:
             found = candidates(targets, pool.name.__eq__)
-            if choose(found, self.prober.source) is None:
+            if choose(found, source) is None:
                 reasons[pool.name] = why_not(found)
         return reasons
 

@@ -10,10 +10,11 @@ from controlplane.config import ControlConfig
 from controlplane.newest import Newest
 from controlplane.objects import Address, Server, Service, protocol_text, vip_text
 from controlplane.observer import Observer, Sight
-from controlplane.probe_target import Source, best_targets, candidates, choose, why_not
+from controlplane.probe_target import Source, best_targets, candidates, choose, outside, why_not
 from controlplane.prober import source_towards
 from controlplane.settle import settlement
 from controlplane.store.base import ControllerStore
+from controlplane.vip_rules import VipSet
 
 
 def overview(
@@ -78,8 +79,10 @@ def _service(service: Service) -> dict[str, Any]:
 def _pool(name: str, newest: Newest, config: ControlConfig) -> dict[str, Any]:
     table, cluster = newest.tables[name], newest.cluster
     pool = cluster.pool(name) if cluster else None
-    found = candidates(best_targets(cluster.services if cluster else ()), name.__eq__)
-    target = choose(found, towards(config)) if config.probers else None
+    services = cluster.services if cluster else ()
+    found = candidates(best_targets(services), name.__eq__)
+    source = outside(VipSet(service.vip for service in services), towards(config))
+    target = choose(found, source) if config.probers else None
     reason = why_not(found) if config.probers else "no probers are configured"
     return {
         "name": name,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from controlplane.objects import TCP, Address, Service
+from controlplane.vip_rules import VipSet
 
 FALLBACK_PORT = 80
 """Asked where any port is served and no check says which one listens."""
@@ -76,6 +78,17 @@ def candidates(targets: Targets, serves: Callable[[str], bool]) -> Sequence[Prob
     return sorted(every, key=lambda target: (not serves(target.pool), target.rank))
 
 
+def outside(vips: VipSet, source: Source) -> Source:
+    """Return a source that is in none of the VIPs: servers would keep the answer to such a one."""
+
+    def found(vip: Address) -> Address | None:
+        address = source(vip)
+        covered = address is not None and any(vips.covering(ip_network(address)))
+        return None if covered else address
+
+    return found
+
+
 def choose(found: Iterable[ProbeTarget], source: Source) -> ProbeTarget | None:
     """Return the first target that this machine has an address towards, or ``None``."""
     return next((target for target in found if source(target.address) is not None), None)
@@ -85,4 +98,7 @@ def why_not(found: Sequence[ProbeTarget]) -> str:
     """Say why none of these could be chosen."""
     if not found:
         return "there is no service, so no VIP to probe"
-    return f"this machine has no IPv6 address towards {found[0].address}, and no VIP is IPv4"
+    return (
+        f"this machine has no IPv6 address towards {found[0].address} that is in no VIP, "
+        "and no VIP is IPv4"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Network, ip_address, ip_network
 
 from controlplane.objects import Vip, vip_text
@@ -95,6 +95,22 @@ class Hosts:
         place = bisect_left(self._numbers, first)
         found = place < len(self._numbers) and self._numbers[place] <= last
         return IPv4Address(self._numbers[place]) if found else None
+
+
+class VipSet:
+    """VIPs, to be asked which of them cover an address or a subnet."""
+
+    def __init__(self, vips: Iterable[Vip]) -> None:
+        self._vips = frozenset(vips)
+        self._lengths = sorted({(vip.version, vip.prefixlen) for vip in self._vips})
+
+    def covering(self, what: Vip) -> Iterator[Vip]:
+        """Yield those that have all of it, the shortest prefix first."""
+        for version, length in self._lengths:
+            if version == what.version and length <= what.prefixlen:
+                vip = what.supernet(new_prefix=length)
+                if vip in self._vips:
+                    yield vip
 
 
 def ipv6_lengths(vips: Iterable[Vip]) -> Collection[int]:

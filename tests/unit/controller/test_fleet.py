@@ -155,12 +155,20 @@ def test_a_death_is_seen_whatever_the_fleet_serves(
     assert fleet.prober.asked == {(ip_address(asked[0]), asked[1])}
 
 
+@pytest.mark.parametrize(
+    ("vip", "own"), [("2001:db8::1", None), ("2001:db8::/64", IPv6Address("2001:db8::9"))]
+)
 def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
-    fleet: Fleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    vip: str,
+    own: IPv6Address | None,
 ) -> None:
-    fleet.prober.address6 = None
-    monkeypatch.setattr("controlplane.overview.source_towards", lambda _: None)
-    fleet.up(3, service=only("2001:db8::1", "tcp", 443))
+    """This machine has no IPv6 address, or one that servers take for a VIP."""
+    fleet.prober.address6 = own
+    monkeypatch.setattr("controlplane.overview.source_towards", lambda _: own)
+    fleet.up(3, service=only(vip, "tcp", 443))
     fleet.prober.dead.add(dip(3))
     fleet.agents["s3"].end()
     eventually(lambda: fleet.rounds[-1].sight.views["s3"].silent, "silent")
@@ -170,12 +178,12 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     said = capsys.readouterr().out
     assert said.count("cannot probe: no server of this pool will be declared down") == 1
     assert "no IPv6 address towards 2001:db8::1" in said
-    found = overview(fleet.store, fleet.config(3, service=only("2001:db8::1", "tcp", 443)), 0.0)
+    found = overview(fleet.store, fleet.config(3, service=only(vip, "tcp", 443)), 0.0)
     assert found["pools"][0]["probe"] is None
     assert "no IPv6 address towards 2001:db8::1" in found["pools"][0]["unprobed"]
     print_servers({**found, "servers": found["servers"][:1]})
     assert "pool web cannot be probed, so its servers are never" in capsys.readouterr().out
-    fleet.prober.address6 = IPv6Address("2001:db8::9")
+    fleet.prober.address6 = IPv6Address("2001:db8:9::9")
     eventually(lambda: fleet.states()["s3"] == "down", "down")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
@@ -12,9 +12,11 @@ from controlplane.probe_target import (
     best_targets,
     candidates,
     choose,
+    outside,
     target_of,
     why_not,
 )
+from controlplane.vip_rules import VipSet
 
 HERE = IPv4Address("10.0.0.9")
 
@@ -71,6 +73,22 @@ def test_a_machine_without_ipv6_asks_over_ipv4_whatever_is_there() -> None:
     chosen = choose(candidates(best_targets(services), "web".__eq__), ipv4_only)
     assert chosen
     assert chosen.text == f"192.0.2.1:{FALLBACK_PORT}"
+
+
+@pytest.mark.parametrize(
+    ("vip", "own", "asked"),
+    [
+        ("2001:db8::/64", "2001:db8::9", False),  # the subnet of servers and controller
+        ("2001:db8::1", "2001:db8::9", True),
+        ("2001:db8:1::/64", "2001:db8::9", True),
+        ("2001:db8::1", "2001:db8:1::1", False),  # in another VIP than the one that is asked
+    ],
+)
+def test_an_address_that_lies_in_a_vip_asks_nobody(vip: str, own: str, asked: bool) -> None:
+    vips = VipSet([ip_network(vip), ip_network("2001:db8:1::1")])
+    found = candidates(best_targets([service(vip, TCP, 443)]), everything)
+    chosen = choose(found, outside(vips, lambda _: ip_address(own)))
+    assert (chosen is not None) == asked
 
 
 def test_a_servers_own_pools_come_first() -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 import pytest
 
 from controlplane.objects import TCP, Check, Service, Vip, endpoint_text, first_address, vip_text
-from controlplane.vip_rules import BadVip, Hosts, check_vip, ipv6_lengths, parse_vip
+from controlplane.vip_rules import BadVip, Hosts, VipSet, check_vip, ipv6_lengths, parse_vip
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,21 @@ def test_whom_a_check_asks() -> None:
         "a", prefix, TCP, 80, "web", check=Check(port=81, address=IPv4Address("192.0.2.9"))
     )
     assert (named.check_address, named.check_port) == (IPv4Address("192.0.2.9"), 81)
+
+
+@pytest.mark.parametrize(
+    ("what", "covering"),
+    [
+        ("192.0.2.10", ["192.0.2.0/24", "192.0.2.10"]),
+        ("192.0.2.255", ["192.0.2.0/24"]),
+        ("192.0.2.0/24", ["192.0.2.0/24"]),
+        ("192.0.0.0/16", []),
+        ("192.0.3.0", []),
+        ("2001:db8::ffff:0:0:1", ["2001:db8::/64"]),
+        ("2001:db8:0:1::1", []),
+        ("::c000:20a", []),
+    ],
+)
+def test_vips_that_cover_something_are_found(what: str, covering: list[str]) -> None:
+    vips = VipSet(map(ip_network, ("192.0.2.10", "192.0.2.0/24", "2001:db8::/64")))
+    assert [vip_text(vip) for vip in vips.covering(ip_network(what))] == covering
