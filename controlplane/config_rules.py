@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from controlplane.errors import ConfigError
 from controlplane.objects import MAX_CHECKED_SERVICES, endpoint_text, vip_text
+from controlplane.room import find_lack
 from controlplane.states import IN_USE
-from controlplane.vip_rules import MAX_IPV6_LENGTHS, Hosts, ipv6_lengths
+from controlplane.vip_rules import Hosts
 
 if TYPE_CHECKING:
     from controlplane.config import ControlConfig, PoolConfig, ServiceConfig
@@ -190,10 +191,9 @@ def _services(config: ControlConfig) -> Faults:
             f"service[{number}].port: {endpoint_text(service.vip, service.port)} "
             f"{service.protocol} is a service already"
         )
-    lengths = sorted(ipv6_lengths(service.vip for service in config.service))
-    if len(lengths) > MAX_IPV6_LENGTHS:
-        have = ", ".join(f"/{length}" for length in lengths)
-        yield f"service: IPv6 VIPs must have at most {MAX_IPV6_LENGTHS} prefix lengths, not {have}"
+    lack = find_lack(config.domain_services)
+    if lack:
+        yield f"service: {lack}"
     for number, service in enumerate(config.service, 1):
         yield from _service(service, f"service[{number}]")
     checked = sum(service.check.type != "none" for service in config.service)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from numpy.typing import NDArray
 
+from controlplane.room import IP_VERSIONS, find_great_lack
+from controlplane.spread import effective_services
 from lb import abi
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.lookup import KnownSlot
 from lb.dataplane.objects import ClusterView, ServiceEntry, Vip
 from lb.dataplane.service_names import name_record
-from lb.dataplane.services import Slot, effective_services, lay_out, service_flags, service_match
+from lb.dataplane.services import Slot, lay_out, service_flags, service_match
 
-IP_VERSIONS = (4, 6)
 ServiceAddress = tuple[Vip, int, int | None]
 Indices = Mapping[ServiceAddress, int]
 
@@ -56,6 +58,9 @@ def check_view(view: ClusterView) -> None:
         raise DataplaneError("0.0.0.0 is no DIP and no prober")
     if len(set(view.dips.values()) | view.probers) > abi.MAX_DIPS:
         raise DataplaneError(f"more than {abi.MAX_DIPS} DIPs and probers")
+    lack = find_great_lack(view.services)
+    if lack:
+        raise DataplaneError(lack)
 
 
 def make_plan(view: ClusterView, pools: Mapping[str, int], indices: Indices) -> Plan:
@@ -89,11 +94,16 @@ def make_plan(view: ClusterView, pools: Mapping[str, int], indices: Indices) -> 
 
 
 def next_indices(services: Iterable[ServiceEntry], indices: Indices) -> dict[ServiceAddress, int]:
-    """Return the index of each service's counters: services that stay keep theirs."""
+    """Return the index of each service's counters: services that stay keep theirs.
+
+    Packets still count under those that are given up now: a new service gets one of them only if
+    there is no other.
+    """
     wanted = [service.address for service in services]
     kept = {address: indices[address] for address in wanted if address in indices}
-    used = set(kept.values())
-    free = (index for index in range(abi.MAX_SERVICES) if index not in used)
+    live = set(indices.values())
+    idle = (index for index in range(abi.MAX_SERVICES) if index not in live)
+    free = chain(idle, sorted(live - set(kept.values())))
     return {address: kept[address] if address in kept else next(free) for address in wanted}
 
 

@@ -41,6 +41,11 @@ class Trie:
         self._shared = {0}
 
     @property
+    def used(self) -> int:
+        """How many nodes are taken."""
+        return self._used
+
+    @property
     def top(self) -> Level:
         """The first level, by the first two bytes as a little-endian word."""
         return self._top.T.reshape(-1)
@@ -48,8 +53,8 @@ class Trie:
     def _new(self, entries: Level | int) -> int:
         if self._used == abi.TRIE_NODES:
             raise DataplaneError(
-                "the IPv4 VIPs lie in too many different /24 networks (about "
-                f"{abi.TRIE_NODES // 2} can be): use prefixes, or VIPs that lie together"
+                "the IPv4 VIPs lie in too many different networks: "
+                "use VIPs that lie together, or prefixes"
             )
         number, self._used = self._used, self._used + 1
         self.nodes[number] = entries

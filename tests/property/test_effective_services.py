@@ -7,9 +7,9 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.spread import effective_services
 from lb import abi
 from lb.dataplane import ServiceEntry
-from lb.dataplane.services import effective_services
 from lb.dataplane.vips import Trie
 
 BASE = int(IPv4Address("192.0.0.0"))

@@ -305,6 +305,28 @@ def test_ipv6_prefixes_have_few_lengths(tmp_path: Path) -> None:
         load(tmp_path, services([32, 33, 34, 35, 36, 37, 38, 64, 65]))
 
 
+def many(*services: tuple[str, int]) -> str:
+    return GOOD + "".join(
+        f'[[service]]\nname = "s{n}"\nvip = "{vip}"\nport = {port}\nprotocol = "tcp"\n'
+        'pool = "web"\n'
+        for n, (vip, port) in enumerate(services)
+    )
+
+
+def test_services_that_no_server_has_room_for_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    """What servers would refuse is never published (docs/configuration.md, VIPs)."""
+    close = [(f"198.51.{n >> 8}.{n & 0xFF}", 80) for n in range(1200)]
+    assert len(load(tmp_path, many(*close)).service) == 1202
+    apart = [(f"{20 + (n >> 8)}.{n & 0xFF}.{n & 0xFF}.1", 80) for n in range(600)]
+    with pytest.raises(ConfigError, match=r"service: .* 1,2.. look-up nodes .* 1,024 .*prefixes$"):
+        load(tmp_path, many(*apart))
+    inside = [("198.51.0.0/16", port) for port in range(1, 101)] + close[:600]
+    with pytest.raises(
+        ConfigError, match=r"service: .* rows, 16,384 are there; put fewer services"
+    ):
+        load(tmp_path, many(*inside))
+
+
 def test_a_pool_hashes_flows_unless_it_says_clients(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD.replace("drain_time", 'hash_mode = "client"\ndrain_time'))
     assert [pool.hash_mode for pool in config.pool] == ["flow", "client"]

@@ -89,6 +89,7 @@ SERVICES = {
     "too many pools": tuple(web("192.0.2.9", p, f"p{p}") for p in range(1, 258)),
     "too many networks": scattered(1024),
     "too many rows": inherited(200, 800),
+    "too many rows, found in laying them out": inherited(256, 127),
     "too many lengths": tuple(web(f"2001:db8::/{length}") for length in range(32, 41)),
 }
 DIPS = {
@@ -153,3 +154,24 @@ def test_services_that_stay_keep_their_counters_and_new_ones_begin_at_zero(rig: 
     rig.zeroed.clear()
     rig.tables.write(LIVE)
     assert sorted(rig.zeroed) == sorted(map(rig.tables.index_of, (first, third)))
+
+
+def test_packets_on_their_way_count_for_the_service_that_is_gone(rig: Rig) -> None:
+    """The index of a service that goes is not given away in the write that takes it out."""
+    gone = {rig.tables.index_of(service) for service in LIVE.services}
+    new = tuple(web("192.0.2.5", port) for port in (80, 81, 82))
+    rig.tables.write(replace(LIVE, services=new))
+    assert not gone & {rig.tables.index_of(service) for service in new}
+    rig.tables.write(LIVE)
+    assert {rig.tables.index_of(service) for service in LIVE.services} == gone
+
+
+def test_with_all_indices_in_use_one_that_is_given_up_serves_again(rig: Rig) -> None:
+    full = tuple(web("192.0.2.1", port) for port in range(1, abi.MAX_SERVICES + 1))
+    rig.tables.write(replace(LIVE, services=full))
+    given_up = rig.tables.index_of(full[7])
+    rig.zeroed.clear()
+    new = web("192.0.2.1", None)
+    rig.tables.write(replace(LIVE, services=(*full[:7], *full[8:], new)))
+    assert rig.tables.index_of(new) == given_up
+    assert rig.zeroed == [given_up]
