@@ -15,6 +15,7 @@ from controlplane.objects import ServerState
 from lb.agent.lock import InterfaceLock
 from netns import bpf, brigade
 from netns.network import Network
+from netns.offload import switch_merging
 from tests.netns.agent_helpers import VIP, Fleet, cluster, eventually, service, table
 
 ACTIVE = [ServerState.ACTIVE] * 2
@@ -87,6 +88,10 @@ def test_a_dry_run_tells_and_changes_nothing(fleet: Fleet) -> None:
         assert part in lines
     assert "warn: VIP 10.0.1.0/31 covers the gateway 10.0.1.1: not put up" in lines
     assert "add 10.0.1.0/31" not in lines
+    assert "gro off" not in lines
+    fleet.config(1, xdp_mode="generic")
+    fleet.host(1).call(switch_merging, brigade.INTERFACE, on=True)
+    assert "ethtool -K eth0 gro off" in fleet.lbctl(1, "up", "--dry-run").stdout
     assert xdp_of(fleet, 1) == before
     host = fleet.host(1)
     assert not (host.state_dir / "record.json").exists()
