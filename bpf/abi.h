@@ -365,11 +365,13 @@ struct lb_fragment {
 _Static_assert(sizeof(struct lb_fragment) == 8, "lb_fragment");
 
 /*
- * ---- the root program array: slots, final once loaded ----
+ * ---- the root program array: one for the life of its pin ----
  *
  * The forwarder looks at the first slot before it and the first after it; an
  * empty one costs a nanosecond.  What is there goes on to the slots behind its
- * own, in order: a tail call into an empty slot just returns.
+ * own, in order: a tail call into an empty slot just returns.  Others' programs
+ * are loaded with this array, so agents come and go and it stays: its slots mean
+ * the same for ever.
  */
 
 enum lb_slot {
@@ -378,13 +380,18 @@ enum lb_slot {
 	LB_SLOT_FORWARDER, /* likewise */
 	LB_SLOT_AFTER,	   /* a foreign program, where the forwarder passes */
 	LB_SLOT_AFTER_2,   /* for that one to go on to */
-	LB_SLOT_STAGE,	   /* private: packets that are not ordinary */
-	LB_SLOT_TOO_BIG,   /* private: answers to packets that do not fit */
+	LB_SLOT_COUNT,
+};
+
+/* Slots of an array of their own, which each load makes anew. */
+enum lb_stage_slot {
+	LB_SLOT_STAGE,	 /* packets that are not ordinary */
+	LB_SLOT_TOO_BIG, /* answers to packets that do not fit */
 	/* while somebody looks on: both of these once more, and the forwarder without a trace */
 	LB_SLOT_TRACED_STAGE,
 	LB_SLOT_TRACED_TOO_BIG,
 	LB_SLOT_UNTRACED_FORWARDER,
-	LB_SLOT_COUNT = 16,
+	LB_STAGE_SLOT_COUNT,
 };
 
 /* The redirector's array, likewise. */

@@ -115,13 +115,13 @@ static __always_inline int lb_leave(struct xdp_md *ctx, int result)
 	if (lb_likely(result == XDP_TX))
 		return XDP_TX;
 	if (result == XDP_PASS) {
-		lb_root_slots.call(ctx, LB_SLOT_AFTER);
+		lb_go_to_slot(ctx, LB_SLOT_AFTER);
 		return XDP_PASS;
 	}
 	if (result == LB_GO_STAGE)
-		lb_root_slots.call(ctx, LB_TO_STAGE);
+		lb_stages.call(ctx, LB_TO_STAGE);
 	if (result == LB_GO_TOO_BIG)
-		lb_root_slots.call(ctx, LB_TO_TOO_BIG);
+		lb_stages.call(ctx, LB_TO_TOO_BIG);
 	if (result < 0) {
 		result = lb_exit(LB_CNT_DROP_NO_STAGE, XDP_DROP);
 		lb_trace_xdp(ctx, result);

@@ -253,7 +253,7 @@ static __always_inline int lb_forward(struct xdp_md *ctx)
 /* What is attached: programs before the forwarder, then the forwarder. */
 int lb_root(struct xdp_md *ctx)
 {
-	lb_root_slots.call(ctx, LB_SLOT_BEFORE);
+	lb_go_to_slot(ctx, LB_SLOT_BEFORE);
 	return lb_leave(ctx, lb_forward(ctx));
 }
 

@@ -17,7 +17,7 @@ BPF_F_TABLE("array", u32, u64, lb_template, LB_INNER_SLOTS, BPF_F_MMAPABLE);
 BPF_ARRAY_OF_MAPS(lb_tables, "lb_template", LB_MAX_INNER);
 BPF_PERCPU_ARRAY(lb_counters, u64, LB_CNT_COUNT);
 BPF_PERCPU_ARRAY(lb_service_stats, struct lb_service_stats, LB_MAX_SERVICES);
-BPF_PROG_ARRAY(lb_root_slots, LB_SLOT_COUNT);
+BPF_PROG_ARRAY(lb_stages, LB_STAGE_SLOT_COUNT); /* the forwarder's other programs */
 BPF_TABLE("lru_hash", struct lb_fragment_key, struct lb_fragment, lb_fragments, LB_FRAGMENTS);
 BPF_PERCPU_ARRAY(lb_too_big_windows, struct lb_too_big_window, 1);
 BPF_PROG_ARRAY(lb_tc_stages, LB_TC_STAGE_COUNT); /* the redirector's program for rare packets */
@@ -63,4 +63,16 @@ static __always_inline const struct lb_state *lb_get_state(void)
 static __always_inline const struct lb_near *lb_get_near(void)
 {
 	return (const struct lb_near *)bpf_pseudo_fd(LB_PSEUDO_MAP_VALUE, LB_NEAR_FD);
+}
+
+/*
+ * The root array, which the loader has made or found, likewise by its descriptor
+ * (BPF_PSEUDO_MAP_FD): bcc's own macro would make a map.  Returns if nobody is there.
+ */
+#define LB_PSEUDO_MAP_FD 1
+
+static __always_inline void lb_go_to_slot(struct xdp_md *ctx, enum lb_slot slot)
+{
+	((void (*)(void *, u64, u64))BPF_FUNC_tail_call)(
+		ctx, bpf_pseudo_fd(LB_PSEUDO_MAP_FD, LB_ROOT_FD), slot);
 }

@@ -75,6 +75,7 @@ TOO_BIG_MOST = 64
 
 TC_STAGE = 0
 TC_TRACED_STAGE = 1
+STAGE_SLOT_COUNT = 5
 
 TRACE_FORWARDER = 0
 TRACE_REDIRECTOR = 1
@@ -91,19 +92,24 @@ class ServiceKind(IntEnum):
 
 
 class Slot(IntEnum):
-    """enum lb_slot: places in the root program array."""
+    """enum lb_slot: places in the root program array, which others use too."""
 
     BEFORE = 0
     BEFORE_2 = 1
     FORWARDER = 2
     AFTER = 3
     AFTER_2 = 4
-    STAGE = 5
-    TOO_BIG = 6
-    TRACED_STAGE = 7
-    TRACED_TOO_BIG = 8
-    UNTRACED_FORWARDER = 9
-    COUNT = 16
+    COUNT = 5
+
+
+class StageSlot(IntEnum):
+    """enum lb_stage_slot: places in the array of the forwarder's other programs."""
+
+    STAGE = 0
+    TOO_BIG = 1
+    TRACED_STAGE = 2
+    TRACED_TOO_BIG = 3
+    UNTRACED_FORWARDER = 4
 
 
 COUNTERS: tuple[str, ...] = (
@@ -296,7 +302,7 @@ def constants() -> dict[str, int]:
     names = {f"LB_CNT_{name.upper()}": index for index, name in enumerate(COUNTERS)}
     names["LB_CNT_COUNT"] = len(COUNTERS)
     names |= {f"LB_KIND_{kind.name}": int(kind) for kind in ServiceKind}
-    names |= {f"LB_SLOT_{slot.name}": int(slot) for slot in Slot}
+    names |= {f"LB_SLOT_{slot.name}": int(slot) for slot in (*Slot, *StageSlot)}
     names |= {
         f"LB_{name}": value
         for name, value in globals().items()

@@ -19,6 +19,7 @@ BPF_PROG_LOAD = 5
 BPF_PROG_GET_NEXT_ID = 11
 BPF_MAP_GET_NEXT_ID = 12
 BPF_PROG_TYPE_XDP = 6
+BPF_XDP = 37
 SYSCALL = {"x86_64": 321, "aarch64": 280}
 
 XDP_PASS = 2
@@ -45,11 +46,11 @@ def load_pass_all() -> int:
 
 
 def load_xdp(instructions: bytes, name: str) -> int:
-    """Load an XDP program and return its descriptor; `instructions` as <linux/bpf.h> has them."""
+    """Load an XDP program as libbpf does; `instructions` as <linux/bpf.h> has them."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"Dual BSD/GPL")
     attributes = struct.pack(
-        "<IIQQIIQII16s",
+        "<IIQQIIQII16sII",
         BPF_PROG_TYPE_XDP,
         len(instructions) // 8,
         ctypes.addressof(code),
@@ -60,6 +61,8 @@ def load_xdp(instructions: bytes, name: str) -> int:
         0,  # kernel version
         0,  # program flags
         name.encode(),
+        0,  # network device
+        BPF_XDP,
     )
     return _bpf(BPF_PROG_LOAD, ctypes.create_string_buffer(attributes, len(attributes)))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,9 @@ class Programs(Protocol):
     def pin(self, directory: Path) -> None:
         """Pin programs and maps."""
 
+    def in_root(self) -> AbstractContextManager[None]:
+        """Let others' programs go on to this forwarder; to the old one if the block fails."""
+
 
 class Attachment:
     """Owner of what is on the interface. Checks first, records each change, then makes it."""
@@ -51,8 +55,9 @@ class Attachment:
         """Return the ids of TC programs that are ours."""
         return self._ours(self._journal.record.redirectors, bpffs.REDIRECTORS)
 
-    def _ours(self, recorded: tuple[int, ...], pins: Sequence[str]) -> frozenset[int]:
-        return frozenset(recorded) | pinned_ids(self._pins, pins)
+    def _ours(self, recorded: tuple[int, ...], names: Collection[str]) -> frozenset[int]:
+        directories = bpffs.pin_directories(self._config.bpffs, self._config.interface)
+        return frozenset(recorded) | pinned_ids(directories, names)
 
     def check(self) -> None:
         """Refuse if somebody else's program is where ours have to be; look for neighbours."""
@@ -71,7 +76,11 @@ class Attachment:
                 )
 
     def attach(self, programs: Programs) -> None:
-        """Pin, then redirector, then forwarder, one step each; then the old pins go."""
+        """Pin, then redirector, then forwarder, one step each; then the old pins go.
+
+        Others' programs go on to the new forwarder right before it is attached, or to the old one
+        again if that is refused. At any moment all that packets may come to is pinned somewhere.
+        """
         forwarder, redirector = programs.program_ids()
         old = sorted(self.our_forwarders())
         self._journal.note(
@@ -80,16 +89,20 @@ class Attachment:
             xdp_mode=self._config.xdp_mode,
             directories_made=self._directories(),
         )
-        bpffs.prepare(self._config.bpffs)
-        fresh = bpffs.fresh_directory(self._config.bpffs, self._config.interface)
+        base, interface = self._config.bpffs, self._config.interface
+        bpffs.prepare(base)
+        fresh = bpffs.fresh_directory(base, interface)
         programs.pin(fresh)
-        self._carry_over(fresh)
-        with bpffs.swapping(self._config.bpffs):
+        with bpffs.swapping(base):
+            self._remove_unused(fresh)
             self._add_clsact()
             clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
-            self._attach_forwarder(programs.forwarder_fd)
-            bpffs.take_place(self._config.bpffs, self._config.interface)
+            with programs.in_root():
+                self._attach_forwarder(programs.forwarder_fd)
+            self._tell_left_behind(fresh)
+            bpffs.take_place(base, interface, fresh)
         self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
+        self._tell_guests()
 
     def set_sysctls(self) -> None:
         """Set what VIPs on ``lo`` need; what an earlier agent set stays recorded with it."""
@@ -119,11 +132,36 @@ class Attachment:
         missing = (str(path) for path in bpffs.missing_directories(self._config.bpffs))
         return (*made, *(path for path in missing if path not in made))
 
-    def _carry_over(self, fresh: Path) -> None:
-        """Let others' programs before and after the forwarder come along."""
-        for slot, program in root.carry_over(self._pins / root.ROOT, fresh / root.ROOT).items():
+    def _remove_unused(self, fresh: Path) -> None:
+        """Remove what agents that ended before they were done have left, if nothing of it runs."""
+        link = self._link.index
+        filters = clsact.list_filters(self._netlink, link)
+        attached = xdp.query_xdp(self._netlink, link).ids | {f.program_id for f in filters}
+        names = (*bpffs.FORWARDERS, *bpffs.REDIRECTORS)
+        for directory in bpffs.leftovers(self._config.bpffs, self._config.interface):
+            if directory != fresh and not pinned_ids([directory], names) & attached:
+                bpffs.remove_pins(directory)
+
+    def _tell_left_behind(self, fresh: Path) -> None:
+        """Name others' programs in an array of another version, which is not looked into any more.
+
+        Put into the new one they would go on by the old one, which is empty once it has no pin.
+        """
+        old = self._pins / root.ROOT
+        for slot, program in root.left_behind(old, fresh / root.ROOT).items():
+            structlog.get_logger().warning(
+                "another XDP program is not run any more: this version has a root array of its "
+                "own; load the program anew with that, and put it there",
+                slot=int(slot),
+                program=str(program),
+                root=str(old),
+            )
+
+    def _tell_guests(self) -> None:
+        """Name others' programs before and after the forwarder."""
+        for slot, program in root.foreign_programs(self._pins / root.ROOT).items():
             structlog.get_logger().info(
-                "another XDP program stays beside the forwarder",
+                "another XDP program runs beside the forwarder",
                 slot=int(slot),
                 program=str(program),
             )

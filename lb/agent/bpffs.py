@@ -11,10 +11,12 @@ import ctypes
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from controlplane.errors import BrigadeError
+from lb.dataplane.pinning import exchange
 
 USUAL_MOUNT = Path("/sys/fs/bpf")
 SOURCE = "bucket-brigade"
@@ -75,41 +77,70 @@ def prepare(base: Path) -> None:
         ) from error
 
 
+def leftovers(base: Path, interface: str) -> tuple[Path, ...]:
+    """Return where agents have, or died before they removed, pins that are not in their place.
+
+    The kernel refuses colons in names of interfaces: no other interface can have such a name.
+    """
+    try:
+        entries = sorted(base.iterdir())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return ()
+    return tuple(entry for entry in entries if entry.name.startswith(f"{pin_name(interface)}:"))
+
+
+def pin_directories(base: Path, interface: str) -> tuple[Path, ...]:
+    """Return where an interface's pins are, then where an agent may have left some that died."""
+    return (base / pin_name(interface), *leftovers(base, interface))
+
+
 def fresh_directory(base: Path, interface: str) -> Path:
-    """Make and return an empty directory for a new agent's pins, beside those in use."""
-    directory = base / f"{pin_name(interface)}:new"
-    remove_pins(directory)
-    directory.mkdir(mode=0o700)
-    return directory
+    """Make and return an empty directory for a new agent's pins, beside all that are there.
+
+    What an agent that was killed has left may be all that keeps an attached program whole.
+    """
+    for number in count():
+        directory = base / f"{pin_name(interface)}:{number}"
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+            return directory
+    raise AssertionError("numbers have ended")
 
 
-def take_place(base: Path, interface: str) -> Path:
-    """Let the new pins take the place of the old ones, which are removed."""
-    usual, old = base / pin_name(interface), base / f"{pin_name(interface)}:old"
-    remove_pins(old)
-    if usual.exists():
-        usual.rename(old)
-    (base / f"{pin_name(interface)}:new").rename(usual)
-    remove_pins(old)
+def take_place(base: Path, interface: str, fresh: Path) -> Path:
+    """Let the new pins take the place of the old ones; then all others are removed.
+
+    In one step, from Linux 5.16. Before that a process that is killed between two leaves no pins
+    where they usually are, but all of them.
+    """
+    usual = base / pin_name(interface)
+    if not usual.exists():
+        fresh.rename(usual)
+    elif not exchange(fresh, usual):
+        usual.rename(fresh.with_name(f"{fresh.name}-old"))
+        fresh.rename(usual)
+    for directory in leftovers(base, interface):
+        remove_pins(directory)
     return usual
 
 
-def remove_pins(directory: Path) -> None:
-    """Remove a directory of pins and all in it, if it is there."""
+def remove_pins(directory: Path, kept: Path | None = None) -> None:
+    """Remove a directory of pins and all in it but ``kept``, if it is there."""
     if not directory.is_dir():
         return
     for entry in directory.iterdir():
         if entry.is_dir():
-            remove_pins(entry)
-        else:
+            remove_pins(entry, kept)
+        elif entry != kept:
             entry.unlink()
-    directory.rmdir()
+    if kept is None or directory not in kept.parents:
+        directory.rmdir()
 
 
-def clean(base: Path, interface: str, made: tuple[Path, ...]) -> None:
+def clean(base: Path, interface: str, made: tuple[Path, ...], kept: Path | None = None) -> None:
     """Remove an interface's pins, then whatever of ``base`` and its mount nobody else uses."""
-    for suffix in (":new", ":old", ""):
-        remove_pins(base / f"{pin_name(interface)}{suffix}")
+    for directory in reversed(pin_directories(base, interface)):
+        remove_pins(directory, kept)
     point = mount_point(base, mounts())
     if point in mounts():
         with _locked(point):

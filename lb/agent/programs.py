@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def pinned_program(path: Path) -> ProgramInfo | None:
         os.close(descriptor)
 
 
-def pinned_ids(directory: Path, names: Iterable[str]) -> frozenset[int]:
+def pinned_ids(directories: Iterable[Path], names: Collection[str]) -> frozenset[int]:
     """Return the ids of the programs that are pinned under these names, as far as there are any."""
-    found = (pinned_program(directory / name) for name in names)
+    found = (pinned_program(directory / name) for directory in directories for name in names)
     return frozenset(program.id for program in found if program is not None)

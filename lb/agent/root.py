@@ -2,34 +2,35 @@
 
 The attached program looks into an array that is pinned as ``<bpffs>/<interface>/root``;
 docs/running.md tells what its slots are for. The kernel empties such an array when nobody holds or
-pins it, so the pin stays for as long as the program is attached. A new agent brings an array of its
-own, into which it puts what others had put into the old one.
+pins it, so the pin stays for as long as a program is attached, and each new agent takes the same
+array: others' programs jump through it.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
-
 from lb.abi import Slot
-from lb.agent.programs import ProgramInfo, describe_program, open_program
+from lb.agent import bpffs
+from lb.agent.programs import ProgramInfo, describe_program
 from lb.dataplane import bpf_syscall
+from lb.dataplane.root_array import NOT_THERE, program_in
 
 ROOT = "root"
 FOREIGN_SLOTS = (Slot.BEFORE, Slot.BEFORE_2, Slot.AFTER, Slot.AFTER_2)
-ID_BYTES = 4
-NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL)
-"""No such pin; no bpffs."""
+
+
+def root_pins(base: Path, interface: str) -> tuple[Path, ...]:
+    """Return where an interface's array may be pinned, after an agent that died at work as well."""
+    return tuple(directory / ROOT for directory in bpffs.pin_directories(base, interface))
 
 
 @contextmanager
 def _opened(pin: Path) -> Iterator[int | None]:
-    """Hold the array that is pinned at a path, ``None`` if there is none."""
+    """Hold the program array that is pinned at a path, ``None`` if there is none."""
     try:
         descriptor = bpf_syscall.obj_get(pin)
     except OSError as error:
@@ -38,18 +39,10 @@ def _opened(pin: Path) -> Iterator[int | None]:
         yield None
         return
     try:
-        yield descriptor
+        kind = bpf_syscall.map_info(descriptor).map_type
+        yield descriptor if kind == bpf_syscall.MAP_TYPE_PROG_ARRAY else None
     finally:
         os.close(descriptor)
-
-
-def _program_in(array: int, slot: Slot) -> int | None:
-    """Return the id of the program in a slot."""
-    try:
-        raw = bpf_syscall.map_lookup(array, slot, ID_BYTES)
-    except FileNotFoundError:
-        return None
-    return int.from_bytes(raw, "little")
 
 
 def foreign_programs(pin: Path) -> Mapping[Slot, ProgramInfo]:
@@ -57,29 +50,27 @@ def foreign_programs(pin: Path) -> Mapping[Slot, ProgramInfo]:
     with _opened(pin) as array:
         if array is None:
             return {}
-        found = {slot: _program_in(array, slot) for slot in FOREIGN_SLOTS}
+        found = {slot: program_in(array, slot) for slot in FOREIGN_SLOTS}
     return {slot: describe_program(number) for slot, number in found.items() if number is not None}
 
 
-def carry_over(old: Path, new: Path) -> Mapping[Slot, ProgramInfo]:
-    """Put what others have in the slots of the old array into the new one's; return what that was.
+def left_behind(old: Path, new: Path) -> Mapping[Slot, ProgramInfo]:
+    """Return others' programs in an old array, by slot, if another one takes its place."""
+    with _opened(old) as before, _opened(new) as after:
+        if before is None or after is None:
+            return {}
+        if bpf_syscall.map_info(before).map_id == bpf_syscall.map_info(after).map_id:
+            return {}
+    return foreign_programs(old)
 
-    A program that the kernel refuses there is left out, and said to be.
-    """
-    carried: dict[Slot, ProgramInfo] = {}
-    for slot, program in foreign_programs(old).items():
-        try:
-            with open_program(program.id) as descriptor, _opened(new) as array:
-                if array is None:
-                    continue
-                bpf_syscall.map_update(array, slot, descriptor.to_bytes(ID_BYTES, "little"))
-        except OSError as error:
-            structlog.get_logger().warning(
-                "a program does not come along into the new root array",
-                slot=int(slot),
-                program=str(program),
-                reason=error.strerror,
-            )
+
+def leave_to_others(base: Path, interface: str) -> Path | None:
+    """Take our program out of the array, if there are others' in it; return its pin then."""
+    for pin in root_pins(base, interface):
+        if not foreign_programs(pin):
             continue
-        carried[slot] = program
-    return carried
+        with _opened(pin) as array:
+            if array is not None and program_in(array, Slot.FORWARDER) is not None:
+                bpf_syscall.map_delete(array, Slot.FORWARDER)
+        return pin
+    return None

@@ -50,6 +50,7 @@ from lb.agent.netlink import LinkInfo, open_netlink
 from lb.agent.notify import sd_notify
 from lb.agent.place import current_place
 from lb.agent.record import Journal, Record, read_record
+from lb.agent.root import root_pins
 from lb.agent.rtnetlink import RouteSocket
 from lb.agent.sampler import ConnectionCounter, LoadSampler
 from lb.agent.tell import Acknowledger, Reporter, compose_report
@@ -166,7 +167,10 @@ class Runner:
 
     def _load(self, link: LinkInfo) -> Dataplane:
         config = self._config
-        dataplane = Dataplane.load(Identity(config.dip, link.mac, link.mtu, link.index))
+        dataplane = Dataplane.load(
+            Identity(config.dip, link.mac, link.mtu, link.index),
+            root_pins(config.bpffs, config.interface),
+        )
         self._stack.callback(dataplane.close)
         self._board.post(load_seconds=dataplane.load_seconds, xdp_mode=config.xdp_mode)
         with self._lock:

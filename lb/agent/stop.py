@@ -82,7 +82,7 @@ def find_record(config: AgentConfig) -> Record | None:
     record = read_record(config.state_dir)
     if record is not None and record.place == place:
         return record
-    pins = config.bpffs / bpffs.pin_name(config.interface)
+    pins = bpffs.pin_directories(config.bpffs, config.interface)
     forwarders = pinned_ids(pins, bpffs.FORWARDERS)
     redirectors = pinned_ids(pins, bpffs.REDIRECTORS)
     if not forwarders and not redirectors:
@@ -200,17 +200,19 @@ def _undo(netlink: Any, record: Record, say: Say) -> None:
     with bpffs.swapping(Path(record.bpffs)):
         if link is not None:
             _detach(netlink, link.index, record, say)
-        _say_displaced(record, say)
+        kept = root.leave_to_others(Path(record.bpffs), record.interface)
         made = tuple(Path(path) for path in record.directories_made)
-        bpffs.clean(Path(record.bpffs), record.interface, made)
+        bpffs.clean(Path(record.bpffs), record.interface, made, kept)
     say(f"removed the pins in {record.bpffs}")
+    if kept is not None:
+        _say_left(kept, say)
 
 
-def _say_displaced(record: Record, say: Say) -> None:
-    """Name others' programs that ran beside the forwarder: nothing calls them any more."""
-    pin = Path(record.bpffs) / bpffs.pin_name(record.interface) / root.ROOT
+def _say_left(pin: Path, say: Say) -> None:
+    """Name others' programs that ran beside the forwarder, and what they were loaded with."""
     for slot, program in root.foreign_programs(pin).items():
-        say(f"{program} ran in slot {int(slot)} beside the forwarder: nothing runs it any more")
+        say(f"left {program} in slot {int(slot)} of {pin}: it runs again after the next lbctl up")
+    say(f"if nothing needs them: rm {pin}")
 
 
 def _undo_mss(record: Record, say: Say) -> None:
@@ -240,7 +242,7 @@ def _restore(path: str, old: str, new: str, say: Say) -> None:
 
 
 def _detach(netlink: Any, ifindex: int, record: Record, say: Say) -> None:
-    pins = Path(record.bpffs) / bpffs.pin_name(record.interface)
+    pins = bpffs.pin_directories(Path(record.bpffs), record.interface)
     forwarders = {*record.forwarders, *pinned_ids(pins, bpffs.FORWARDERS)}
     for mode in ("native", "generic"):
         for program_id in sorted(forwarders):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lb.bench.feeder import Harness, Program, under_test
+from lb.bench.feeder import XDP_ATTACH_TYPE, Harness, Program, under_test
 from lb.bench.workload import Row, fill, forwarder_rows, identity, redirector_rows
 from lb.dataplane import Dataplane, bpf_syscall
 
@@ -185,6 +185,14 @@ def _result(
     )
 
 
+def load_identity() -> Dataplane:
+    """Load the programs as this server, of the attach type that the feeder has: it jumps to them.
+
+    So may others' feeders of that type, to what `--pin` leaves.
+    """
+    return Dataplane.load(identity(), xdp_attach_type=XDP_ATTACH_TYPE)
+
+
 def tcp4_ack_frames() -> Sequence[bytes]:
     """The packets of the row `tcp4_ack`."""
     return next(row for row in forwarder_rows() if row.name == FLOOR_ROW).frames
@@ -204,7 +212,7 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
     with on_one_cpu() as cpu:
         for load in range(effort.loads):
             progress(f"load {load + 1} of {effort.loads}: compiling and filling")
-            with Dataplane.load(identity()) as dataplane, Harness(rows) as harness:
+            with load_identity() as dataplane, Harness(rows) as harness:
                 load_seconds.append(dataplane.load_seconds)
                 fill(dataplane)
                 _warm_up(harness, dataplane, rows)

@@ -43,6 +43,8 @@ FEED = np.dtype(
 )
 TARGET = np.dtype([("daddr", "V4"), ("dport", "V2"), ("pad", "<u2")])
 TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
+XDP_ATTACH_TYPE = 0
+"""`expected_attach_type` of the feeder, and so of what it may jump to."""
 FEEDERS = {"lb_feed_xdp": "XDP", "lb_feed_tc": "SCHED_CLS"}
 BASES = {
     "lb_floor": "XDP",
@@ -78,12 +80,14 @@ class Harness:
                 include=folder,
                 programs=FEEDERS,
                 maps=("lb_feed", "lb_templates", "lb_flow_targets", "lb_target", "lb_tc_target"),
+                xdp_attach_type=XDP_ATTACH_TYPE,
             ),
             compile_and_load(
                 join_sources([folder / "bench" / "floor.bpf.c"]),
                 include=folder,
                 programs=BASES,
                 maps=(),
+                xdp_attach_type=XDP_ATTACH_TYPE,
             ),
         ]
         maps = self._loaded[0].maps

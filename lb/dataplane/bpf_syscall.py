@@ -20,6 +20,7 @@ MAP_CREATE = 0
 MAP_LOOKUP_ELEM = 1
 MAP_UPDATE_ELEM = 2
 MAP_DELETE_ELEM = 3
+PROG_LOAD = 5
 OBJ_PIN = 6
 OBJ_GET = 7
 PROG_TEST_RUN = 10
@@ -31,6 +32,10 @@ MAP_TYPE_ARRAY = 2
 MAP_TYPE_PROG_ARRAY = 3
 MAP_TYPE_PERCPU_ARRAY = 6
 MAP_TYPE_ARRAY_OF_MAPS = 12
+
+PROG_TYPE_XDP = 6
+ATTACH_TYPE_XDP = 37
+PSEUDO_MAP_FD = 1
 
 F_RDONLY = 1 << 3
 F_MMAPABLE = 1 << 10
@@ -154,6 +159,25 @@ def map_delete(fd: int, key: int) -> None:
     """Delete one element of a map."""
     key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
     bpf(MAP_DELETE_ELEM, _attribute("IIQQQ", fd, 0, _address(key_buffer), 0, 0))
+
+
+def instruction(code: int, registers: int = 0, immediate: int = 0) -> bytes:
+    """One instruction of RFC 9669 without an offset; destination register in the low four bits."""
+    return struct.pack("=BBhi", code, registers, 0, immediate)
+
+
+def prog_load(
+    prog_type: int, instructions: bytes, *, name: str, expected_attach_type: int = 0
+) -> int:
+    """Load a program of a few instructions and return its file descriptor."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"GPL")
+    attribute = _attribute(
+        "IIQQIIQII16sII",
+        *(prog_type, len(instructions) // 8, _address(code), _address(licence)),
+        *(0, 0, 0, 0, 0, _c_name(name), 0, expected_attach_type),
+    )
+    return bpf(PROG_LOAD, attribute)
 
 
 def obj_pin(fd: int, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import inspect
 import os
 import re
 import resource
@@ -90,6 +91,19 @@ def import_bcc() -> Any:
     return bcc
 
 
+def xdp_attach_types(wanted: int) -> tuple[int, ...]:
+    """Return which `expected_attach_type` XDP programs can have here, the wanted one first.
+
+    A bcc whose `load_func` cannot be told one loads them with 0.
+
+    Raises:
+        DataplaneError: bcc is missing.
+
+    """
+    told = "attach_type" in inspect.signature(import_bcc().BPF.load_func).parameters
+    return (wanted, 0) if wanted and told else (0,)
+
+
 def join_sources(paths: Sequence[Path], *, behind: str = "") -> str:
     """Join C files into one source whose errors name the right file and line."""
     parts = [f'#line 1 "{path.name}"\n{path.read_text(encoding="ascii")}' for path in paths]
@@ -133,12 +147,20 @@ def _table_fd(bcc: Any, module: Any, name: str) -> int:
     return fd
 
 
-def _load_all(bcc: Any, module: Any, programs: Mapping[str, str], maps: Sequence[str]) -> Loaded:
+def _load_all(
+    bcc: Any,
+    module: Any,
+    programs: Mapping[str, str],
+    maps: Sequence[str],
+    xdp_attach_type: int,
+) -> Loaded:
     """Load the programs of a compiled module and take descriptors of our own."""
     owned: dict[str, int] = {}
     try:
         for name, kind in programs.items():
-            function = module.load_func(name.encode(), getattr(bcc.BPF, kind))
+            told = kind == "XDP" and xdp_attach_type
+            more = {"attach_type": xdp_attach_type} if told else {}
+            function = module.load_func(name.encode(), getattr(bcc.BPF, kind), **more)
             owned[name] = _own(function.fd)
         for name in maps:
             owned[name] = _own(_table_fd(bcc, module, name))
@@ -159,12 +181,14 @@ def compile_and_load(
     maps: Sequence[str],
     defines: Mapping[str, int] | None = None,
     instead: Mapping[str, int] | None = None,
+    xdp_attach_type: int = 0,
 ) -> Loaded:
     """Compile one C source and load its programs.
 
     `programs` maps a function's name to its kind in bcc: "XDP" or "SCHED_CLS". `defines` are
     numbers that the source needs to know. `instead` are descriptors of maps that exist already, to
-    take the place of those that the source defines.
+    take the place of those that the source defines. `xdp_attach_type` is one of
+    `xdp_attach_types`: programs that jump to each other must have the same.
 
     Raises:
         DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
@@ -181,7 +205,7 @@ def compile_and_load(
             for name, fd in (instead or {}).items():
                 # compiled programs name maps by descriptor: what it stands for is exchanged
                 os.dup2(fd, _table_fd(bcc, module, name), inheritable=False)
-            return _load_all(bcc, module, programs, maps)
+            return _load_all(bcc, module, programs, maps, xdp_attach_type)
     except DataplaneError:
         raise
     except Exception as error:

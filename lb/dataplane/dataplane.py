@@ -6,8 +6,8 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -15,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb import abi
-from lb.dataplane import bpf_syscall
+from lb.dataplane import bpf_syscall, root_array
 from lb.dataplane.cluster import ClusterTables
-from lb.dataplane.compiling import Loaded, check_kernel, compile_and_load, join_sources
+from lb.dataplane.compiling import (
+    Loaded,
+    check_kernel,
+    compile_and_load,
+    join_sources,
+    xdp_attach_types,
+)
 from lb.dataplane.counting import CounterReader
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.pinning import pin_all
+from lb.dataplane.root_array import RootArray, put_program
 from lb.dataplane.state import State
 from lb.dataplane.tables import InnerTables, TableStore
 from lb.paths import bpf_dir
@@ -51,12 +58,8 @@ PROGRAMS = {
     REDIRECTOR: "SCHED_CLS",
     REDIRECTOR_STAGE: "SCHED_CLS",
 }
-SLOTS = {
-    FORWARDER: abi.Slot.FORWARDER,
-    STAGE: abi.Slot.STAGE,
-    TOO_BIG: abi.Slot.TOO_BIG,
-}
-"""Programs that others jump to, by their places in the root array."""
+STAGE_SLOTS = {STAGE: abi.StageSlot.STAGE, TOO_BIG: abi.StageSlot.TOO_BIG}
+"""Programs that the forwarder jumps to."""
 STATE = "lb_state"
 NEAR = "lb_near"
 VALUES = {
@@ -64,11 +67,11 @@ VALUES = {
     NEAR: (abi.NEAR.itemsize, "LB_NEAR_FD"),
 }
 """Maps of one value: their sizes, and what the sources call their descriptors."""
-ROOT_SLOTS = "lb_root_slots"
+STAGES = "lb_stages"
 FRAGMENTS = "lb_fragments"
 TC_STAGES = "lb_tc_stages"
 DECISIONS = "lb_decisions"
-MAPS = ("lb_tables", "lb_counters", "lb_service_stats", ROOT_SLOTS, FRAGMENTS, TC_STAGES, DECISIONS)
+MAPS = ("lb_tables", "lb_counters", "lb_service_stats", STAGES, FRAGMENTS, TC_STAGES, DECISIONS)
 PIN_NAMES = {
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
@@ -77,7 +80,8 @@ PIN_NAMES = {
     "lb_tables": "tables",
     "lb_counters": "counters",
     "lb_service_stats": "service_stats",
-    ROOT_SLOTS: "root",
+    root_array.NAME: "root",
+    STAGES: "stages",
     FRAGMENTS: "fragments",
     TC_STAGES: "tc_stages",
     DECISIONS: "decisions",
@@ -112,8 +116,14 @@ def create_value(name: str, size: int) -> int:
     )
 
 
-def load_programs() -> Loaded:
+def load_programs(
+    root_pins: Sequence[Path] = (), xdp_attach_type: int = bpf_syscall.ATTACH_TYPE_XDP
+) -> Loaded:
     """Compile and load everything, and put programs into their slots.
+
+    The root array is the first of some pins that can be used. There, the forwarder's slot stays as
+    it is; an array that is made here has the new one. XDP programs are of the attach type wanted,
+    unless that array, or bcc, takes another only.
 
     Raises:
         DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
@@ -121,6 +131,10 @@ def load_programs() -> Loaded:
     """
     check_kernel()
     with ExitStack() as stack:
+        kinds = xdp_attach_types(xdp_attach_type)
+        found = root_array.find_root(root_pins, kinds)
+        root = found or RootArray(root_array.create_root(), kinds[0])
+        stack.callback(os.close, root.fd)
         values = {}
         for name, (size, _) in VALUES.items():
             values[name] = create_value(name, size)
@@ -130,15 +144,20 @@ def load_programs() -> Loaded:
             include=bpf_dir(),
             programs=PROGRAMS,
             maps=MAPS,
-            defines={define: values[name] for name, (_, define) in VALUES.items()},
+            defines={
+                **{define: values[name] for name, (_, define) in VALUES.items()},
+                root_array.DEFINE: root.fd,
+            },
+            xdp_attach_type=root.xdp_attach_type,
         )
         stack.pop_all()
-    for name, slot in SLOTS.items():
-        fd = loaded.programs[name]
-        bpf_syscall.map_update(loaded.maps[ROOT_SLOTS], slot, fd.to_bytes(4, "little"))
-    stage = loaded.programs[REDIRECTOR_STAGE]
-    bpf_syscall.map_update(loaded.maps[TC_STAGES], abi.TC_STAGE, stage.to_bytes(4, "little"))
-    return Loaded(loaded.programs, {**loaded.maps, **values})
+    programs = loaded.programs
+    if found is None:  # else packets would come here before there are tables
+        put_program(root.fd, abi.Slot.FORWARDER, programs[FORWARDER])
+    for name, slot in STAGE_SLOTS.items():
+        put_program(loaded.maps[STAGES], slot, programs[name])
+    put_program(loaded.maps[TC_STAGES], abi.TC_STAGE, programs[REDIRECTOR_STAGE])
+    return Loaded(programs, {**loaded.maps, **values, root_array.NAME: root.fd})
 
 
 class Dataplane:
@@ -159,8 +178,17 @@ class Dataplane:
         self._closed = False
 
     @classmethod
-    def load(cls, identity: Identity) -> Dataplane:
+    def load(
+        cls,
+        identity: Identity,
+        root_pins: Sequence[Path] = (),
+        *,
+        xdp_attach_type: int = bpf_syscall.ATTACH_TYPE_XDP,
+    ) -> Dataplane:
         """Compile and load both programs, with empty tables.
+
+        The root array is the first of some pins that can be used; else a new one. XDP programs are
+        of the `expected_attach_type` that libbpf's have, so that such programs fit into the array.
 
         Raises:
             DataplaneError: bcc is missing, BPF not permitted or the kernel too old: one line with
@@ -168,7 +196,7 @@ class Dataplane:
 
         """
         started = time.monotonic()
-        loaded = load_programs()
+        loaded = load_programs(root_pins, xdp_attach_type)
         try:
             dataplane = cls(loaded, time.monotonic() - started)
         except BaseException:
@@ -274,6 +302,13 @@ class Dataplane:
         """
         descriptors = {**self._loaded.programs, **self._loaded.maps}
         pin_all(directory, {pin: descriptors[name] for name, pin in PIN_NAMES.items()})
+
+    @contextmanager
+    def in_root(self) -> Iterator[None]:
+        """Let programs before the forwarder go on to this one; to the old if the block fails."""
+        array, program = self.map_fd(root_array.NAME), self._loaded.programs[FORWARDER]
+        with root_array.replaced(array, abi.Slot.FORWARDER, program):
+            yield
 
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""

@@ -16,7 +16,7 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step; False where the kernel cannot do that in a bpffs."""
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.renameat2(
@@ -58,7 +58,7 @@ def pin_all(directory: Path, descriptors: Mapping[str, int]) -> None:
 def _put_in_place(fresh: Path, directory: Path) -> None:
     if not directory.exists():
         fresh.rename(directory)
-    elif _exchange(fresh, directory):
+    elif exchange(fresh, directory):
         remove_pins(fresh)
     else:
         remove_pins(directory)

@@ -11,8 +11,8 @@ from types import TracebackType
 import numpy as np
 
 from lb import abi
-from lb.dataplane import bpf_syscall
-from lb.dataplane.compiling import compile_and_load
+from lb.dataplane import bpf_syscall, root_array
+from lb.dataplane.compiling import compile_and_load, xdp_attach_types
 from lb.dataplane.counting import possible_cpus
 from lb.dataplane.dataplane import (
     FORWARDER,
@@ -22,8 +22,8 @@ from lb.dataplane.dataplane import (
     REDIRECTOR,
     REDIRECTOR_STAGE,
     ROOT,
-    ROOT_SLOTS,
     STAGE,
+    STAGES,
     TC_STAGES,
     TOO_BIG,
     VALUES,
@@ -33,14 +33,14 @@ from lb.dataplane.dataplane import (
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.ring import RingReader, create_ring
+from lb.dataplane.root_array import program_in, put_program
 from lb.paths import bpf_dir
 
 RING_BYTES = 4 << 20
 LOST = "lb_trace_lost"
 TRACED_SLOTS = {
-    STAGE: abi.Slot.TRACED_STAGE,
-    TOO_BIG: abi.Slot.TRACED_TOO_BIG,
-    FORWARDER: abi.Slot.FORWARDER,
+    STAGE: abi.StageSlot.TRACED_STAGE,
+    TOO_BIG: abi.StageSlot.TRACED_TOO_BIG,
 }
 
 
@@ -67,25 +67,39 @@ class TracedPrograms:
     def __init__(self, directory: Path, defines: Mapping[str, int]) -> None:
         with ExitStack() as stack:
             maps = {}
-            for name in (*MAPS, *VALUES):
+            for name in (*MAPS, *VALUES, root_array.NAME):
                 maps[name] = bpf_syscall.obj_get(directory / PIN_NAMES[name])
                 stack.callback(os.close, maps[name])
             ring = create_ring(RING_BYTES, "lb_trace_ring")
             stack.callback(os.close, ring)
+            types = xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)
+            fitting = root_array.fitting_type(maps[root_array.NAME], types)
+            if fitting is None:
+                raise DataplaneError(
+                    f"{directory / PIN_NAMES[root_array.NAME]} takes no programs "
+                    "of this version: lbctl up again with this lbctl, then trace"
+                )
             values = {define: maps[name] for name, (_, define) in VALUES.items()}
             loaded = compile_and_load(
                 source_text(trace=True),
                 include=bpf_dir(),
                 programs=PROGRAMS,
                 maps=(LOST,),
-                defines={**values, **defines, "LB_TRACE_RING": ring},
+                defines={
+                    **values,
+                    **defines,
+                    root_array.DEFINE: maps[root_array.NAME],
+                    "LB_TRACE_RING": ring,
+                },
                 instead={name: maps[name] for name in MAPS},
+                xdp_attach_type=fitting,
             )
             stack.callback(loaded.close)
             self.ring = RingReader(ring)
             stack.callback(self.ring.close)
             self._loaded = loaded
             self._maps = maps
+            self._directory = directory
             self._exit = stack.pop_all()
 
     @property
@@ -99,21 +113,29 @@ class TracedPrograms:
         return self._loaded.programs[REDIRECTOR]
 
     def fill_slots(self) -> None:
-        """Put the programs that others jump to into the agent's arrays, beside its own."""
-        slots = self._maps[ROOT_SLOTS]
-        plain = _program_in(slots, abi.Slot.FORWARDER)
+        """Put the programs that others jump to into the agent's arrays, beside its own.
+
+        Raises:
+            DataplaneError: it is another agent's turn, whose maps these programs do not use.
+
+        """
+        with _opened(self._directory / PIN_NAMES[STAGES]) as now:
+            if bpf_syscall.map_info(now).map_id != bpf_syscall.map_info(self._maps[STAGES]).map_id:
+                raise DataplaneError("a new agent has come meanwhile: trace again")
+        root, stages = self._maps[root_array.NAME], self._maps[STAGES]
+        programs = self._loaded.programs
+        plain = program_in(root, abi.Slot.FORWARDER)
         if plain is None:
             raise DataplaneError("the agent's program array has no forwarder: lbctl up again")
         fd = bpf_syscall.prog_fd_by_id(plain)
         try:
-            bpf_syscall.map_update(slots, abi.Slot.UNTRACED_FORWARDER, fd.to_bytes(4, "little"))
+            put_program(stages, abi.StageSlot.UNTRACED_FORWARDER, fd)
         finally:
             os.close(fd)
-        stage = self._loaded.programs[REDIRECTOR_STAGE].to_bytes(4, "little")
-        bpf_syscall.map_update(self._maps[TC_STAGES], abi.TC_TRACED_STAGE, stage)
+        put_program(self._maps[TC_STAGES], abi.TC_TRACED_STAGE, programs[REDIRECTOR_STAGE])
         for name, slot in TRACED_SLOTS.items():
-            fd = self._loaded.programs[name]
-            bpf_syscall.map_update(slots, slot, fd.to_bytes(4, "little"))
+            put_program(stages, slot, programs[name])
+        put_program(root, abi.Slot.FORWARDER, programs[FORWARDER])
 
     def lost(self) -> int:
         """How many events found the ring full."""
@@ -145,29 +167,20 @@ def _opened(pin: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _program_in(array: int, slot: int) -> int | None:
-    """Return the id of the program in a slot."""
-    try:
-        return int.from_bytes(bpf_syscall.map_lookup(array, slot, 4), "little")
-    except FileNotFoundError:
-        return None
-
-
 def empty_slots(directory: Path) -> None:
     """Take traced programs out of the arrays of some pins, and the plain forwarder back in."""
     with ExitStack() as stack:
-        slots, stages = (
+        root, stages, tc_stages = (
             stack.enter_context(_opened(directory / PIN_NAMES[name]))
-            for name in (ROOT_SLOTS, TC_STAGES)
+            for name in (root_array.NAME, STAGES, TC_STAGES)
         )
-        plain = _program_in(slots, abi.Slot.UNTRACED_FORWARDER)
+        plain = program_in(stages, abi.StageSlot.UNTRACED_FORWARDER)
         if plain is not None:
             fd = bpf_syscall.prog_fd_by_id(plain)
             stack.callback(os.close, fd)
-            bpf_syscall.map_update(slots, abi.Slot.FORWARDER, fd.to_bytes(4, "little"))
-        traced = (abi.Slot.TRACED_STAGE, abi.Slot.TRACED_TOO_BIG, abi.Slot.UNTRACED_FORWARDER)
-        for slot in traced:
-            if _program_in(slots, slot) is not None:
-                bpf_syscall.map_delete(slots, slot)
-        if _program_in(stages, abi.TC_TRACED_STAGE) is not None:
-            bpf_syscall.map_delete(stages, abi.TC_TRACED_STAGE)
+            put_program(root, abi.Slot.FORWARDER, fd)
+        for slot in (*TRACED_SLOTS.values(), abi.StageSlot.UNTRACED_FORWARDER):
+            if program_in(stages, slot) is not None:
+                bpf_syscall.map_delete(stages, slot)
+        if program_in(tc_stages, abi.TC_TRACED_STAGE) is not None:
+            bpf_syscall.map_delete(tc_stages, abi.TC_TRACED_STAGE)

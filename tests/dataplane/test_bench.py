@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from lb.bench import feeder
+from lb.bench.dataplane import load_identity
 from lb.bench.feeder import Harness, Program
-from lb.bench.workload import forwarder_rows, identity
+from lb.bench.workload import forwarder_rows
 from lb.cli.main import run
-from lb.dataplane import Dataplane, DataplaneError, PinnedDataplane, bpf_syscall
+from lb.dataplane import DataplaneError, PinnedDataplane, bpf_syscall
 
 ROWS = {
     *("tcp4_syn", "tcp4_ack", "udp4", "tcp6_ack", "tcp4_ack_2e19_flows"),
@@ -45,7 +46,7 @@ def test_a_quick_run(bpffs: Path, tmp_path: Path) -> None:
 def test_every_packet_is_fresh_and_another_verdict_is_noticed() -> None:
     rows = forwarder_rows()
     ack = next(row for row in rows if row.name == "tcp4_ack")
-    with Dataplane.load(identity()) as empty, Harness(rows) as harness:
+    with load_identity() as empty, Harness(rows) as harness:
         harness.xdp(harness.floor(ack), 2)
         # without services the forwarder passes what the row wants sent
         with pytest.raises(DataplaneError, match="verdict 2, not 3"):

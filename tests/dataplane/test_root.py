@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from lb.abi import Slot
+from lb.abi import Slot, StageSlot
 from lb.dataplane import bpf_syscall
+from lb.dataplane.root_array import put_program
 from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
 from tests.dataplane.tiny_programs import goes_on, returns
@@ -19,6 +24,8 @@ ABORTED, DROP, PASS, TX = range(4)
 FORWARDED = ethernet(tcp(ACK))
 PASSED = ethernet(bytes(46), kind=0x0806)
 Put = Callable[[Slot, int], None]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "running.md"
+HELPERS = Path("/usr/include/bpf/bpf_helpers.h")
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def put(array: int) -> Iterator[Put]:
 
         def put(slot: Slot, program: int) -> None:
             stack.callback(os.close, program)
-            bpf_syscall.map_update(array, slot, program.to_bytes(4, "little"))
+            put_program(array, slot, program)
             stack.callback(bpf_syscall.map_delete, array, slot)
 
         yield put
@@ -80,24 +87,62 @@ def test_programs_after_go_on_to_each_other(rig: Rig, array: int, put: Put) -> N
     assert (verdict(rig, FORWARDED), verdict(rig, PASSED)) == (TX, DROP)
 
 
+@pytest.mark.skipif(
+    not (shutil.which("clang") and shutil.which("bpftool") and HELPERS.exists()),
+    reason="needs clang, bpftool and libbpf-dev: apt-get install clang bpftool libbpf-dev",
+)
+def test_a_program_of_libbpf_s_is_loaded_with_the_array_and_put_into_it(
+    rig: Rig, array: int, bpffs: Path, tmp_path: Path
+) -> None:
+    """The one of docs/running.md, by its commands."""
+    source, made, root, pin = (
+        *(tmp_path / "filter.bpf.c", tmp_path / "filter.bpf.o"),
+        *(bpffs / "root", bpffs / "filter"),
+    )
+    (text,) = re.findall(r"^```c\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    source.write_text(text)
+    bpf_syscall.obj_pin(array, root)
+
+    def run(*words: str | Path) -> None:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    run("clang", "-O2", "-g", "-target", "bpf", include, "-c", source, "-o", made)
+    run("bpftool", "prog", "load", made, pin, "type", "xdp", "map", "name", "root", "pinned", root)
+    key = ("key", "0", "0", "0", "0")
+    run("bpftool", "map", "update", "pinned", root, *key, "value", "pinned", pin)
+    try:
+        assert rig.forward(FORWARDED).counter == "tx_forward"
+        assert rig.forward(PASSED).counter == "pass_not_ip"
+        bpf_syscall.map_delete(array, Slot.FORWARDER)
+        try:
+            assert verdict(rig, FORWARDED) == DROP
+        finally:
+            put_program(array, Slot.FORWARDER, rig.dataplane._loaded.programs["lb_forwarder"])
+    finally:
+        run("bpftool", "map", "delete", "pinned", root, *key)
+
+
 @pytest.fixture
 def emptied(rig: Rig, array: int) -> Iterator[None]:
-    """What the kernel does to an array that nobody holds or pins any more."""
+    """What the kernel does to arrays that nobody holds or pins any more."""
     programs = rig.dataplane._loaded.programs
-    private = {
-        Slot.FORWARDER: programs["lb_forwarder"],
-        Slot.STAGE: programs["lb_stage"],
-        Slot.TOO_BIG: programs["lb_too_big"],
-    }
-    for slot in private:
-        bpf_syscall.map_delete(array, slot)
+    stages = rig.dataplane.map_fd("lb_stages")
+    filled = (
+        (array, Slot.FORWARDER, programs["lb_forwarder"]),
+        (stages, StageSlot.STAGE, programs["lb_stage"]),
+        (stages, StageSlot.TOO_BIG, programs["lb_too_big"]),
+    )
+    for which, slot, _ in filled:
+        bpf_syscall.map_delete(which, slot)
     yield
-    for slot, program in private.items():
-        bpf_syscall.map_update(array, slot, program.to_bytes(4, "little"))
+    for which, slot, program in filled:
+        put_program(which, slot, program)
 
 
 @pytest.mark.usefixtures("emptied")
-def test_an_emptied_array_leaks_no_packet_for_a_vip(rig: Rig) -> None:
+def test_emptied_arrays_leak_no_packet_for_a_vip(rig: Rig) -> None:
     assert rig.forward(FORWARDED).counter == "tx_forward"
     assert rig.forward(PASSED).counter == "pass_not_ip"
     tagged = rig.forward(ethernet(tcp(ACK), tags=(C_TAG,)))

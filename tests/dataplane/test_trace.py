@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from lb import abi
-from lb.dataplane import DataplaneError, bpf_syscall
+from lb.dataplane import DataplaneError, bpf_syscall, root_array
 from lb.dataplane import dataplane as loading
-from lb.dataplane.compiling import compile_and_load
+from lb.dataplane.compiling import compile_and_load, xdp_attach_types
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.ring import RingReader
+from lb.dataplane.root_array import create_root, program_in
 from lb.dataplane.traced import TracedPrograms, check_sources, empty_slots
 from lb.paths import bpf_dir
 from lb.trace.event import Event, read_event
@@ -88,20 +90,31 @@ def test_a_full_ring_loses_events_and_no_packets(rig: Rig, traced: TracedProgram
 def test_a_program_before_the_forwarder_goes_on_to_the_traced_one(
     rig: Rig, traced: TracedPrograms, pins: Path
 ) -> None:
-    def in_slot(slot: abi.Slot) -> int | None:
-        try:
-            raw = bpf_syscall.map_lookup(rig.dataplane.map_fd("lb_root_slots"), slot, 4)
-        except FileNotFoundError:
-            return None
-        return int.from_bytes(raw, "little")
-
+    root, stages = (rig.dataplane.map_fd(name) for name in (root_array.NAME, loading.STAGES))
     plain = bpf_syscall.prog_info(rig.dataplane._loaded.programs["lb_forwarder"]).prog_id
-    assert in_slot(abi.Slot.FORWARDER) not in {plain, None}
-    assert in_slot(abi.Slot.UNTRACED_FORWARDER) == plain
+    assert program_in(root, abi.Slot.FORWARDER) not in {plain, None}
+    assert program_in(stages, abi.StageSlot.UNTRACED_FORWARDER) == plain
     empty_slots(pins)
-    assert in_slot(abi.Slot.FORWARDER) == plain
-    traced_only = [slot for slot in abi.Slot if slot >= abi.Slot.TRACED_STAGE]
-    assert {in_slot(slot) for slot in traced_only if slot != abi.Slot.COUNT} == {None}
+    assert program_in(root, abi.Slot.FORWARDER) == plain
+    left = {slot for slot in abi.StageSlot if program_in(stages, slot) is not None}
+    assert left == {abi.StageSlot.STAGE, abi.StageSlot.TOO_BIG}
+
+
+def test_a_new_agent_that_has_come_meanwhile_keeps_its_forwarder(
+    rig: Rig, traced: TracedPrograms, pins: Path
+) -> None:
+    """These programs use the maps of the agent before: guests must not go on to them."""
+    empty_slots(pins)
+    stages = pins / "stages"
+    stages.unlink()
+    other = create_root()
+    bpf_syscall.obj_pin(other, stages)
+    os.close(other)
+    root = rig.dataplane.map_fd(root_array.NAME)
+    before = program_in(root, abi.Slot.FORWARDER)
+    with pytest.raises(DataplaneError, match="trace again"):
+        traced.fill_slots()
+    assert program_in(root, abi.Slot.FORWARDER) == before
 
 
 def test_the_kernel_asks_what_it_can(rig: Rig, pins: Path) -> None:
@@ -140,8 +153,14 @@ def test_without_a_trace_there_is_no_trace_of_it(rig: Rig) -> None:
     without = HOOK.sub("", text)
     assert len(HOOK.findall(text)) == 8
     values = {define: rig.dataplane.map_fd(name) for name, (_, define) in loading.VALUES.items()}
+    values[root_array.DEFINE] = rig.dataplane.map_fd(root_array.NAME)
     loaded = compile_and_load(
-        without, include=bpf_dir(), programs=loading.PROGRAMS, maps=(), defines=values
+        without,
+        include=bpf_dir(),
+        programs=loading.PROGRAMS,
+        maps=(),
+        defines=values,
+        xdp_attach_type=xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)[0],
     )
     try:
         for name, fd in loaded.programs.items():

@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import ctypes
-import struct
-
 from lb.dataplane import bpf_syscall
+from lb.dataplane.bpf_syscall import ATTACH_TYPE_XDP, instruction
 
-PROG_LOAD = 5
-XDP = 6
 TAIL_CALL = 12
 MOVE, LOAD_64, CALL, EXIT = 0xB7, 0x18, 0x85, 0x95
-PSEUDO_MAP_FD = 1
 
 
-def _instruction(code: int, registers: int = 0, immediate: int = 0) -> bytes:
-    return struct.pack("<BBhi", code, registers, 0, immediate)
-
-
-def _load(code: bytes, name: str) -> int:
-    text = ctypes.create_string_buffer(code, len(code))
-    licence = ctypes.create_string_buffer(b"GPL")
-    attribute = struct.pack(
-        "=IIQQIIQII16s",
-        *(XDP, len(code) // 8, ctypes.addressof(text), ctypes.addressof(licence)),
-        *(0, 0, 0, 0, 0, name.encode()),
+def _load(code: bytes, name: str, attach_type: int) -> int:
+    return bpf_syscall.prog_load(
+        bpf_syscall.PROG_TYPE_XDP, code, name=name, expected_attach_type=attach_type
     )
-    return bpf_syscall.bpf(PROG_LOAD, ctypes.create_string_buffer(attribute, len(attribute)))
 
 
-def returns(verdict: int) -> int:
-    """Load a program that gives every packet one verdict."""
-    return _load(_instruction(MOVE, 0, verdict) + _instruction(EXIT), "always")
+def returns(verdict: int, attach_type: int = ATTACH_TYPE_XDP) -> int:
+    """Load a program that gives every packet one verdict; as libbpf does, if not said otherwise."""
+    return _load(instruction(MOVE, 0, verdict) + instruction(EXIT), "always", attach_type)
 
 
-def goes_on(array: int, slot: int, verdict: int) -> int:
+def goes_on(array: int, slot: int, verdict: int, attach_type: int = ATTACH_TYPE_XDP) -> int:
     """Load a program that jumps to a slot of an array; with a verdict if nothing is there."""
     return _load(
-        _instruction(LOAD_64, 2 | PSEUDO_MAP_FD << 4, array)
-        + _instruction(0)
-        + _instruction(MOVE, 3, slot)
-        + _instruction(CALL, 0, TAIL_CALL)
-        + _instruction(MOVE, 0, verdict)
-        + _instruction(EXIT),
+        instruction(LOAD_64, 2 | bpf_syscall.PSEUDO_MAP_FD << 4, array)
+        + instruction(0)
+        + instruction(MOVE, 3, slot)
+        + instruction(CALL, 0, TAIL_CALL)
+        + instruction(MOVE, 0, verdict)
+        + instruction(EXIT),
         "goes_on",
+        attach_type,
     )

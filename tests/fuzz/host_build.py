@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lb.dataplane.dataplane import REDIRECTOR_STAGE, SLOTS, SOURCES
+from lb.dataplane.dataplane import REDIRECTOR_STAGE, SOURCES, STAGE_SLOTS
 from lb.paths import bpf_dir
 
 HERE = Path(__file__).parent / "host"
@@ -30,7 +30,7 @@ def source(target: str) -> str:
 
 def install_function() -> str:
     """C that puts programs into their slots, as the loader does."""
-    slots = [(f"lb_root_slots_values[{int(slot)}]", name) for name, slot in SLOTS.items()]
+    slots = [(f"lb_stages_values[{int(slot)}]", name) for name, slot in STAGE_SLOTS.items()]
     slots.append(("lb_tc_stages_values[0]", REDIRECTOR_STAGE))
     lines = [f"{slot} = (int (*)(void *)){name};" for slot, name in slots]
     return "static void host_install(void)\n{\n\t" + "\n\t".join(lines) + "\n}"

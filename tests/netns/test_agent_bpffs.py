@@ -21,7 +21,7 @@ def pin(base, interface):
     fresh = bpffs.fresh_directory(base, interface)
     fd = bpf_syscall.map_create(bpf_syscall.MAP_TYPE_ARRAY, 4, 8, 1, name="test")
     bpf_syscall.obj_pin(fd, fresh / "forwarder")
-    return bpffs.take_place(base, interface)
+    return bpffs.take_place(base, interface, fresh)
 
 usual, tmp = Path("/sys/fs/bpf"), Path(sys.argv[1])
 before = bpffs.mounts()
@@ -107,19 +107,67 @@ assert list(tmp.iterdir()) == []
     )
 
 
-def test_new_pins_take_the_place_of_old_ones_and_of_a_dead_agents_half(tmp_path: Path) -> None:
+def test_new_pins_take_the_place_of_old_ones_and_of_what_dead_agents_left(tmp_path: Path) -> None:
     run(
         tmp_path,
         """
 base = usual / "bucket-brigade"
 pin(base, "eth0")
 old = (base / "eth0" / "forwarder").stat().st_ino
-bpffs.fresh_directory(base, "eth0")
-fd = bpf_syscall.map_create(bpf_syscall.MAP_TYPE_ARRAY, 4, 8, 1, name="half")
-bpf_syscall.obj_pin(fd, base / "eth0:new" / "half")
+for _ in range(2):
+    half = bpffs.fresh_directory(base, "eth0")
+    fd = bpf_syscall.map_create(bpf_syscall.MAP_TYPE_ARRAY, 4, 8, 1, name="half")
+    bpf_syscall.obj_pin(fd, half / "half")
+bpffs.fresh_directory(base, "eth0.1")
+found = [str(p.relative_to(base)) for p in sorted(base.rglob("*"))]
+left = ["eth0:0", "eth0:0/half", "eth0:1", "eth0:1/half"]
+assert found == ["eth0", "eth0/forwarder", *left, "eth0~1:0"], found
 pin(base, "eth0")
-assert [p.name for p in base.iterdir()] == ["eth0"]
+assert sorted(p.name for p in base.iterdir()) == ["eth0", "eth0~1:0"]
 assert [p.name for p in (base / "eth0").iterdir()] == ["forwarder"]
 assert (base / "eth0" / "forwarder").stat().st_ino != old
+""",
+    )
+
+
+def test_there_are_pins_at_each_moment_while_new_ones_take_place(tmp_path: Path) -> None:
+    """A process that is killed between two steps leaves all of them; from 5.16 there is one."""
+    run(
+        tmp_path,
+        """
+import os
+base = usual / "bucket-brigade"
+pin(base, "eth0")
+seen = []
+rename, exchange = Path.rename, bpffs.exchange
+def look():
+    seen.append({p.name: [q.name for q in p.iterdir()] for p in base.iterdir()})
+Path.rename = lambda self, to: (rename(self, to), look())
+bpffs.remove_pins = lambda directory, kept=None: look()
+pin(base, "eth0")
+assert seen == [{"eth0": ["forwarder"], "eth0:0": ["forwarder"]}], seen
+seen.clear()
+bpffs.exchange = lambda one, other: False
+pin(base, "eth0")
+assert seen[0].keys() == {"eth0:0", "eth0:1", "eth0:1-old"}, seen
+assert all(found == ["forwarder"] for found in seen[0].values())
+assert "eth0" in seen[1]
+""",
+    )
+
+
+def test_what_others_need_is_kept(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+base = usual / "bucket-brigade"
+pin(base, "eth0")
+fd = bpf_syscall.map_create(bpf_syscall.MAP_TYPE_PROG_ARRAY, 4, 4, 5, name="root")
+bpf_syscall.obj_pin(fd, base / "eth0" / "root")
+bpffs.fresh_directory(base, "eth0")
+bpffs.clean(base, "eth0", (base,), base / "eth0" / "root")
+assert [str(p.relative_to(base)) for p in base.rglob("*")] == ["eth0", "eth0/root"]
+bpffs.clean(base, "eth0", ())
+assert bpffs.mounts() == before
 """,
     )

@@ -17,11 +17,13 @@ from controlplane.store.state_dir import StateDir
 from lb.abi import Slot
 from lb.agent import root
 from lb.agent.bpffs import pin_name
-from lb.agent.programs import program_info
+from lb.agent.programs import ProgramInfo, program_info
 from lb.dataplane import bpf_syscall
+from lb.dataplane.root_array import program_in, put_program
 from netns import brigade
 from netns.bpf import load_pass_all
 from netns.network import Network
+from netns.process import Process
 from tests.netns.agent_helpers import KEY, PORT, VIP, Fleet, cluster, eventually, service, table
 
 SERVER = f"""
@@ -100,29 +102,101 @@ def test_a_transfer_survives_sigkill_and_the_replacement_of_both_programs(fleet:
     assert "clsact" not in fleet.host(1).run(["tc", "qdisc"]).stdout
 
 
-def test_a_program_beside_the_forwarder_survives_a_new_agent_and_is_named_by_down(
-    fleet: Fleet,
-) -> None:
+class Array:
+    """The root array of server 1, and another's program in one of its slots."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self.directory = fleet.host(1).bpffs / pin_name(brigade.INTERFACE)
+        self.pin = self.directory / root.ROOT
+        self.guest: ProgramInfo | None = None
+
+    def admit(self, array: int) -> None:
+        """Put a program into the slot after the forwarder."""
+        descriptor = load_pass_all()
+        self.guest = program_info(descriptor)
+        put_program(array, Slot.AFTER, descriptor)
+        os.close(descriptor)
+
+    def info(self) -> bpf_syscall.MapInfo:
+        """What is pinned."""
+        descriptor = bpf_syscall.obj_get(self.pin)
+        try:
+            return bpf_syscall.map_info(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def start(self) -> Process:
+        """Start an agent, and wait until its programs and pins are the only ones."""
+        before = programs(self._fleet, 1)
+        agent = self._fleet.up(1)
+        eventually("both programs replaced", partial(replaced, self._fleet, 1, before))
+        eventually("its pins", lambda: not list(self.directory.parent.glob("*:*")))
+        return agent
+
+
+@pytest.fixture
+def array(fleet: Fleet) -> Array:
+    return Array(fleet)
+
+
+@pytest.fixture
+def agent(fleet: Fleet) -> Process:
     fleet.publish(cluster(1, ACTIVE))
     fleet.publish(table(1, [2, 0]))
-    agent = fleet.up(1)
+    started = fleet.up(1)
     eventually("ready", lambda: fleet.ready(1))
-    pin = fleet.host(1).bpffs / pin_name(brigade.INTERFACE) / root.ROOT
-    descriptor = load_pass_all()
-    foreign = program_info(descriptor)
-    array = bpf_syscall.obj_get(pin)
-    bpf_syscall.map_update(array, Slot.AFTER, descriptor.to_bytes(4, "little"))
-    os.close(array)
+    return started
+
+
+def test_the_root_array_stays_with_whom_it_serves_until_nobody_needs_it(
+    fleet: Fleet, agent: Process, array: Array
+) -> None:
+    """It outlives agents, one that was killed while its pins took their place, and `down`."""
+    descriptor = bpf_syscall.obj_get(array.pin)
+    array.admit(descriptor)
     os.close(descriptor)
-    before = programs(fleet, 1)
+    first = array.info().map_id
     agent.kill()
-    fleet.up(1)
-    eventually("both programs replaced", partial(replaced, fleet, 1, before))
-    eventually("its pins", lambda: not list(fleet.host(1).bpffs.glob("*:*")))
-    assert root.foreign_programs(pin) == {Slot.AFTER: foreign}
+    array.directory.rename(array.directory.with_name(f"{array.directory.name}:0"))
+    array.start()
+    assert array.info().map_id == first
+    assert root.foreign_programs(array.pin) == {Slot.AFTER: array.guest}
+
     told = fleet.lbctl(1, "down", "--force").stdout
-    assert f"{foreign} ran in slot {int(Slot.AFTER)}" in told
-    assert not pin.exists()
+    assert f"left {array.guest} in slot {int(Slot.AFTER)} of {array.pin}" in told
+    assert list(array.directory.iterdir()) == [array.pin]
+    descriptor = bpf_syscall.obj_get(array.pin)
+    assert program_in(descriptor, Slot.FORWARDER) is None
+    os.close(descriptor)
+    assert "nothing to undo" in fleet.lbctl(1, "down").stdout
+
+    fleet.up(1)
+    eventually("ready again", lambda: fleet.ready(1))
+    assert array.info().map_id == first
+    descriptor = bpf_syscall.obj_get(array.pin)
+    assert program_in(descriptor, Slot.FORWARDER) is not None
+    bpf_syscall.map_delete(descriptor, Slot.AFTER)
+    os.close(descriptor)
+    fleet.lbctl(1, "down", "--force")
+    assert not array.directory.exists()
+
+
+def test_an_array_of_another_version_gives_way_and_whom_it_served_is_named(
+    fleet: Fleet, agent: Process, array: Array
+) -> None:
+    agent.kill()
+    kind = bpf_syscall.MAP_TYPE_PROG_ARRAY
+    descriptor = bpf_syscall.map_create(kind, 4, 4, 16, name="lb_root_slots")
+    array.admit(descriptor)
+    array.pin.unlink()
+    bpf_syscall.obj_pin(descriptor, array.pin)
+    os.close(descriptor)
+    array.start()
+    assert array.info().max_entries == Slot.COUNT
+    assert root.foreign_programs(array.pin) == {}
+    (told,) = (line for line in fleet.log(1).splitlines() if "not run any more" in line)
+    assert str(array.guest) in told
 
 
 def test_documents_are_followed_and_bad_ones_refused_with_a_metric(fleet: Fleet) -> None:

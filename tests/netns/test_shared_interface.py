@@ -86,6 +86,25 @@ def test_programs_before_and_after_see_packets_and_forwarding_goes_on(
     assert min(seen, passed) > DOWNLOAD // 1500
 
 
+def test_guests_stay_when_the_agent_starts_anew(stage: Stage, guests: Guests) -> None:
+    """The one before goes on to the new agent's forwarder: by the array that it was loaded with."""
+    stage.chain(2)
+    with TcpClient(stage.client, TCP_PLACES["v4"]) as tcp:
+        assert tcp.name() == "server2"
+        old = stage.programs(1)
+        stage.restart_agent(1)
+        assert not set(stage.programs(1)) & set(old)
+        before, counters = guests.counted(), stage.counters()
+        assert tcp.upload(DOWNLOAD) == "server2"
+        assert stage.grown(counters, 1)["tx_forward"] > DOWNLOAD // 1500
+        assert guests.counted()[0] - before[0] > DOWNLOAD // 1500
+    stage.chain(1)
+    before = guests.counted()
+    with TcpClient(stage.client, TCP_PLACES["v6"]) as tcp:
+        assert tcp.upload(DOWNLOAD) == "server1"
+    assert guests.counted()[1] - before[1] > DOWNLOAD // 1500
+
+
 def test_without_guests_the_slots_are_empty(stage: Stage) -> None:
     with root_of(stage, 1) as root:
         filled = []

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lb.dataplane import dataplane
+from lb.abi import Slot
+from lb.dataplane import dataplane, root_array
 from netns.network import endings_as_interrupts
 from tests.vm import kernels, qemu, roots
 from tests.vm.errors import TrialError
@@ -94,6 +95,7 @@ def write_programs(folder: Path) -> None:
         "entries": [name for name in dataplane.PIN_NAMES if name in dataplane.PROGRAMS],
         "maps": dataplane.MAPS,
         "values": dataplane.VALUES,
+        "root": (root_array.DEFINE, int(Slot.COUNT)),
     }
     (folder / "programs.json").write_text(json.dumps(spec), encoding="ascii")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lb.agent import bpffs, clsact, root, xdp
+from lb.agent import attachment, bpffs, clsact, root, xdp
 from lb.agent.attachment import Attachment
 from lb.agent.config import AgentConfig
 from lb.agent.netlink import LinkInfo
@@ -33,6 +35,15 @@ class Programs:
     def pin(self, directory: Path) -> None:
         self._happened.append("pin")
 
+    @contextmanager
+    def in_root(self) -> Iterator[None]:
+        self._happened.append("others go on to the new forwarder")
+        try:
+            yield
+        except OSError:
+            self._happened.append("others go on to the old one")
+            raise
+
 
 @pytest.fixture
 def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -55,18 +66,14 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert remedy
         note(f"forwarder {descriptor} {mode} for {old}")
 
-    def carry_over(old: Path, new: Path) -> dict[Any, Any]:
-        assert (old.name, new.name) == (root.ROOT, root.ROOT)
-        note("others' programs come along")
-        return {}
-
     def add_clsact(_netlink: Any, _index: int) -> None:
         note("clsact")
         record = read_record(tmp_path)
         assert record is not None
         assert record.clsact_made
 
-    def take_place(_base: Path, _interface: str) -> Path:
+    def take_place(_base: Path, _interface: str, fresh: Path) -> Path:
+        assert fresh == config(tmp_path).bpffs
         note("pins take place")
         return tmp_path
 
@@ -75,29 +82,68 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(clsact, "attach_filter", attach_filter)
     monkeypatch.setattr(xdp, "attach_xdp", attach_xdp)
     monkeypatch.setattr(xdp, "query_xdp", lambda *_: AttachedXdp(native=60))
-    monkeypatch.setattr(root, "carry_over", carry_over)
+    monkeypatch.setattr(clsact, "list_filters", lambda *_: ())
+    monkeypatch.setattr(root, "foreign_programs", lambda _pin: {})
     monkeypatch.setattr(bpffs, "prepare", lambda _base: None)
     monkeypatch.setattr(bpffs, "fresh_directory", lambda base, _interface: base)
     monkeypatch.setattr(bpffs, "take_place", take_place)
     return done
 
 
-def test_the_redirector_is_there_before_the_forwarder_and_all_is_written_down(
-    tmp_path: Path, happened: list[str]
-) -> None:
-    """Else packets that are encapsulated to this very server would meet nobody who decides."""
-    config = AgentConfig(
+def config(tmp_path: Path) -> AgentConfig:
+    return AgentConfig(
         name="s1", interface="eth0", dip=IPv4Address("10.0.0.2"), bpffs=tmp_path / "pins"
     )
-    record = Record(Place("boot", "net"), "eth0", str(config.bpffs), forwarders=(60,))
-    journal = Journal(tmp_path, record)
-    Attachment(None, LINK, config, journal).attach(Programs(happened))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    bpffs_of = str(config(tmp_path).bpffs)
+    return Journal(tmp_path, Record(Place("boot", "net"), "eth0", bpffs_of, forwarders=(60,)))
+
+
+def test_the_redirector_is_there_before_the_forwarder_and_all_is_written_down(
+    tmp_path: Path, happened: list[str], journal: Journal
+) -> None:
+    """Else packets that are encapsulated to this very server would meet nobody who decides."""
+    Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
     assert happened == [
         "pin",
-        "others' programs come along",
         "clsact",
         "redirector 8",
+        "others go on to the new forwarder",
         "forwarder 7 native for 60",
         "pins take place",
     ]
     assert (journal.record.forwarders, journal.record.redirectors) == ((70,), (80,))
+
+
+def test_a_forwarder_that_is_refused_leaves_others_and_pins_as_they_were(
+    tmp_path: Path, happened: list[str], journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_more: Any) -> None:
+        raise OSError("busy")
+
+    monkeypatch.setattr(xdp, "attach_xdp", refuse)
+    with pytest.raises(OSError, match="busy"):
+        Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
+    assert happened[-2:] == ["others go on to the new forwarder", "others go on to the old one"]
+    assert set(journal.record.forwarders) == {60, 70}
+
+
+def test_pins_that_others_left_are_removed_before_unless_something_of_them_runs(
+    tmp_path: Path, happened: list[str], journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new agent may fail as they did, again and again: what is left must not grow."""
+    base = config(tmp_path).bpffs
+    pinned = {"eth0": 59, "eth0:1": 60, "eth0:2": 61, "eth0:3-new-5": None, "eth1:0": 62}
+    for name in pinned:
+        (base / name).mkdir(parents=True)
+
+    def pinned_ids(directories: Iterable[Path], _names: Any) -> frozenset[int]:
+        ids = (pinned[directory.name] for directory in directories)
+        return frozenset(number for number in ids if number is not None)
+
+    monkeypatch.setattr(attachment, "pinned_ids", pinned_ids)
+    Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
+    assert sorted(path.name for path in base.iterdir()) == ["eth0", "eth0:1", "eth1:0"]

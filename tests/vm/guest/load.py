@@ -8,6 +8,7 @@ package around them. Prints lines of JSON behind `@@` for outcome.py.
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import platform
@@ -43,18 +44,22 @@ def import_dataplane() -> tuple[Any, Any]:
     return compiling, bpf_syscall
 
 
-def verifier_statistics(bpf_syscall: Any, bcc: Any, module: Any, name: bytes, kind: int) -> str:
+def verifier_statistics(
+    bpf_syscall: Any, bcc: Any, module: Any, name: bytes, kind: int, attach_type: int
+) -> str:
     """Load a program once more, asking for the verifier's statistics, and return them."""
     size = bcc.lib.bpf_function_size(module, name)
     code = ctypes.string_at(bcc.lib.bpf_function_start(module, name), size)
     program = ctypes.create_string_buffer(code, size)
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(LOG_BYTES)
-    # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
+    # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags,
+    # prog_name, prog_ifindex, expected_attach_type
     attribute = bpf_syscall._attribute(
-        "IIQQIIQII16s",
+        "IIQQIIQII16sII",
         *(kind, size // 8, ctypes.addressof(program), ctypes.addressof(licence)),
         *(STATISTICS, LOG_BYTES, ctypes.addressof(log), 0, 0, b"lb_statistics"),
+        *(0, attach_type),
     )
     os.close(bpf_syscall.bpf(5, attribute))  # BPF_PROG_LOAD
     return log.value.decode()
@@ -64,8 +69,10 @@ def listen_to_verifier(bpf_syscall: Any, bcc: Any, found: dict[str, dict[str, in
     """Have every program that bcc loads leave its statistics in ``found``."""
     usual = bcc.BPF.load_func
 
+    @functools.wraps(usual)
     def load_func(self: Any, name: bytes, kind: int, *rest: Any, **more: Any) -> Any:
-        text = verifier_statistics(bpf_syscall, bcc, ctypes.c_void_p(self.module), name, kind)
+        module, attach_type = ctypes.c_void_p(self.module), more.get("attach_type", 0)
+        text = verifier_statistics(bpf_syscall, bcc, module, name, kind, attach_type)
         numbers = found.setdefault(name.decode(), {})
         if processed := re.search(r"processed (\d+) insns", text):
             numbers["verified"] = int(processed[1])
@@ -83,10 +90,16 @@ def compile_programs(compiling: Any, bpf_syscall: Any, spec: Any) -> Any:
         define: bpf_syscall.map_create(kind, 4, size, 1, flags=flags, name=name)
         for name, (size, define) in spec["values"].items()
     }
+    define, entries = spec["root"]
+    kind = bpf_syscall.MAP_TYPE_PROG_ARRAY
+    defines[define] = bpf_syscall.map_create(kind, 4, 4, entries, name="lb_root_slots")
+    attach_type = compiling.xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)[0]
     arguments: dict[str, Any] = {key: spec[key] for key in ("programs", "maps")}
     if defines:
         arguments["defines"] = defines
-    return compiling.compile_and_load(spec["source"], include=PROJECT / "bpf", **arguments)
+    return compiling.compile_and_load(
+        spec["source"], include=PROJECT / "bpf", xdp_attach_type=attach_type, **arguments
+    )
 
 
 def load(compiling: Any, bpf_syscall: Any) -> dict[str, int]:
