@@ -11,6 +11,8 @@
 #define LB_IP_FLAGS_AT 6
 #define LB_IP_DF       0x0040 /* as a little-endian load sees it */
 
+#define LB_PREDICTED_POOLS 4
+
 #define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
 #define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
 
@@ -42,18 +44,24 @@ static __always_inline void lb_count_service(u64 entry, u64 bytes)
 }
 
 /*
- * A service's pool.  For the first pool a branch takes the place of arithmetic:
- * the CPU predicts it, and so begins to hash with that pool's key before it has
- * found the service.  The empty assembly keeps the compiler from seeing that
- * both sides are equal.
+ * A service's pool.  For the first pools branches take the place of arithmetic:
+ * the CPU predicts them, and so begins to hash with that pool's key before it has
+ * found the service.  The empty assembly keeps the compiler from seeing that all
+ * sides are equal.
  */
 static __always_inline const struct lb_pool *lb_pool_of(u64 entry)
 {
-	u64 index = LB_ENTRY_POOL(entry), first = 0;
+	u64 index = LB_ENTRY_POOL(entry), same = 0;
 
-	asm volatile("" : "+r"(first));
-	if (lb_likely(index == 0))
-		index = first & (LB_MAX_POOLS - 1);
+#pragma unroll
+	for (int i = 0; i < LB_PREDICTED_POOLS; i++) {
+		same = i;
+		asm volatile("" : "+r"(same));
+		if (index == i) {
+			index = same & (LB_MAX_POOLS - 1);
+			break;
+		}
+	}
 	return LB_STATE_AT(pool[0]) + index;
 }
 

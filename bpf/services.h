@@ -125,6 +125,7 @@ LB_INLINE __u64 lb_front6(const struct lb_front *front, __u64 view, __u64 head, 
 	__u64 hash = (head * LB_HASH_A + tail + (match << 32)) * (view | 1);
 	const struct lb_front6 *at = front->row6[hash >> (64 - LB_FRONT6_BITS)].entry;
 
+	LB_KEEP(at);
 #pragma unroll
 	for (int i = 0; i < LB_FRONT6_WIDTH; i++, at++)
 		if (lb_likely(at->addr[1] == tail && at->addr[0] == head && at->match == match))
