@@ -56,14 +56,19 @@ def next_cluster(
     """Return the document to publish now, ``None`` if the newest one stands.
 
     Until the newest is settled (or waits only for servers silent too long), nothing but a death
-    is published. ``key_ids`` names the key of each pool that is not in ``current`` yet.
+    is published. One that is refused never settles: other settings may replace it, and nothing
+    else moves, so that what waits for a settled one still does. ``key_ids`` names the key of each
+    pool that is not in ``current`` yet.
     """
     if current is None:
-        return _with_settings(Cluster(generation=1), config, news, key_ids)
+        return _with_newcomers(_with_settings(Cluster(generation=1), config, key_ids), config, news)
     proposed = replace(current, servers=_bury(current.servers, news.dead))
     if settlement is None or settlement.passable:
         servers = _living(proposed.servers, views, settlement, news)
-        proposed = _with_settings(replace(proposed, servers=servers), config, news, key_ids)
+        proposed = _with_settings(replace(proposed, servers=servers), config, key_ids)
+        proposed = _with_newcomers(proposed, config, news)
+    elif settlement.refused:
+        proposed = _with_settings(proposed, config, key_ids)
     if proposed == current:
         return None
     return replace(proposed, generation=current.generation + 1)
@@ -106,13 +111,15 @@ def _has_left(server: Server, view: ServerView, news: ClusterNews) -> bool:
     return never_ran or (server.state is ServerState.DOWN and not view.alive)
 
 
-def _with_settings(
-    cluster: Cluster, config: ControlConfig, news: ClusterNews, key_ids: Mapping[str, str]
-) -> Cluster:
-    """Put services, pools, probers and newcomers of the settings into a document."""
+def _with_newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> Cluster:
+    """Put servers of the settings that are new into a document."""
+    return replace(cluster, servers=(*cluster.servers, *_newcomers(cluster, config, news)))
+
+
+def _with_settings(cluster: Cluster, config: ControlConfig, key_ids: Mapping[str, str]) -> Cluster:
+    """Put services, pools and probers of the settings into a document."""
     return replace(
         cluster,
-        servers=(*cluster.servers, *_newcomers(cluster, config, news)),
         services=config.domain_services,
         pools=tuple(_pool(pool, cluster, key_ids) for pool in config.pool),
         probers=frozenset(config.probers),

@@ -181,3 +181,5 @@ class Membership:
         self._say.while_true("panic: too many look dead at once", "cluster", deaths.withheld)
         going_on = found.silent if found and found.passable else ()
         self._say.while_true("going on without silent agents", CLUSTER, going_on)
+        refusing = found.refusing if found else ()
+        self._say.while_true("refused: other settings may replace it", CLUSTER, refusing)

@@ -249,7 +249,8 @@ class Report:
     *it* sees ``sequence`` change. ``load`` is busy time over capacity, 1.0 for all of it, ``None``
     for unknown, per source window. ``checks`` lacks a service that was never checked.
     ``connections`` counts established TCP connections on VIPs. ``stopped`` is said once, last, by
-    an agent whose forwarder is detached.
+    an agent whose forwarder is detached. ``refused_cluster`` is the generation of the newest
+    cluster document if this agent refused it, else 0.
     """
 
     server: str
@@ -264,3 +265,4 @@ class Report:
     version: str = ""
     xdp_mode: str = ""
     errors: tuple[str, ...] = ()
+    refused_cluster: int = 0

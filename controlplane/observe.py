@@ -83,5 +83,6 @@ def views(  # noqa: PLR0913 - everything that is known comes together here
             probes_failed=probes_failed.get(name, 0),
             wished_draining=name in wished,
             configured=name in configured,
+            refused_cluster=report.refused_cluster if report else 0,
         )
     return found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from controlplane.objects import TCP, Address, Service
+from controlplane.objects import TCP, Address, Service, is_host
 from controlplane.vip_rules import VipSet
 
 FALLBACK_PORT = 80
@@ -26,8 +26,9 @@ Source = Callable[[Address], Address | None]
 class ProbeTarget:
     """An address of a VIP and a port; of two, the one with the lower ``rank`` is asked.
 
-    0 is TCP with a port, 2 TCP with any port whose check names one, 4 UDP with a port (a reset will
-    answer), 6 any port without a check; 1 more for IPv6.
+    0 is TCP with a port, 4 TCP with any port whose check names one, 8 UDP with a port (a reset will
+    answer), 12 any port without a check; 2 more for a prefix, which a server may have left out;
+    1 more for IPv6.
     """
 
     pool: str
@@ -55,7 +56,8 @@ def target_of(service: Service) -> ProbeTarget:
         kind, port = 1, service.check.port
     else:
         kind, port = 3, FALLBACK_PORT
-    return ProbeTarget(service.pool, address, port, 2 * kind + (address.version == IPV6))
+    rank = 4 * kind + 2 * (not is_host(service.vip)) + (address.version == IPV6)
+    return ProbeTarget(service.pool, address, port, rank)
 
 
 def best_targets(services: Iterable[Service]) -> Targets:

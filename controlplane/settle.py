@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controlplane.objects import Cluster, Server, ServerState
+from controlplane.objects import CLUSTER, Cluster, Server, ServerState
 from controlplane.states import ServerView
 
 Acknowledged = Mapping[str, Mapping[str, int]]
@@ -18,13 +18,15 @@ class Settlement:
 
     ``waiting_for``: those who count and have not acknowledged it. ``silent``: those of them who
     have been silent for longer than joins and drains wait. ``settled`` is the strict word, needed
-    for moves made for load; ``passable`` is what joins, drains and settings need.
+    for moves made for load; ``passable`` is what joins, drains and settings need. ``refusing`` are
+    those of them who said that they refuse it: they stay with the one before.
     """
 
     kind: str
     generation: int
     waiting_for: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    refusing: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -35,6 +37,11 @@ class Settlement:
     def passable(self) -> bool:
         """Everyone who counts and speaks, or has not been silent for long, has it."""
         return len(self.silent) == len(self.waiting_for)
+
+    @property
+    def refused(self) -> bool:
+        """Nobody will take it who has not: waiting for it is waiting for ever."""
+        return bool(self.refusing) and {*self.silent, *self.refusing} == {*self.waiting_for}
 
 
 def counts(server: Server, view: ServerView) -> bool:
@@ -68,7 +75,10 @@ def settlement(
         for name in waiting
         if views[name].silent and views[name].silent_seconds >= silent_wait_seconds
     ]
-    return Settlement(kind, generation, tuple(waiting), tuple(silent))
+    refusing = [
+        name for name in waiting if kind == CLUSTER and views[name].refused_cluster == generation
+    ]
+    return Settlement(kind, generation, tuple(waiting), tuple(silent), tuple(refusing))
 
 
 def silent_ones(cluster: Cluster, views: Mapping[str, ServerView]) -> frozenset[str]:

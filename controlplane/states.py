@@ -28,6 +28,8 @@ class ServerView:
     the store); ``heard`` whether this controller heard it, within ``silent_after_seconds``;
     ``silent`` that it did not, for that long, by its own clock (a fresh controller knows neither).
     ``probes_failed`` counts probes in a row since it fell silent; an answer sets it to 0.
+    ``refused_cluster`` is the generation of the newest cluster document if its last report says
+    that it refused it, else 0.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ServerView:
     probes_failed: int = 0
     wished_draining: bool = False
     configured: bool = True
+    refused_cluster: int = 0
 
     @property
     def alive(self) -> bool:

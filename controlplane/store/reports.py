@@ -42,6 +42,7 @@ def encode_report(report: Report) -> bytes:
         "version": _clean(report.version),
         "xdp_mode": _clean(report.xdp_mode),
         "errors": [_clean(line) for line in report.errors[:MAX_ERRORS]],
+        "refused_cluster": report.refused_cluster,
     }
     _report(content)
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
@@ -82,6 +83,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         version=_text(content, "version"),
         xdp_mode=_text(content, "xdp_mode"),
         errors=_errors(content.get("errors", [])),
+        refused_cluster=_count(content, "refused_cluster"),
     )
 
 

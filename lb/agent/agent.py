@@ -224,12 +224,13 @@ class Agent:
         cluster = parts.forwarding.cluster
         if cluster is None or not self._attached:
             return
-        vips = tuple(in_order(cluster_vips(cluster)))
+        vips = tuple(in_order(cluster_vips(cluster) - parts.vips.left_out.keys()))
         own = cluster.server(parts.config.name)
         parts.board.post(vips=vips, state=own.state.value if own else "unknown")
         parts.checker.follow(wanted_checks(cluster.services, vips))
         depth = deepest(cluster.pools)
         parts.mss.lower(vips, depth)
+        parts.board.trouble("vips", parts.vips.trouble)
         self._warn(link_warnings(parts.config, self._link, vips, depth))
         self._decide_ready()
 

@@ -20,6 +20,7 @@ class Facts:
     ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
     ``mss_room`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
     ``mss_of_all`` says whether that of all this host's connections is, as VIPs are many.
+    ``refused_cluster`` is the generation of the newest cluster document if it was refused, else 0.
     ``troubles`` has one line a topic, for people. ``source`` tells where the documents came from.
     """
 
@@ -42,6 +43,7 @@ class Facts:
     mss_of_all: bool = False
     troubles: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    refused_cluster: int = 0
     hooks: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 

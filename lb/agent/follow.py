@@ -22,11 +22,15 @@ WAIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Batch:
-    """What one poll brought: encoded documents, tables by pool, and the keys of all pools."""
+    """What one poll brought: encoded documents, tables by pool, and the keys of all pools.
+
+    ``cluster_generation`` is what the store calls the cluster document; 0: it comes from no store.
+    """
 
     cluster: bytes | None = None
     tables: Mapping[str, bytes] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    cluster_generation: int = 0
 
     @property
     def empty(self) -> bool:
@@ -107,7 +111,8 @@ class Follower(Worker):
         if cluster is not None or tables:
             self._fetch_keys()
         self._delivered = delivered
-        return Batch(cluster, tables, dict(self._keys))
+        generation = delivered[CLUSTER] if cluster is not None else 0
+        return Batch(cluster, tables, dict(self._keys), generation)
 
     def _read(self, kind: str) -> Version | None:
         """Read a document; one that is spoilt in the store holds no other back."""

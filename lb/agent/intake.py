@@ -76,7 +76,9 @@ class Intake:
         """Take a batch in, the cluster document before the tables."""
         self._keys.update(batch.keys)
         if batch.cluster is not None:
-            self._try(CLUSTER, partial(self._forwarding.take_cluster, batch.cluster))
+            taken = self._try(CLUSTER, partial(self._forwarding.take_cluster, batch.cluster))
+            if batch.cluster_generation:
+                self._board.post(refused_cluster=0 if taken else batch.cluster_generation)
         for pool, data in sorted(batch.tables.items()):
             self._take_table(pool, partial(self._forwarding.take_table, pool, data, batch.keys))
         for pool in sorted(self._forwarding.waiting):

@@ -13,12 +13,14 @@ from lb.agent import sysctls
 from lb.agent.config import AgentConfig
 from lb.agent.mss import USUAL_PACKET_BYTES, is_lowered
 from lb.agent.netlink import LOOPBACK_INDEX, LinkInfo, find_link, read_link
-from lb.agent.offloads import lro_warning
+from lb.agent.offloads import gro_warning, lro_warning
 from lb.agent.view import has_ipv6
 
 ETHERNET_ADDRESS_BYTES = 6
 LEAST_INNER_BYTES = 576
 """Every IPv4 host takes packets of this size (RFC 791)."""
+LEAST_IPV6_BYTES = 1280
+"""No IPv6 sender goes below this, whatever it is told (RFC 8200, section 5; RFC 8201, 4)."""
 
 
 def check_root() -> None:
@@ -63,8 +65,10 @@ def link_warnings(
     wants_ipv6 = has_ipv6(vips)
     return {
         "mtu": mtu_warning(link.mtu, depth, config.mss),
+        "mtu6": mtu6_warning(link.mtu, depth) if wants_ipv6 else None,
         "ipv6": sysctls.ipv6_warning(link.name, sysctls.read_sysctl) if wants_ipv6 else None,
         "lro": lro_warning(link.name),
+        "gro": gro_warning(link.name, config.xdp_mode),
     }
 
 
@@ -89,4 +93,16 @@ def mtu_warning(mtu: int, depth: int, mss: str) -> str | None:
         f"MTU {mtu} leaves {mtu - room} bytes for a client's packet once wrapped: larger ones that "
         f"have to go to another server are refused or dropped (drop_too_big); raise the MTU of all "
         f'server links to {USUAL_PACKET_BYTES + room}, or set mss = "auto"'
+    )
+
+
+def mtu6_warning(mtu: int, depth: int) -> str | None:
+    """Return what to say where IPv6 senders cannot make packets small enough to be wrapped."""
+    room = room_bytes(depth)
+    if mtu - room >= LEAST_IPV6_BYTES:
+        return None
+    return (
+        f"MTU {mtu} leaves {mtu - room} bytes for an IPv6 client's packet once wrapped, and no "
+        f"sender goes below {LEAST_IPV6_BYTES}: larger ones that have to go to another server are "
+        f"lost for good; raise the MTU of all server links to {LEAST_IPV6_BYTES + room} or more"
     )

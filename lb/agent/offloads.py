@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_GFLAGS = 0x25
+ETHTOOL_GGRO = 0x2B
 ETH_FLAG_RXVLAN = 1 << 8
 ETH_FLAG_LRO = 1 << 15
 REQUEST = struct.Struct("16sP")
@@ -18,7 +19,16 @@ REQUEST = struct.Struct("16sP")
 
 def read_flags(interface: str) -> int:
     """Return the ``ETH_FLAG_``s of an interface; 0 where the driver cannot tell."""
-    value = array.array("I", [ETHTOOL_GFLAGS, 0])
+    return _read(interface, ETHTOOL_GFLAGS)
+
+
+def read_gro(interface: str) -> bool:
+    """Return whether generic receive offload is on; not where there is none."""
+    return bool(_read(interface, ETHTOOL_GGRO))
+
+
+def _read(interface: str, command: int) -> int:
+    value = array.array("I", [command, 0])
     request = REQUEST.pack(interface.encode(), value.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
@@ -35,6 +45,19 @@ def lro_warning(interface: str, read: Callable[[str], int] = read_flags) -> str 
     return (
         f"large receive offload is on: packets merged by {interface} do not fit a link once "
         f"wrapped, nor are they what the sender sent: ethtool -K {interface} lro off"
+    )
+
+
+def gro_warning(
+    interface: str, xdp_mode: str, read: Callable[[str], bool] = read_gro
+) -> str | None:
+    """Return what to say where generic XDP gets packets that the kernel has merged before."""
+    if xdp_mode != "generic" or not read(interface):
+        return None
+    return (
+        f'generic receive offload is on, and with xdp_mode = "generic" programs see packets that '
+        f"{interface} has merged: they do not fit a link once wrapped: "
+        f"ethtool -K {interface} gro off"
     )
 
 

@@ -27,6 +27,7 @@ from lb.agent.rtnetlink import RouteSocket
 from lb.agent.rules import ANY_SOURCE, FAMILY, MOST_PREFIXES, PRIORITY, rule_text, rules_wanted
 from lb.agent.run import open_journal
 from lb.agent.view import cluster_vips, deepest, has_ipv6, in_order
+from lb.agent.vips import unfit_of
 
 
 def plan_up(config: AgentConfig) -> Iterator[str]:
@@ -52,7 +53,8 @@ def plan_up(config: AgentConfig) -> Iterator[str]:
         if cluster is None:
             yield f"no VIPs: no valid documents ({source})"
         else:
-            yield from _vips(cluster_vips(cluster), source)
+            ours = frozenset(open_journal(config).record.vips)
+            yield from _vips(cluster_vips(cluster), ours, source)
             wish = Wish(cluster_vips(cluster), deepest(cluster.pools))
             yield from _mss(config, link, wish)
         yield from _warnings(netlink, config, link, cluster)
@@ -97,14 +99,18 @@ def _warnings(
     yield from (f"warn: {line}" for line in lines if line is not None)
 
 
-def _vips(vips: frozenset[Vip], source: str) -> Iterator[str]:
-    """Say which VIPs will be put up, and what IPv6 ones need."""
+def _vips(vips: frozenset[Vip], ours: frozenset[Vip], source: str) -> Iterator[str]:
+    """Say which VIPs will be put up, and what IPv6 ones need; ``ours`` are up already."""
     with RouteSocket() as netlink:
         have = local_vips(netlink)
+        unfit = unfit_of(netlink, vips, have - ours)
     if has_ipv6(vips):
         for path, (old, new) in sysctls.needed_for_ipv6(sysctls.read_sysctl).items():
             yield f"set {path.replace('/', '.')} to {new} (now {old})"
     for vip in in_order(vips):
+        if vip in unfit:
+            yield f"warn: {unfit[vip]}"
+            continue
         yield f"{'leave' if vip in have else 'add'} {vip} on lo ({source})"
 
 

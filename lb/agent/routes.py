@@ -155,6 +155,20 @@ def _next_hops(data: bytes) -> Iterator[NextHop]:
         offset += max(NEXT_HOP.size, (length + 3) & ~3)
 
 
+def ways(body: bytes) -> Iterator[tuple[int, bytes | None]]:
+    """Yield the interface and the gateway (packed; ``None``: on the link) of each next hop."""
+    found = dict(attributes(body, MESSAGE.size))
+    if OIF in found:
+        yield NUMBER.unpack(found[OIF])[0], _gateway(found)
+    for hop in _next_hops(found.get(MULTIPATH, b"")):
+        yield hop.interface, _gateway(dict(hop.attributes))
+
+
+def _gateway(found: Mapping[int, bytes]) -> bytes | None:
+    """Return the gateway of either family: ``RTA_VIA`` begins with its family."""
+    return found[VIA][2:] if VIA in found else found.get(GATEWAY)
+
+
 def advertised_mss(family: int, mtus: Iterable[int], room: int) -> int:
     """Return the MSS that leaves ``room`` bytes on the narrowest of these links."""
     return max(LEAST_ADVMSS, min(mtus) - HEADER_BYTES[family] - room)

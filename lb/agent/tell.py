@@ -130,4 +130,5 @@ def compose_report(
         version=version,
         xdp_mode=facts.xdp_mode,
         errors=tuple(facts.troubles.values())[:MOST_ERRORS],
+        refused_cluster=facts.refused_cluster,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from controlplane.objects import ServerState
 from lb.agent.lock import InterfaceLock
 from netns import bpf, brigade
 from netns.network import Network
-from tests.netns.agent_helpers import VIP, Fleet, cluster, eventually, table
+from netns.offload import switch_merging
+from tests.netns.agent_helpers import VIP, Fleet, cluster, eventually, service, table
 
 ACTIVE = [ServerState.ACTIVE] * 2
 
@@ -77,12 +79,19 @@ def attach_foreign(netlink: Any) -> None:
 
 
 def test_a_dry_run_tells_and_changes_nothing(fleet: Fleet) -> None:
-    fleet.publish(cluster(1, ACTIVE))
+    near = replace(service(), name="near", vip=IPv4Network("10.0.1.0/31"))
+    fleet.publish(cluster(1, ACTIVE, [service(), near]))
     fleet.config(1)
     before = xdp_of(fleet, 1)
     lines = fleet.lbctl(1, "up", "--dry-run").stdout
     for part in ("pin programs", "attach the forwarder", f"add {VIP}/32", "arp_ignore to 1"):
         assert part in lines
+    assert "warn: VIP 10.0.1.0/31 covers the gateway 10.0.1.1: not put up" in lines
+    assert "add 10.0.1.0/31" not in lines
+    assert "gro off" not in lines
+    fleet.config(1, xdp_mode="generic")
+    fleet.host(1).call(switch_merging, brigade.INTERFACE, on=True)
+    assert "ethtool -K eth0 gro off" in fleet.lbctl(1, "up", "--dry-run").stdout
     assert xdp_of(fleet, 1) == before
     host = fleet.host(1)
     assert not (host.state_dir / "record.json").exists()

@@ -146,6 +146,23 @@ def test_ours_go_and_others_stay(server: Host) -> None:
     server.run(["ip", "route", "del", "local", "198.18.7.0/24", "dev", "lo"])
 
 
+@pytest.mark.parametrize("what", ["link", "gateway"])
+def test_a_prefix_around_a_neighbour_stays_down(server: Host, what: str) -> None:
+    """It would be delivered here: nobody else in it could be reached any more."""
+    near = (brigade.router_address(1), brigade.server_address6(1) - 1)
+    lengths = (24, 64) if what == "link" else (31, 127)  # the server's own is in another pair
+    texts = [f"{address}/{length}" for address, length in zip(near, lengths, strict=True)]
+    covering = [ip_network(text, strict=False) for text in texts]
+    kept = VIPS if what == "link" else VIPS[:2]
+    for _ in range(2):
+        journal = put_up(server, (*kept, *covering))
+        assert set(journal.record.vips) == {*kept}
+        take_down(server)
+    for address in near:
+        shown = server.run(["ip", f"-{address.version}", "route", "get", str(address)]).stdout
+        assert "dev eth0" in shown
+
+
 def ask(network: Network, address: str) -> int:
     """Have the router look for a VIP on the server's link; return how many answers there were."""
     router = network[brigade.ROUTER]

@@ -109,6 +109,8 @@ class FakeDataplane:
 class FakeVips:
     def __init__(self, log: list[str]) -> None:
         self.log = log
+        self.left_out: dict[Vip, str] = {}
+        self.trouble: str | None = None
 
     def shrink(self, wanted: frozenset[Vip]) -> None:
         self.log.append(f"shrink {','.join(vip_text(vip) for vip in in_order(wanted))}")

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,15 @@ def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: Worl
     world.run(documents(), until=lambda: world.wanted)
     assert world.wanted[-1] is False
     assert "by DIP 10.0.0.2" in world.board.facts.troubles["identity"]
+
+
+def test_a_vip_that_is_left_out_is_told_and_not_announced(world: World) -> None:
+    world.vips.left_out = {IPv4Network(VIP): "no"}
+    world.vips.trouble = f"VIP {VIP} covers the gateway"
+    world.run(documents(), until=lambda: world.wanted and world.wanted[-1])
+    assert world.wanted[-1] is True
+    assert world.board.facts.troubles["vips"] == f"VIP {VIP} covers the gateway"
+    assert world.board.facts.vips == ()
 
 
 def test_a_server_without_a_table_is_not_ready(world: World) -> None:

@@ -49,6 +49,7 @@ def test_one_poll_brings_cluster_tables_and_keys(
     (batch,) = delivered
     assert isinstance(batch, Batch)
     assert batch.cluster == encoded(a_cluster(1))
+    assert batch.cluster_generation == 1
     assert set(batch.tables) == {"web"}
     assert batch.keys == {"web-key": KEY}
     assert store.asked.index("cluster") < store.asked.index("table/web")

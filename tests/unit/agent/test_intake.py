@@ -125,3 +125,13 @@ def test_a_full_disk_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch
     world.intake.take(good_batch())
     assert world.acknowledged[-1] == {"cluster": 1, "table/web": 1}
     assert world.board.facts.troubles == {"state_dir": "no space left"}
+
+
+def test_a_refused_cluster_document_is_said_until_a_newer_one_is_taken(world: World) -> None:
+    """The controller replaces what is refused; the last good one, taken anew, changes nothing."""
+    world.intake.take(Batch(b"nonsense", cluster_generation=4))
+    assert world.board.facts.refused_cluster == 4
+    world.intake.take(good_batch())
+    assert world.board.facts.refused_cluster == 4
+    world.intake.take(Batch(encoded(a_cluster(5)), cluster_generation=5))
+    assert world.board.facts.refused_cluster == 0

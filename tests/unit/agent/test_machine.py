@@ -11,13 +11,22 @@ import pytest
 from controlplane.errors import BrigadeError, ConfigError
 from lb.agent import machine
 from lb.agent.config import AgentConfig
-from lb.agent.machine import check_interface, check_root, has_vlans, link_warnings, mtu_warning
+from lb.agent.machine import (
+    check_interface,
+    check_root,
+    has_vlans,
+    link_warnings,
+    mtu6_warning,
+    mtu_warning,
+)
 from lb.agent.netlink import LinkInfo
 from lb.agent.offloads import (
     ETH_FLAG_LRO,
     ETH_FLAG_RXVLAN,
+    gro_warning,
     lro_warning,
     read_flags,
+    read_gro,
     vlan_warning,
 )
 
@@ -82,6 +91,19 @@ def test_a_lowered_mss_makes_room() -> None:
     assert "1548" in (mtu_warning(1500, 4, "off") or "")
 
 
+@pytest.mark.parametrize(
+    ("mtu", "depth", "fits"),
+    [(1315, 1, False), (1316, 1, True), (1319, 2, False), (1320, 2, True), (1327, 4, False)],
+)
+def test_no_ipv6_sender_goes_below_1280(mtu: int, depth: int, fits: bool) -> None:
+    line = mtu6_warning(mtu, depth)
+    assert (line is None) == fits
+    if line:
+        room = 36 + 4 * (depth - 1)
+        assert f"leaves {mtu - room} bytes" in line
+        assert f"to {1280 + room} or more" in line
+
+
 def test_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(BrigadeError, match="need root"):
@@ -99,19 +121,37 @@ def test_offloads_that_change_packets_are_named(flags: int, lro: bool, vlan: boo
     assert not vlan or "ethtool -K eth0 rxvlan off" in (lines[1] or "")
 
 
+@pytest.mark.parametrize(
+    ("mode", "gro", "told"),
+    [("generic", True, True), ("generic", False, False), ("native", True, False)],
+)
+def test_generic_xdp_does_not_go_with_merged_packets(mode: str, gro: bool, told: bool) -> None:
+    """Its hook lies behind receive offload; that of native XDP before it."""
+    line = gro_warning("eth0", mode, lambda _: gro)
+    assert (line is not None) == told
+    assert not told or "ethtool -K eth0 gro off" in (line or "")
+
+
 def test_an_interface_that_cannot_tell_is_no_fault() -> None:
     assert read_flags("nosuch0") == 0
+    assert not read_gro("nosuch0")
 
 
 def test_all_that_is_wrong_with_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lb.agent.machine.lro_warning", lambda _: "merged")
+    monkeypatch.setattr("lb.agent.machine.gro_warning", lambda _, mode: f"merged: {mode}")
     monkeypatch.setattr("lb.agent.sysctls.read_sysctl", lambda _: "1")
-    config = AgentConfig(name="s1", interface="eth0", dip=DIP, mss="off")
+    config = AgentConfig(name="s1", interface="eth0", dip=DIP, mss="off", xdp_mode="generic")
     four, six = IPv4Network("192.0.2.10/32"), IPv6Network("2001:db8::/64")
-    found = link_warnings(config, replace(GOOD, mtu=1500), [four, six], 2)
+    narrow = replace(GOOD, mtu=1300)
+    found = link_warnings(config, narrow, [four, six], 2)
     assert all(found.values())
-    assert sorted(found) == ["ipv6", "lro", "mtu"]
-    assert link_warnings(config, GOOD, [four], 2) == {"mtu": None, "ipv6": None, "lro": "merged"}
+    assert sorted(found) == ["gro", "ipv6", "lro", "mtu", "mtu6"]
+    assert found["gro"] == "merged: generic"
+    found = link_warnings(config, GOOD, [four, six], 2)
+    assert [topic for topic, line in found.items() if line] == ["ipv6", "lro", "gro"]
+    found = link_warnings(config, narrow, [four], 2)
+    assert [topic for topic, line in found.items() if line] == ["mtu", "lro", "gro"]
 
 
 class Link(dict[str, Any]):

@@ -91,6 +91,7 @@ def test_a_dead_store_is_tried_again_less_often_but_at_least_every_2_s(
 def test_a_report_is_what_the_board_says(board: Board) -> None:
     health = {"web": ServiceHealth(healthy=False, reason="refused")}
     board.post(ready=True, load=0.5, connections=3, checks=health, xdp_mode="native")
+    board.post(refused_cluster=7)
     for number in range(20):
         board.trouble(f"topic {number}", f"line {number}")
     report = compose_report(board.facts, "s1", "run", 9, 12.0, "0.1")
@@ -102,5 +103,6 @@ def test_a_report_is_what_the_board_says(board: Board) -> None:
     )
     assert (report.ready, report.load, report.connections) == (True, 0.5, 3)
     assert (report.checks, report.xdp_mode, report.stopped) == (health, "native", False)
+    assert report.refused_cluster == 7
     assert report.errors[0] == "line 0"
     assert len(report.errors) == 8

@@ -27,6 +27,7 @@ from lb.agent.record import Journal, Record, read_record
 from lb.agent.routes import DST, MESSAGE, NUMBER, PROTOCOL, TABLE, parse, table_of
 from lb.agent.rtnetlink import Request, attribute, attributes
 from lb.agent.vips import VipKeeper
+from tests.unit.agent.test_around import Around
 
 A, B, C = (IPv4Network(f"192.0.2.{n}/32") for n in (10, 20, 30))
 PREFIX = IPv4Network("198.51.100.0/24")
@@ -58,9 +59,11 @@ class Lo:
         self.requests: list[Request] = []
         self.error = 0
         self.sysctls = {LO_OFF: "0"}
+        self.around = Around()
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        assert kind == 26
+        if kind != 26 or table_of(body) != 255:
+            return self.around.dump(kind, body)
         here = [vip for vip in self.present if (vip.version == 6) == (body[0] != socket.AF_INET)]
         return [
             MESSAGE.pack(body[0], vip.prefixlen, 0, 0, 255, 2, 254, kind, 0)
@@ -167,6 +170,38 @@ def test_ipv6_is_switched_on_for_lo_where_it_has_to_be(
     record = read_record(tmp_path)
     assert record is not None
     assert record.sysctls == ({LO_OFF: ("1", "0")} if before != after else {})
+
+
+def test_a_prefix_that_would_cut_this_server_off_stays_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lo = Lo(tmp_path)
+    vips = keeper(lo)
+    vips.extend(frozenset(ALL))
+    assert vips.trouble is None
+    lo.around.addresses = [(3, "2001:db8:1::5"), (3, "198.51.100.1")]
+    for _ in range(2):
+        vips.extend(frozenset(ALL))
+        assert lo.present == {A, SIX}, "ours are taken off"
+        assert vips.trouble == (
+            "VIP 198.51.100.0/24 covers 198.51.100.1 of eth0: not put up (nor are 1 more); "
+            "a prefix has to be one of its own, routed to the servers"
+        )
+    assert capsys.readouterr().out.count("covers 2001:db8:1::5 of eth0") == 1, "said once"
+    record = read_record(tmp_path)
+    assert record is not None
+    assert set(record.vips) == {A, SIX}
+    lo.around.addresses = []
+    vips.extend(frozenset(ALL))
+    assert (lo.present, vips.trouble) == (set(ALL), None)
+
+
+def test_a_prefix_that_somebody_else_made_local_is_theirs(tmp_path: Path) -> None:
+    lo = Lo(tmp_path, PREFIX)
+    lo.around.addresses = [(3, "198.51.100.1")]
+    vips = keeper(lo)
+    vips.extend(frozenset({PREFIX}))
+    assert (lo.present, lo.recorded, vips.trouble) == ({PREFIX}, [], None)
 
 
 def test_a_refusal_is_one_line(tmp_path: Path) -> None:

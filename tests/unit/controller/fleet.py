@@ -33,7 +33,10 @@ def eventually(
 
 @dataclass
 class Agent:
-    """One server's agent, in a thread. ``acks`` off: it never takes anything into use."""
+    """One server's agent, in a thread. ``acks`` off: it never takes anything into use.
+
+    ``most_services``: it refuses cluster documents with more.
+    """
 
     name: str
     store: FileStore
@@ -43,6 +46,8 @@ class Agent:
     connections: int = 0
     checks: dict[str, ServiceHealth] = field(default_factory=dict)
     boot_id: str = "1"
+    most_services: int = 99
+    refused: int = 0
     cluster: Cluster | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     history: list[Table] = field(default_factory=list)
@@ -82,8 +87,12 @@ class Agent:
         if kinds.get(CLUSTER, 0) > (self.cluster.generation if self.cluster else 0):
             version = self.store.latest(CLUSTER)
             assert version
-            self.cluster = decode_cluster(version.data)
-            self.store.acknowledge(self.name, CLUSTER, self.cluster.generation)
+            cluster = decode_cluster(version.data)
+            fits = len(cluster.services) <= self.most_services
+            self.refused = 0 if fits else cluster.generation
+            if fits:
+                self.cluster = cluster
+                self.store.acknowledge(self.name, CLUSTER, cluster.generation)
         for pool in self.cluster.pools if self.cluster else ():
             self._follow_table(pool.name, kinds.get(f"table/{pool.name}", 0))
 
@@ -114,6 +123,7 @@ class Agent:
                 load=self.load,
                 connections=self.connections,
                 checks=dict(self.checks),
+                refused_cluster=self.refused,
             )
         )
 

@@ -98,6 +98,39 @@ def test_only_a_death_is_published_before_the_last_one_settled() -> None:
     assert [pool.name for pool in following.pools] == ["web"]
 
 
+REFUSED = Settlement(CLUSTER, 1, waiting_for=("a",), refusing=("a",))
+
+
+def test_a_refused_generation_is_replaced_by_other_settings_and_nothing_else_moves() -> None:
+    """What agents cannot hold must not keep out what they can (docs/architecture.md)."""
+    before = at(first(config("a", "b", pools=("web", "bad"))), a=ACTIVE, b=ACTIVE)
+    mended = config("a", "b", "c", pools=("web", "good"))
+    wish = replace(ALIVE, wished_draining=True)
+    views = {"a": wish, "b": ALIVE, "c": ALIVE}
+    keys = {"good": "key-good"}
+    following = next_cluster(mended, before, views, REFUSED, ClusterNews(), keys)
+    assert following
+    assert following.generation == 2
+    assert [pool.name for pool in following.pools] == ["web", "good"]
+    assert states(following) == {"a": "active", "b": "active"}
+
+
+def test_a_refused_generation_stands_while_the_settings_do() -> None:
+    settings = config("a")
+    before = at(first(settings), a=ACTIVE)
+    assert next_cluster(settings, before, {"a": ALIVE}, REFUSED, ClusterNews(), {}) is None
+
+
+def test_a_death_goes_with_what_replaces_a_refused_generation() -> None:
+    before = at(first(config("a", "b", pools=("web", "bad"))), a=ACTIVE, b=ACTIVE)
+    news = ClusterNews(dead=frozenset("b"))
+    views = {"a": ALIVE, "b": ALIVE}
+    following = next_cluster(config("a", "b"), before, views, REFUSED, news, {})
+    assert states(following) == {"a": "active", "b": "down"}
+    assert following
+    assert [pool.name for pool in following.pools] == ["web"]
+
+
 def test_a_death_and_other_steps_go_together_when_settled() -> None:
     settings = config("a", "b")
     before = at(first(settings), a=ACTIVE, b=ACTIVE)

@@ -508,3 +508,26 @@ def test_a_silent_server_is_asked_only_what_it_can_answer(
     monkeypatch.setattr(fleet.prober, "send", send)
     fleet.agents["s2"].end()
     eventually(lambda: fleet.states()["s2"] == "down", "a death is still seen")
+
+
+def test_settings_that_agents_refuse_are_replaced_by_those_that_they_take(fleet: Fleet) -> None:
+    """No agent needs to stop for it: what nobody takes holds nothing back."""
+    fleet.up(2)
+    loop = fleet.loop
+    assert loop
+    for agent in fleet.agents.values():
+        agent.most_services = 2
+    many = [
+        {"name": f"a{n}", "vip": f"192.0.2.{n}", "protocol": "tcp", "port": 81, "pool": "web"}
+        for n in (1, 2, 3)
+    ]
+    loop.configure(fleet.config(3, service=many), fleet.prober)
+    refused = fleet.cluster().generation + 1
+    eventually(
+        lambda: all(agent.refused == refused for agent in fleet.agents.values()), "refused by all"
+    )
+    fleet.agent("s3")
+    loop.configure(fleet.config(3, service=many[:2]), fleet.prober)
+    eventually(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
+    eventually(fleet.calm, "settled")
+    assert len(fleet.cluster().services) == 2

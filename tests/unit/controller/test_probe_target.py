@@ -31,10 +31,14 @@ def service(
 IN_ORDER = (
     (service("192.0.2.1", TCP, 443), "192.0.2.1:443"),
     (service("2001:db8::1", TCP, 443), "[2001:db8::1]:443"),
+    (service("192.0.2.0/24", TCP, 443), "192.0.2.1:443"),
+    (service("2001:db8::/64", TCP, 443), "[2001:db8::1]:443"),
     (service("192.0.2.0/24", TCP, None, check_port=8080), "192.0.2.1:8080"),
     (service("2001:db8::/64", TCP, None, check_port=8080), "[2001:db8::1]:8080"),
     (service("192.0.2.1", UDP, 53), "192.0.2.1:53"),
     (service("2001:db8::1", UDP, 53), "[2001:db8::1]:53"),
+    (service("192.0.2.0/24", UDP, 53), "192.0.2.1:53"),
+    (service("2001:db8::/64", UDP, 53), "[2001:db8::1]:53"),
     (service("192.0.2.0/24", UDP, None), f"192.0.2.1:{FALLBACK_PORT}"),
     (service("2001:db8::/64", TCP, None), f"[2001:db8::1]:{FALLBACK_PORT}"),
 )

@@ -59,6 +59,34 @@ def test_all_have_it_or_a_newer_one() -> None:
     assert settle({"a": ALIVE, "b": ALIVE}, {"a": 5, "b": 6}) == (True, True, ())
 
 
+def refusal(*servers: tuple[str, ServerView], taken: str = "") -> tuple[bool, tuple[str, ...]]:
+    """Generation 5: whether it is refused for good, and by whom."""
+    known = tuple(server(name, index=i) for i, (name, _) in enumerate(servers, 1))
+    cluster = Cluster(5, servers=known)
+    found = settlement(CLUSTER, 5, cluster, dict(servers), {taken: {CLUSTER: 5}}, 30.0)
+    assert not found.passable
+    return found.refused, found.refusing
+
+
+def test_a_generation_is_refused_when_all_say_so_who_could_still_take_it() -> None:
+    no = replace(ALIVE, refused_cluster=5)
+    old = replace(ALIVE, refused_cluster=4)
+    long_silent = replace(SILENT, silent_seconds=30.0)
+    assert refusal(("a", no), ("b", no)) == (True, ("a", "b"))
+    assert refusal(("a", no), ("b", ALIVE), taken="b") == (True, ("a",))
+    assert refusal(("a", no), ("b", long_silent)) == (True, ("a",))
+    assert refusal(("a", no), ("b", ALIVE)) == (False, ("a",))
+    assert refusal(("a", no), ("b", SILENT)) == (False, ("a",))
+    assert refusal(("a", no), ("b", old)) == (False, ("a",))
+    assert refusal(("a", old)) == (False, ())
+
+
+def test_what_an_agent_says_of_the_cluster_document_is_not_about_tables() -> None:
+    cluster = Cluster(5, servers=(server("a"),))
+    no = {"a": replace(ALIVE, refused_cluster=5)}
+    assert settlement("table/web", 5, cluster, no, {}, 30.0).refusing == ()
+
+
 def test_one_lags() -> None:
     assert settle({"a": ALIVE, "b": ALIVE}, {"a": 5, "b": 4}) == (False, False, ("b",))
     assert settle({"a": ALIVE, "b": ALIVE}, {"a": 5}) == (False, False, ("b",))

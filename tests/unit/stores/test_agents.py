@@ -207,6 +207,7 @@ def test_the_newest_report_counts(agents: Backing) -> None:
         version="0.1.0",
         xdp_mode="native",
         errors=("one", "two"),
+        refused_cluster=7,
     )
     agent.report(Report("alpha", "4f1c", 1, 1.0))
     agent.report(Report("beta", "77", 9, 2.0))

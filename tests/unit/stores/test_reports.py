@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {
     "version": "1",
     "xdp_mode": "native",
     "errors": ["one"],
+    "refused_cluster": 8,
 }
 
 
@@ -40,7 +41,7 @@ def decoded(**changes: Any) -> Report:
 
 def test_a_report_is_what_it_says() -> None:
     checks = {"web": ServiceHealth(healthy=False, reason="HTTP 500")}
-    expected = Report("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",))
+    expected = Report("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8)
     assert decoded() == expected
     assert decode_report(encode_report(expected)) == expected
     assert json.loads(encode_report(expected)) == GOOD
@@ -82,6 +83,8 @@ def test_unknown_keys_are_skipped_and_missing_ones_have_defaults() -> None:
         ("errors", [1]),
         ("version", []),
         ("xdp_mode", {}),
+        ("refused_cluster", -1),
+        ("refused_cluster", True),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key(key: str, value: object) -> None:
