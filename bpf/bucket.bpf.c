@@ -11,6 +11,8 @@
 #define LB_IP_FLAGS_AT 6
 #define LB_IP_DF       0x0040 /* as a little-endian load sees it */
 
+#define LB_PREDICTED_POOLS 4
+
 #define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
 #define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
 
@@ -42,19 +44,27 @@ static __always_inline void lb_count_service(u64 entry, u64 bytes)
 }
 
 /*
- * A service's pool.  For the first pool a branch takes the place of arithmetic:
- * the CPU predicts it, and so begins to hash with that pool's key before it has
- * found the service.  The empty assembly keeps the compiler from seeing that
- * both sides are equal.
+ * A service's pool.  For the first pools branches take the place of arithmetic:
+ * the CPU predicts them, and so begins to hash with that pool's key before it has
+ * found the service.  LB_KEEP() keeps the compiler from seeing that all sides are
+ * equal.
  */
 static __always_inline const struct lb_pool *lb_pool_of(u64 entry)
 {
-	u64 index = LB_ENTRY_POOL(entry), first = 0;
+	const struct lb_pool *pool;
+	u64 index = LB_ENTRY_POOL(entry);
 
-	asm volatile("" : "+r"(first));
-	if (lb_likely(index == 0))
-		index = first & (LB_MAX_POOLS - 1);
-	return LB_STATE_AT(pool[0]) + index;
+#pragma unroll
+	for (int i = 0; i < LB_PREDICTED_POOLS; i++) {
+		if (index == i) {
+			pool = LB_STATE_AT(pool[i]);
+			LB_KEEP(pool);
+			return pool;
+		}
+	}
+	pool = LB_STATE_AT(pool[0]) + index;
+	LB_KEEP(pool);
+	return pool;
 }
 
 /* Where a bucket's chain is if its inner table is not near; null if there is none. */
@@ -68,26 +78,26 @@ static __always_inline const void *lb_far_slot(u64 at)
 	return bpf_map_lookup_elem(table, &slot);
 }
 
-/* Slot `at` of a pool's table. */
-static __always_inline const void *lb_bucket_slot(u64 pool_word, u64 at)
-{
-	at += (pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK) * LB_INNER_SLOTS;
-	if (lb_likely(at < LB_NEAR_TABLES * LB_INNER_SLOTS))
-		return &lb_get_near()->slot[at];
-	return lb_far_slot(at);
-}
+#define LB_NEAR_SLOTS ((u64)LB_NEAR_TABLES * LB_INNER_SLOTS)
 
 /* The bucket's chain as one word; without a table it is empty. */
 static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
 {
-	u64 bucket = hash & pool_word & LB_POOL_MASK;
+	u64 first = (pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK) * LB_INNER_SLOTS;
+	u64 at = hash & pool_word & LB_POOL_MASK;
 	const void *slot;
 
 	if (lb_likely(pool_word & LB_POOL_PAIRED)) {
-		slot = lb_bucket_slot(pool_word, bucket / 2);
-		return slot ? lb_load32(slot + bucket % 2 * sizeof(u32)) : 0;
+		at += first * 2;
+		if (lb_likely(at < LB_NEAR_SLOTS * 2))
+			return lb_load32((const void *)lb_get_near() + at * sizeof(u32));
+		slot = lb_far_slot(at / 2);
+		return slot ? lb_load32(slot + at % 2 * sizeof(u32)) : 0;
 	}
-	slot = lb_bucket_slot(pool_word, bucket);
+	at += first;
+	if (lb_likely(at < LB_NEAR_SLOTS))
+		return lb_load64(&lb_get_near()->slot[at]);
+	slot = lb_far_slot(at);
 	return slot ? lb_load64(slot) : 0;
 }
 

@@ -187,19 +187,22 @@ static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame)
 	return lb_forward_service(ctx, frame, 4, entry);
 }
 
-/* Likewise for IPv6. */
+/* Likewise for IPv6, where few instructions tell what can be a VIP and all lengths take many. */
 static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, const void *end)
 {
 	u64 view = LB_STATE_AT(config)->view, head = lb_load64(frame + LB_AT_DADDR6),
 	    tail = lb_load64(frame + LB_AT_DADDR6 + 8);
+	const struct lb_vips *vips = lb_vips_in_use(view);
 	bool ordinary = lb_is_ordinary6(frame, end);
 	u64 leaf, entry = 0;
 
+	if (!lb_may_be_vip6(vips, view, head, tail))
+		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	if (lb_likely(ordinary))
 		entry = lb_front6(lb_front_in_use(view), view, head, tail,
 				  lb_load16(frame + LB_AT_DPORT6), lb_protocol(frame, 6));
 	if (!entry) {
-		leaf = lb_leaf6(lb_vips_in_use(view), view, head, tail);
+		leaf = lb_leaf6(vips, view, head, tail);
 		if (!leaf)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 		if (!ordinary)

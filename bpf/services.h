@@ -32,6 +32,29 @@ LB_INLINE __u64 lb_leaf4(const struct lb_vips *vips, __u64 addr)
 	return vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 24 & 0xff];
 }
 
+/* Where in may6[] an address (head and tail of it), or a block (its head alone), has its bit. */
+LB_INLINE __u64 lb_may6_bit(__u64 view, __u64 head, __u64 tail)
+{
+	return (head * LB_HASH_A + tail) * (view | 1) >> (64 - LB_VIP6_MAY_BITS);
+}
+
+LB_INLINE int lb_may6_has(const struct lb_vips *vips, __u64 bit)
+{
+	return vips->may6[bit >> 3] >> (bit & 7) & 1;
+}
+
+/*
+ * No: it is no VIP.  Yes: ask lb_leaf6().  Single addresses have a bit each, and
+ * so has each block that prefixes lie in (block6 is the mask of the shortest), so
+ * that what a server gets besides, also from beside the VIPs, is told apart
+ * without a look-up for each length.
+ */
+LB_INLINE int lb_may_be_vip6(const struct lb_vips *vips, __u64 view, __u64 head, __u64 tail)
+{
+	return lb_may6_has(vips, lb_may6_bit(view, head, tail)) ||
+	       lb_may6_has(vips, lb_may6_bit(view, head & vips->block6, 0));
+}
+
 LB_INLINE __u64 lb_vip6_hash(__u64 view, __u64 head, __u64 tail, __u64 length)
 {
 	__u64 x = head * LB_HASH_A + tail * LB_HASH_B + length;
@@ -125,6 +148,7 @@ LB_INLINE __u64 lb_front6(const struct lb_front *front, __u64 view, __u64 head, 
 	__u64 hash = (head * LB_HASH_A + tail + (match << 32)) * (view | 1);
 	const struct lb_front6 *at = front->row6[hash >> (64 - LB_FRONT6_BITS)].entry;
 
+	LB_KEEP(at);
 #pragma unroll
 	for (int i = 0; i < LB_FRONT6_WIDTH; i++, at++)
 		if (lb_likely(at->addr[1] == tail && at->addr[0] == head && at->match == match))

@@ -38,6 +38,8 @@ VIP6_BITS = 13
 VIP6_SLOTS = 1 << VIP6_BITS
 VIP6_SEED_BITS = 11
 VIP6_SEEDS = 1 << VIP6_SEED_BITS
+VIP6_MAY_BITS = 16
+VIP6_MAY_BYTES = 1 << VIP6_MAY_BITS - 3
 KNOWN_BITS = 12
 KNOWN_ROWS = 1 << KNOWN_BITS
 KNOWN_WIDTH = 8
@@ -202,6 +204,9 @@ VIPS = np.dtype(
     [
         ("top", "<u2", TRIE_TOP),
         ("node", TRIE_NODE, TRIE_NODES),
+        ("block6", "<u8"),
+        ("pad", "<u8"),
+        ("may6", "u1", VIP6_MAY_BYTES),
         ("length6", VIP6_LENGTH, VIP6_LENGTHS),
         ("seed6", "<u2", VIP6_SEEDS),
         ("vip6", VIP6, VIP6_SLOTS),

@@ -1,8 +1,10 @@
 """`lbctl bench dataplane`: what a packet costs, as multiples of a program that decides nothing.
 
-Every round runs every program once, in turn, after one that does nothing, fed with the same
-packets; the difference is the program. Programs are loaded anew a few times, because where the JIT
-puts one decides over the CPU's branch prediction. Medians of all rounds are reported.
+Each program runs side by side with the floor, and each of the two with a program that does nothing
+and is fed with the same packets: turns of a few hundred packets, microseconds apart, so that what
+else the machine does is done to all of them. The difference to nothing is the program, and the
+ratio is that of neighbours. Programs are loaded anew a few times, because where the JIT puts one
+decides over the CPU's branch prediction. Medians are reported.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +29,20 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: loads of the programs, rounds of each, samples of 4,096 packets."""
+    """How long to measure.
+
+    Loads of the programs, rounds of each; in a round, cycles of turns (XDP) and samples (TC).
+    """
 
     loads: int = 4
-    rounds: int = 8
-    samples: int = 16
+    rounds: int = 4
+    cycles: int = 512
+    samples: int = 32
 
     @classmethod
     def quick(cls) -> Effort:
         """A look, not a measurement."""
-        return cls(loads=2, rounds=4, samples=8)
+        return cls(loads=2, rounds=2, cycles=256, samples=16)
 
 
 @dataclass(frozen=True)
@@ -92,59 +98,61 @@ def undisturbed() -> Iterator[None]:
             os.sched_setscheduler(0, policy, before)
 
 
-class Rounds:
-    """Collects one number per round and name."""
+class Samples:
+    """Collects numbers by name."""
 
     def __init__(self) -> None:
-        self.values: dict[str, list[float]] = defaultdict(list)
+        self._values: dict[str, list[float]] = defaultdict(list)
 
-    def add(self, name: str, value: float) -> None:
-        """Add one round's number."""
-        self.values[name].append(value)
+    def add(self, name: str, values: Iterable[float]) -> None:
+        """Add some."""
+        self._values[name].extend(values)
 
     def median(self, name: str) -> float:
-        """The median of all rounds."""
-        return statistics.median(self.values[name])
+        """The median of all."""
+        return statistics.median(self._values[name])
 
     def spread(self, name: str) -> float:
         """Half of the distance between the quartiles."""
-        low, _, high = statistics.quantiles(self.values[name], n=4)
+        low, _, high = statistics.quantiles(self._values[name], n=4)
         return (high - low) / 2
 
 
-def _net(harness: Harness, program: Program, samples: int, rounds: Rounds) -> float:
-    """One program's time less that of the program that does nothing, one after the other."""
-    nothing = harness.xdp(harness.nothing(program.row), samples)
-    rounds.add("harness", nothing)
-    return harness.xdp(program, samples) - nothing
+RATIO = "ratio of "
 
 
 def _one_round(
-    harness: Harness, dataplane: Dataplane, rows: Sequence[Row], effort: Effort, rounds: Rounds
+    harness: Harness, dataplane: Dataplane, rows: Sequence[Row], effort: Effort, found: Samples
 ) -> None:
     ack = next(row for row in rows if row.name == FLOOR_ROW)
-    rounds.add("floor", _net(harness, harness.floor(ack), effort.samples, rounds))
-    slower = harness.floor(ack, "lb_floor_slower")
-    rounds.add(CONTROL, _net(harness, slower, effort.samples, rounds))
-    for row in rows:
-        if row.name.startswith("redirector"):
-            continue
-        program = under_test(dataplane.forwarder_fd, row)
-        rounds.add(row.name, _net(harness, program, effort.samples, rounds))
+    floor = harness.floor(ack)
+
+    def side_by_side(name: str, program: Program) -> None:
+        times = harness.xdp(floor, program, effort.cycles)
+        found.add("harness", times[:, 0])
+        found.add("floor", times[:, 1])
+        found.add(name, times[:, 2])
+        found.add(RATIO + name, times[:, 2] / times[:, 1])
+
+    side_by_side(CONTROL, harness.floor(ack, "lb_floor_slower"))
     for row in rows:
         if not row.name.startswith("redirector"):
+            side_by_side(row.name, under_test(dataplane.forwarder_fd, row))
             continue
-        rounds.add("noop_tc", harness.tc(harness.nothing(row), effort.samples))
-        program = under_test(dataplane.redirector_fd, row)
-        rounds.add(row.name, harness.tc(program, effort.samples))
+        nothing = harness.tc(harness.nothing(row), effort.samples)
+        it = harness.tc(under_test(dataplane.redirector_fd, row), effort.samples)
+        found.add("noop_tc", [nothing])
+        found.add(row.name, [it])
+        found.add(RATIO + row.name, [it / nothing])
 
 
 def _warm_up(harness: Harness, dataplane: Dataplane, rows: Sequence[Row]) -> None:
+    ack = next(row for row in rows if row.name == FLOOR_ROW)
     for row in rows:
         if row.name.startswith("redirector"):
             harness.tc(under_test(dataplane.redirector_fd, row), 4)
         else:
-            harness.xdp(under_test(dataplane.forwarder_fd, row), 4)
+            harness.xdp(harness.floor(ack), under_test(dataplane.forwarder_fd, row), 16)
 
 
 def _describe(dataplane: Dataplane) -> dict[str, dict[str, int]]:
@@ -160,26 +168,24 @@ def _describe(dataplane: Dataplane) -> dict[str, dict[str, int]]:
 
 
 def _result(
-    rounds: Rounds,
+    found: Samples,
     rows: Sequence[Row],
     programs: dict[str, dict[str, int]],
     load_seconds: float,
 ) -> Measured:
-    bases = {"floor": rounds.median("floor"), "noop_tc": rounds.median("noop_tc")}
-
     def cost(name: str, base: str) -> Cost:
-        ns = rounds.median(name)
-        return Cost(name, ns, base, ns / bases[base], rounds.spread(name))
+        ratio = found.median(RATIO + name)
+        return Cost(name, found.median(name), base, ratio, found.spread(name))
 
     return Measured(
-        floor_ns=bases["floor"],
-        noop_tc_ns=bases["noop_tc"],
+        floor_ns=found.median("floor"),
+        noop_tc_ns=found.median("noop_tc"),
         rows=[
             cost(row.name, "noop_tc" if row.name.startswith("redirector") else "floor")
             for row in rows
         ],
         control=cost(CONTROL, "floor"),
-        harness_ns=rounds.median("harness"),
+        harness_ns=found.median("harness"),
         programs=programs,
         load_seconds=load_seconds,
     )
@@ -206,7 +212,7 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
 
     """
     rows = [*forwarder_rows(), *redirector_rows()]
-    rounds = Rounds()
+    found = Samples()
     programs: dict[str, dict[str, int]] = {}
     load_seconds = []
     with on_one_cpu() as cpu:
@@ -222,8 +228,8 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
                         f"{effort.rounds}, on CPU {cpu}"
                     )
                     with undisturbed():
-                        _one_round(harness, dataplane, rows, effort, rounds)
+                        _one_round(harness, dataplane, rows, effort, found)
                 programs = _describe(dataplane)
                 if pin is not None and load == effort.loads - 1:
                     dataplane.pin(pin)
-    return _result(rounds, rows, programs, statistics.median(load_seconds))
+    return _result(found, rows, programs, statistics.median(load_seconds))

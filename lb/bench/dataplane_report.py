@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def as_json(measured: Measured, effort: Effort) -> dict[str, Any]:
         "controls": [as_row(measured.control)],
         "harness_ns": round(measured.harness_ns, 2),
         "load": {"services": SERVICES, "dips": DIPS, "buckets": BUCKETS},
-        "effort": {"loads": effort.loads, "rounds": effort.rounds, "samples": effort.samples},
+        "effort": asdict(effort),
         "programs": measured.programs,
         "load_seconds": round(measured.load_seconds, 2),
         "machine": machine(),

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lb.bench.workload import Row
 from lb.dataplane import DataplaneError, bpf_syscall
@@ -23,23 +24,36 @@ from lb.paths import bpf_dir
 
 FEED_BYTES = 128
 TEMPLATES = 4096
-STAMPS = 1024
-STEP = 4096
+STAMPS = 8192
+LANES = 4
+TURN, MEASURED = 256, 224
+STAMPS_A_TURN = 2
+MOST_CYCLES = STAMPS // (LANES * STAMPS_A_TURN)
+"""Of turns of all lanes in one run, whose times fit into the feeder's memory."""
 TC_STEP = 512
 WORD = (1 << 64) - 1
+MULTIPLIER = 0x9E3779B97F4A7C15
 NOTHING_XDP, NOTHING_TC = 3, 0
 
+LANE = np.dtype(
+    [
+        (name, "<u8")
+        for name in (
+            *("first", "templates", "turn", "flow_bits"),
+            *("targets", "fed", "multiplier", "growth"),
+        )
+    ]
+)
 FEED = np.dtype(
     [
         (name, "<u8")
         for name in (
-            *("packets", "odd", "refused", "first", "templates", "turn"),
-            *("flow_bits", "targets", "multiplier", "growth", "last_length"),
-            *("next_stamp", "step", "stamps"),
+            *("packets", "odd", "refused", "last_length", "last_growth"),
+            *("lane", "left", "turn", "measured", "stamps"),
             *("jumped_at", "spent", "clock"),
         )
     ]
-    + [("stamp", "<u8", (STAMPS,))]
+    + [("lanes", LANE, (LANES,)), ("stamp", "<u8", (STAMPS,))]
 )
 TARGET = np.dtype([("daddr", "V4"), ("dport", "V2"), ("pad", "<u2")])
 TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
@@ -97,7 +111,6 @@ class Harness:
         self._template_memory = MappedArray(maps["lb_templates"], TEMPLATE, TEMPLATES)
         self._target_memory = MappedArray(maps["lb_flow_targets"], TARGET, TEMPLATES)
         self._feed: Any = self._feed_memory.values[0]
-        self._feed["multiplier"] = 0x9E3779B97F4A7C15
         self._first: dict[str, int] = {}
         self._write_templates(rows)
 
@@ -127,39 +140,52 @@ class Harness:
         """The floor, given a row's packets."""
         return Program(self.fds[name], row, NOTHING_XDP, 36)
 
-    def _prepare(self, program: Program, feeder: str) -> bytes:
-        row, feed = program.row, self._feed
-        bpf_syscall.map_update(self._targets[feeder], 0, struct.pack("=I", program.fd))
-        longest = max(row.frames, key=len)
-        feed["first"], feed["turn"] = self._first[row.name], 0
-        feed["templates"] = 1 if row.flow_bits else len(row.frames)
-        feed["flow_bits"], feed["targets"] = row.flow_bits, len(row.frames)
-        if row.flow_bits:
-            self._write_targets(row)
-        # the packet comes in as the longest one; then it comes back grown
-        feed["growth"], feed["last_length"] = program.growth & WORD, len(longest)
-        feed["odd"] = feed["refused"] = feed["stamps"] = 0
-        feed["jumped_at"] = feed["spent"] = feed["clock"] = 0
-        feed["step"], feed["next_stamp"] = STEP, feed["packets"]
+    def _prepare(self, feeder: str, programs: Sequence[Program]) -> bytes:
+        """Give each program a lane; return the longest packet, which is what comes in first."""
+        feed = self._feed
+        for name in FEED.names or ():
+            feed[name] = 0
+        for number, program in enumerate(programs):
+            bpf_syscall.map_update(self._targets[feeder], number, struct.pack("=I", program.fd))
+            row = program.row
+            if row.flow_bits:
+                self._write_targets(row)
+            feed["lanes"][number] = (
+                *(self._first[row.name], 1 if row.flow_bits else len(row.frames), 0),
+                *(row.flow_bits, len(row.frames), 0, MULTIPLIER, program.growth & WORD),
+            )
+        longest = max((frame for program in programs for frame in program.row.frames), key=len)
+        feed["last_length"], feed["last_growth"] = len(longest), programs[-1].growth & WORD
+        # the first packet of all begins the first program's turn
+        feed["lane"], feed["turn"], feed["measured"] = len(programs) - 1, TURN, MEASURED
         return longest
 
-    def _run(self, program: Program, feeder: str, packets: int) -> None:
-        frame = self._prepare(program, feeder)
+    def _run(self, feeder: str, programs: Sequence[Program], packets: int) -> None:
+        """Feed packets; the last one is the last program's."""
+        frame = self._prepare(feeder, programs)
         run = bpf_syscall.prog_test_run(self.fds[feeder], frame, repeat=packets, out_size=0)
+        last = programs[-1]
         # the first packet of a run meets a buffer that nothing has grown yet
-        odd = int(self._feed["odd"]) - (1 if program.growth else 0)
+        odd = int(self._feed["odd"]) - (1 if last.growth else 0)
         refused = int(self._feed["refused"])
-        if run.retval != program.verdict or odd or refused:
+        if run.retval != last.verdict or odd or refused:
             raise DataplaneError(
-                f"{program.row.name}: verdict {run.retval}, not {program.verdict}; of {packets} "
+                f"{last.row.name}: verdict {run.retval}, not {last.verdict}; of {packets} "
                 f"packets {odd} came back with another length, {refused} could not be fed"
             )
 
-    def xdp(self, program: Program, samples: int) -> float:
-        """The median of some samples of 4,096 packets each, harness included."""
-        self._run(program, "lb_feed_xdp", STEP * samples + 1)
-        stamps = self._feed["stamp"][: int(self._feed["stamps"])].astype(np.int64)
-        return float(np.median(np.diff(stamps) / STEP))
+    def xdp(self, base: Program, program: Program, cycles: int) -> NDArray[np.float64]:
+        """Time two programs side by side: nanoseconds a packet, shape (cycles, 3).
+
+        The columns are the harness with the base's packets, and by how much base and program cost
+        more than a program that does nothing with the same packets. A cycle takes some 80 us.
+        """
+        lanes = (self.nothing(base.row), base, self.nothing(program.row), program)
+        # one turn more, as a turn's end is seen at the beginning of the next
+        self._run("lb_feed_xdp", lanes, TURN * LANES * (cycles + 1))
+        stamps = self._feed["stamp"][: STAMPS_A_TURN * LANES * cycles].astype(np.int64)
+        times = np.diff(stamps.reshape(cycles, LANES, STAMPS_A_TURN))[..., 0] / MEASURED
+        return np.stack([times[:, 0], times[:, 1] - times[:, 0], times[:, 3] - times[:, 2]], axis=1)
 
     def tc(self, program: Program, samples: int) -> float:
         """The median of samples of the mean time from the jump to the next packet's start.
@@ -168,7 +194,7 @@ class Harness:
         """
         means = []
         for _ in range(samples):
-            self._run(program, "lb_feed_tc", TC_STEP + 1)
+            self._run("lb_feed_tc", [program], TC_STEP + 1)
             means.append((int(self._feed["spent"]) - int(self._feed["clock"])) / TC_STEP)
         return statistics.median(means)
 

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lb.bench import feeder
@@ -47,13 +48,27 @@ def test_every_packet_is_fresh_and_another_verdict_is_noticed() -> None:
     rows = forwarder_rows()
     ack = next(row for row in rows if row.name == "tcp4_ack")
     with load_identity() as empty, Harness(rows) as harness:
-        harness.xdp(harness.floor(ack), 2)
+        floor = harness.floor(ack)
+        harness.xdp(floor, floor, 2)
         # without services the forwarder passes what the row wants sent
         with pytest.raises(DataplaneError, match="verdict 2, not 3"):
-            harness.xdp(Program(empty.forwarder_fd, ack, 3, 36), 2)
+            harness.xdp(floor, Program(empty.forwarder_fd, ack, 3, 36), 2)
         # a program that grows less than said
         with pytest.raises(DataplaneError, match="another length"):
-            harness.xdp(Program(harness.fds["lb_floor"], ack, 3, 40), 2)
+            harness.xdp(floor, Program(harness.fds["lb_floor"], ack, 3, 40), 2)
+
+
+def test_each_lane_gets_its_own_packets_and_its_own_time() -> None:
+    rows = forwarder_rows()
+    ack, other = (
+        next(row for row in rows if row.name == name) for name in ("tcp4_ack", "tcp6_ack")
+    )
+    with Harness(rows) as harness:
+        same = harness.xdp(harness.floor(ack), harness.floor(other), 64)
+        slower = harness.xdp(harness.floor(ack), harness.floor(other, "lb_floor_slower"), 64)
+    assert same.shape == slower.shape == (64, 3)
+    assert 0.5 < np.median(same[:, 2] / same[:, 1]) < 1.5
+    assert np.median(slower[:, 2] / slower[:, 1]) > 2
 
 
 def test_without_the_feeder_a_program_meets_its_own_output() -> None:
@@ -63,4 +78,4 @@ def test_without_the_feeder_a_program_meets_its_own_output() -> None:
     with Harness(rows) as harness:
         fd = harness.fds["lb_floor"]
         assert bpf_syscall.prog_test_run(fd, frame).retval == 3
-        assert bpf_syscall.prog_test_run(fd, frame, repeat=feeder.STEP).retval == 1
+        assert bpf_syscall.prog_test_run(fd, frame, repeat=feeder.TURN).retval == 1
