@@ -41,8 +41,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-en
 #define LB_VIP6_SLOTS	  (1 << LB_VIP6_BITS)
 #define LB_VIP6_SEED_BITS 11
 #define LB_VIP6_SEEDS	  (1 << LB_VIP6_SEED_BITS)
-#define LB_VIP6_MAY_BITS  16 /* of a hash that says what cannot be a VIP */
-#define LB_VIP6_MAY_BYTES (1 << (LB_VIP6_MAY_BITS - 3))
+#define LB_MAY_BITS	  15 /* of a hash that says what cannot be a VIP */
 #define LB_KNOWN_BITS	  12
 #define LB_KNOWN_ROWS	  (1 << LB_KNOWN_BITS)
 #define LB_KNOWN_WIDTH	  8
@@ -283,22 +282,23 @@ struct lb_front6_row {
 _Static_assert(sizeof(struct lb_front6_row) == 64, "lb_front6_row");
 
 struct lb_front {
+	__u64 block4; /* mask of an address: no prefix of VIPs is shorter */
+	__u64 block6; /* likewise, of an address's first word */
+	__u64 pad[6];
+	__u8 may[1 << LB_MAY_BITS]; /* 1: what an address or a block of VIPs hashes to */
 	struct lb_front4_row row4[LB_FRONT4_ROWS];
 	struct lb_front6_row row6[LB_FRONT6_ROWS];
 };
-_Static_assert(sizeof(struct lb_front) == 64 * (2048 + 1024), "lb_front");
+_Static_assert(sizeof(struct lb_front) == 64 + 32768 + 64 * (2048 + 1024), "lb_front");
 
 struct lb_vips {
 	__u16 top[LB_TRIE_TOP];
 	struct lb_trie_node node[LB_TRIE_NODES];
-	__u64 block6; /* mask of the first word: what no prefix of VIPs is longer than */
-	__u64 pad;
-	__u8 may6[LB_VIP6_MAY_BYTES]; /* bits: what addresses and blocks that are VIPs' hash to */
 	struct lb_vip6_length length6[LB_VIP6_LENGTHS];
 	__u16 seed6[LB_VIP6_SEEDS];
 	struct lb_vip6 vip6[LB_VIP6_SLOTS];
 };
-_Static_assert(sizeof(struct lb_vips) == 131072 + 524288 + 16 + 8192 + 192 + 4096 + 262144, "lb_vips");
+_Static_assert(sizeof(struct lb_vips) == 131072 + 524288 + 192 + 4096 + 262144, "lb_vips");
 
 #define LB_KNOWN_DIP	1 /* may send GUE and be a hop */
 #define LB_KNOWN_PROBER 2 /* may send GUE */

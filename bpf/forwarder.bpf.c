@@ -164,12 +164,15 @@ static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *fr
 static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame)
 {
 	u64 view = LB_STATE_AT(config)->view, daddr = lb_load32(frame + LB_AT_DADDR);
+	const struct lb_front *front = lb_front_in_use(view);
 	u64 leaf, entry;
 
 	/* F12: only this program makes GUE from our own DIP, behind this check */
 	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == LB_STATE_AT(config)->dip))
 		return LB_GO_STAGE;
-	entry = lb_front4(lb_front_in_use(view), view, daddr, lb_load16(frame + LB_AT_DPORT),
+	if (!lb_may_be_vip4(front, view, daddr))
+		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	entry = lb_front4(front, view, daddr, lb_load16(frame + LB_AT_DPORT),
 			  lb_protocol(frame, 4));
 	if (lb_unlikely(!entry)) {
 		leaf = lb_leaf4(lb_vips_in_use(view), daddr);
@@ -187,22 +190,22 @@ static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame)
 	return lb_forward_service(ctx, frame, 4, entry);
 }
 
-/* Likewise for IPv6, where few instructions tell what can be a VIP and all lengths take many. */
+/* Likewise for IPv6. */
 static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, const void *end)
 {
 	u64 view = LB_STATE_AT(config)->view, head = lb_load64(frame + LB_AT_DADDR6),
 	    tail = lb_load64(frame + LB_AT_DADDR6 + 8);
-	const struct lb_vips *vips = lb_vips_in_use(view);
+	const struct lb_front *front = lb_front_in_use(view);
 	bool ordinary = lb_is_ordinary6(frame, end);
 	u64 leaf, entry = 0;
 
-	if (!lb_may_be_vip6(vips, view, head, tail))
+	if (!lb_may_be_vip6(front, view, head, tail))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	if (lb_likely(ordinary))
-		entry = lb_front6(lb_front_in_use(view), view, head, tail,
+		entry = lb_front6(front, view, head, tail,
 				  lb_load16(frame + LB_AT_DPORT6), lb_protocol(frame, 6));
 	if (!entry) {
-		leaf = lb_leaf6(vips, view, head, tail);
+		leaf = lb_leaf6(lb_vips_in_use(view), view, head, tail);
 		if (!leaf)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 		if (!ordinary)

@@ -18,6 +18,31 @@ LB_INLINE __u64 lb_known_row(__u64 view, __u64 addr)
 	return addr * (view | 1) >> (64 - LB_KNOWN_BITS);
 }
 
+/* ---- what cannot be a VIP ---- */
+
+/*
+ * Each VIP of one address has a byte, and so has each block that prefixes lie in
+ * (the mask of a family's shortest prefix).  What else a server gets, also from
+ * beside the VIPs, is told apart by two of them, for a fraction of what it costs
+ * to look a VIP up.  No: it is none.  Yes: it may be one.
+ */
+LB_INLINE int lb_may_be(const struct lb_front *front, __u64 view, __u64 word)
+{
+	return front->may[word * (view | 1) >> (64 - LB_MAY_BITS)];
+}
+
+LB_INLINE int lb_may_be_vip4(const struct lb_front *front, __u64 view, __u64 addr)
+{
+	return lb_likely(lb_may_be(front, view, addr)) ||
+	       lb_may_be(front, view, addr & front->block4);
+}
+
+LB_INLINE int lb_may_be_vip6(const struct lb_front *front, __u64 view, __u64 head, __u64 tail)
+{
+	return lb_likely(lb_may_be(front, view, head * LB_HASH_A + tail)) ||
+	       lb_may_be(front, view, (head & front->block6) * LB_HASH_A);
+}
+
 /* ---- VIPs: an address's leaf (LB_TRIE_LEAF and the number of its row), 0 if it is no VIP ---- */
 
 /*
@@ -30,29 +55,6 @@ LB_INLINE __u64 lb_leaf4(const struct lb_vips *vips, __u64 addr)
 
 	at = vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 16 & 0xff];
 	return vips->node[at & (LB_TRIE_NODES - 1)].next[addr >> 24 & 0xff];
-}
-
-/* Where in may6[] an address (head and tail of it), or a block (its head alone), has its bit. */
-LB_INLINE __u64 lb_may6_bit(__u64 view, __u64 head, __u64 tail)
-{
-	return (head * LB_HASH_A + tail) * (view | 1) >> (64 - LB_VIP6_MAY_BITS);
-}
-
-LB_INLINE int lb_may6_has(const struct lb_vips *vips, __u64 bit)
-{
-	return vips->may6[bit >> 3] >> (bit & 7) & 1;
-}
-
-/*
- * No: it is no VIP.  Yes: ask lb_leaf6().  Single addresses have a bit each, and
- * so has each block that prefixes lie in (block6 is the mask of the shortest), so
- * that what a server gets besides, also from beside the VIPs, is told apart
- * without a look-up for each length.
- */
-LB_INLINE int lb_may_be_vip6(const struct lb_vips *vips, __u64 view, __u64 head, __u64 tail)
-{
-	return lb_may6_has(vips, lb_may6_bit(view, head, tail)) ||
-	       lb_may6_has(vips, lb_may6_bit(view, head & vips->block6, 0));
 }
 
 LB_INLINE __u64 lb_vip6_hash(__u64 view, __u64 head, __u64 tail, __u64 length)

@@ -38,8 +38,7 @@ VIP6_BITS = 13
 VIP6_SLOTS = 1 << VIP6_BITS
 VIP6_SEED_BITS = 11
 VIP6_SEEDS = 1 << VIP6_SEED_BITS
-VIP6_MAY_BITS = 16
-VIP6_MAY_BYTES = 1 << VIP6_MAY_BITS - 3
+MAY_BITS = 15
 KNOWN_BITS = 12
 KNOWN_ROWS = 1 << KNOWN_BITS
 KNOWN_WIDTH = 8
@@ -199,14 +198,20 @@ FRONT4 = np.dtype([("match", "<u8"), ("entry", SERVICE)])
 FRONT4_ROW = np.dtype([("entry", FRONT4, FRONT4_WIDTH)])
 FRONT6 = np.dtype([("addr", "<u8", 2), ("match", "<u8"), ("entry", SERVICE)])
 FRONT6_ROW = np.dtype([("entry", FRONT6, FRONT6_WIDTH)])
-FRONT = np.dtype([("row4", FRONT4_ROW, FRONT4_ROWS), ("row6", FRONT6_ROW, FRONT6_ROWS)])
+FRONT = np.dtype(
+    [
+        ("block4", "<u8"),
+        ("block6", "<u8"),
+        ("pad", "<u8", 6),
+        ("may", "u1", 1 << MAY_BITS),
+        ("row4", FRONT4_ROW, FRONT4_ROWS),
+        ("row6", FRONT6_ROW, FRONT6_ROWS),
+    ]
+)
 VIPS = np.dtype(
     [
         ("top", "<u2", TRIE_TOP),
         ("node", TRIE_NODE, TRIE_NODES),
-        ("block6", "<u8"),
-        ("pad", "<u8"),
-        ("may6", "u1", VIP6_MAY_BYTES),
         ("length6", VIP6_LENGTH, VIP6_LENGTHS),
         ("seed6", "<u2", VIP6_SEEDS),
         ("vip6", VIP6, VIP6_SLOTS),

@@ -5,7 +5,7 @@ Pure; the counterpart of bpf/services.h. A leaf leads to a row of services.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Any
@@ -166,28 +166,6 @@ def masks6(lengths: set[int]) -> NDArray[Any]:
     return table
 
 
-def may_be_vips6(leaves6: Collection[IPv6Network], view: int) -> tuple[int, NDArray[np.uint8]]:
-    """`lb_vips.block6` and `.may6`: what `lb_may_be_vip6()` says yes to.
-
-    A block is as long as the shortest prefix of VIPs, but at most the first half of an address.
-    """
-    prefixes = [vip for vip in leaves6 if vip.prefixlen < vip.max_prefixlen]
-    length = min([WORD.bit_length(), *(vip.prefixlen for vip in prefixes)])
-    block = int.from_bytes((WORD << WORD.bit_length() - length & WORD).to_bytes(8, "big"), "little")
-    bits = np.zeros(1 << abi.VIP6_MAY_BITS, dtype=np.uint8)
-    for vip in leaves6:
-        head, tail = address_words(vip.network_address)
-        if vip.prefixlen < vip.max_prefixlen:
-            head, tail = head & block, 0
-        bits[may6_bit(view, head, tail)] = 1
-    return block, np.packbits(bits, bitorder="little")
-
-
-def may6_bit(view: int, head: int, tail: int) -> int:
-    """`lb_may6_bit()`."""
-    return ((head * HASH_A + tail) * (view | 1) & WORD) >> 64 - abi.VIP6_MAY_BITS
-
-
 def build_vips(
     leaves4: Mapping[IPv4Network, int], leaves6: Mapping[IPv6Network, int], view: int
 ) -> NDArray[Any] | None:
@@ -203,7 +181,6 @@ def build_vips(
         trie.add(vip4, leaves4[vip4])
     vips["top"] = trie.top
     vips["node"]["next"] = trie.nodes
-    vips["block6"], vips["may6"] = may_be_vips6(leaves6, view)
     vips["length6"] = masks6({vip.prefixlen for vip in leaves6})
     prefixes = [Prefix6.of(vip, leaf) for vip, leaf in leaves6.items()]
     placed = place6({prefix: prefix.hash(view) for prefix in prefixes})
