@@ -111,13 +111,18 @@ class Rig:
         """What the forwarder did with a frame, in the model's words."""
         return self._run(self.dataplane.forwarder_fd, XDP_VERDICTS, frame)
 
-    def redirect(self, frame: bytes) -> Result:
-        """What the redirector did with a frame, in the model's words."""
-        return self._run(self.dataplane.redirector_fd, TC_VERDICTS, frame)
+    def redirect(self, frame: bytes, context: bytes = b"") -> Result:
+        """What the redirector did with a frame, in the model's words.
 
-    def _run(self, fd: int, verdicts: Mapping[int, Verdict], frame: bytes) -> Result:
+        ``context`` is a struct __sk_buff: what the kernel knows of the frame besides its bytes.
+        """
+        return self._run(self.dataplane.redirector_fd, TC_VERDICTS, frame, context)
+
+    def _run(
+        self, fd: int, verdicts: Mapping[int, Verdict], frame: bytes, context: bytes = b""
+    ) -> Result:
         before = self.counts()
-        run = bpf_syscall.prog_test_run(fd, frame)
+        run = bpf_syscall.prog_test_run(fd, frame, context=context)
         after = self.counts()
         grown = {
             name: count - before.verdicts[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -18,12 +19,14 @@ from tests.dataplane.redirector_rows import (
     tcp,
 )
 from tests.dataplane.rig import Rig
-from tests.dataplane.socket_case import V6
+from tests.dataplane.socket_case import V4, V6, Family
 from tests.model import KERNEL_COUNTERS, REDIRECTOR_COUNTERS, SameSocket, redirect
 from tests.model.frames import hop_by_hop
 
 ROWS = (*TUNNEL_ROWS, *INNER_ROWS, *DECISION_ROWS, *FAMILY_ROWS)
 STAGES, STAGE = "lb_tc_stages", "lb_redirector_stage"
+SK_BUFF_BYTES, GSO_SIZE_AT = 192, 176
+"""struct __sk_buff (linux/bpf.h)."""
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -63,3 +66,13 @@ def test_without_the_second_program_rare_packets_are_dropped(without_stage: Rig)
         got = without_stage.redirect(gue(rare))
         assert (got.verdict, got.counter) == ("drop", "drop_no_stage")
     assert without_stage.redirect(gue(tcp())).counter == "accept_last_hop"
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=["v4", "v6"])
+def test_what_the_kernel_does_not_take_out_is_dropped(rig: Rig, family: Family) -> None:
+    """As of packets of no protocol that it could cut up again after it has merged them."""
+    rig.configure(config())
+    merged = bytearray(SK_BUFF_BYTES)
+    struct.pack_into("=I", merged, GSO_SIZE_AT, 500)
+    got = rig.redirect(gue(tcp(family=family, payload=bytes(1000))), bytes(merged))
+    assert (got.verdict, got.counter) == ("drop", "drop_error")
