@@ -7,11 +7,12 @@ from collections import Counter
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import numpy as np
 from click.testing import CliRunner
 
 from controlplane.errors import UsageError
 from lb.bench import frames, workload
-from lb.bench.dataplane import tcp4_ack_frames
+from lb.bench.dataplane import ratios, tcp4_ack_frames
 from lb.bench.dataplane_command import command
 from tests.model import Config, Dip, Pool, Service, forward
 from tests.model.checksum import internet_checksum
@@ -84,6 +85,11 @@ def test_many_flows_go_to_the_services_of_one_flow_and_to_all() -> None:
     for (address, port), service in zip(targets, at_rest, strict=True):
         assert address in service.vip
         assert service.port in {None, port}
+
+
+def test_a_ratio_is_a_number_whatever_was_interrupted() -> None:
+    program, base = np.array([30.0, 30.0, 0.0, 40.0]), np.array([10.0, 0.0, 0.0, -2.0])
+    assert list(ratios(program, base)) == [3, np.inf, np.inf, np.inf]
 
 
 def test_pcap_is_classic_ethernet(tmp_path: Path) -> None:
