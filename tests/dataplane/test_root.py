@@ -14,6 +14,7 @@ import pytest
 
 from lb.abi import Slot, StageSlot
 from lb.dataplane import bpf_syscall
+from lb.dataplane.compiling import xdp_attach_types
 from lb.dataplane.root_array import put_program
 from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
@@ -32,6 +33,12 @@ HELPERS = Path("/usr/include/bpf/bpf_helpers.h")
 def array(rig: Rig) -> int:
     rig.configure(server())
     return rig.dataplane.map_fd("lb_root_slots")
+
+
+@pytest.fixture
+def attach_type() -> int:
+    """What programs beside the forwarder have to be, from the bcc that loaded it."""
+    return xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)[0]
 
 
 @pytest.fixture
@@ -55,35 +62,37 @@ def test_without_other_programs_nothing_changes(rig: Rig, array: int) -> None:
     assert (verdict(rig, FORWARDED), verdict(rig, PASSED)) == (TX, PASS)
 
 
-def test_a_program_before_sees_every_packet_first(rig: Rig, put: Put) -> None:
-    put(Slot.BEFORE, returns(DROP))
+def test_a_program_before_sees_every_packet_first(rig: Rig, put: Put, attach_type: int) -> None:
+    put(Slot.BEFORE, returns(DROP, attach_type))
     before = rig.counts().verdicts
     assert (verdict(rig, FORWARDED), verdict(rig, PASSED)) == (DROP, DROP)
     assert rig.counts().verdicts == before
 
 
 def test_programs_before_go_on_to_each_other_and_to_the_forwarder(
-    rig: Rig, array: int, put: Put
+    rig: Rig, array: int, put: Put, attach_type: int
 ) -> None:
-    put(Slot.BEFORE, goes_on(array, Slot.BEFORE_2, ABORTED))
-    put(Slot.BEFORE_2, goes_on(array, Slot.FORWARDER, ABORTED))
+    put(Slot.BEFORE, goes_on(array, Slot.BEFORE_2, ABORTED, attach_type))
+    put(Slot.BEFORE_2, goes_on(array, Slot.FORWARDER, ABORTED, attach_type))
     assert rig.forward(FORWARDED).counter == "tx_forward"
     assert rig.forward(PASSED).counter == "pass_not_ip"
 
 
 def test_a_program_after_sees_what_the_forwarder_passes_and_nothing_else(
-    rig: Rig, put: Put
+    rig: Rig, put: Put, attach_type: int
 ) -> None:
-    put(Slot.AFTER, returns(DROP))
+    put(Slot.AFTER, returns(DROP, attach_type))
     assert (verdict(rig, FORWARDED), verdict(rig, PASSED)) == (TX, DROP)
     tagged = ethernet(tcp(ACK), tags=(C_TAG,))
     assert verdict(rig, tagged) == TX
     assert verdict(rig, ethernet(bytes(46), kind=0x0806, tags=(C_TAG,))) == DROP
 
 
-def test_programs_after_go_on_to_each_other(rig: Rig, array: int, put: Put) -> None:
-    put(Slot.AFTER, goes_on(array, Slot.AFTER_2, ABORTED))
-    put(Slot.AFTER_2, returns(DROP))
+def test_programs_after_go_on_to_each_other(
+    rig: Rig, array: int, put: Put, attach_type: int
+) -> None:
+    put(Slot.AFTER, goes_on(array, Slot.AFTER_2, ABORTED, attach_type))
+    put(Slot.AFTER_2, returns(DROP, attach_type))
     assert (verdict(rig, FORWARDED), verdict(rig, PASSED)) == (TX, DROP)
 
 
