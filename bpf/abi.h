@@ -298,8 +298,7 @@ struct lb_vips {
 	__u16 seed6[LB_VIP6_SEEDS];
 	struct lb_vip6 vip6[LB_VIP6_SLOTS];
 };
-_Static_assert(sizeof(struct lb_vips) == 131072 + 524288 + 16 + 8192 + 192 + 4096 + 262144,
-	       "lb_vips");
+_Static_assert(sizeof(struct lb_vips) == 131072 + 524288 + 16 + 8192 + 192 + 4096 + 262144, "lb_vips");
 
 #define LB_KNOWN_DIP	1 /* may send GUE and be a hop */
 #define LB_KNOWN_PROBER 2 /* may send GUE */
