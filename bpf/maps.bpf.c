@@ -71,8 +71,10 @@ static __always_inline const struct lb_near *lb_get_near(void)
  */
 #define LB_PSEUDO_MAP_FD 1
 
+/* a variable: bcc 0.18 ends the process at a call of what has no declaration */
+static void (*lb_tail_call)(void *ctx, u64 array, u64 slot) = (void *)BPF_FUNC_tail_call;
+
 static __always_inline void lb_go_to_slot(struct xdp_md *ctx, enum lb_slot slot)
 {
-	((void (*)(void *, u64, u64))BPF_FUNC_tail_call)(
-		ctx, bpf_pseudo_fd(LB_PSEUDO_MAP_FD, LB_ROOT_FD), slot);
+	lb_tail_call(ctx, bpf_pseudo_fd(LB_PSEUDO_MAP_FD, LB_ROOT_FD), slot);
 }

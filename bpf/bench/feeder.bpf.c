@@ -56,19 +56,19 @@ struct lb_lane {
 };
 
 struct lb_feed {
-	u64 packets;	   /* fed so far */
-	u64 odd;	   /* came back with another length than the first one did */
-	u64 refused;	   /* could not be brought back */
-	u64 last_length;   /* of the packet before */
-	u64 last_growth;   /* of the program that had it */
-	u64 lane;	   /* whose turn it is */
-	u64 left;	   /* packets of this turn */
-	u64 turn;	   /* packets of each turn */
-	u64 measured;	   /* so many of them, the last ones, are timed */
-	u64 stamps;	   /* taken: two a turn */
-	u64 jumped_at;	   /* TC: when the program was entered */
-	u64 spent;	   /* TC: nanoseconds from there to the next start */
-	u64 clock;	   /* TC: of those, what reading the clock takes */
+	u64 packets;	 /* fed so far */
+	u64 odd;	 /* came back with another length than the first one did */
+	u64 refused;	 /* could not be brought back */
+	u64 last_length; /* of the packet before */
+	u64 last_growth; /* of the program that had it */
+	u64 lane;	 /* whose turn it is */
+	u64 left;	 /* packets of this turn */
+	u64 turn;	 /* packets of each turn */
+	u64 measured;	 /* so many of them, the last ones, are timed */
+	u64 stamps;	 /* taken: two a turn */
+	u64 jumped_at;	 /* TC: when the program was entered */
+	u64 spent;	 /* TC: nanoseconds from there to the next start */
+	u64 clock;	 /* TC: of those, what reading the clock takes */
 	struct lb_lane lanes[LB_FEED_LANES]; /* TC: the first */
 	u64 stamp[LB_FEED_STAMPS];
 };

@@ -12,7 +12,7 @@ import numpy as np
 
 from lb import abi
 from lb.dataplane import bpf_syscall, root_array
-from lb.dataplane.compiling import compile_and_load, xdp_attach_types
+from lb.dataplane.compiling import check_kernel, compile_and_load, xdp_attach_types
 from lb.dataplane.counting import possible_cpus
 from lb.dataplane.dataplane import (
     FORWARDER,
@@ -65,6 +65,7 @@ class TracedPrograms:
     """
 
     def __init__(self, directory: Path, defines: Mapping[str, int]) -> None:
+        check_kernel()
         with ExitStack() as stack:
             maps = {}
             for name in (*MAPS, *VALUES, root_array.NAME):

@@ -13,6 +13,7 @@ if [[ $place == machine ]]; then
     mount -t tmpfs run /run
     mount -t tmpfs tmp /tmp
     exec </dev/null >/dev/ttyS1 2>&1
+    [[ /lib -ef /usr/lib ]] || ln -s /usr/lib/modules /lib/modules # Debian 11
     modprobe veth
     modprobe virtio_net
     hostname bucket-brigade

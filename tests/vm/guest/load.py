@@ -85,6 +85,7 @@ def listen_to_verifier(bpf_syscall: Any, bcc: Any, found: dict[str, dict[str, in
 
 def compile_programs(compiling: Any, bpf_syscall: Any, spec: Any) -> Any:
     """Compile and load all programs, with the maps whose descriptors they are compiled with."""
+    compiling.check_kernel()
     kind, flags = bpf_syscall.MAP_TYPE_ARRAY, bpf_syscall.F_MMAPABLE
     defines = {
         define: bpf_syscall.map_create(kind, 4, size, 1, flags=flags, name=name)
