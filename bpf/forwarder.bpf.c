@@ -202,8 +202,8 @@ static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, co
 	if (!lb_may_be_vip6(front, view, head, tail))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	if (lb_likely(ordinary))
-		entry = lb_front6(front, view, head, tail,
-				  lb_load16(frame + LB_AT_DPORT6), lb_protocol(frame, 6));
+		entry = lb_front6(front, view, head, tail, lb_load16(frame + LB_AT_DPORT6),
+				  lb_protocol(frame, 6));
 	if (!entry) {
 		leaf = lb_leaf6(lb_vips_in_use(view), view, head, tail);
 		if (!leaf)
