@@ -48,10 +48,10 @@ def test_a_seeded_store_goes_on_where_the_lost_one_was(
         assert heir.store.key(key_id) == fleet.store.key(key_id)
         heir.control(config)
         for name, old in agents.items():
-            agent = heir.agent(name)
-            agent.tables, agent.cluster = dict(old.tables), old.cluster
+            # before it speaks: a server's acknowledgements come from one place
             for kind, generation in before.items():
                 heir.store.acknowledge(name, kind, generation)
+            heir.agent(name, tables=dict(old.tables), cluster=old.cluster)
         eventually(heir.calm, "settled")
         assert heir.newest.generations() == before, "nothing changes"
         heir.store.wish_drain("s2", wished=True)
