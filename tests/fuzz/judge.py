@@ -36,6 +36,10 @@ class ForwarderJudge:
     memory: Memory = field(default_factory=Memory)
     window: int = -1
 
+    def __post_init__(self) -> None:
+        """Begin in a window in which nobody before has had an answer."""
+        self._wait_for_next(window_now())
+
     def both(self, frame: bytes) -> tuple[Result, Result]:
         """What the program says, and what the model says."""
         seen = self.program.run(frame)
