@@ -20,7 +20,7 @@
 #define BPF_LICENSE Dual BSD/GPL
 /* clang-format on */
 
-#define LB_FEED_BYTES	  128 /* of a packet are written anew, 80 for XDP */
+#define LB_FEED_BYTES	  128 /* of a packet are written anew, 64 for XDP */
 #define LB_FEED_TEMPLATES 4096
 #define LB_FEED_STAMPS	  8192
 #define LB_FEED_LANES	  4

@@ -25,7 +25,10 @@ from lb.bench.workload import Row, fill, forwarder_rows, identity, redirector_ro
 from lb.dataplane import Dataplane, bpf_syscall
 
 FLOOR_ROW = "tcp4_ack"
-CONTROL = "control_floor_and_a_clock_read"
+CONTROLS = {
+    "control_floor_and_a_clock_read": "lb_floor_slower",
+    "control_floor_and_itself": "lb_floor",
+}
 
 Progress = Callable[[str], None]
 
@@ -66,7 +69,7 @@ class Measured:
     floor_ns: float
     noop_tc_ns: float
     rows: list[Cost]
-    control: Cost
+    controls: list[Cost]
     harness_ns: float
     programs: dict[str, dict[str, int]] = field(default_factory=dict)
     load_seconds: float = 0.0
@@ -130,19 +133,26 @@ def ratios(program: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[n
 
 
 def _one_round(
-    harness: Harness, dataplane: Dataplane, rows: Sequence[Row], effort: Effort, found: Samples
+    harness: Harness,
+    dataplane: Dataplane,
+    rows: Sequence[Row],
+    effort: Effort,
+    found: Samples,
+    *,
+    base_last: bool,
 ) -> None:
     ack = next(row for row in rows if row.name == FLOOR_ROW)
     floor = harness.floor(ack)
 
     def side_by_side(name: str, program: Program) -> None:
-        times = harness.xdp(floor, program, effort.cycles)
+        times = harness.xdp(floor, program, effort.cycles, base_last=base_last)
         found.add("harness", times[:, 0])
         found.add("floor", times[:, 1])
         found.add(name, times[:, 2])
         found.add(RATIO + name, ratios(times[:, 2], times[:, 1]))
 
-    side_by_side(CONTROL, harness.floor(ack, "lb_floor_slower"))
+    for name, base in CONTROLS.items():
+        side_by_side(name, harness.floor(ack, base))
     for row in rows:
         if not row.name.startswith("redirector"):
             side_by_side(row.name, under_test(dataplane.forwarder_fd, row))
@@ -192,7 +202,7 @@ def _result(
             cost(row.name, "noop_tc" if row.name.startswith("redirector") else "floor")
             for row in rows
         ],
-        control=cost(CONTROL, "floor"),
+        controls=[cost(name, "floor") for name in CONTROLS],
         harness_ns=found.median("harness"),
         programs=programs,
         load_seconds=load_seconds,
@@ -236,7 +246,9 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
                         f"{effort.rounds}, on CPU {cpu}"
                     )
                     with undisturbed():
-                        _one_round(harness, dataplane, rows, effort, found)
+                        _one_round(
+                            harness, dataplane, rows, effort, found, base_last=number % 2 == 1
+                        )
                 programs = _describe(dataplane)
                 if pin is not None and load == effort.loads - 1:
                     dataplane.pin(pin)

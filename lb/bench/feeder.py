@@ -112,6 +112,8 @@ class Harness:
         self._target_memory = MappedArray(maps["lb_flow_targets"], TARGET, TEMPLATES)
         self._feed: Any = self._feed_memory.values[0]
         self._first: dict[str, int] = {}
+        self._flows: dict[tuple[str, int], tuple[int, int]] = {}
+        """By row and program: packets fed and multiplier, for the next run to go on with."""
         self._write_templates(rows)
 
     def _write_templates(self, rows: Sequence[Row]) -> None:
@@ -150,9 +152,10 @@ class Harness:
             row = program.row
             if row.flow_bits:
                 self._write_targets(row)
+            fed, multiplier = self._flows.get((row.name, program.fd), (0, MULTIPLIER))
             feed["lanes"][number] = (
                 *(self._first[row.name], 1 if row.flow_bits else len(row.frames), 0),
-                *(row.flow_bits, len(row.frames), 0, MULTIPLIER, program.growth & WORD),
+                *(row.flow_bits, len(row.frames), fed, multiplier, program.growth & WORD),
             )
         longest = max((frame for program in programs for frame in program.row.frames), key=len)
         feed["last_length"], feed["last_growth"] = len(longest), programs[-1].growth & WORD
@@ -165,6 +168,9 @@ class Harness:
         frame = self._prepare(feeder, programs)
         run = bpf_syscall.prog_test_run(self.fds[feeder], frame, repeat=packets, out_size=0)
         last = programs[-1]
+        for number, program in enumerate(programs):
+            lane = self._feed["lanes"][number]
+            self._flows[program.row.name, program.fd] = int(lane["fed"]), int(lane["multiplier"])
         # the first packet of a run meets a buffer that nothing has grown yet
         odd = int(self._feed["odd"]) - (1 if last.growth else 0)
         refused = int(self._feed["refused"])
@@ -174,17 +180,31 @@ class Harness:
                 f"packets {odd} came back with another length, {refused} could not be fed"
             )
 
-    def xdp(self, base: Program, program: Program, cycles: int) -> NDArray[np.float64]:
+    def xdp(
+        self, base: Program, program: Program, cycles: int, *, base_last: bool = False
+    ) -> NDArray[np.float64]:
         """Time two programs side by side: nanoseconds a packet, shape (cycles, 3).
 
         The columns are the harness with the base's packets, and by how much base and program cost
         more than a program that does nothing with the same packets. A cycle takes some 80 us.
+        `base_last` exchanges their lanes, for what a lane's place may cost.
+
+        Raises:
+            DataplaneError: a program did something else than it must.
+            ValueError: more than `MOST_CYCLES`.
+
         """
-        lanes = (self.nothing(base.row), base, self.nothing(program.row), program)
+        if cycles > MOST_CYCLES:
+            raise ValueError(f"{cycles} cycles: at most {MOST_CYCLES}")
+        pairs = [(self.nothing(base.row), base), (self.nothing(program.row), program)]
+        if base_last:
+            pairs.reverse()
         # one turn more, as a turn's end is seen at the beginning of the next
-        self._run("lb_feed_xdp", lanes, TURN * LANES * (cycles + 1))
+        self._run("lb_feed_xdp", [*pairs[0], *pairs[1]], TURN * LANES * (cycles + 1))
         stamps = self._feed["stamp"][: STAMPS_A_TURN * LANES * cycles].astype(np.int64)
         times = np.diff(stamps.reshape(cycles, LANES, STAMPS_A_TURN))[..., 0] / MEASURED
+        if base_last:
+            times = np.roll(times, LANES // 2, axis=1)
         return np.stack([times[:, 0], times[:, 1] - times[:, 0], times[:, 3] - times[:, 2]], axis=1)
 
     def tc(self, program: Program, samples: int) -> float:

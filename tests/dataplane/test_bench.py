@@ -36,7 +36,9 @@ def test_a_quick_run(bpffs: Path, tmp_path: Path) -> None:
     assert all(row["base"] in {"floor", "noop_tc"} for row in found["rows"])
     assert found["floor_ns"] > 0
     # the control: a floor with one more helper call is dearer by far more than noise
-    assert found["controls"][0]["ratio"] > 1.5
+    slower, same = found["controls"]
+    assert slower["ratio"] > 1.5
+    assert 0.7 < same["ratio"] < 1.4
     assert packets.stat().st_size > 24
     with PinnedDataplane(pins) as pinned:
         assert len(pinned.services()) == 1000
@@ -53,6 +55,8 @@ def test_every_packet_is_fresh_and_another_verdict_is_noticed() -> None:
         # without services the forwarder passes what the row wants sent
         with pytest.raises(DataplaneError, match="verdict 2, not 3"):
             harness.xdp(floor, Program(empty.forwarder_fd, ack, 3, 36), 2)
+        with pytest.raises(ValueError, match="at most"):
+            harness.xdp(floor, floor, feeder.MOST_CYCLES + 1)
         # a program that grows less than said
         with pytest.raises(DataplaneError, match="another length"):
             harness.xdp(floor, Program(harness.fds["lb_floor"], ack, 3, 40), 2)
@@ -69,6 +73,24 @@ def test_each_lane_gets_its_own_packets_and_its_own_time() -> None:
     assert same.shape == slower.shape == (64, 3)
     assert 0.5 < np.median(same[:, 2] / same[:, 1]) < 1.5
     assert np.median(slower[:, 2] / slower[:, 1]) > 2
+
+
+def test_many_flows_are_as_many_as_the_row_says() -> None:
+    rows = forwarder_rows()
+    ack, many = (
+        next(row for row in rows if row.name == name)
+        for name in ("tcp4_ack", "tcp4_ack_2e19_flows")
+    )
+    with Harness(rows) as harness:
+        for base_last in (False, True):
+            harness.xdp(harness.floor(ack), harness.floor(many), 8, base_last=base_last)
+        fed = harness._flows[many.name, harness.floor(many).fd]
+    assert fed == (2 * 9 * feeder.TURN, multiplier_after_one())
+
+
+def multiplier_after_one() -> int:
+    """The first packet of a pass chooses the order of its flows."""
+    return feeder.MULTIPLIER * 6364136223846793005 + 2 & feeder.WORD
 
 
 def test_without_the_feeder_a_program_meets_its_own_output() -> None:
