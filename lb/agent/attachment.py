@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import structlog
 from lb.agent import bpffs, clsact, root, sysctls, xdp
 from lb.agent.config import AgentConfig
 from lb.agent.netlink import LinkInfo
-from lb.agent.programs import pinned_ids
+from lb.agent.programs import open_program, pinned_ids
 from lb.agent.record import Journal
 
 
@@ -79,7 +79,8 @@ class Attachment:
         """Pin, then redirector, then forwarder, one step each; then the old pins go.
 
         Others' programs go on to the new forwarder right before it is attached, or to the old one
-        again if that is refused. At any moment all that packets may come to is pinned somewhere.
+        again if that is refused. One in another mode is detached before that, and attached again
+        if it is refused. At any moment all that packets may come to is pinned somewhere.
         """
         forwarder, redirector = programs.program_ids()
         old = sorted(self.our_forwarders())
@@ -172,21 +173,31 @@ class Attachment:
             clsact.add_clsact(self._netlink, self._link.index)
 
     def _attach_forwarder(self, descriptor: int) -> None:
-        mode = self._config.xdp_mode
-        attached = xdp.query_xdp(self._netlink, self._link.index)
-        other = xdp.AttachedXdp(
-            native=None if mode == "native" else attached.native,
-            generic=None if mode == "generic" else attached.generic,
-        )
-        if other.ids:  # ours, or check() would have refused: the mode was changed
-            structlog.get_logger().warning("the XDP mode changes: this takes two steps", mode=mode)
-            xdp.detach_xdp(
-                self._netlink,
-                self._link.index,
-                "generic" if mode == "native" else "native",
-                next(iter(other.ids)),
+        mode, link = self._config.xdp_mode, self._link
+        attached = xdp.query_xdp(self._netlink, link.index)
+        with self._other_mode_detached(attached):
+            remedy = xdp.remedy(mode, link.mtu)
+            xdp.attach_xdp(
+                self._netlink, link.index, descriptor, mode, attached.of(mode), remedy=remedy
             )
-        remedy = xdp.remedy(mode, self._link.mtu)
-        xdp.attach_xdp(
-            self._netlink, self._link.index, descriptor, mode, attached.of(mode), remedy=remedy
+
+    @contextmanager
+    def _other_mode_detached(self, attached: xdp.AttachedXdp) -> Iterator[None]:
+        """Detach what is there in the other mode; if the block fails, attach it again."""
+        mode: xdp.Mode = "generic" if self._config.xdp_mode == "native" else "native"
+        old = attached.of(mode)
+        if old is None:
+            yield
+            return
+        # ours, or check() would have refused: the mode was changed
+        structlog.get_logger().warning(
+            "the XDP mode changes: this takes two steps", mode=self._config.xdp_mode
         )
+        with open_program(old) as descriptor:
+            detached = xdp.detach_xdp(self._netlink, self._link.index, mode, old)
+            try:
+                yield
+            except BaseException:
+                if detached:
+                    xdp.attach_xdp(self._netlink, self._link.index, descriptor, mode, None)
+                raise

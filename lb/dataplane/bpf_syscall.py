@@ -42,6 +42,7 @@ F_MMAPABLE = 1 << 10
 
 NAME_LEN = 16
 PROG_INFO_LEN = 232
+PROG_INFO_MAPS = 52
 MAP_INFO_LEN = 88
 
 
@@ -226,6 +227,16 @@ def prog_info(fd: int) -> ProgInfo:
     name = _text(raw[64:80])
     (verified,) = struct.unpack_from("=I", raw, 216)
     return ProgInfo(prog_type, prog_id, tag, jited, xlated // 8, name, verified)
+
+
+def prog_map_ids(fd: int) -> frozenset[int]:
+    """Return the ids of the maps that a program uses."""
+    (count,) = struct.unpack_from("=I", _info(fd, PROG_INFO_LEN), PROG_INFO_MAPS)
+    ids = ctypes.create_string_buffer(4 * count)
+    info = ctypes.create_string_buffer(PROG_INFO_LEN)
+    struct.pack_into("=IQ", info, PROG_INFO_MAPS, count, _address(ids))
+    bpf(OBJ_GET_INFO_BY_FD, _attribute("IIQ", fd, PROG_INFO_LEN, _address(info)))
+    return frozenset(struct.unpack(f"={count}I", ids.raw))
 
 
 def prog_test_run(

@@ -59,7 +59,7 @@ def find_root(pins: Sequence[Path], xdp_attach_types: Sequence[int]) -> RootArra
     that is what another version has left, or the same one with another bcc.
 
     Raises:
-        DataplaneError: a pin cannot be opened.
+        DataplaneError: a pin cannot be opened, or the kernel does not let us try.
 
     """
     for pin in pins:
@@ -81,7 +81,12 @@ def find_root(pins: Sequence[Path], xdp_attach_types: Sequence[int]) -> RootArra
 
 
 def fitting_type(array: int, xdp_attach_types: Sequence[int]) -> int | None:
-    """Return the first type with which a program can jump through an array; None: with none."""
+    """Return the first type with which a program can jump through an array; None: with none.
+
+    Raises:
+        DataplaneError: the kernel does not let us try.
+
+    """
     if not is_root(bpf_syscall.map_info(array)):
         return None
     return next((kind for kind in xdp_attach_types if _takes(array, kind)), None)
@@ -107,7 +112,10 @@ def _takes(array: int, xdp_attach_type: int) -> bool:
     except OSError as error:
         if error.errno == errno.EINVAL:
             return False
-        raise
+        raise DataplaneError(
+            f"cannot try what the root program array takes: {error.strerror}; this needs root "
+            "(CAP_BPF, CAP_NET_ADMIN), free memory, and a kernel that is not locked down"
+        ) from error
     os.close(fd)
     return True
 
@@ -123,6 +131,18 @@ def program_in(array: int, slot: int) -> int | None:
         return int.from_bytes(bpf_syscall.map_lookup(array, slot, WORD), "little")
     except FileNotFoundError:
         return None
+
+
+def uses_map(program: int, map_fd: int) -> bool:
+    """Whether the program of an id is loaded, and uses a map."""
+    try:
+        fd = bpf_syscall.prog_fd_by_id(program)
+    except FileNotFoundError:
+        return False
+    try:
+        return bpf_syscall.map_info(map_fd).map_id in bpf_syscall.prog_map_ids(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

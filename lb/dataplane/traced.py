@@ -33,7 +33,7 @@ from lb.dataplane.dataplane import (
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.ring import RingReader, create_ring
-from lb.dataplane.root_array import program_in, put_program
+from lb.dataplane.root_array import program_in, put_program, uses_map
 from lb.paths import bpf_dir
 
 RING_BYTES = 4 << 20
@@ -169,14 +169,19 @@ def _opened(pin: Path) -> Iterator[int]:
 
 
 def empty_slots(directory: Path) -> None:
-    """Take traced programs out of the arrays of some pins, and the plain forwarder back in."""
+    """Take traced programs out of the arrays of some pins, and the plain forwarder back in.
+
+    All agents of an interface share the root array: what is there only goes if it is of the agent
+    of these pins, which its array of stages tells. A new one may have come, with its own.
+    """
     with ExitStack() as stack:
         root, stages, tc_stages = (
             stack.enter_context(_opened(directory / PIN_NAMES[name]))
             for name in (root_array.NAME, STAGES, TC_STAGES)
         )
         plain = program_in(stages, abi.StageSlot.UNTRACED_FORWARDER)
-        if plain is not None:
+        now = program_in(root, abi.Slot.FORWARDER)
+        if plain is not None and now is not None and uses_map(now, stages):
             fd = bpf_syscall.prog_fd_by_id(plain)
             stack.callback(os.close, fd)
             put_program(root, abi.Slot.FORWARDER, fd)

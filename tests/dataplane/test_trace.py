@@ -16,7 +16,7 @@ from lb.dataplane import dataplane as loading
 from lb.dataplane.compiling import compile_and_load, xdp_attach_types
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.ring import RingReader
-from lb.dataplane.root_array import create_root, program_in
+from lb.dataplane.root_array import create_root, program_in, put_program
 from lb.dataplane.traced import TracedPrograms, check_sources, empty_slots
 from lb.paths import bpf_dir
 from lb.trace.event import Event, read_event
@@ -25,6 +25,7 @@ from tests.dataplane import test_redirector_rows, test_rows
 from tests.dataplane.redirector_rows import config
 from tests.dataplane.rig import TC_VERDICTS, XDP_VERDICTS, Rig
 from tests.dataplane.rows import ACK, CLIENT, VIP, server, tcp, udp
+from tests.dataplane.tiny_programs import goes_on
 from tests.model import Memory, SameSocket, forward, redirect
 from tests.model.frames import ethernet
 
@@ -98,6 +99,22 @@ def test_a_program_before_the_forwarder_goes_on_to_the_traced_one(
     assert program_in(root, abi.Slot.FORWARDER) == plain
     left = {slot for slot in abi.StageSlot if program_in(stages, slot) is not None}
     assert left == {abi.StageSlot.STAGE, abi.StageSlot.TOO_BIG}
+
+
+def test_the_end_of_a_trace_leaves_a_new_agent_s_forwarder_in_the_root_array(
+    rig: Rig, traced: TracedPrograms, pins: Path
+) -> None:
+    """It was killed before its pins took their place: these are those of the agent before."""
+    root, stages = (rig.dataplane.map_fd(name) for name in (root_array.NAME, loading.STAGES))
+    newer = goes_on(root, abi.Slot.AFTER, 2)
+    try:
+        put_program(root, abi.Slot.FORWARDER, newer)
+        empty_slots(pins)
+        assert program_in(root, abi.Slot.FORWARDER) == bpf_syscall.prog_info(newer).prog_id
+        assert program_in(stages, abi.StageSlot.UNTRACED_FORWARDER) is None
+    finally:
+        put_program(root, abi.Slot.FORWARDER, rig.dataplane._loaded.programs["lb_forwarder"])
+        os.close(newer)
 
 
 def test_a_new_agent_that_has_come_meanwhile_keeps_its_forwarder(

@@ -140,3 +140,30 @@ def test_an_mtu_that_the_driver_does_not_take_is_named(hook: Hook, mtu: int, fit
     with pytest.raises(BrigadeError, match="the MTU of 9000 may be above"):
         hook.attach(ours, remedy=xdp.remedy("native", mtu))
     assert hook.attached is None
+
+
+@pytest.mark.parametrize("mtu", [xdp.ONE_PAGE_MTU, 9000])
+def test_a_refused_change_of_mode_leaves_the_old_forwarder(
+    hook: Hook, tmp_path: Path, mtu: int
+) -> None:
+    """VIPs and routes stay with a forwarder that an agent cannot replace: it has to work on."""
+    old, old_id = hook.program()
+    new, new_id = hook.program()
+    hook.set_mtu(mtu)
+    hook.ask(lambda netlink, index: xdp.attach_xdp(netlink, index, old, "generic", None))
+    config = AgentConfig(name="s1", interface="eth0", dip=DIP, bpffs=tmp_path / "pins")
+
+    def change(netlink: Any, _index: int) -> None:
+        link = find_link(netlink, "eth0")
+        assert link is not None
+        record = Record(current_place(), "eth0", str(config.bpffs), forwarders=(old_id,))
+        made = Attachment(netlink, link, config, Journal(tmp_path, record))
+        made._attach_forwarder(new)
+
+    if mtu == xdp.ONE_PAGE_MTU:
+        hook.ask(change)
+        assert hook.ask(xdp.query_xdp) == xdp.AttachedXdp(native=new_id)
+        return
+    with pytest.raises(BrigadeError, match="the MTU of 9000 may be above"):
+        hook.ask(change)
+    assert hook.ask(xdp.query_xdp) == xdp.AttachedXdp(generic=old_id)

@@ -146,6 +146,22 @@ def test_a_pin_that_cannot_be_opened_is_named(
         root_array.find_root(pins, (XDP,))
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOMEM])
+def test_a_kernel_that_does_not_let_us_try_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, pins: tuple[Path, ...], number: int
+) -> None:
+    """Locked down, or short of memory."""
+    pinned = Pinned(monkeypatch, {pins[0]: OURS})
+
+    def refuse(*_arguments: Any, **_more: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(bpf_syscall, "prog_load", refuse)
+    with pytest.raises(DataplaneError, match=os.strerror(number)):
+        root_array.find_root(pins, (XDP,))
+    assert pinned.leaked() == 0
+
+
 def test_slots_that_others_use_keep_their_numbers() -> None:
     slots = {"BEFORE": 0, "BEFORE_2": 1, "FORWARDER": 2, "AFTER": 3, "AFTER_2": 4, "COUNT": 5}
     assert {slot.name: int(slot) for slot in abi.Slot} == slots

@@ -131,6 +131,50 @@ def test_a_forwarder_that_is_refused_leaves_others_and_pins_as_they_were(
     assert set(journal.record.forwarders) == {60, 70}
 
 
+@pytest.mark.parametrize("detached", [True, False], ids=["detached", "replaced by somebody"])
+def test_a_refused_change_of_mode_puts_the_old_forwarder_back(
+    tmp_path: Path,
+    happened: list[str],
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    detached: bool,
+) -> None:
+    @contextmanager
+    def open_program(number: int) -> Iterator[int]:
+        happened.append(f"hold {number}")
+        try:
+            yield 6
+        finally:
+            happened.append(f"let go of {number}")
+
+    def detach_xdp(_netlink: Any, _index: int, mode: str, old: int) -> bool:
+        happened.append(f"detach {old} {mode}")
+        return detached
+
+    def attach_xdp(
+        _netlink: Any, _index: int, fd: int, mode: str, old: Any, remedy: str = ""
+    ) -> None:
+        happened.append(f"attach {fd} {mode} for {old}")
+        if mode == "native":
+            assert remedy
+            raise OSError("no native XDP")
+
+    monkeypatch.setattr(attachment, "open_program", open_program)
+    monkeypatch.setattr(xdp, "query_xdp", lambda *_: AttachedXdp(generic=60))
+    monkeypatch.setattr(xdp, "detach_xdp", detach_xdp)
+    monkeypatch.setattr(xdp, "attach_xdp", attach_xdp)
+    with pytest.raises(OSError, match="no native XDP"):
+        Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
+    assert happened[happened.index("hold 60") :] == [
+        "hold 60",
+        "detach 60 generic",
+        "attach 7 native for None",
+        *(["attach 6 generic for None"] if detached else []),
+        "let go of 60",
+        "others go on to the old one",
+    ]
+
+
 def test_pins_that_others_left_are_removed_before_unless_something_of_them_runs(
     tmp_path: Path, happened: list[str], journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
