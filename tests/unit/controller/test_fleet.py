@@ -548,7 +548,8 @@ def test_a_pool_that_one_agent_would_not_let_go_comes_back_as_it_was(fleet: Flee
     loop.configure(fleet.config(3, service=services, pool=api), fleet.prober)
     refused = fleet.cluster().generation + 1
     eventually(lambda: fleet.agents["s1"].refused == refused, "refused by s1")
-    eventually(lambda: (c := fleet.agents["s2"].cluster) and c.generation == refused, "not by s2")
+    s2 = fleet.agents["s2"]
+    eventually(lambda: s2.cluster is not None and s2.cluster.generation == refused, "not by s2")
     fleet.agent("s3")
     loop.configure(fleet.config(3), fleet.prober)
     eventually(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
