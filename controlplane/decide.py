@@ -18,7 +18,8 @@ class ClusterNews:
 
     ``dead``: to be declared down. ``full_share``: joining servers whose slow start is over.
     ``newcomers_welcome``: see ``newcomers_welcome()``. ``named``: indices in any chain of the
-    tables in use. ``tables_settled``: every table is (strictly).
+    tables in use. ``tables_settled``: every table is (strictly). ``settled``: the newest settled
+    document known; see ``known_pools()``.
     """
 
     dead: frozenset[str] = frozenset()
@@ -26,6 +27,7 @@ class ClusterNews:
     newcomers_welcome: bool = True
     named: frozenset[int] = frozenset()
     tables_settled: bool = False
+    settled: Cluster | None = None
 
 
 def newcomers_welcome(
@@ -58,17 +60,18 @@ def next_cluster(
     Until the newest is settled (or waits only for servers silent too long), nothing but a death
     is published. One that is refused never settles: other settings may replace it, and nothing
     else moves, so that what waits for a settled one still does. ``key_ids`` names the key of each
-    pool that is not in ``current`` yet.
+    pool that is not among the known ones yet.
     """
     if current is None:
-        return _with_newcomers(_with_settings(Cluster(generation=1), config, key_ids), config, news)
+        first = _with_settings(Cluster(generation=1), config, news, key_ids)
+        return _with_newcomers(first, config, news)
     proposed = replace(current, servers=_bury(current.servers, news.dead))
     if settlement is None or settlement.passable:
         servers = _living(proposed.servers, views, settlement, news)
-        proposed = _with_settings(replace(proposed, servers=servers), config, key_ids)
+        proposed = _with_settings(replace(proposed, servers=servers), config, news, key_ids)
         proposed = _with_newcomers(proposed, config, news)
     elif settlement.refused:
-        proposed = _with_settings(proposed, config, key_ids)
+        proposed = _with_settings(proposed, config, news, key_ids)
     if proposed == current:
         return None
     return replace(proposed, generation=current.generation + 1)
@@ -116,21 +119,31 @@ def _with_newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) 
     return replace(cluster, servers=(*cluster.servers, *_newcomers(cluster, config, news)))
 
 
-def _with_settings(cluster: Cluster, config: ControlConfig, key_ids: Mapping[str, str]) -> Cluster:
+def _with_settings(
+    cluster: Cluster, config: ControlConfig, news: ClusterNews, key_ids: Mapping[str, str]
+) -> Cluster:
     """Put services, pools and probers of the settings into a document."""
+    known = known_pools(cluster, news.settled)
     return replace(
         cluster,
         services=config.domain_services,
-        pools=tuple(_pool(pool, cluster, key_ids) for pool in config.pool),
+        pools=tuple(known.get(pool.name) or _new_pool(pool, key_ids) for pool in config.pool),
         probers=frozenset(config.probers),
         gue_port=config.gue_port,
     )
 
 
-def _pool(pool: PoolConfig, cluster: Cluster, key_ids: Mapping[str, str]) -> Pool:
-    known = cluster.pool(pool.name)
-    if known:
-        return known
+def known_pools(current: Cluster | None, settled: Cluster | None) -> dict[str, Pool]:
+    """Return by name the pools that keep bucket count, depth, hash mode and key.
+
+    A pool that a document removed is still in use where that document is refused: one that comes
+    back before another is settled comes back as it was.
+    """
+    clusters = [cluster for cluster in (settled, current) if cluster]
+    return {pool.name: pool for cluster in clusters for pool in cluster.pools}
+
+
+def _new_pool(pool: PoolConfig, key_ids: Mapping[str, str]) -> Pool:
     return Pool(pool.name, pool.buckets, pool.depth, pool.hash_mode, key_ids[pool.name])
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from controlplane.config import ControlConfig
 from controlplane.deaths import AT_ONCE_SECONDS, Deaths, find_deaths
-from controlplane.decide import ClusterNews, newcomers_welcome, next_cluster
+from controlplane.decide import ClusterNews, known_pools, newcomers_welcome, next_cluster
 from controlplane.newest import Newest
 from controlplane.objects import CLUSTER, KEY_BYTES, Cluster, ServerState
 from controlplane.observer import Sight
@@ -54,6 +54,7 @@ class Membership:
             newcomers_welcome=self._welcome(sight, now),
             named=frozenset().union(*(facts.named for facts in self._newest.facts.values())),
             tables_settled=self._tables_settled(config, sight),
+            settled=self.settled,
         )
         following = next_cluster(
             config, current, sight.views, settlement_, news, self._keys(config, current)
@@ -138,7 +139,7 @@ class Membership:
 
     def _keys(self, config: ControlConfig, current: Cluster | None) -> dict[str, str]:
         """Make the secret keys of pools that are new, once, and return their ids by pool."""
-        known = {pool.name for pool in current.pools} if current else set()
+        known = known_pools(current, self.settled)
         new = [pool.name for pool in config.pool if pool.name not in known]
         self._key_ids = {pool: key_id for pool, key_id in self._key_ids.items() if pool in new}
         for pool in new:

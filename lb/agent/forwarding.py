@@ -78,7 +78,7 @@ class Forwarding:
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Pools whose newest table was built on a cluster generation that is not here yet."""
+        """Pools whose newest table is for a cluster generation that is not here (yet)."""
         return frozenset(self._waiting)
 
     def in_use(self) -> dict[str, int]:
@@ -107,12 +107,17 @@ class Forwarding:
             raise DocumentError("data_plane", str(error)) from error
         self.cluster = cluster
         self._note(CLUSTER, data)
+        for pool in [p for p in self._waiting if cluster.pool(p) is None]:
+            del self._waiting[pool]  # comes anew if the pool does, as the follower sees to
         for pool in [p for p in self.tables if cluster.pool(p) is None]:
             self._forget_table(pool)
         self._vips.extend(wanted)
 
     def take_table(self, pool: str, data: bytes, keys: Mapping[str, bytes]) -> bool:
         """Take a pool's table into use; return whether it is, or waits for its cluster document.
+
+        It waits for one that is newer, or has the pool: the one that brought the pool may have been
+        refused, and the table built on one before. The table in use, once more, is in use.
 
         Raises:
             DocumentError: refused; the table that was in use stays in use.
@@ -121,7 +126,12 @@ class Forwarding:
         table = decode_table(data)
         if table.pool != pool:
             raise DocumentError("wrong_pool", f"table/{pool} holds a table of {table.pool}")
+        if self.documents.get(table_kind(pool)) == data:
+            return True
         if self.cluster is None or table.cluster_generation > self.cluster.generation:
+            self._waiting[pool] = (data, keys)
+            return False
+        if self.cluster.pool(pool) is None:
             self._waiting[pool] = (data, keys)
             return False
         loaded = self.tables.get(pool)
@@ -131,10 +141,10 @@ class Forwarding:
         self._waiting.pop(pool, None)
         return True
 
-    def take_waiting(self, pool: str) -> bool:
-        """Take up a table that waited, as ``take_table`` does."""
-        data, keys = self._waiting.pop(pool)
-        return self.take_table(pool, data, keys)
+    def take_waiting(self, pool: str, keys: Mapping[str, bytes]) -> bool:
+        """Take up a table that waited, as ``take_table`` does; ``keys`` came since."""
+        data, before = self._waiting.pop(pool)
+        return self.take_table(pool, data, {**before, **keys})
 
     def _load(self, table: Table, cluster: Cluster, keys: Mapping[str, bytes]) -> None:
         pool = cluster.pool(table.pool)

@@ -82,7 +82,7 @@ class Intake:
         for pool, data in sorted(batch.tables.items()):
             self._take_table(pool, partial(self._forwarding.take_table, pool, data, batch.keys))
         for pool in sorted(self._forwarding.waiting):
-            self._take_table(pool, partial(self._forwarding.take_waiting, pool))
+            self._take_table(pool, partial(self._forwarding.take_waiting, pool, self._keys))
         self.publish()
 
     def publish(self) -> None:
@@ -103,14 +103,15 @@ class Intake:
         """Take one document; a refused one is counted, told and otherwise without consequence."""
         log = structlog.get_logger()
         try:
-            take()
+            taken = take()
         except DocumentError as error:
             self._board.count_refused(kind, error.reason)
             self._board.trouble(kind, f"{kind}: {error}")
             log.error("document refused", about=kind, reason=error.reason, detail=str(error))  # noqa: TRY400
             return False
         self._board.trouble(kind, None)
-        log.info("document taken", about=kind, generation=self._forwarding.in_use().get(kind))
+        said = "document waits for the cluster's" if taken is False else "document taken"
+        log.info(said, about=kind, generation=self._forwarding.in_use().get(kind))
         return True
 
     def _save(self, in_use: Mapping[str, int]) -> None:

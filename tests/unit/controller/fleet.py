@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from controlplane.documents import check_table, decode_cluster, decode_table
+from controlplane.documents import DocumentError, check_table, decode_cluster, decode_table
 from controlplane.objects import CLUSTER, Cluster, Report, ServiceHealth, Table
 from controlplane.store.file import FileStore
+from lb.agent.view import check_cluster
 
 REPORT_SECONDS = 0.05
 
@@ -35,7 +36,7 @@ def eventually(
 class Agent:
     """One server's agent, in a thread. ``acks`` off: it never takes anything into use.
 
-    ``most_services``: it refuses cluster documents with more.
+    ``most_services``: it refuses cluster documents with more, and those that a real one would.
     """
 
     name: str
@@ -88,13 +89,19 @@ class Agent:
             version = self.store.latest(CLUSTER)
             assert version
             cluster = decode_cluster(version.data)
-            fits = len(cluster.services) <= self.most_services
-            self.refused = 0 if fits else cluster.generation
-            if fits:
+            self.refused = 0 if self._takes(cluster) else cluster.generation
+            if not self.refused:
                 self.cluster = cluster
                 self.store.acknowledge(self.name, CLUSTER, cluster.generation)
         for pool in self.cluster.pools if self.cluster else ():
             self._follow_table(pool.name, kinds.get(f"table/{pool.name}", 0))
+
+    def _takes(self, cluster: Cluster) -> bool:
+        try:
+            check_cluster(cluster, self.cluster)
+        except DocumentError:
+            return False
+        return len(cluster.services) <= self.most_services
 
     def _follow_table(self, pool: str, newest: int) -> None:
         in_use = self.tables[pool].generation if pool in self.tables else 0

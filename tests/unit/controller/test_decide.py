@@ -121,6 +121,17 @@ def test_a_refused_generation_stands_while_the_settings_do() -> None:
     assert next_cluster(settings, before, {"a": ALIVE}, REFUSED, ClusterNews(), {}) is None
 
 
+def test_a_pool_that_a_refused_generation_removed_comes_back_as_it_was() -> None:
+    """Those who refused it have the pool in use: they would refuse it with another key."""
+    old = Pool("web", 512, 3, "client", "key-old")
+    settled = replace(at(first(config("a")), a=ACTIVE), pools=(old,))
+    before = replace(settled, generation=2, pools=(Pool("api", key_id="key-api"),))
+    views, news = {"a": ALIVE}, ClusterNews(settled=settled)
+    following = next_cluster(config("a", pools=("web", "api")), before, views, REFUSED, news, {})
+    assert following
+    assert following.pools == (old, *before.pools)
+
+
 def test_a_death_goes_with_what_replaces_a_refused_generation() -> None:
     before = at(first(config("a", "b", pools=("web", "bad"))), a=ACTIVE, b=ACTIVE)
     news = ClusterNews(dead=frozenset("b"))

@@ -531,3 +531,27 @@ def test_settings_that_agents_refuse_are_replaced_by_those_that_they_take(fleet:
     eventually(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
     eventually(fleet.calm, "settled")
     assert len(fleet.cluster().services) == 2
+
+
+def test_a_pool_that_one_agent_would_not_let_go_comes_back_as_it_was(fleet: Fleet) -> None:
+    """s1 goes on with the pool that the others have given up: it would refuse another key."""
+    fleet.up(2)
+    loop = fleet.loop
+    assert loop
+    (web,) = fleet.cluster().pools
+    fleet.agents["s1"].most_services = 1
+    services = [
+        {"name": f"a{n}", "vip": f"192.0.2.{n}", "protocol": "tcp", "port": 81, "pool": "api"}
+        for n in (1, 2)
+    ]
+    api = [{"name": "api", "buckets": 256}]
+    loop.configure(fleet.config(3, service=services, pool=api), fleet.prober)
+    refused = fleet.cluster().generation + 1
+    eventually(lambda: fleet.agents["s1"].refused == refused, "refused by s1")
+    s2 = fleet.agents["s2"]
+    eventually(lambda: s2.cluster is not None and s2.cluster.generation == refused, "not by s2")
+    fleet.agent("s3")
+    loop.configure(fleet.config(3), fleet.prober)
+    eventually(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
+    eventually(fleet.calm, "settled")
+    assert fleet.cluster().pools == (web,)
