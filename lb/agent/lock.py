@@ -11,6 +11,7 @@ import errno
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_REFUSED: Final = 3
 CREDENTIALS = struct.Struct("=iII")
+LETTING_GO_SECONDS = 2.0
+"""For how long a name may be taken by nobody: its holder has stopped answering and is ending."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,24 @@ class InterfaceLock:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        deadline = time.monotonic() + LETTING_GO_SECONDS
+        while (listener := self._bind()) is None:
+            holder = find_holder(self._interface, self._role)
+            if holder is not None or time.monotonic() >= deadline:
+                raise BrigadeError(
+                    f"interface {self._interface} belongs to "
+                    f"{holder or 'a process that just ended'}, which runs `lbctl "
+                    f"{'up' if self._role == 'agent' else self._role}` already: end that one first",
+                    EXIT_REFUSED,
+                )
+            time.sleep(0.01)
+        self._socket = listener
+        self._thread = threading.Thread(target=_answer, args=(listener,), name="lock", daemon=True)
+        self._thread.start()
+        return self
+
+    def _bind(self) -> socket.socket | None:
+        """Take the name; None if it is taken, be it by somebody who is letting it go."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(_address(self._role, self._interface))
@@ -72,16 +93,8 @@ class InterfaceLock:
             listener.close()
             if error.errno != errno.EADDRINUSE:
                 raise
-            holder = find_holder(self._interface, self._role) or "a process that just ended"
-            raise BrigadeError(
-                f"interface {self._interface} belongs to {holder}, which runs `lbctl "
-                f"{'up' if self._role == 'agent' else self._role}` already: end that one first",
-                EXIT_REFUSED,
-            ) from None
-        self._socket = listener
-        self._thread = threading.Thread(target=_answer, args=(listener,), name="lock", daemon=True)
-        self._thread.start()
-        return self
+            return None
+        return listener
 
     def __exit__(
         self,

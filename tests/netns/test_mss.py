@@ -283,7 +283,8 @@ def test_ten_thousand_routes_and_lost_notifications(network: Network, server: Ho
         assert advertised(network) == leaves(ROOM[2])
         used = cpu_seconds(keeper)
         server.run(["ip", "route", "replace", "10.128.0.0/24", "dev", "eth0"])
-        eventually("one more change", lambda: "10.128.0.0/24 dev eth0" in table(server, 4), 3)
+        # the keeper rests in proportion to what the 10,000 took
+        eventually("one more change", lambda: "10.128.0.0/24 dev eth0" in table(server, 4), 10)
         assert cpu_seconds(keeper) - used < 1, "one change must not cost what 10,000 do"
         batch.write_text("".join(f"route del {prefix}\n" for prefix in many))
         server.run(["ip", "-batch", str(batch)])
