@@ -11,7 +11,7 @@ import pytest
 from lb.paths import bpf_dir
 from tests.fuzz import host_build, libfuzzer
 
-SECONDS = 8
+SECONDS = 4
 LEAST_INPUTS = 10_000
 LEAST_FEATURES = 500
 
