@@ -96,6 +96,9 @@ enum lb_counter {
 
 /* ---- this server ---- */
 
+/* Raised with every change of what is pinned: tools of another version then look elsewhere. */
+#define LB_LAYOUT 2
+
 struct lb_config {
 	/*
 	 * Selects the half of all look-up tables (bit 0) and is, with bit 0
@@ -108,7 +111,7 @@ struct lb_config {
 	__be32 dip;
 	__u32 mtu;
 	__be16 gue_port;
-	__u16 reserved;
+	__u16 layout;  /* LB_LAYOUT */
 	__u64 sources; /* digest of what the programs were compiled from */
 	__u64 pad[3];
 };
@@ -119,8 +122,9 @@ _Static_assert(sizeof(struct lb_config) == 64, "lb_config");
 /* A pool's key as SipHash's state after all work that needs no packet. */
 struct lb_key {
 	__u64 v[4];
+	__u64 v1_turned; /* by 17, as the second half of the first round does */
 };
-_Static_assert(sizeof(struct lb_key) == 32, "lb_key");
+_Static_assert(sizeof(struct lb_key) == 40, "lb_key");
 
 /*
  * Pool word: one store swaps the table and its size together.  The key is not
@@ -131,15 +135,15 @@ _Static_assert(sizeof(struct lb_key) == 32, "lb_key");
 #define LB_POOL_FIRST_MASK  0xffffULL
 #define LB_POOL_DEPTH_SHIFT 36 /* bits 36..38: slots of a chain in use */
 #define LB_POOL_DEPTH_MASK  0x7ULL
-#define LB_POOL_PAIRED	    (1ULL << 39) /* depth up to 2: two buckets in a slot */
-#define LB_POOL_VALID	    (1ULL << 63)
+#define LB_POOL_PAIRED	    (1ULL << 39) /* no chain is longer than 2: two buckets in a slot */
+#define LB_POOL_AT_REST	    (1ULL << 63) /* none is longer than 1: four in a slot */
 
 #define LB_POOL_NAME_LEN 64
 
 struct lb_pool {
 	__u64 word;
-	__u64 pad[3];
-	struct lb_key key;
+	__u64 pad[2];
+	struct lb_key key;	     /* in the word's cache line */
 	char name[LB_POOL_NAME_LEN]; /* for people and tools, zero-terminated */
 	__u64 pad_end[16];	     /* to a power of two: an index is a shift */
 };
@@ -147,9 +151,9 @@ _Static_assert(sizeof(struct lb_pool) == 256, "lb_pool");
 
 /*
  * A slot of an inner table: DIP indices, newest first; zero ends a chain.  One
- * bucket with up to four of them, or, in a pool of depth 1 or 2, an even bucket
- * with two and then the odd one after it with two: half as much to keep in the
- * caches.
+ * bucket with up to four of them, or two or four buckets after one another with
+ * two or one each, as the longest chain of the table allows whatever the pool's
+ * depth: half or a quarter as much to keep in the caches.
  */
 struct lb_chain {
 	__u16 dip[LB_MAX_DEPTH];
@@ -167,8 +171,7 @@ _Static_assert(sizeof(struct lb_near) == 4 << 20, "lb_near");
 
 /* ---- DIPs ---- */
 
-#define LB_MAC_MASK  0xffffffffffffULL
-#define LB_MAC_KNOWN (1ULL << 48)
+#define LB_MAC_MASK 0xffffffffffffULL
 
 struct lb_dip {
 	__be32 addr; /* 0: no entry */
@@ -177,7 +180,7 @@ struct lb_dip {
 	 * no packet changes: version, DF, TTL, protocol and both addresses.
 	 */
 	__u32 csum;
-	__u64 mac; /* bits 0..47 as they lie in a frame; LB_MAC_KNOWN */
+	__u64 mac; /* bits 0..47, as they lie in a frame; 0: not known */
 };
 _Static_assert(sizeof(struct lb_dip) == 16, "lb_dip");
 
@@ -191,7 +194,7 @@ enum lb_service_kind {
 };
 
 #define LB_SERVICE_STATELESS 1
-#define LB_SERVICE_BY_CLIENT 2 /* its pool hashes the client's address alone */
+#define LB_SERVICE_BY_CLIENT 0x80 /* its pool hashes the client's address alone */
 
 /*
  * LB_KIND_MORE, whose services are spread over rows by a hash under which none
@@ -259,7 +262,7 @@ _Static_assert(sizeof(struct lb_vip6_length) == 24, "lb_vip6_length");
  * and found the long way.
  */
 struct lb_front4 {
-	__u64 match; /* address in bits 0..31, lb_service.match above; 0: empty, ends the row */
+	__u64 match; /* address, protocol and port in bits 0, 32, 48; 0: empty, ends the row */
 	struct lb_service entry;
 };
 _Static_assert(sizeof(struct lb_front4) == 16, "lb_front4");
@@ -271,7 +274,7 @@ _Static_assert(sizeof(struct lb_front4_row) == 64, "lb_front4_row");
 
 struct lb_front6 {
 	__u64 addr[2];
-	__u64 match; /* lb_service.match; 0: empty */
+	__u64 match; /* protocol and port in bits 0, 16; 0: empty */
 	struct lb_service entry;
 };
 _Static_assert(sizeof(struct lb_front6) == 32, "lb_front6");

@@ -11,8 +11,6 @@
 #define LB_IP_FLAGS_AT 6
 #define LB_IP_DF       0x0040 /* as a little-endian load sees it */
 
-#define LB_PREDICTED_POOLS 4
-
 #define LB_FRAME(ctx) ((void *)(long)(ctx)->data)
 #define LB_END(ctx)   ((void *)(long)(ctx)->data_end)
 
@@ -20,11 +18,6 @@
 static __always_inline const struct lb_vips *lb_vips_in_use(u64 view)
 {
 	return view & 1 ? LB_STATE_AT(vips[1]) : LB_STATE_AT(vips[0]);
-}
-
-static __always_inline const struct lb_front *lb_front_in_use(u64 view)
-{
-	return view & 1 ? LB_STATE_AT(front[1]) : LB_STATE_AT(front[0]);
 }
 
 static __always_inline const struct lb_service_row *lb_rows_in_use(u64 view)
@@ -46,22 +39,25 @@ static __always_inline void lb_count_service(u64 entry, u64 bytes)
 /*
  * A service's pool.  For the first pools branches take the place of arithmetic:
  * the CPU predicts them, and so begins to hash with that pool's key before it has
- * found the service.  LB_KEEP() keeps the compiler from seeing that all sides are
- * equal.
+ * found the service.  The sides are equal but for an asm with a constant of its own,
+ * or the compiler would make arithmetic of them again.
  */
+#define LB_PREDICT_POOL(number)                              \
+	if (index == (number)) {                             \
+		pool = LB_STATE_AT(pool[number]);            \
+		asm volatile("" : "+r"(pool) : "i"(number)); \
+		return pool;                                 \
+	}
+
 static __always_inline const struct lb_pool *lb_pool_of(u64 entry)
 {
 	const struct lb_pool *pool;
 	u64 index = LB_ENTRY_POOL(entry);
 
-#pragma unroll
-	for (int i = 0; i < LB_PREDICTED_POOLS; i++) {
-		if (index == i) {
-			pool = LB_STATE_AT(pool[i]);
-			LB_KEEP(pool);
-			return pool;
-		}
-	}
+	LB_PREDICT_POOL(0);
+	LB_PREDICT_POOL(1);
+	LB_PREDICT_POOL(2);
+	LB_PREDICT_POOL(3);
 	pool = LB_STATE_AT(pool[0]) + index;
 	LB_KEEP(pool);
 	return pool;
@@ -80,14 +76,29 @@ static __always_inline const void *lb_far_slot(u64 at)
 
 #define LB_NEAR_SLOTS ((u64)LB_NEAR_TABLES * LB_INNER_SLOTS)
 
+#define LB_FIRST_SLOT(word) (((word) >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK) * LB_INNER_SLOTS)
+
+/* The bucket's only DIP, of an LB_POOL_AT_REST; without a table there is none. */
+static __always_inline u64 lb_bucket_at_rest(u64 pool_word, u64 hash)
+{
+	u64 at = (hash & pool_word & LB_POOL_MASK) + LB_FIRST_SLOT(pool_word) * 4;
+	const void *slot;
+
+	if (lb_likely(at < LB_NEAR_SLOTS * 4))
+		return lb_load16((const void *)lb_get_near() + at * sizeof(u16));
+	slot = lb_far_slot(at / 4);
+	return slot ? lb_load16(slot + at % 4 * sizeof(u16)) : 0;
+}
+
 /* The bucket's chain as one word; without a table it is empty. */
 static __always_inline u64 lb_bucket(u64 pool_word, u64 hash)
 {
-	u64 first = (pool_word >> LB_POOL_FIRST_SHIFT & LB_POOL_FIRST_MASK) * LB_INNER_SLOTS;
-	u64 at = hash & pool_word & LB_POOL_MASK;
+	u64 first = LB_FIRST_SLOT(pool_word), at = hash & pool_word & LB_POOL_MASK;
 	const void *slot;
 
-	if (lb_likely(pool_word & LB_POOL_PAIRED)) {
+	if (pool_word & LB_POOL_AT_REST)
+		return lb_bucket_at_rest(pool_word, hash);
+	if (pool_word & LB_POOL_PAIRED) {
 		at += first * 2;
 		if (lb_likely(at < LB_NEAR_SLOTS * 2))
 			return lb_load32((const void *)lb_get_near() + at * sizeof(u32));

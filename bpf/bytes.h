@@ -53,8 +53,8 @@ LB_WORD(64)
 /* Folds a sum of 16-bit words into the checksum that goes into a header. */
 LB_INLINE __u64 lb_checksum(__u64 sum)
 {
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
+	/* what the high half and the carry of adding it come to, added in one go */
+	sum += (sum + (sum >> 16)) >> 16;
 	return ~sum & 0xffff;
 }
 

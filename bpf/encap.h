@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The wrap (docs/wire.md, sections 2 and 5), written as whole words.
+ * The wrap (docs/wire.md, sections 2 and 5).
  *
  * Called after the head has moved: the frame begins with `grown` new bytes,
  * the old Ethernet header and the inner packet lie behind them, and what the
@@ -26,8 +26,8 @@ LB_INLINE struct lb_macs lb_macs_towards(const struct lb_config *config, __u64 m
 {
 	struct lb_macs macs;
 
-	if (lb_likely(mac & LB_MAC_KNOWN)) {
-		macs.head = (mac & LB_MAC_MASK) | config->mac_head;
+	if (lb_likely(mac)) {
+		macs.head = mac | config->mac_head;
 		macs.tail = config->mac_tail;
 	} else {
 		__u64 head = lb_load64(old);
@@ -85,18 +85,18 @@ LB_INLINE void lb_write_wrap(void *ip, const struct lb_config *config, const str
 {
 	__u64 total = outer->inner_len + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
 	__u64 total_be = lb_swap16(total);
-	__u64 udp_be = lb_swap16(total - LB_IPV4_LEN);
-	__u64 port_be = lb_swap16(lb_source_port(hash));
-	__u64 saddr = config->dip, daddr = dip->addr;
 	__u64 checksum = lb_checksum(dip->csum + (outer->tos << 8) + total_be);
 
 	lb_store32(ip - 2, LB_ETH_IPV4 | 0x45 << 16 | outer->tos << 24);
 	/* total length, id 0, DF, TTL 64, UDP */
 	lb_store64(ip + 2, total_be | (__u64)0x0040 << 32 | (__u64)LB_OUTER_TTL << 48 |
 				   (__u64)LB_PROTO_UDP << 56);
-	lb_store64(ip + 10, checksum | saddr << 16 | daddr << 48);
-	lb_store64(ip + 18,
-		   daddr >> 16 | port_be << 16 | (__u64)config->gue_port << 32 | udp_be << 48);
+	lb_store16(ip + 10, checksum);
+	lb_store32(ip + 12, config->dip);
+	lb_store32(ip + 16, dip->addr);
+	lb_store16(ip + 20, lb_swap16(lb_source_port(hash)));
+	lb_store16(ip + 22, config->gue_port);
+	lb_store16(ip + 24, lb_swap16(total - LB_IPV4_LEN));
 	/* UDP checksum 0; GUE; private version and flags 0 */
 	lb_store64(ip + 26, (1 + hop_count) << 16 | outer->proto << 24);
 	lb_store16(ip + 34, hop_count << 8);

@@ -59,17 +59,23 @@ static __always_inline u64 lb_hash(const struct lb_key *key, u64 flags, const vo
 
 /* F18, F20, F21: a chain at rest, or a service that visits the current server only. */
 static __always_inline int lb_forward_one(struct xdp_md *ctx, const void *before, int version,
-					  const struct lb_dip *dip, u64 hash)
+					  u64 index, u64 hash)
 {
 	const struct lb_config *config = LB_STATE_AT(config);
+	const struct lb_dip *dip = LB_STATE_AT(dip[0]) + index % LB_MAX_DIPS;
 	struct lb_outer outer;
 	void *frame;
+	u64 addr;
 
-	if (dip->addr == config->dip)
+	LB_KEEP(dip);
+	addr = dip->addr;
+	if (!addr)
+		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
+	if (addr == config->dip)
 		return lb_exit(LB_CNT_PASS_LOCAL, XDP_PASS);
 	if (lb_inner_len(before, version) + LB_WRAP_LEN > config->mtu)
 		return LB_GO_TOO_BIG;
-	if (bpf_xdp_adjust_head(ctx, -LB_WRAP_LEN))
+	if (lb_adjust_head(ctx, -LB_WRAP_LEN))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	frame = LB_FRAME(ctx);
 	if (frame + LB_WRAP_LEN + LB_ETH_LEN + LB_IPV4_LEN > LB_END(ctx))
@@ -95,7 +101,7 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 	void *frame, *old;
 	bool self;
 
-	if (!hop1 || (hops > 1 && !hop2) || (hops > 2 && !hop3))
+	if (!first->addr || !hop1 || (hops > 1 && !hop2) || (hops > 2 && !hop3))
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
 	self = first->addr == config->dip;
 	total = lb_inner_len(before, version) + room;
@@ -104,7 +110,7 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 	/* no link limits a packet to ourselves, but its length field does */
 	if (total > 0xffff)
 		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
-	if (bpf_xdp_adjust_head(ctx, -(int)room))
+	if (lb_adjust_head(ctx, -(long)room))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	frame = LB_FRAME(ctx);
 	old = frame + room;
@@ -128,87 +134,86 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *frame, int version,
 					      u64 entry)
 {
-	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx), hash, chain, protocol;
+	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx), hash, chain, protocol, word;
 	const struct lb_pool *pool;
-	const struct lb_dip *dip;
 
 	lb_count_service(entry, frame_len);
-	if (!lb_length_ok(frame, version, LB_END(ctx) - LB_FRAME(ctx)))
+	if (!lb_length_ok(frame, version, frame_len))
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
 	pool = lb_pool_of(entry);
-	if (!(pool->word & LB_POOL_VALID))
+	word = pool->word;
+	if (!word)
 		return lb_exit(LB_CNT_DROP_NO_TABLE, XDP_DROP);
 	hash = lb_hash(&pool->key, LB_ENTRY_FLAGS(entry), frame, version);
-	chain = lb_bucket(pool->word, hash);
-	if (!(chain & LB_INDEX_MASK))
+	if (lb_likely(word & LB_POOL_AT_REST)) {
+		chain = lb_bucket_at_rest(word, hash);
+	} else {
+		chain = lb_bucket(word, hash);
+		protocol = lb_protocol(frame, version);
+		if (lb_chain_at_rest(chain, protocol, LB_ENTRY_FLAGS(entry)))
+			chain &= LB_INDEX_MASK;
+		else
+			chain = lb_chain_path(chain, protocol, LB_ENTRY_FLAGS(entry));
+		if (chain >> 16)
+			return lb_forward_chain(ctx, frame, version, chain, hash);
+	}
+	if (!chain)
 		return lb_exit(LB_CNT_DROP_NO_BUCKET, XDP_DROP);
-	protocol = lb_protocol(frame, version);
-	if (lb_unlikely(!lb_chain_at_rest(chain, protocol, LB_ENTRY_FLAGS(entry))))
-		chain = lb_chain_path(chain, protocol, LB_ENTRY_FLAGS(entry));
-	else
-		chain &= LB_INDEX_MASK;
-	dip = LB_STATE_AT(dip[0]) + chain % LB_MAX_DIPS;
-	LB_KEEP(dip);
-	if (!dip->addr)
-		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
-	if (lb_unlikely(chain >> 16))
-		return lb_forward_chain(ctx, frame, version, chain, hash);
-	return lb_forward_one(ctx, frame, version, dip, hash);
+	return lb_forward_one(ctx, frame, version, chain, hash);
 }
 
 /*
- * A frame with room for IPv4 and TCP headers and its first word right.  Whether
- * it is an ordinary one is asked only of what looks like a packet for a service:
- * what the front does not find the trie tells apart.
+ * A frame with room for TCP, without options: what is not for a VIP is let go by
+ * its address, what is for a service of the front is TCP or UDP.
  */
 static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame)
 {
-	u64 view = LB_STATE_AT(config)->view, daddr = lb_load32(frame + LB_AT_DADDR);
-	const struct lb_front *front = lb_front_in_use(view);
+	const struct lb_state *state = lb_get_state();
+	u64 view = state->config.view, daddr = lb_load32(frame + LB_AT_DADDR);
+	const struct lb_front *front = &state->front[view & 1];
 	u64 leaf, entry;
 
 	/* F12: only this program makes GUE from our own DIP, behind this check */
-	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == LB_STATE_AT(config)->dip))
+	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == state->config.dip))
 		return LB_GO_STAGE;
 	if (!lb_may_be_vip4(front, view, daddr))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	entry = lb_front4(front, view, daddr, lb_load16(frame + LB_AT_DPORT),
-			  lb_protocol(frame, 4));
+	entry = lb_front4(front, view, lb_load64(frame + LB_AT_DADDR), lb_protocol(frame, 4));
 	if (lb_unlikely(!entry)) {
 		leaf = lb_leaf4(lb_vips_in_use(view), daddr);
 		if (!leaf)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-		if (!lb_is_ordinary4(frame))
+		if (!lb_is_tcp_or_udp(lb_protocol(frame, 4)) || lb_is_fragment4(frame))
 			return LB_GO_STAGE;
 		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT),
 				      lb_protocol(frame, 4));
 		if (!entry)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	} else if (lb_unlikely(!lb_is_ordinary4(frame))) {
+	} else if (lb_unlikely(lb_is_fragment4(frame))) {
 		return LB_GO_STAGE;
 	}
 	return lb_forward_service(ctx, frame, 4, entry);
 }
 
-/* Likewise for IPv6. */
+/* Likewise for IPv6; what has extension headers is not found in the front. */
 static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, const void *end)
 {
-	u64 view = LB_STATE_AT(config)->view, head = lb_load64(frame + LB_AT_DADDR6),
+	const struct lb_state *state = lb_get_state();
+	u64 view = state->config.view, head = lb_load64(frame + LB_AT_DADDR6),
 	    tail = lb_load64(frame + LB_AT_DADDR6 + 8);
-	const struct lb_front *front = lb_front_in_use(view);
-	bool ordinary = lb_is_ordinary6(frame, end);
+	const struct lb_front *front = &state->front[view & 1];
 	u64 leaf, entry = 0;
 
 	if (!lb_may_be_vip6(front, view, head, tail))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	if (lb_likely(ordinary))
-		entry = lb_front6(front, view, head, tail, lb_load16(frame + LB_AT_DPORT6),
+	if (lb_likely(frame + LB_ETH_LEN + LB_IPV6_LEN + LB_TCP_LEN <= end))
+		entry = lb_front6(front, view, head, tail, lb_ports(frame, 6),
 				  lb_protocol(frame, 6));
 	if (!entry) {
 		leaf = lb_leaf6(lb_vips_in_use(view), view, head, tail);
 		if (!leaf)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-		if (!ordinary)
+		if (!lb_is_ordinary6(frame, end))
 			return LB_GO_STAGE;
 		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT6),
 				      lb_protocol(frame, 6));
@@ -218,7 +223,7 @@ static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, co
 	return lb_forward_service(ctx, frame, 6, entry);
 }
 
-/* F1 to F4, and what the stage reads: tags, and frames too short for a TCP header. */
+/* F1 to F4, and what the stage reads: tags, IPv4 options, frames too short for a TCP header. */
 static __always_inline int lb_forward_other(const void *frame, const void *end)
 {
 	u64 type, view = LB_STATE_AT(config)->view;
@@ -247,10 +252,10 @@ static __always_inline int lb_forward(struct xdp_md *ctx)
 	u64 word;
 
 	if (lb_likely(frame + LB_ETH_LEN + LB_IPV4_LEN + LB_TCP_LEN <= end)) {
-		word = lb_load32(frame + LB_AT_ETHERTYPE) & LB_VERSION_MASK;
-		if (lb_likely(word == LB_IS_IPV4))
+		word = lb_load32(frame + LB_AT_ETHERTYPE);
+		if (lb_likely((word & LB_NO_OPTIONS_MASK) == LB_NO_OPTIONS4))
 			return lb_forward4(ctx, frame);
-		if (word == LB_IS_IPV6)
+		if ((word & LB_VERSION_MASK) == LB_IS_IPV6)
 			return lb_forward6(ctx, frame, end);
 	}
 	return lb_forward_other(frame, end);

@@ -71,6 +71,9 @@ static __always_inline const struct lb_near *lb_get_near(void)
  */
 #define LB_PSEUDO_MAP_FD 1
 
+/* bcc's own returns an int, which costs the caller two shifts */
+static long (*lb_adjust_head)(void *ctx, long delta) = (void *)BPF_FUNC_xdp_adjust_head;
+
 /* a variable: bcc 0.18 ends the process at a call of what has no declaration */
 static void (*lb_tail_call)(void *ctx, u64 array, u64 slot) = (void *)BPF_FUNC_tail_call;
 

@@ -29,29 +29,28 @@
 #define LB_IPV6_LEN	   40
 
 /* EtherTypes and masks as a little-endian load sees them */
-#define LB_ETH_IPV4	 0x0008
-#define LB_ETH_IPV6	 0xdd86
-#define LB_ETH_VLAN	 0x0081
-#define LB_ETH_QINQ	 0xa888
-#define LB_FRAGMENT_MASK 0xff3f	  /* MF and the offset, not DF */
-#define LB_VERSION_MASK	 0xf0ffff /* EtherType, version */
-#define LB_IS_IPV4	 (LB_ETH_IPV4 | 0x40 << 16)
-#define LB_IS_IPV6	 (LB_ETH_IPV6 | 0x60 << 16)
+#define LB_ETH_IPV4	   0x0008
+#define LB_ETH_IPV6	   0xdd86
+#define LB_ETH_VLAN	   0x0081
+#define LB_ETH_QINQ	   0xa888
+#define LB_FRAGMENT_MASK   0xff3f   /* MF and the offset, not DF */
+#define LB_VERSION_MASK	   0xf0ffff /* EtherType, version */
+#define LB_IS_IPV4	   (LB_ETH_IPV4 | 0x40 << 16)
+#define LB_NO_OPTIONS_MASK 0xffffff /* EtherType, version, header length */
+#define LB_NO_OPTIONS4	   (LB_ETH_IPV4 | 0x45 << 16)
+#define LB_IS_IPV6	   (LB_ETH_IPV6 | 0x60 << 16)
 
 LB_INLINE int lb_is_tcp_or_udp(__u64 protocol)
 {
 	return protocol == LB_PROTO_TCP || protocol == LB_PROTO_UDP;
 }
 
-/* IPv4 that is ordinary.  The frame has 54 bytes, EtherType and version are right. */
-LB_INLINE int lb_is_ordinary4(const void *frame)
+LB_INLINE int lb_is_fragment4(const void *frame)
 {
-	return lb_load8(frame + LB_AT_VERSION) == 0x45 &&
-	       !(lb_load16(frame + LB_AT_FRAGMENT) & LB_FRAGMENT_MASK) &&
-	       lb_is_tcp_or_udp(lb_load8(frame + LB_AT_PROTOCOL));
+	return lb_load16(frame + LB_AT_FRAGMENT) & LB_FRAGMENT_MASK;
 }
 
-/* IPv6 likewise: the frame has 54 bytes. */
+/* The frame has 54 bytes, EtherType and version are right. */
 LB_INLINE int lb_is_ordinary6(const void *frame, const void *end)
 {
 	return frame + LB_ETH_LEN + LB_IPV6_LEN + LB_TCP_LEN <= end &&

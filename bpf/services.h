@@ -121,16 +121,21 @@ LB_INLINE int lb_is_vip6(const struct lb_state *state, __u64 head, __u64 tail)
 #define LB_ENTRY_POOL(entry)	((entry) >> 48 & 0xff)
 #define LB_ENTRY_FLAGS(entry)	((entry) >> 56)
 
+#define LB_FRONT4_SPORT 0xffff00000000ULL
+#define LB_FRONT6_SPORT 0xffffULL
+
 LB_INLINE __u64 lb_service_match(__u64 kind, __u64 dport, __u64 protocol)
 {
 	return dport | protocol << 16 | kind << 24;
 }
 
-/* The front: 0 if the service is not there, which says nothing. */
-LB_INLINE __u64 lb_front4(const struct lb_front *front, __u64 view, __u64 daddr, __u64 dport,
-			  __u64 protocol)
+/*
+ * The front: 0 if the service is not there, which says nothing.
+ * to: destination address and both ports, ports: both, each as one word from the packet.
+ */
+LB_INLINE __u64 lb_front4(const struct lb_front *front, __u64 view, __u64 to, __u64 protocol)
 {
-	__u64 match = daddr | lb_service_match(LB_KIND_PORT, dport, protocol) << 32;
+	__u64 match = (to & ~LB_FRONT4_SPORT) | protocol << 32;
 	const struct lb_front4 *at = front->row4[match * (view | 1) >> (64 - LB_FRONT4_BITS)].entry;
 
 #pragma unroll
@@ -144,10 +149,10 @@ LB_INLINE __u64 lb_front4(const struct lb_front *front, __u64 view, __u64 daddr,
 }
 
 LB_INLINE __u64 lb_front6(const struct lb_front *front, __u64 view, __u64 head, __u64 tail,
-			  __u64 dport, __u64 protocol)
+			  __u64 ports, __u64 protocol)
 {
-	__u64 match = lb_service_match(LB_KIND_PORT, dport, protocol);
-	__u64 hash = (head * LB_HASH_A + tail + (match << 32)) * (view | 1);
+	__u64 match = (ports & ~LB_FRONT6_SPORT) | protocol;
+	__u64 hash = (head * LB_HASH_A + tail + match) * (view | 1);
 	const struct lb_front6 *at = front->row6[hash >> (64 - LB_FRONT6_BITS)].entry;
 
 	LB_KEEP(at);

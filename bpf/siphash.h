@@ -4,8 +4,8 @@
  * the client's address alone (docs/wire.md, section 1).
  *
  * What needs no packet is done once per key, in lb_key_schedule(): the initial
- * state and, since the first message word only enters v3, the v0/v1 half of
- * the first round.
+ * state and, since the first message word only enters v3, what the first round
+ * does to v0 and v1 alone.
  */
 #ifndef LB_SIPHASH_H
 #define LB_SIPHASH_H
@@ -29,21 +29,21 @@ LB_INLINE void lb_sip_round_head(__u64 *v)
 	v[0] = lb_rotl(v[0], 32);
 }
 
-LB_INLINE void lb_sip_round_tail(__u64 *v)
+LB_INLINE void lb_sip_round_tail(__u64 *v, __u64 v1_turned)
 {
 	v[2] += v[3];
 	v[3] = lb_rotl(v[3], 16) ^ v[2];
 	v[0] += v[3];
 	v[3] = lb_rotl(v[3], 21) ^ v[0];
 	v[2] += v[1];
-	v[1] = lb_rotl(v[1], 17) ^ v[2];
+	v[1] = v1_turned ^ v[2];
 	v[2] = lb_rotl(v[2], 32);
 }
 
 LB_INLINE void lb_sip_round(__u64 *v)
 {
 	lb_sip_round_head(v);
-	lb_sip_round_tail(v);
+	lb_sip_round_tail(v, lb_rotl(v[1], 17));
 }
 
 LB_INLINE void lb_key_schedule(struct lb_key *key, __u64 k0, __u64 k1)
@@ -53,22 +53,17 @@ LB_INLINE void lb_key_schedule(struct lb_key *key, __u64 k0, __u64 k1)
 	key->v[2] = k0 ^ 0x6c7967656e657261ULL;
 	key->v[3] = k1 ^ 0x7465646279746573ULL;
 	lb_sip_round_head(key->v);
+	key->v1_turned = lb_rotl(key->v[1], 17);
 }
 
-/* A key's state; lb_sip_first() must follow. */
-LB_INLINE void lb_sip_begin(__u64 *v, const struct lb_key *key)
+/* A key's state, which has half of the first word's round, and the other half. */
+LB_INLINE void lb_sip_first(__u64 *v, const struct lb_key *key, __u64 word)
 {
 	v[0] = key->v[0];
 	v[1] = key->v[1];
 	v[2] = key->v[2];
-	v[3] = key->v[3];
-}
-
-/* The first word: half of its round is in the key's state. */
-LB_INLINE void lb_sip_first(__u64 *v, __u64 word)
-{
-	v[3] ^= word;
-	lb_sip_round_tail(v);
+	v[3] = key->v[3] ^ word;
+	lb_sip_round_tail(v, key->v1_turned);
 	v[0] ^= word;
 }
 
@@ -97,8 +92,7 @@ LB_INLINE __u64 lb_flow_hash4(const struct lb_key *key, __u64 addresses, __u64 p
 {
 	__u64 v[4];
 
-	lb_sip_begin(v, key);
-	lb_sip_first(v, addresses);
+	lb_sip_first(v, key, addresses);
 	lb_sip_word(v, ports | protocol << 32 | LB_FLOW_INPUT4_LEN << 56);
 	return lb_sip_end(v);
 }
@@ -109,8 +103,7 @@ LB_INLINE __u64 lb_flow_hash6(const struct lb_key *key, const __u64 *saddr, cons
 {
 	__u64 v[4];
 
-	lb_sip_begin(v, key);
-	lb_sip_first(v, saddr[0]);
+	lb_sip_first(v, key, saddr[0]);
 	lb_sip_word(v, saddr[1]);
 	lb_sip_word(v, daddr[0]);
 	lb_sip_word(v, daddr[1]);
@@ -122,8 +115,7 @@ LB_INLINE __u64 lb_client_hash4(const struct lb_key *key, __u64 saddr)
 {
 	__u64 v[4];
 
-	lb_sip_begin(v, key);
-	lb_sip_first(v, saddr | LB_CLIENT_INPUT4_LEN << 56);
+	lb_sip_first(v, key, saddr | LB_CLIENT_INPUT4_LEN << 56);
 	return lb_sip_end(v);
 }
 
@@ -131,8 +123,7 @@ LB_INLINE __u64 lb_client_hash6(const struct lb_key *key, const __u64 *saddr)
 {
 	__u64 v[4];
 
-	lb_sip_begin(v, key);
-	lb_sip_first(v, saddr[0]);
+	lb_sip_first(v, key, saddr[0]);
 	lb_sip_word(v, saddr[1]);
 	lb_sip_word(v, LB_CLIENT_INPUT6_LEN << 56);
 	return lb_sip_end(v);

@@ -212,7 +212,7 @@ static __always_inline int lb_find_way(u64 entry, u64 version, const struct lb_f
 	const struct lb_dip *dips = LB_STATE_AT(dip[0]);
 	u64 chain, hops, flags = LB_ENTRY_FLAGS(entry);
 
-	if (!(pool->word & LB_POOL_VALID))
+	if (!pool->word)
 		return lb_exit(LB_CNT_DROP_NO_TABLE, XDP_DROP);
 	way->hash = lb_hash_flow(&pool->key, flags, version, flow);
 	chain = lb_bucket(pool->word, way->hash);

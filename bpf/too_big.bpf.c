@@ -61,7 +61,7 @@ static __always_inline u64 lb_room_for(const void *ip, const void *end, u64 room
 	entry = lb_service_of(lb_rows_in_use(view), lb_leaf_of(view, ip, version),
 			      lb_load16(l4 + 2), headers.protocol);
 	word = LB_STATE_AT(pool[0])[LB_ENTRY_POOL(entry)].word;
-	if (!entry || !(word & LB_POOL_VALID))
+	if (!entry || !word)
 		return 0;
 	return LB_WRAP_LEN + ((word >> LB_POOL_DEPTH_SHIFT & LB_POOL_DEPTH_MASK) - 1) * LB_HOP_LEN;
 }

@@ -43,6 +43,7 @@ KNOWN_BITS = 12
 KNOWN_ROWS = 1 << KNOWN_BITS
 KNOWN_WIDTH = 8
 POOL_NAME_LEN = 64
+LAYOUT = 2
 
 POOL_MASK = 0xFFFFF
 POOL_FIRST_SHIFT = 20
@@ -50,13 +51,12 @@ POOL_FIRST_MASK = 0xFFFF
 POOL_DEPTH_SHIFT = 36
 POOL_DEPTH_MASK = 0x7
 POOL_PAIRED = 1 << 39
-POOL_VALID = 1 << 63
+POOL_AT_REST = 1 << 63
 
 MAC_MASK = 0xFFFFFFFFFFFF
-MAC_KNOWN = 1 << 48
 
 SERVICE_STATELESS = 1
-SERVICE_BY_CLIENT = 2
+SERVICE_BY_CLIENT = 0x80
 MORE_MULTIPLIER = 0xFFFFFF
 TRIE_LEAF = 0x8000
 TRIE_MORE = 0x4000
@@ -164,16 +164,16 @@ CONFIG = np.dtype(
         ("dip", ">u4"),
         ("mtu", "<u4"),
         ("gue_port", ">u2"),
-        ("reserved", "<u2"),
+        ("layout", "<u2"),
         ("sources", "<u8"),
         ("pad", "<u8", 3),
     ]
 )
-KEY = np.dtype([("v", "<u8", 4)])
+KEY = np.dtype([("v", "<u8", 4), ("v1_turned", "<u8")])
 POOL = np.dtype(
     [
         ("word", "<u8"),
-        ("pad", "<u8", 3),
+        ("pad", "<u8", 2),
         ("key", KEY),
         ("name", f"S{POOL_NAME_LEN}"),
         ("pad_end", "<u8", 16),

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lb import abi
 from lb.dataplane.cluster_plan import Plan, ServiceAddress, check_view, make_plan
 from lb.dataplane.front import build_front
 from lb.dataplane.grace import Grace
@@ -151,5 +150,5 @@ class ClusterTables:
 
     def write_neighbour(self, index: int, mac: bytes | None) -> None:
         """Write a DIP's next-hop MAC in one store; None: unknown."""
-        word = 0 if mac is None else int.from_bytes(mac, "little") | abi.MAC_KNOWN
+        word = 0 if mac is None else int.from_bytes(mac, "little")
         self._state.dip_words[index, 1] = np.uint64(word)

@@ -167,6 +167,7 @@ class Dataplane:
         self._loaded = loaded
         self.load_seconds = load_seconds
         self._state = State(loaded.maps[STATE])
+        self._state.config["layout"] = abi.LAYOUT
         self._state.config["sources"] = sources_digest()
         self._reader = CounterReader(loaded.maps["lb_counters"], loaded.maps["lb_service_stats"])
         self._tables = TableStore(

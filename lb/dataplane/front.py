@@ -25,13 +25,18 @@ FRONT6 = abi.FRONT6_BITS, abi.FRONT6_WIDTH
 
 def front4_match(address: IPv4Address, slot: Slot) -> int:
     """`lb_front4.match`."""
-    return int.from_bytes(address.packed, "little") | slot.match << 32
+    return int.from_bytes(address.packed, "little") | slot.protocol << 32 | slot.port << 48
 
 
-def front6_hash(address: IPv6Address, slot: Slot) -> int:
+def front6_match(slot: Slot) -> int:
+    """`lb_front6.match`."""
+    return slot.protocol | slot.port << 16
+
+
+def front6_hash(address: IPv6Address, match: int) -> int:
     """What `lb_front6()` multiplies."""
     head, tail = address_words(address)
-    return (head * HASH_A + tail + (slot.match << 32)) & WORD
+    return (head * HASH_A + tail + match) & WORD
 
 
 class _Rows:
@@ -99,12 +104,13 @@ def build_front(sets: Mapping[Vip, Iterable[Slot]], view: int) -> NDArray[Any]:
             continue
         address = vip.network_address
         for slot in served:
-            if slot.match >> 24 != abi.ServiceKind.PORT:
+            if slot.kind != abi.ServiceKind.PORT:
                 continue
             if isinstance(address, IPv4Address):
                 match = front4_match(address, slot)
                 rows4.add(match, (match, slot.record()))
             else:
-                record = (address_words(address), slot.match, slot.record())
-                rows6.add(front6_hash(address, slot), record)
+                match = front6_match(slot)
+                record = (address_words(address), match, slot.record())
+                rows6.add(front6_hash(address, match), record)
     return front

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from ipaddress import IPv4Address
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 
@@ -41,6 +42,8 @@ class PinnedDataplane:
             self._programs = fds[ROOT], fds[REDIRECTOR]
             self._state = State(fds["lb_state"], writable=False)
             stack.callback(self._state.close)
+            if int(self._state.config["layout"]) != abi.LAYOUT:
+                raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._reader = CounterReader(fds["lb_counters"], fds["lb_service_stats"])
             self._exit = stack.pop_all()
 
@@ -98,7 +101,7 @@ class PinnedDataplane:
             self._inner(word.first + number, min(word.slots, abi.INNER_SLOTS))
             for number in range(inner_count(word.slots))
         ]
-        return unpack_chains(np.concatenate(parts), word.depth)
+        return unpack_chains(np.concatenate(parts), word.width, word.depth)
 
     def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
         if index < abi.NEAR_TABLES:
@@ -128,12 +131,11 @@ class PinnedDataplane:
         word = self.pool_words().get(pool)
         if word is None:
             raise DataplaneError(f"pool {pool!r} has no table here")
-        width = word.slots * abi.MAX_DEPTH // word.buckets
-        place = bucket * width
+        place = bucket * word.width
         inner, slot = divmod(place // abi.MAX_DEPTH, abi.INNER_SLOTS)
         slots = self._slot(word.first + inner, slot).view("<u2")
-        row = slots[place % abi.MAX_DEPTH :][: word.depth]
-        return tuple(int(index) for index in row[: (row != 0).argmin() or None])
+        row = slots[place % abi.MAX_DEPTH :][: word.width]
+        return tuple(int(index) for index in takewhile(bool, row))
 
     def _slot(self, inner: int, slot: int) -> NDArray[np.uint64]:
         if inner < abi.NEAR_TABLES:
@@ -167,7 +169,7 @@ class PinnedDataplane:
 
     def _mac(self, index: int) -> bytes | None:
         word = int(self._state.dips["mac"][index])
-        return (word & abi.MAC_MASK).to_bytes(6, "little") if word & abi.MAC_KNOWN else None
+        return (word & abi.MAC_MASK).to_bytes(6, "little") if word else None
 
     def own_dip(self) -> IPv4Address:
         """This server's DIP."""

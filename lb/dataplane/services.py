@@ -33,6 +33,21 @@ class Slot:
     pool: int
     flags: int
 
+    @property
+    def port(self) -> int:
+        """As it lies in a frame; 0: any."""
+        return self.match & 0xFFFF
+
+    @property
+    def protocol(self) -> int:
+        """Its number."""
+        return self.match >> 16 & 0xFF
+
+    @property
+    def kind(self) -> int:
+        """An `abi.ServiceKind`."""
+        return self.match >> 24
+
     def record(self) -> tuple[int, int, int, int]:
         """The fields in their order in C."""
         return self.match, self.service, self.pool, self.flags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,24 +16,25 @@ from lb.dataplane.grace import Grace
 from lb.dataplane.state import MappedArray, State
 
 KEY_BYTES = 16
-PAIRED_DEPTH = 2
+LAYOUTS = {1: abi.POOL_AT_REST, 2: abi.POOL_PAIRED, abi.MAX_DEPTH: 0}
+"""By how many DIP indices a bucket takes in a slot: the bit of the pool word that says so."""
 SIP_CONSTANTS = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 WORD = (1 << 64) - 1
 
 
-def key_schedule(key: bytes) -> tuple[int, int, int, int]:
-    """`lb_key_schedule()`: SipHash's state after all work that needs no packet."""
+def key_schedule(key: bytes) -> tuple[tuple[int, int, int, int], int]:
+    """`lb_key_schedule()`: SipHash's state after all work that needs no packet (`struct lb_key`)."""
     k0 = int.from_bytes(key[:8], "little")
     k1 = int.from_bytes(key[8:], "little")
     v0, v1, v2, v3 = (k ^ c for k, c in zip((k0, k1, k0, k1), SIP_CONSTANTS, strict=True))
     v0 = (v0 + v1) & WORD
     v1 = ((v1 << 13 | v1 >> 51) & WORD) ^ v0
-    return (v0 << 32 | v0 >> 32) & WORD, v1, v2, v3
+    return ((v0 << 32 | v0 >> 32) & WORD, v1, v2, v3), (v1 << 17 | v1 >> 47) & WORD
 
 
-def key_of_schedule(schedule: tuple[int, ...]) -> bytes:
-    """Return the key that `key_schedule()` was given: no round touches its last two words."""
-    k0, k1 = schedule[2] ^ SIP_CONSTANTS[2], schedule[3] ^ SIP_CONSTANTS[3]
+def key_of_schedule(state: Sequence[int]) -> bytes:
+    """Return the key that `key_schedule()` was given: no round touches the state's last two words."""
+    k0, k1 = state[2] ^ SIP_CONSTANTS[2], state[3] ^ SIP_CONSTANTS[3]
     return k0.to_bytes(8, "little") + k1.to_bytes(8, "little")
 
 
@@ -53,32 +54,40 @@ def check_chains(chains: NDArray[np.uint16]) -> None:
         raise DataplaneError(f"DIP index {chains.max()}: at most {abi.MAX_DIPS - 1}")
 
 
-def slot_width(depth: int) -> int:
-    """How many DIP indices a bucket takes in a slot: a slot holds one bucket or a pair."""
-    return PAIRED_DEPTH if depth <= PAIRED_DEPTH else abi.MAX_DEPTH
+def slot_width(length: int) -> int:
+    """How many DIP indices a bucket takes in a slot if no chain is longer than `length`."""
+    return min(width for width in LAYOUTS if width >= length)
 
 
-def pack_chains(chains: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    """Pack chains [buckets, depth] into the slots of inner tables, unused places zero."""
-    buckets, depth = chains.shape
-    places = np.zeros((buckets, slot_width(depth)), dtype="<u2")
-    places[:, :depth] = chains
+def longest_chain(chains: NDArray[np.uint16]) -> int:
+    """How many places of chains [buckets, depth] are in use, at least 1."""
+    return int(chains.any(axis=0).nonzero()[0].max(initial=0)) + 1
+
+
+def pack_chains(chains: NDArray[np.uint16], width: int) -> NDArray[np.uint64]:
+    """Pack chains [buckets, depth] into the slots of inner tables, `width` indices a bucket."""
+    places = np.zeros((len(chains), width), dtype="<u2")
+    used = chains[:, :width]
+    places[:, : used.shape[1]] = used
     return places.reshape(-1).view("<u8")
 
 
-def unpack_chains(slots: NDArray[np.uint64], depth: int) -> NDArray[np.uint16]:
-    """Unpack slots into chains [buckets, depth]."""
-    places = np.ascontiguousarray(slots, dtype="<u8").view("<u2")
-    return places.reshape(-1, slot_width(depth))[:, :depth].copy()
+def unpack_chains(slots: NDArray[np.uint64], width: int, depth: int) -> NDArray[np.uint16]:
+    """Unpack slots of `width` indices a bucket into chains [buckets, depth]."""
+    places = np.ascontiguousarray(slots, dtype="<u8").view("<u2").reshape(-1, width)[:, :depth]
+    chains = np.zeros((len(places), depth), dtype=np.uint16)
+    chains[:, : places.shape[1]] = places
+    return chains
 
 
 @dataclass(frozen=True)
 class PoolWord:
-    """`lb_pool.word`, unpacked."""
+    """`lb_pool.word`, unpacked. `width`: how many DIP indices a bucket takes in a slot."""
 
     buckets: int
     first: int
     depth: int
+    width: int
 
     def pack(self) -> int:
         """Return the word."""
@@ -86,25 +95,30 @@ class PoolWord:
             (self.buckets - 1)
             | self.first << abi.POOL_FIRST_SHIFT
             | self.depth << abi.POOL_DEPTH_SHIFT
-            | (abi.POOL_PAIRED if self.depth <= PAIRED_DEPTH else 0)
-            | abi.POOL_VALID
+            | LAYOUTS[self.width]
         )
 
     @classmethod
     def unpack(cls, word: int) -> PoolWord | None:
         """Read a word; None if there is no table."""
-        if not word & abi.POOL_VALID:
+        if not word:
             return None
         return cls(
             buckets=(word & abi.POOL_MASK) + 1,
             first=word >> abi.POOL_FIRST_SHIFT & abi.POOL_FIRST_MASK,
             depth=word >> abi.POOL_DEPTH_SHIFT & abi.POOL_DEPTH_MASK,
+            width=next(width for width, bit in LAYOUTS.items() if word & bit == bit),
         )
 
     @property
     def slots(self) -> int:
         """How many slots the table takes."""
-        return self.buckets * slot_width(self.depth) // abi.MAX_DEPTH
+        return slots_of(self.buckets, self.width)
+
+
+def slots_of(buckets: int, width: int) -> int:
+    """How many slots a table takes."""
+    return buckets * width // abi.MAX_DEPTH
 
 
 def inner_count(slots: int) -> int:
@@ -269,14 +283,16 @@ class TableStore:
         if len(key) != KEY_BYTES:
             raise DataplaneError(f"a pool's key has {KEY_BYTES} bytes, not {len(key)}")
         check_chains(chains)
-        slots = pack_chains(chains)
+        buckets, depth = chains.shape
+        width = slot_width(longest_chain(chains))
         pool_id = self.pool_id(name)
         tables = self._pools.setdefault(name, PoolTables())
         tables.grace.wait()
-        run = self._spare_run(tables, inner_count(len(slots)))
-        run.write(slots)
+        # room for the longest chains the pool may have: none is to be found when a move begins
+        run = self._spare_run(tables, inner_count(slots_of(buckets, slot_width(depth))))
+        run.write(pack_chains(chains, width))
         self._write_key(pool_id, tables, key)
-        word = PoolWord(chains.shape[0], run.first, chains.shape[1]).pack()
+        word = PoolWord(buckets, run.first, depth, width).pack()
         self._state.pools["word"][pool_id] = np.uint64(word)
         tables.grace.begin()
         tables.live, tables.spare = run, tables.live
@@ -310,7 +326,7 @@ class TableStore:
             self._state.pools["word"][pool_id] = np.uint64(0)
             tables.grace.begin()
             tables.grace.wait()
-        self._state.pools["key"]["v"][pool_id] = key_schedule(key)
+        self._state.pools["key"][pool_id] = key_schedule(key)
         tables.key = key
 
     def _spare_run(self, tables: PoolTables, count: int) -> InnerRun:

@@ -98,21 +98,48 @@ def test_a_spare_is_not_written_within_the_grace_period(
     assert time.monotonic() - started >= grace.GRACE_SECONDS * 0.9
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+DEPTH_AND_LONGEST = [(1, 1), (2, 1), (2, 2), (3, 1), (3, 3), (4, 1), (4, 2), (4, 4)]
+
+
+@pytest.mark.parametrize(("depth", "longest"), DEPTH_AND_LONGEST)
 @pytest.mark.parametrize("buckets", [256, 65536, 131072, 1 << 20])
 def test_every_bucket_of_tables_of_all_sizes(
-    dataplane: Dataplane, buckets: int, depth: int
+    dataplane: Dataplane, buckets: int, depth: int, longest: int
 ) -> None:
-    chain = (2, 1, 4, 3)[:depth]
     table = table_of(3, buckets, depth)
     dataplane.set_cluster(replace(VIEW, dips={1: OWN, 2: B, 3: C, 4: D}))
     flow = Flow(6, CLIENT, 40000, VIP, 80)
-    table[bucket_of(flow.hash(KEY), buckets)] = chain
+    table[bucket_of(flow.hash(KEY), buckets), :longest] = (2, 1, 4, 3)[:longest]
     dataplane.set_table("web", table, KEY)
     dataplane.set_table("web", table, KEY)
-    assert visited(dataplane, FRAME) == [B, OWN, D, C][:depth]
+    assert visited(dataplane, FRAME) == [B, OWN, D, C][:longest]
     others = (tcp_packet(CLIENT, port, VIP, 80, flags=ACK) for port in range(41000, 41050))
     assert sum(visited(dataplane, ethernet(packet)) == [C] for packet in others) >= 49
+
+
+@pytest.mark.parametrize("buckets", [256, 1 << 20])
+def test_neighbouring_buckets_of_a_table_at_rest(dataplane: Dataplane, buckets: int) -> None:
+    table = np.zeros((buckets, 2), dtype=np.uint16)
+    table[:, 0] = np.arange(buckets) % 3 + 2
+    dataplane.set_cluster(replace(VIEW, dips={1: OWN, 2: B, 3: C, 4: D}))
+    dataplane.set_table("web", table, KEY)
+    for _ in ("near tables", "far tables"):
+        for port in range(42000, 42040):
+            bucket = bucket_of(Flow(6, CLIENT, port, VIP, 80).hash(KEY), buckets)
+            frame = ethernet(tcp_packet(CLIENT, port, VIP, 80, flags=ACK))
+            assert sent_to(dataplane, frame) == (B, C, D)[bucket % 3]
+        dataplane.set_table("web", table, KEY)
+
+
+def test_a_table_at_rest_keeps_room_for_the_next_move(
+    dataplane: Dataplane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abi, "MAX_INNER", 32)
+    at_rest, moving = table_of(2, 1 << 20, 4), table_of(2, 1 << 20, 4)
+    moving[:, 1:] = 3
+    for table in (at_rest, at_rest, moving, moving, at_rest):
+        dataplane.set_table("web", table, KEY)
+    assert sent_to(dataplane) == B
 
 
 def test_a_pool_that_grows_and_shrinks(dataplane: Dataplane) -> None:
@@ -288,9 +315,20 @@ def test_pins_show_another_process_everything(dataplane: Dataplane, pins: Path, 
         assert seen.dips() == {1: (OWN, None), 2: (B, MAC), 3: (C, None)}
         assert seen.own_dip() == OWN
         assert np.array_equal(seen.chains("web"), table)
-        assert seen.pool_words() == {"web": PoolWord(131072, 0, depth)}
+        assert seen.pool_words() == {"web": PoolWord(131072, 0, depth, 2 if depth == 2 else 4)}
         with pytest.raises(DataplaneError, match="no table"):
             seen.chains("mail")
+
+
+def test_pins_of_another_layout_are_not_read(
+    dataplane: Dataplane, pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataplane.pin(pins)
+    with PinnedDataplane(pins) as seen:
+        assert seen.own_dip() == OWN
+    monkeypatch.setattr(abi, "LAYOUT", abi.LAYOUT + 1)
+    with pytest.raises(DataplaneError, match="another version: lbctl up again"):
+        PinnedDataplane(pins)
 
 
 def test_pinned_programs_outlive_their_loader(pins: Path) -> None:
