@@ -21,10 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb.bench.feeder import XDP_ATTACH_TYPE, Harness, Program, under_test
-from lb.bench.workload import Row, fill, forwarder_rows, identity, redirector_rows
+from lb.bench.workload import FLOW_BITS, Row, fill, forwarder_rows, identity, redirector_rows
 from lb.dataplane import Dataplane, bpf_syscall
 
 FLOOR_ROW = "tcp4_ack"
+FLOWS_ROW = f"tcp4_ack_2e{FLOW_BITS}_flows"
+FLOWS_BESIDE_ONE = f"2e{FLOW_BITS}_flows_beside_one"
+"""The row of many flows side by side with the same packets of one flow each, not with the floor."""
 CONTROLS = {
     "control_floor_and_a_clock_read": "lb_floor_slower",
     "control_floor_and_itself": "lb_floor",
@@ -69,6 +72,7 @@ class Measured:
     floor_ns: float
     noop_tc_ns: float
     rows: list[Cost]
+    flows: Cost
     controls: list[Cost]
     harness_ns: float
     programs: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -141,18 +145,25 @@ def _one_round(
     *,
     base_last: bool,
 ) -> None:
-    ack = next(row for row in rows if row.name == FLOOR_ROW)
+    ack, flows = (
+        next(row for row in rows if row.name == name) for name in (FLOOR_ROW, FLOWS_ROW)
+    )
     floor = harness.floor(ack)
 
-    def side_by_side(name: str, program: Program) -> None:
-        times = harness.xdp(floor, program, effort.cycles, base_last=base_last)
+    def beside(base: Program, name: str, program: Program) -> NDArray[np.float64]:
+        times = harness.xdp(base, program, effort.cycles, base_last=base_last)
         found.add("harness", times[:, 0])
-        found.add("floor", times[:, 1])
         found.add(name, times[:, 2])
         found.add(RATIO + name, ratios(times[:, 2], times[:, 1]))
+        return times
+
+    def side_by_side(name: str, program: Program) -> None:
+        found.add("floor", beside(floor, name, program)[:, 1])
 
     for name, base in CONTROLS.items():
         side_by_side(name, harness.floor(ack, base))
+    one, many = (under_test(dataplane.forwarder_fd, row) for row in (ack, flows))
+    beside(one, FLOWS_BESIDE_ONE, many)
     for row in rows:
         if not row.name.startswith("redirector"):
             side_by_side(row.name, under_test(dataplane.forwarder_fd, row))
@@ -202,6 +213,7 @@ def _result(
             cost(row.name, "noop_tc" if row.name.startswith("redirector") else "floor")
             for row in rows
         ],
+        flows=cost(FLOWS_BESIDE_ONE, FLOOR_ROW),
         controls=[cost(name, "floor") for name in CONTROLS],
         harness_ns=found.median("harness"),
         programs=programs,

@@ -61,7 +61,7 @@ def slot_width(length: int) -> int:
 
 def longest_chain(chains: NDArray[np.uint16]) -> int:
     """How many places of chains [buckets, depth] are in use, at least 1."""
-    return int(chains.any(axis=0).nonzero()[0].max(initial=0)) + 1
+    return int(np.flatnonzero(chains.any(axis=0)).max(initial=0)) + 1
 
 
 def pack_chains(chains: NDArray[np.uint16], width: int) -> NDArray[np.uint64]:

@@ -35,6 +35,8 @@ def test_a_quick_run(bpffs: Path, tmp_path: Path) -> None:
     assert {row["name"] for row in found["rows"]} == ROWS
     assert all(row["base"] in {"floor", "noop_tc"} for row in found["rows"])
     assert found["floor_ns"] > 0
+    assert found["flows"]["base"] == "tcp4_ack"
+    assert 0.7 < found["flows"]["ratio"] < 2
     # the control: a floor with one more helper call is dearer by far more than noise
     slower, same = found["controls"]
     assert slower["ratio"] > 1.5

@@ -73,6 +73,13 @@ static __attribute__((unused)) long bpf_xdp_adjust_head(struct xdp_md *ctx, int 
 	return 0;
 }
 
+#define BPF_FUNC_xdp_adjust_head host_adjust_head
+
+static long host_adjust_head(void *ctx, long delta)
+{
+	return bpf_xdp_adjust_head(ctx, (int)delta);
+}
+
 static __attribute__((unused)) long bpf_xdp_adjust_tail(struct xdp_md *ctx, int delta)
 {
 	u8 *end = host_at(ctx->data_end) + delta;
