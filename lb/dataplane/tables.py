@@ -23,7 +23,7 @@ WORD = (1 << 64) - 1
 
 
 def key_schedule(key: bytes) -> tuple[tuple[int, int, int, int], int]:
-    """`lb_key_schedule()`: SipHash's state after all work that needs no packet (`struct lb_key`)."""
+    """`struct lb_key`: SipHash's state after all work that needs no packet."""
     k0 = int.from_bytes(key[:8], "little")
     k1 = int.from_bytes(key[8:], "little")
     v0, v1, v2, v3 = (k ^ c for k, c in zip((k0, k1, k0, k1), SIP_CONSTANTS, strict=True))
@@ -33,7 +33,7 @@ def key_schedule(key: bytes) -> tuple[tuple[int, int, int, int], int]:
 
 
 def key_of_schedule(state: Sequence[int]) -> bytes:
-    """Return the key that `key_schedule()` was given: no round touches the state's last two words."""
+    """Return the key that `key_schedule()` was given: no round touches its last two words."""
     k0, k1 = state[2] ^ SIP_CONSTANTS[2], state[3] ^ SIP_CONSTANTS[3]
     return k0.to_bytes(8, "little") + k1.to_bytes(8, "little")
 
