@@ -22,7 +22,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-en
 #define LB_MAX_SERVICES	  4096
 #define LB_MAX_INNER	  1024	/* inner tables loaded at one time */
 #define LB_NEAR_TABLES	  8	/* of these, the first so many are in one value: lb_near */
-#define LB_INNER_SLOTS	  65536 /* buckets in one inner table */
+#define LB_INNER_SLOTS	  65536 /* in one inner table; a slot has one, two or four buckets */
 #define LB_MIN_BUCKETS	  256
 #define LB_MAX_BUCKETS	  (1 << 20)
 #define LB_MAX_DEPTH	  4 /* DIPs in a chain */
@@ -96,7 +96,7 @@ enum lb_counter {
 
 /* ---- this server ---- */
 
-/* Raised with every change of what is pinned: tools of another version then look elsewhere. */
+/* Raised with every change of this file (a test sees to it): tools refuse pins of another one. */
 #define LB_LAYOUT 2
 
 struct lb_config {
@@ -133,7 +133,7 @@ _Static_assert(sizeof(struct lb_key) == 40, "lb_key");
 #define LB_POOL_MASK	    0xfffffULL /* bits 0..19: buckets - 1 */
 #define LB_POOL_FIRST_SHIFT 20	       /* bits 20..35: first inner table */
 #define LB_POOL_FIRST_MASK  0xffffULL
-#define LB_POOL_DEPTH_SHIFT 36 /* bits 36..38: slots of a chain in use */
+#define LB_POOL_DEPTH_SHIFT 36 /* bits 36..38: the pool's depth */
 #define LB_POOL_DEPTH_MASK  0x7ULL
 #define LB_POOL_PAIRED	    (1ULL << 39) /* no chain is longer than 2: two buckets in a slot */
 #define LB_POOL_AT_REST	    (1ULL << 63) /* none is longer than 1: four in a slot */

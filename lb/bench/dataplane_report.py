@@ -79,7 +79,7 @@ def as_json(measured: Measured, effort: Effort) -> dict[str, Any]:
 
 def _line(cost: Cost, meaning: str) -> str:
     ratio = f"{cost.ratio:5.2f} x {cost.base}"
-    return f"  {cost.name:24} {cost.ns:7.1f} ±{cost.spread_ns:4.1f}   {ratio:15}  {meaning}"
+    return f"  {cost.name:30} {cost.ns:7.1f} ±{cost.spread_ns:4.1f}   {ratio:16}  {meaning}"
 
 
 def _program(name: str, program: dict[str, int]) -> str:

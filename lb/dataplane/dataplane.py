@@ -259,6 +259,8 @@ class Dataplane:
     def set_neighbour(self, index: int, mac: bytes | None) -> None:
         """Set the next-hop MAC of a DIP index; None: unknown, packets go back where they came from.
 
+        A MAC of zeros, which no interface has, is unknown as well.
+
         Raises:
             DataplaneError: no such index, or a MAC that is none.
 

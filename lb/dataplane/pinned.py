@@ -24,7 +24,7 @@ from lb.dataplane.tables import PoolWord, inner_count, key_of_schedule, unpack_c
 
 
 class PinnedDataplane:
-    """What `lbctl counters`, `table` and `where` read; writes nothing.
+    """What `lbctl counters` and `trace` read; writes nothing.
 
     Raises:
         DataplaneError: no agent has pinned anything there, or one of another version did.

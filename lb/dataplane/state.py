@@ -51,7 +51,7 @@ class State:
         self.front: NDArray[Any] = value["front"]
         self.vips: NDArray[Any] = value["vips"]
         self.names: NDArray[Any] = value["name"]
-        # a DIP's two words: address with checksum part, MAC with flags
+        # a DIP's two words: address with checksum part, MAC
         self.dip_words: NDArray[np.uint64] = self.dips.view("<u8").reshape(abi.MAX_DIPS, 2)
 
     @property

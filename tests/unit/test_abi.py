@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,17 @@ def test_no_field_of_a_struct_is_missing() -> None:
         without_comments = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
         fields = re.findall(r"(\w+)(?:\[[^;]*\])*;", without_comments)
         assert tuple(fields) == abi.STRUCTS[name].names, name
+
+
+DIGESTS = {2: 0x28E47342}
+"""What the number stands for."""
+
+
+def test_the_layout_has_another_number_as_soon_as_it_is_another_one() -> None:
+    """Another digest than here: raise LB_LAYOUT and abi.LAYOUT by one, and put both here."""
+    numbers = {name: value for name, value in abi.layout().items() if name != "LB_LAYOUT"}
+    digest = zlib.crc32(repr(sorted(numbers.items())).encode())
+    assert {abi.LAYOUT: digest} == DIGESTS, f"now {digest:#x}"
 
 
 def test_counters_are_those_of_the_wire_document() -> None:
