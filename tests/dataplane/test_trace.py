@@ -106,7 +106,9 @@ def test_the_end_of_a_trace_leaves_a_new_agent_s_forwarder_in_the_root_array(
 ) -> None:
     """It was killed before its pins took their place: these are those of the agent before."""
     root, stages = (rig.dataplane.map_fd(name) for name in (root_array.NAME, loading.STAGES))
-    newer = goes_on(root, abi.Slot.AFTER, 2)
+    attach_type = root_array.fitting_type(root, (bpf_syscall.ATTACH_TYPE_XDP, 0))
+    assert attach_type is not None
+    newer = goes_on(root, abi.Slot.AFTER, 2, attach_type)
     try:
         put_program(root, abi.Slot.FORWARDER, newer)
         empty_slots(pins)
