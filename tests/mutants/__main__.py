@@ -33,6 +33,9 @@ def describe(verdict: Verdict) -> str:
 def main(names: list[str], root: Path = ROOT) -> int:
     """Try the mutants of these names, all without names."""
     began = time.monotonic()
+    if {"-h", "--help"} & set(names):
+        say(str(__doc__))
+        return 0
     try:
         mutants = load_catalogue(root / "tests/mutants/mutants.toml")
     except CatalogueError as error:
