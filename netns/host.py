@@ -143,9 +143,10 @@ class Host:
         label = name or Path(words[0]).name
         log = self.log_dir / f"{label}.log"
 
-        def start() -> subprocess.Popen[bytes]:
+        def start() -> Process:
+            """Start it and note it, all in a thread that Ctrl-C does not interrupt in between."""
             with log.open("ab") as file:
-                return subprocess.Popen(
+                popen = subprocess.Popen(
                     words,
                     stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
                     stdout=subprocess.PIPE if pipes else file,
@@ -154,11 +155,12 @@ class Host:
                     cwd=cwd or self.base,
                     start_new_session=True,
                 )
+            process = Process(f"{label} on {self.name}", popen, log)
+            self.record.add_session(process.id)
+            self.processes.append(process)
+            return process
 
-        process = Process(f"{label} on {self.name}", self.call(start), log)
-        self.processes.append(process)
-        self.record.add_session(process.id)
-        return process
+        return self.call(start)
 
     def run(
         self,

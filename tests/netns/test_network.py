@@ -17,9 +17,10 @@ from netns import snapshot
 from netns.brigade import INTERFACE, brigade, client_address, dip, server_name
 from netns.build import set_link
 from netns.errors import NetworkError
+from netns.host import Host
 from netns.leftovers import remove_leftovers
 from netns.network import Network, wait_until
-from netns.process import is_alive
+from netns.process import Process, is_alive, start_time
 from netns.record import NAMESPACES, records
 from tests.netns.traces import differs_in_nothing
 
@@ -163,6 +164,29 @@ def test_an_exception_inside_and_a_failure_while_building_leave_no_trace() -> No
     with pytest.raises(NetworkError, match=r"cannot be built here: .*File exists"), broken:
         pass
     assert differs_in_nothing(before) == []
+
+
+def test_a_program_whose_start_is_interrupted_ends_with_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one that has put something else over its environment since, as nginx does."""
+    started: list[Process] = []
+
+    def interrupted_after(call: Callable[[Callable[[], Process]], Process]) -> Callable[..., None]:
+        def interrupted(function: Callable[[], Process]) -> None:
+            started.append(call(function))
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        return interrupted
+
+    def start(host: Host) -> None:
+        monkeypatch.setattr(host, "call", interrupted_after(host.call))
+        host.popen(["env", "-i", "sleep", "60"])
+
+    with pytest.raises(KeyboardInterrupt), Network(brigade(servers=1)) as made:
+        start(made["server1"])
+    assert [start_time(process.pid) for process in started] == [None]
 
 
 HOLD = """
