@@ -12,9 +12,9 @@ done
 for tag in kernel root bcc; do
     $b mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 "$tag" "/$tag"
 done
-$b mount -t tmpfs -o size=75% work /work
-$b mkdir /work/upper /work/work
-$b mount -t overlay -o "lowerdir=/bcc:/kernel:/root,upperdir=/work/upper,workdir=/work/work" new /new
+$b mount -t tmpfs -o size=75% layer /layer
+$b mkdir /layer/upper /layer/work
+$b mount -t overlay -o "lowerdir=/bcc:/kernel:/root,upperdir=/layer/upper,workdir=/layer/work" new /new
 $b umount /proc
 $b umount /sys
 $b mount --move /dev /new/dev

@@ -10,7 +10,7 @@ import lzma
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-FOLDERS = ("bin", "modules", "proc", "sys", "dev", "kernel", "root", "bcc", "work", "new")
+FOLDERS = ("bin", "modules", "proc", "sys", "dev", "kernel", "root", "bcc", "layer", "new")
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 FILE, FOLDER = 0o100755, 0o40755
 ALIGNMENT = 4

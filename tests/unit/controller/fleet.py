@@ -18,6 +18,8 @@ from controlplane.store.file import FileStore
 from lb.agent.view import check_cluster
 
 REPORT_SECONDS = 0.05
+EVEN = {"s1": 64, "s2": 64, "s3": 64, "s4": 64}
+"""The shares of four servers alike."""
 
 
 def eventually(

@@ -14,6 +14,7 @@ import pytest
 
 from controlplane.store import open_agent_store, open_controller_store
 from controlplane.store.base import AgentStore, ControllerStore
+from controlplane.store.http import HttpStore
 from controlplane.store.server import ServeConfig, Serving, serve
 
 TOKEN = "a-token-of-tests-0123456789"
@@ -92,3 +93,16 @@ def served(tmp_path: Path) -> Iterator[tuple[ControllerStore, Serving]]:
     with serve(store, ServeConfig("127.0.0.1", 0, write_token(tmp_path))) as serving:
         yield store, serving
     store.close()
+
+
+@pytest.fixture
+def held() -> Iterator[ExitStack]:
+    with ExitStack() as held:
+        yield held
+
+
+def opened(held: ExitStack, url: str, token: str = TOKEN, ca: Path | None = None) -> AgentStore:
+    """Open an `http:` store as an agent does, for as long as the test lasts."""
+    store = HttpStore(url, token, ca)
+    held.callback(store.close)
+    return store

@@ -1,4 +1,4 @@
-"""The `http:` store over real sockets: who may do what, limits, TLS, unclean ends."""
+"""The `http:` store over real sockets: who may do what, limits, unclean ends."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import json
 import logging
 import shutil
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from structlog.testing import capture_logs
 
-from controlplane.errors import BrigadeError, ConfigError
 from controlplane.objects import Report
-from controlplane.store import application, generations
+from controlplane.store import application
 from controlplane.store.base import (
-    AgentStore,
     ControllerStore,
     StoreCorrupt,
     StoreDenied,
@@ -31,12 +27,11 @@ from controlplane.store.base import (
     Version,
 )
 from controlplane.store.file import FileStore
-from controlplane.store.http import HttpStore
 from controlplane.store.protocol import MAX_REQUEST_BYTES
 from controlplane.store.reports import encode_report
 from controlplane.store.server import ServeConfig, Serving, serve
-from tests.unit.stores.conftest import TOKEN, write_token
-from tests.unit.stores.helpers import eventually, later
+from tests.unit.stores.conftest import TOKEN, opened, write_token
+from tests.unit.stores.helpers import eventually
 
 Served = tuple[ControllerStore, Serving]
 KEY = b"\xc3key-of-the-pool"
@@ -53,12 +48,6 @@ ROUTES = [
 ]
 
 
-@pytest.fixture
-def held() -> Iterator[ExitStack]:
-    with ExitStack() as held:
-        yield held
-
-
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server for the many requests that change nothing, with a secret beside its store."""
@@ -68,12 +57,6 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     store = FileStore(directory / "store")
     with serve(store, ServeConfig("127.0.0.1", 0, write_token(directory))) as serving:
         yield store, serving
-
-
-def opened(held: ExitStack, url: str, token: str = TOKEN, ca: Path | None = None) -> AgentStore:
-    store = HttpStore(url, token, ca)
-    held.callback(store.close)
-    return store
 
 
 def ask(
@@ -322,192 +305,6 @@ def test_a_broken_store_behind_it_is_said_and_mended(
     shutil.rmtree(tmp_path / "store/documents", ignore_errors=True)  # made anew, empty
     (tmp_path / "away").rename(tmp_path / "store/documents")
     eventually(lambda: agent.wait({}, 1.0) == {"cluster": 1, "table/web": 1})
-
-
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that is its own authority, and its key."""
-    pem, key = directory / "cert.pem", directory / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=lb", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, *names, "-out", pem, "-keyout", key], check=True, capture_output=True)
-    return pem, key
-
-
-def test_tls(tmp_path: Path, held: ExitStack) -> None:
-    store = FileStore(tmp_path / "store")
-    pem, key = certificate(tmp_path)
-    config = ServeConfig("127.0.0.1", 0, write_token(tmp_path), pem, key)
-    with serve(store, config) as serving:
-        assert serving.url.startswith("https://")
-        agent = opened(held, serving.url, ca=pem)
-        agent.report(Report("alpha", "b", 1, 0.0))
-        with later(0.1, lambda: store.publish(Version("cluster", 1, b"x"))):
-            assert agent.wait({}, 10.0) == {"cluster": 1}
-        with pytest.raises(StoreDenied, match=r"certificate.*check ca_file"):
-            opened(held, serving.url).kinds()
-        with pytest.raises(StoreUnavailable, match="does not answer"):
-            opened(held, serving.url.replace("https", "http")).kinds()
-    assert set(store.reports()) == {"alpha"}
-
-
-@pytest.mark.parametrize("wrong", ["half", "swapped", "absent", "empty", "encrypted"])
-def test_a_wrong_certificate_is_one_line_and_no_prompt(tmp_path: Path, wrong: str) -> None:
-    pem, key = certificate(tmp_path)
-    pair: tuple[Path, Path | None] = (pem, key)
-    if wrong == "half":
-        pair = (pem, None)
-    elif wrong == "swapped":
-        pair = (key, pem)
-    elif wrong == "absent":
-        pair = (pem, tmp_path / "absent")
-    elif wrong == "empty":
-        pem.write_text("")
-    else:
-        command = f"openssl rsa -in {key} -aes128 -passout pass:x -out {key}.enc".split()
-        subprocess.run(command, check=True, capture_output=True)
-        pair = (pem, Path(f"{key}.enc"))
-    config = ServeConfig("127.0.0.1", 0, write_token(tmp_path), *pair)
-    with (
-        pytest.raises(ConfigError, match="private_key"),
-        serve(FileStore(tmp_path / "store"), config),
-    ):
-        pytest.fail("served")
-
-
-def test_an_address_that_is_taken_is_said_before_anything_runs(tmp_path: Path) -> None:
-    store, token = FileStore(tmp_path / "store"), write_token(tmp_path)
-    with serve(store, ServeConfig("127.0.0.1", 0, token)) as serving:
-        port = int(serving.url.rpartition(":")[2])
-        before = threading.active_count()
-        with (
-            pytest.raises(BrigadeError, match=rf"cannot listen on 127.0.0.1 port {port}.*in use"),
-            serve(store, ServeConfig("127.0.0.1", port, token)),
-        ):
-            pytest.fail("served twice")
-        assert threading.active_count() == before
-    for address, wrong_port in (("192.0.2.77", 0), ("127.0.0.1", 70000)):
-        with (
-            pytest.raises(BrigadeError, match="cannot listen"),
-            serve(store, ServeConfig(address, wrong_port, token)),
-        ):
-            pytest.fail("served")
-    with (
-        pytest.raises(ConfigError, match="address"),
-        serve(store, ServeConfig("localhost", 0, token)),
-    ):
-        pytest.fail("served")
-
-
-@pytest.mark.parametrize(
-    ("address", "tls", "warned"),
-    [("127.0.0.1", False, False), ("0.0.0.0", False, True), ("0.0.0.0", True, False)],
-)
-def test_serving_in_clear_beyond_loopback_is_warned_of(
-    tmp_path: Path, address: str, tls: bool, warned: bool
-) -> None:
-    pair = certificate(tmp_path) if tls else (None, None)
-    config = ServeConfig(address, 0, write_token(tmp_path), *pair)
-    with capture_logs() as logs, serve(FileStore(tmp_path / "store"), config):
-        pass
-    assert ("store is served in the clear" in {log["event"] for log in logs}) == warned
-
-
-def test_a_server_that_does_not_start_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uvicorn.Server, "run", lambda *_: None)
-    config = ServeConfig("127.0.0.1", 0, write_token(tmp_path))
-    with (
-        pytest.raises(BrigadeError, match="did not start"),
-        serve(FileStore(tmp_path / "store"), config),
-    ):
-        pytest.fail("served")
-
-
-@contextmanager
-def stranger(answer: bytes) -> Iterator[str]:
-    """A server that says one thing to everybody and hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def run() -> None:
-            while True:
-                try:
-                    peer, _ = listener.accept()
-                except OSError:
-                    return
-                with peer:
-                    peer.recv(65536)
-                    peer.sendall(answer)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
-
-
-def answer(status: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
-    size = len(body) if length is None else length
-    head = "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {size}", *headers])
-    return f"{head}\r\n\r\n".encode() + body
-
-
-Ask = Callable[[AgentStore], object]
-LATEST: Ask = lambda store: store.latest("cluster")  # noqa: E731 a table of what is asked
-KINDS: Ask = lambda store: store.kinds()  # noqa: E731
-GENERATION = "brigade-generation: 3"
-
-
-@pytest.mark.parametrize(
-    ("said", "asked", "error"),
-    [
-        (b"", LATEST, StoreUnavailable),
-        (b"SSH-2.0-OpenSSH\r\n", LATEST, StoreUnavailable),
-        (answer("200 OK", b"half", GENERATION, length=100), LATEST, StoreUnavailable),
-        (answer("200 OK", b"x"), LATEST, StoreUnavailable),
-        (answer("200 OK", b"x", "brigade-generation: -3"), LATEST, StoreUnavailable),
-        (answer("200 OK", b"x", "brigade-generation: 0"), LATEST, StoreCorrupt),
-        (answer("200 OK", b"x" * 2000, GENERATION), LATEST, StoreCorrupt),
-        (answer("200 OK", b"<html>"), KINDS, StoreCorrupt),
-        (answer("200 OK", b'{"kinds": {"../x": 1}}'), KINDS, StoreCorrupt),
-        (answer("200 OK", b'{"kinds": {"cluster": "1"}}'), KINDS, StoreCorrupt),
-        (answer("200 OK", b"short"), lambda store: store.key("k"), StoreCorrupt),
-        (answer("301 Moved", b"", "location: http://192.0.2.1/"), KINDS, StoreUnavailable),
-        (answer("404 Not Found", b"<html>"), LATEST, StoreUnavailable),
-        (answer("502 Bad Gateway", b"<html>"), KINDS, StoreUnavailable),
-        (answer("503 No", b'{"error": "x", "message": []}'), KINDS, StoreUnavailable),
-        (answer("503 No", b'{"error": "unavailable", "message": "m"}'), KINDS, StoreUnavailable),
-        (answer("422 No", b'{"error": "corrupt", "message": "a\\u001b"}'), KINDS, StoreCorrupt),
-    ],
-)
-def test_a_stranger_at_the_stores_address_is_an_error_and_no_document(
-    held: ExitStack, monkeypatch: pytest.MonkeyPatch, said: bytes, asked: Ask, error: type
-) -> None:
-    monkeypatch.setattr("controlplane.store.http.MAX_DOCUMENT_BYTES", 1000)
-    with stranger(said) as url, pytest.raises(BrigadeError) as caught:
-        asked(opened(held, url))
-    assert type(caught.value) is error
-    assert str(caught.value).isprintable()
-
-
-def test_a_document_is_read_up_to_the_largest_size(held: ExitStack) -> None:
-    assert generations.MAX_DOCUMENT_BYTES > 8 * (1 << 20)
-    with stranger(answer("200 OK", b"x" * 1000, GENERATION)) as url:
-        assert opened(held, url).latest("cluster") == Version("cluster", 3, b"x" * 1000)
-
-
-def test_a_server_that_never_answers_is_given_up(
-    held: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("controlplane.store.http._ANSWER_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        agent = opened(held, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        started = time.monotonic()
-        with pytest.raises(StoreUnavailable, match="does not answer"):
-            agent.wait({}, 0.3)
-        assert time.monotonic() - started < 3
 
 
 def test_proxies_of_the_environment_are_ignored(

@@ -70,7 +70,7 @@ def test_the_initramfs_holds_what_init_names(tmp_path: Path) -> None:
     found = unpack_newc(initramfs.build(tmp_path, Path("/bin/true"), kernels.INIT))
     assert found["init"] == (0o100755, kernels.INIT.read_bytes())
     assert found["bin/busybox"][1].startswith(b"\x7fELF")
-    assert {"proc", "root", "kernel", "bcc", "work", "new"} <= found.keys()
+    assert {"proc", "root", "kernel", "bcc", "layer", "new"} <= found.keys()
     modules = {data for name, (_, data) in found.items() if name.startswith("modules/")}
     assert b"module 9pnet_virtio.ko.xz" in modules, "unpacked"
     assert len(modules) == 5
