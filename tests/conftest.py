@@ -7,7 +7,6 @@ line of advice, or fail if LB_REQUIRE_ROOT=1. A module of these folders may impo
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import Counter
 from collections.abc import Generator
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests import machine
+from tests.needed import missing, root_is_required
 
 MARKERS_OF_FOLDER = {
     "tests/dataplane": ("root", "dataplane"),
@@ -41,11 +41,6 @@ def pytest_sessionstart() -> None:
 def folder_of(node: pytest.Item | pytest.Collector) -> str:
     """Name the folder of tests that an item lies in, e.g. `tests/netns`."""
     return "/".join(node.nodeid.split("/")[:2])
-
-
-def root_is_required() -> bool:
-    """Whether a skip for want of root is a failure, as in CI."""
-    return os.environ.get("LB_REQUIRE_ROOT", "") not in {"", "0"}
 
 
 def missing_for(markers: set[str]) -> str | None:
@@ -98,9 +93,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     reason = missing_for({marker.name for marker in item.iter_markers()})
     if reason is None:
         return
-    if root_is_required():
-        pytest.fail(f"{reason} (LB_REQUIRE_ROOT is set)", pytrace=False)
-    pytest.skip(reason)
+    missing(reason)
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:

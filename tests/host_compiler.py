@@ -6,9 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from lb.paths import bpf_dir
+from tests.needed import missing
 
 FLAGS = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-sign-compare")
 # void pointer arithmetic, unused parameters of headers and clang's loop pragma are kernel style
@@ -16,11 +15,11 @@ FLAGS_OF_KERNEL_STYLE = ("-Wno-pointer-arith", "-Wno-unknown-pragmas", "-Wno-unu
 
 
 def compiler() -> str:
-    """The C compiler; the test is skipped where there is none."""
-    for name in ("cc", "gcc", "clang"):
-        if found := shutil.which(name):
-            return found
-    pytest.skip("no C compiler: apt-get install gcc")
+    """The C compiler; without one the test cannot be."""
+    found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if found is None:
+        missing("no C compiler: apt-get install gcc")
+    return found
 
 
 def compile_c(source: Path, output: Path, *flags: str) -> Path:

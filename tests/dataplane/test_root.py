@@ -21,6 +21,7 @@ from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
 from tests.dataplane.tiny_programs import goes_on, returns
 from tests.model.frames import C_TAG, ethernet
+from tests.needed import missing
 
 ABORTED, DROP, PASS, TX = range(4)
 FORWARDED = ethernet(tcp(ACK))
@@ -98,14 +99,12 @@ def test_programs_after_go_on_to_each_other(
     assert (verdict(rig, FORWARDED), verdict(rig, PASSED)) == (TX, DROP)
 
 
-@pytest.mark.skipif(
-    not (shutil.which("clang") and shutil.which("bpftool") and HELPERS.exists()),
-    reason="needs clang, bpftool and libbpf-dev: apt-get install clang bpftool libbpf-dev",
-)
 def test_a_program_of_libbpf_s_is_loaded_with_the_array_and_put_into_it(
     rig: Rig, array: int, attach_type: int, bpffs: Path, tmp_path: Path
 ) -> None:
     """The one of docs/running.md, by its commands."""
+    if not (shutil.which("clang") and shutil.which("bpftool") and HELPERS.exists()):
+        missing("needs clang, bpftool and libbpf-dev: apt-get install clang bpftool libbpf-dev")
     if not attach_type and fitting_type(array, (bpf_syscall.ATTACH_TYPE_XDP,)) is None:
         pytest.skip("bcc tells no attach type and this kernel compares: libbpf's do not fit")
     source, made, root, pin = (

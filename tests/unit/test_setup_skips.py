@@ -26,7 +26,8 @@ def tree(tmp_path: Path) -> Path:
         (tmp_path / "tests" / folder / "__init__.py").touch()
     (tmp_path / "tests" / "__init__.py").touch()
     (tmp_path / "tests" / "machine.py").write_text(NO_MACHINE)
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
+    for name in ("conftest.py", "needed.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "tests/unit/test_a.py").write_text(
         "import pytest\ndef test_a(): pass\n@pytest.mark.root\ndef test_b(): assert 0\n"

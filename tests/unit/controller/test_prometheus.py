@@ -17,6 +17,7 @@ import pytest
 
 from controlplane import prometheus as prometheus_module
 from controlplane.prometheus import PrometheusLoad, Query, QueryFailed, ask, loads_of, samples
+from tests.needed import missing
 from tests.unit.controller.conftest import Fleet
 from tests.unit.controller.fleet import eventually
 
@@ -147,7 +148,7 @@ def prometheus(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> 
     """Run a real Prometheus on loopback that scrapes the exporter; returns its URL."""
     program = shutil.which("prometheus")
     if program is None:
-        pytest.skip("prometheus is not installed (apt-get install prometheus)")
+        missing("prometheus is not installed (apt-get install prometheus)")
     directory = tmp_path_factory.mktemp("prometheus")
     settings = directory / "prometheus.yml"
     settings.write_text(
