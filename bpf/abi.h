@@ -96,7 +96,10 @@ enum lb_counter {
 
 /* ---- this server ---- */
 
-/* Raised with every change of this file (a test sees to it): tools refuse pins of another one. */
+/*
+ * Raised with every change of layout or meaning: tools refuse pins of another one.
+ * A test notices other sizes, offsets and constants, not other meanings.
+ */
 #define LB_LAYOUT 2
 
 struct lb_config {

@@ -49,7 +49,8 @@ static __always_inline int lb_exit(u32 counter, int verdict)
  * The state, which the loader has made, as a constant address
  * (BPF_PSEUDO_MAP_VALUE of its descriptor): never null.  The compiler loads it
  * anew wherever it is written, so hot code writes LB_STATE_AT() rather than keep
- * a pointer in a register.
+ * a pointer over calls and the hash; before them, where addresses are looked up,
+ * a register is free for it.
  */
 #define LB_PSEUDO_MAP_VALUE 2
 

@@ -211,11 +211,12 @@ static __always_inline int lb_find_way(u64 entry, u64 version, const struct lb_f
 	const struct lb_pool *pool = LB_STATE_AT(pool[0]) + LB_ENTRY_POOL(entry);
 	const struct lb_dip *dips = LB_STATE_AT(dip[0]);
 	u64 chain, hops, flags = LB_ENTRY_FLAGS(entry);
+	u64 word = pool->word; /* once: another key makes it zero for a while */
 
-	if (!pool->word)
+	if (!word)
 		return lb_exit(LB_CNT_DROP_NO_TABLE, XDP_DROP);
 	way->hash = lb_hash_flow(&pool->key, flags, version, flow);
-	chain = lb_bucket(pool->word, way->hash);
+	chain = lb_bucket(word, way->hash);
 	if (!(chain & LB_INDEX_MASK))
 		return lb_exit(LB_CNT_DROP_NO_BUCKET, XDP_DROP);
 	way->path = lb_chain_path(chain, flow->protocol, flags);

@@ -14,6 +14,9 @@
 
 #define LB_GROW 36
 
+/* bcc's own returns an int, which costs the caller two shifts */
+static long (*lb_adjust_head)(void *ctx, long delta) = (void *)BPF_FUNC_xdp_adjust_head;
+
 static __always_inline void lb_put16(void *to, u16 value)
 {
 	*(volatile u16 *)to = value;
@@ -55,7 +58,7 @@ static __always_inline int lb_encap_constant(struct xdp_md *ctx)
 	void *data, *end;
 	u64 length;
 
-	if (bpf_xdp_adjust_head(ctx, -LB_GROW))
+	if (lb_adjust_head(ctx, -LB_GROW))
 		return XDP_DROP;
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lb.bench.dataplane import Cost, Effort, Measured
+from lb.bench.dataplane import FLOWS_ROW, Cost, Effort, Measured
 from lb.bench.workload import BUCKETS, DIPS, SERVICES
 
 MEANINGS = {
@@ -101,7 +101,7 @@ def as_table(measured: Measured) -> str:
         f"The floor makes room for 36 bytes and writes constants: {measured.floor_ns:.1f} ns.",
         *(_line(cost, MEANINGS.get(cost.name, "")) for cost in forwarder),
         "Beside one flow to each of the same 16 services, in the same turns:",
-        _line(measured.flows, "tcp4_ack from 524,288 clients"),
+        _line(measured.flows, MEANINGS[FLOWS_ROW]),
         "",
         "Redirector (TC), from entry to the next packet; sending is not in it.",
         f"A program that does nothing: {measured.noop_tc_ns:.1f} ns.",

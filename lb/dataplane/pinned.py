@@ -24,7 +24,7 @@ from lb.dataplane.tables import PoolWord, inner_count, key_of_schedule, unpack_c
 
 
 class PinnedDataplane:
-    """What `lbctl counters` and `trace` read; writes nothing.
+    """What `lbctl counters`, `trace` and `demo` read; writes nothing.
 
     Raises:
         DataplaneError: no agent has pinned anything there, or one of another version did.
@@ -169,7 +169,7 @@ class PinnedDataplane:
 
     def _mac(self, index: int) -> bytes | None:
         word = int(self._state.dips["mac"][index])
-        return (word & abi.MAC_MASK).to_bytes(6, "little") if word else None
+        return word.to_bytes(6, "little") if word else None
 
     def own_dip(self) -> IPv4Address:
         """This server's DIP."""

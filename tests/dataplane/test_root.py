@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ import pytest
 
 from lb.abi import Slot, StageSlot
 from lb.dataplane import bpf_syscall
-from lb.dataplane.compiling import import_bcc
+from lb.dataplane.compiling import xdp_attach_types
 from lb.dataplane.root_array import fitting_type, put_program
 from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
@@ -40,8 +39,7 @@ def array(rig: Rig) -> int:
 @pytest.fixture
 def attach_type() -> int:
     """What programs beside the forwarder have to be: 0 beside one that this bcc gave no type."""
-    told = "attach_type" in inspect.signature(import_bcc().BPF.load_func).parameters
-    return bpf_syscall.ATTACH_TYPE_XDP if told else 0
+    return xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)[0]
 
 
 @pytest.fixture
