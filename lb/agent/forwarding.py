@@ -64,7 +64,7 @@ class Forwarding:
         self._dataplane = dataplane
         self._vips = vips
         self._clock = clock
-        self._waiting: dict[str, tuple[bytes, Mapping[str, bytes]]] = {}
+        self._waiting: dict[str, bytes] = {}
         self._view = ClusterView()
         self.cluster: Cluster | None = None
         self.tables: dict[str, Loaded] = {}
@@ -128,11 +128,12 @@ class Forwarding:
             raise DocumentError("wrong_pool", f"table/{pool} holds a table of {table.pool}")
         if self.documents.get(table_kind(pool)) == data:
             return True
-        if self.cluster is None or table.cluster_generation > self.cluster.generation:
-            self._waiting[pool] = (data, keys)
-            return False
-        if self.cluster.pool(pool) is None:
-            self._waiting[pool] = (data, keys)
+        if (
+            self.cluster is None
+            or table.cluster_generation > self.cluster.generation
+            or self.cluster.pool(pool) is None
+        ):
+            self._waiting[pool] = data
             return False
         loaded = self.tables.get(pool)
         check_table(table, self.cluster, loaded.generation if loaded else 0)
@@ -142,9 +143,8 @@ class Forwarding:
         return True
 
     def take_waiting(self, pool: str, keys: Mapping[str, bytes]) -> bool:
-        """Take up a table that waited, as ``take_table`` does; ``keys`` came since."""
-        data, before = self._waiting.pop(pool)
-        return self.take_table(pool, data, {**before, **keys})
+        """Take up a table that waited, as ``take_table`` does."""
+        return self.take_table(pool, self._waiting.pop(pool), keys)
 
     def _load(self, table: Table, cluster: Cluster, keys: Mapping[str, bytes]) -> None:
         pool = cluster.pool(table.pool)

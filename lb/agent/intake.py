@@ -81,8 +81,10 @@ class Intake:
                 self._board.post(refused_cluster=0 if taken else batch.cluster_generation)
         for pool, data in sorted(batch.tables.items()):
             self._take_table(pool, partial(self._forwarding.take_table, pool, data, batch.keys))
-        for pool in sorted(self._forwarding.waiting):
-            self._take_table(pool, partial(self._forwarding.take_waiting, pool, self._keys))
+        if batch.cluster is not None:
+            # what they wait for may be it
+            for pool in sorted(self._forwarding.waiting - batch.tables.keys()):
+                self._take_table(pool, partial(self._forwarding.take_waiting, pool, self._keys))
         self.publish()
 
     def publish(self) -> None:

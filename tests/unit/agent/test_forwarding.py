@@ -67,7 +67,7 @@ def test_a_table_of_an_unseen_cluster_generation_waits_for_it(
     assert forwarding.waiting == {"web"}
     assert dataplane.tables == {}
     forwarding.take_cluster(encoded(a_cluster(2)))
-    assert forwarding.take_waiting("web", {})
+    assert forwarding.take_waiting("web", KEYS)
     assert dataplane.tables == {"web": (2, 0)}
     assert forwarding.waiting == frozenset()
 
