@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controlplane.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError
 
 
 def bpf_dir() -> Path:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import Protocol, TypeVar
 
-from controlplane.errors import UsageError
-from controlplane.objects import TCP, UDP, Cluster, Server, Service, Table, Vip
+from controlplane.domain.errors import UsageError
+from controlplane.domain.objects import TCP, UDP, Cluster, Server, Service, Table, Vip
 from lb.flow_hash import Address, Flow, bucket_of, siphash, source_port_of
 
 PROTOCOLS = (("tcp", TCP), ("udp", UDP))

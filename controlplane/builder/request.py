@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.errors import BrigadeError
-from controlplane.objects import MAX_SERVERS, Pool, ServerState, Table
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import MAX_SERVERS, Pool, ServerState, Table
 
 Slots = NDArray[np.int64]
 """One number for each DIP index, 0 to MAX_SERVERS. Slot 0 stands for no server."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controlplane.errors import ConfigError
-from controlplane.store.base import AgentStore, ControllerStore
-from controlplane.store.file import FileStore
+from controlplane.domain.errors import ConfigError
+from controlplane.store.contract import AgentStore, ControllerStore
+from controlplane.store.file.store import FileStore
 
 _FILE = "file:"
 _HTTP = ("http://", "https://")
@@ -23,8 +23,8 @@ def open_agent_store(
     if url.startswith(_FILE):
         return FileStore(_directory(url))
     if url.startswith(_HTTP):
-        from controlplane.store.http import HttpStore  # noqa: PLC0415 most agents need no httpx
-        from controlplane.store.token import read_token  # noqa: PLC0415
+        from controlplane.store.http.client import HttpStore  # noqa: PLC0415 most agents need no httpx
+        from controlplane.store.http.token import read_token  # noqa: PLC0415
 
         if token_file is None:
             raise ConfigError(f"store {url} needs a token: set token_file")

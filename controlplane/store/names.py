@@ -6,22 +6,13 @@ here and keys elsewhere: they are checked once, at the store's door, whatever th
 
 from __future__ import annotations
 
-import re
-
-from controlplane.objects import CLUSTER, table_kind
-from controlplane.store.base import StoreCorrupt
-
-NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
-"""A name: 1 to 63 of ``a-z 0-9 . _ -``, never starting with punctuation (so never ``..``)."""
+from controlplane.domain.names import is_name, shown
+from controlplane.domain.objects import CLUSTER, table_kind
+from controlplane.store.contract import StoreCorrupt
 
 MAX_GENERATION = (1 << 63) - 1
 
 _TABLE_PREFIX = table_kind("")
-
-
-def is_name(name: str) -> bool:
-    """Return whether ``name`` may name a server, a pool or a key."""
-    return re.fullmatch(NAME, name) is not None
 
 
 def check_name(name: object, what: str) -> str:
@@ -64,9 +55,3 @@ def stem_to_kind(stem: str) -> str | None:
     if dot and table_kind(pool) == f"{head}/{pool}" and is_name(pool):
         return table_kind(pool)
     return None
-
-
-def shown(value: object) -> str:
-    """Return a value from a stranger, safe and short enough for one line of a log."""
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 one line of a terminal

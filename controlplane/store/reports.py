@@ -11,9 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from controlplane.objects import MAX_CHECKED_SERVICES, Report, ServiceHealth
-from controlplane.store.base import StoreCorrupt
-from controlplane.store.names import check_name, shown
+from controlplane.domain.names import shown
+from controlplane.domain.objects import MAX_CHECKED_SERVICES, Report, ServiceHealth
+from controlplane.store.contract import StoreCorrupt
+from controlplane.store.names import check_name
 
 MAX_REPORT_BYTES = 512 << 10
 """Room for 1,024 services' checks, reasons included."""

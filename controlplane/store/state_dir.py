@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controlplane.store.base import StoreUnavailable
-from controlplane.store.files import (
+from controlplane.store.contract import StoreUnavailable
+from controlplane.store.file.atomic import (
     make_directory,
     names_in,
     read_file,
@@ -26,8 +26,8 @@ from controlplane.store.files import (
     store_errors,
     sweep_temporaries,
 )
-from controlplane.store.generations import MAX_DOCUMENT_BYTES
-from controlplane.store.keyring import Keyring
+from controlplane.store.file.generations import MAX_DOCUMENT_BYTES
+from controlplane.store.file.keyring import Keyring
 from controlplane.store.names import kind_to_stem, stem_to_kind
 
 _SUFFIX = ".json"

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from controlplane.store.names import is_name
-from controlplane.toml_config import (
+from controlplane.domain.names import is_name
+from controlplane.settings.toml import (
     URL,
     Ipv4,
     Number,

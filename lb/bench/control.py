@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from controlplane.builder import BuildRequest, build
-from controlplane.errors import BrigadeError
-from controlplane.objects import Pool, ServerState, Table
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import Pool, ServerState, Table
 
 SIZE = (65536, 1000)
 OTHER_SIZES = ((4096, 40), (1 << 20, 4000))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from controlplane.errors import UsageError
-from lb.agent.bpffs import USUAL_MOUNT, mount_point, mounts, prepare
+from controlplane.domain.errors import UsageError
+from lb.agent.attach.bpffs import USUAL_MOUNT, mount_point, mounts, prepare
 from lb.bench.dataplane import Effort, measure, tcp4_ack_frames
 from lb.bench.dataplane_report import as_json, as_table
 from lb.bench.frames import write_pcap

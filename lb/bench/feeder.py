@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb.bench.workload import Row
-from lb.dataplane import DataplaneError, bpf_syscall
-from lb.dataplane.compiling import compile_and_load, join_sources
-from lb.dataplane.state import MappedArray
+from lb.dataplane import DataplaneError
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.load.compile import compile_and_load, join_sources
+from lb.dataplane.maps.state import MappedArray
 from lb.paths import bpf_dir
 
 FEED_BYTES = 128

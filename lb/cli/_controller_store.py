@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from controlplane.config import DEFAULT_PATH, ControlConfig, load_control_config
+from controlplane.settings.load import load_control_config
+from controlplane.settings.models import DEFAULT_PATH, ControlConfig
 from controlplane.store import open_controller_store
-from controlplane.store.base import ControllerStore, StoreUnavailable
+from controlplane.store.contract import ControllerStore, StoreUnavailable
 from lb.cli._options import settings_file
 
 Command = TypeVar("Command", bound=Callable[..., Any])

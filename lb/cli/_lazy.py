@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from controlplane.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError
 
 NOT_COMMANDS = frozenset({"main"})
 

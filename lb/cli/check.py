@@ -27,9 +27,9 @@ def command(file: Path, as_json: bool) -> None:
 
     FILE is an agent's or a controller's; which, is told by what is in it.
     """
-    from controlplane.config import load_control_config
-    from controlplane.config_rules import notes
-    from controlplane.toml_config import load_toml
+    from controlplane.settings.load import load_control_config
+    from controlplane.settings.rules import notes
+    from controlplane.settings.toml import load_toml
     from lb.agent.config import load_agent_config
 
     kind = kind_of(load_toml(file))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from controlplane.config import DEFAULT_PATH
+from controlplane.settings.models import DEFAULT_PATH
 from lb.cli._options import settings_file
 
 
@@ -33,7 +33,7 @@ def command(config_path: Path, seed: Path | None) -> int:
     Of several controllers of one store one leads, the others stand by. SIGHUP reads the settings
     again, SIGTERM ends the loop; forwarding goes on without it.
     """
-    from controlplane.control import Signals, run_controller
+    from controlplane.controller.process import Signals, run_controller
 
     with Signals().caught() as signals:
         return run_controller(config_path, seed, signals)

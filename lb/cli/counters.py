@@ -33,7 +33,7 @@ def read(dataplane: PinnedDataplane) -> dict[str, Any]:
 
 def service_row(service: ServiceEntry, counts: tuple[int, int]) -> dict[str, Any]:
     """Return one service's counters; no port is any port."""
-    from controlplane.objects import vip_text
+    from controlplane.domain.objects import vip_text
 
     return {
         "vip": vip_text(service.vip),
@@ -54,8 +54,8 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
     """Lay the counters out, those that never counted left out."""
     from rich.table import Table
 
-    from controlplane.objects import port_text
-    from lb.agent.metrics import program_of
+    from controlplane.domain.objects import port_text
+    from lb.agent.report.metrics import program_of
 
     table = Table(box=None, pad_edge=False)
     for heading in ("verdict", "program"):
@@ -97,7 +97,7 @@ def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from lb.agent.bpffs import pin_name
+    from lb.agent.attach.bpffs import pin_name
     from lb.agent.config import load_agent_config
     from lb.dataplane.pinned import PinnedDataplane
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from controlplane.errors import BrigadeError, UsageError
+from controlplane.domain.errors import BrigadeError, UsageError
 
 
 @click.command(

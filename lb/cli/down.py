@@ -19,7 +19,7 @@ def command(config: Path, force: bool) -> None:
     """Undo what `up` did: withdraw, take VIPs down, detach, restore; works after a crash too."""
     from controlplane import logs
     from lb.agent.config import load_agent_config
-    from lb.agent.stop import take_down
+    from lb.agent.down import take_down
 
     settings = load_agent_config(config)
     logs.configure(settings.log_format)

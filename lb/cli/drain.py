@@ -13,7 +13,7 @@ from lb.cli._controller_store import config_option, opened
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from controlplane.drain import DrainProgress
+    from controlplane.operator.drain import DrainProgress
 
 TELL_SECONDS = 2.0
 
@@ -56,9 +56,9 @@ def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> 
     server is current for no bucket, every server has that table in use, and the server reports no
     connection on its VIPs.
     """
-    from controlplane.drain import known_server, wait_drained
-    from controlplane.errors import UsageError
-    from controlplane.newest import Newest
+    from controlplane.domain.errors import UsageError
+    from controlplane.operator.drain import known_server, wait_drained
+    from controlplane.publish.published import Newest
 
     if timeout is not None and not wait:
         raise UsageError("--timeout needs --wait")

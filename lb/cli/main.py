@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import lb
-from controlplane.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError
 from lb.cli._lazy import LazyGroup
 
 EXIT_INTERRUPTED = 130

@@ -23,7 +23,7 @@ LISTEN_SECONDS = 0.6
 @config_option
 def command(as_json: bool, config_path: Path) -> None:
     """Show servers, tables and wishes as the store has them; works without a controller."""
-    from controlplane.overview import overview
+    from controlplane.operator.overview import overview
 
     with opened(config_path) as (config, store):
         found = overview(store, config, LISTEN_SECONDS)
@@ -34,7 +34,7 @@ def command(as_json: bool, config_path: Path) -> None:
 
 
 def print_servers(found: dict[str, Any]) -> None:
-    """Print an overview (``controlplane.overview``) for people."""
+    """Print an overview (``controlplane.operator.overview``) for people."""
     from rich.table import Table
 
     if not found["servers"]:

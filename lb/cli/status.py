@@ -68,11 +68,11 @@ def command(config: Path, as_json: bool) -> None:
 
     Reads what the agent last wrote, and asks the kernel whether it still runs.
     """
-    from controlplane.errors import BrigadeError
+    from controlplane.domain.errors import BrigadeError
+    from lb.agent.attach.trace_swap import is_on
     from lb.agent.config import load_agent_config
-    from lb.agent.lock import find_holder
-    from lb.agent.status import read_status
-    from lb.agent.tracing import is_on
+    from lb.agent.machine.lock import find_holder
+    from lb.agent.report.status_file import read_status
 
     settings = load_agent_config(config)
     try:

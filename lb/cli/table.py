@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controlplane.objects import DEFAULT_DEPTH
+from controlplane.domain.objects import DEFAULT_DEPTH
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lb.agent.table_view import TableSummary
+    from lb.cli._table_summary import TableSummary
 
 BAR_WIDTH = 24
 
@@ -79,10 +79,10 @@ def command(pool: str | None, config: Path, as_json: bool) -> None:
     """Show the forwarding tables that this server last had in use: shares, moves, generations."""
     from rich.console import Console
 
-    from controlplane.errors import UsageError
+    from controlplane.domain.errors import UsageError
     from lb.agent.config import load_agent_config
-    from lb.agent.saved import load_saved
-    from lb.agent.table_view import summarise
+    from lb.agent.documents.last_good import load_saved
+    from lb.cli._table_summary import summarise
 
     saved = load_saved(load_agent_config(config))
     if pool is not None and pool not in saved.tables:

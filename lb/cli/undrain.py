@@ -17,8 +17,8 @@ from lb.cli._controller_store import config_option, opened
 @config_option
 def command(name: str, config_path: Path) -> None:
     """Let the server NAME serve again; it joins anew, with slow start."""
-    from controlplane.drain import known_server
-    from controlplane.newest import Newest
+    from controlplane.operator.drain import known_server
+    from controlplane.publish.published import Newest
 
     with opened(config_path) as (config, store):
         newest = Newest(store)

@@ -22,12 +22,12 @@ def command(config: Path, dry_run: bool) -> None:
 
     settings = load_agent_config(config)
     if dry_run:
-        from lb.agent.plan import plan_up
+        from lb.agent.dry_run import plan_up
 
         for line in plan_up(settings):
             click.echo(line)
         return
-    from lb.agent.run import run_agent
+    from lb.agent.up import run_agent
 
     logs.configure(settings.log_format, stream=logs.own_stream())
     run_agent(settings)

@@ -11,7 +11,7 @@ import click
 from lb.cli._options import config_option, json_option
 
 if TYPE_CHECKING:
-    from controlplane.objects import Server
+    from controlplane.domain.objects import Server
     from lb.where import Answer
 
 MEANINGS = (
@@ -80,7 +80,7 @@ def describe(answer: Answer) -> str:
 def command(protocol: str, source: str, destination: str, config: Path, as_json: bool) -> None:
     """Tell a flow's bucket and chain, and what this server would do with its packets."""
     from lb.agent.config import load_agent_config
-    from lb.agent.saved import load_saved
+    from lb.agent.documents.last_good import load_saved
     from lb.where import parse_flow, where
 
     flow = parse_flow(protocol, source, destination)

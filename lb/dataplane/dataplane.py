@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb import abi
-from lb.dataplane import bpf_syscall, root_array
-from lb.dataplane.cluster import ClusterTables
-from lb.dataplane.compiling import (
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.load import bpf_syscall, root_array
+from lb.dataplane.load.compile import (
     Loaded,
     check_kernel,
     compile_and_load,
     join_sources,
     xdp_attach_types,
 )
-from lb.dataplane.counting import CounterReader
-from lb.dataplane.errors import DataplaneError
+from lb.dataplane.load.pinning import pin_all
+from lb.dataplane.load.root_array import RootArray, put_program
+from lb.dataplane.lookup.writer import ClusterTables
+from lb.dataplane.maps.counters import CounterReader
+from lb.dataplane.maps.state import State
+from lb.dataplane.maps.tables import InnerTables, TableStore
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
-from lb.dataplane.pinning import pin_all
-from lb.dataplane.root_array import RootArray, put_program
-from lb.dataplane.state import State
-from lb.dataplane.tables import InnerTables, TableStore
 from lb.paths import bpf_dir
 
 SOURCES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError
 
 
 class DataplaneError(BrigadeError):

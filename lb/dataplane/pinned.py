@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb import abi
-from lb.dataplane import bpf_syscall
-from lb.dataplane.counting import CounterReader
 from lb.dataplane.dataplane import NEAR, PIN_NAMES, REDIRECTOR, ROOT
 from lb.dataplane.errors import DataplaneError
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.lookup.names import read_name, sort_key
+from lb.dataplane.maps.counters import CounterReader
+from lb.dataplane.maps.state import MappedArray, State
+from lb.dataplane.maps.tables import PoolWord, inner_count, key_of_schedule, unpack_chains
 from lb.dataplane.objects import ServiceEntry
-from lb.dataplane.service_names import read_name, sort_key
-from lb.dataplane.state import MappedArray, State
-from lb.dataplane.tables import PoolWord, inner_count, key_of_schedule, unpack_chains
 
 
 class PinnedDataplane:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 
 MAP_TYPE_RINGBUF = 27
 HEADER_BYTES = 8

@@ -11,9 +11,6 @@ from types import TracebackType
 import numpy as np
 
 from lb import abi
-from lb.dataplane import bpf_syscall, root_array
-from lb.dataplane.compiling import check_kernel, compile_and_load, xdp_attach_types
-from lb.dataplane.counting import possible_cpus
 from lb.dataplane.dataplane import (
     FORWARDER,
     MAPS,
@@ -31,9 +28,12 @@ from lb.dataplane.dataplane import (
     sources_digest,
 )
 from lb.dataplane.errors import DataplaneError
+from lb.dataplane.load import bpf_syscall, root_array
+from lb.dataplane.load.compile import check_kernel, compile_and_load, xdp_attach_types
+from lb.dataplane.load.root_array import program_in, put_program, uses_map
+from lb.dataplane.maps.counters import possible_cpus
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.ring import RingReader, create_ring
-from lb.dataplane.root_array import program_in, put_program, uses_map
 from lb.paths import bpf_dir
 
 RING_BYTES = 4 << 20

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from lb.demo import plan
-from lb.demo.cohort import BrokenFlow, Cohort, Count
 from lb.demo.results import StepResult
 from lb.demo.stage import Stage
+from lb.demo.traffic.cohort import BrokenFlow, Cohort, Count
 
 OPEN_OVER_SECONDS = 0.5
 NEWCOMERS_OVER_SECONDS = 2.0

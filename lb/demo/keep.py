@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from lb.demo import plan
-from lb.demo.site import lbctl
+from lb.demo.site.site import lbctl
 from netns.brigade import (
     CONTROLLER,
     INTERFACE,

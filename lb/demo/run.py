@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.errors import BrigadeError, UsageError
+from controlplane.domain.errors import BrigadeError, UsageError
 from lb.demo import plan
 from lb.demo.keep import commands
 from lb.demo.narrator import Narrator
 from lb.demo.results import Findings, StepResult
-from lb.demo.site import Site, lbctl
+from lb.demo.site.site import Site, lbctl
 from lb.demo.stage import Stage
 from lb.demo.steps.balance import balance
 from lb.demo.steps.kill import kill

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from lb.demo import nginx, plan, worker
+from lb.demo import plan
+from lb.demo.site import nginx, worker
 from netns.brigade import INTERFACE, controller_address, dip, server_name
 from netns.host import Host
 
 
 def agent_toml(number: int, host: Host, store: Path, router_socket: Path) -> str:
     """Return the agent's settings of this server."""
-    announce = [sys.executable, "-m", "lb.demo.routes", "--socket", str(router_socket)]
+    announce = [sys.executable, "-m", "lb.demo.site.routes", "--socket", str(router_socket)]
     address = str(dip(number))
     lines = [
         *_keys(
@@ -115,7 +116,7 @@ def _keys(values: Mapping[str, object]) -> list[str]:
 def worker_command(number: int, unit_ms: float) -> Sequence[str]:
     """Return the command of the work service on this server: here, and only here, its capacity."""
     return [
-        sys.executable, "-m", "lb.demo.worker",
+        sys.executable, "-m", "lb.demo.site.worker",
         "--name", server_name(number),
         "--address", str(plan.WORK_VIP),
         "--port", str(plan.WORK_PORT),
@@ -130,4 +131,13 @@ def echo_command(number: int) -> Sequence[str]:
     addresses = [f"--address={vip}" for vip in (plan.WEB_VIP, plan.PLAIN_VIP)]
     name = server_name(number)
     port = str(plan.ECHO_PORT)
-    return [sys.executable, "-m", "lb.demo.udp_server", "--name", name, "--port", port, *addresses]
+    return [
+        sys.executable,
+        "-m",
+        "lb.demo.site.udp_server",
+        "--name",
+        name,
+        "--port",
+        port,
+        *addresses,
+    ]

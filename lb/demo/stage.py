@@ -8,7 +8,7 @@ from lb.demo import plan
 from lb.demo.narrator import Narrator
 from lb.demo.plan import Amounts
 from lb.demo.results import Findings
-from lb.demo.site import Site
+from lb.demo.site.site import Site
 
 REST_SECONDS = 60.0
 FIRST_UDP_PORT = 10_000

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from lb.dataplane.errors import DataplaneError
+from lb.dataplane.maps.tables import PoolWord
 from lb.dataplane.objects import ServiceEntry
-from lb.dataplane.tables import PoolWord
 from lb.flow_hash import Flow, bucket_of, siphash
 from lb.where import most_specific
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from controlplane.errors import UsageError
+from controlplane.domain.errors import UsageError
 from lb import abi
 from lb.flow_hash import Address
 from lb.trace.packet import Packet

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from controlplane.errors import BrigadeError, ConfigError
-from lb.agent import tracing
+from controlplane.domain.errors import BrigadeError, ConfigError
+from lb.agent.attach import trace_swap as tracing
 from lb.agent.config import AgentConfig
-from lb.agent.lock import InterfaceLock
-from lb.agent.machine import check_root
-from lb.agent.netlink import find_link, open_netlink
-from lb.agent.saved import load_saved
+from lb.agent.documents.last_good import load_saved
+from lb.agent.machine.lock import InterfaceLock
+from lb.agent.netlink.links import find_link, open_netlink
+from lb.agent.preflight import check_root
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.traced import TracedPrograms, check_sources
 from lb.trace.event import Event, NameOf, read_event

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lb.dataplane import grace
+from lb.dataplane.maps import grace
 from netns.libc import mount, unmount
 from tests.dataplane.own_netns import OwnNetns
 from tests.dataplane.rig import Rig

@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 import numpy as np
 from numpy.typing import NDArray
 
-from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry, bpf_syscall
+from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
+from lb.dataplane.load import bpf_syscall
 from tests.model import Config, Pool, Result
 from tests.model.result import Verdict
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lb import abi
-from lb.dataplane.headers import stand_in_headers
+from lb.dataplane.load.kernel_headers import stand_in_headers
 from lb.paths import bpf_dir
 
 
@@ -54,7 +54,7 @@ def test_leaf(tables: Any, name: str) -> None:
 
 
 def test_the_maps_themselves(rig: Any) -> None:
-    from lb.dataplane import bpf_syscall
+    from lb.dataplane.load import bpf_syscall
 
     def shape(name: str) -> tuple[int, int]:
         info = bpf_syscall.map_info(rig.dataplane.map_fd(name))

@@ -20,10 +20,10 @@ from lb.dataplane import (
     Identity,
     PinnedDataplane,
     ServiceEntry,
-    bpf_syscall,
-    grace,
 )
-from lb.dataplane.tables import PoolWord
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.maps import grace
+from lb.dataplane.maps.tables import PoolWord
 from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, OWN, VIP, B, C, D, hops_of, tcp
 from tests.model import Flow, host
 from tests.model.flow import bucket_of

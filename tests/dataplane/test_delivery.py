@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from lb.agent import clsact
+from lb.agent.attach import clsact
 from tests.dataplane.own_netns import OwnNetns, ip
 from tests.dataplane.rig import Rig
 from tests.dataplane.socket_case import (

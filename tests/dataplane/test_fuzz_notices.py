@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-from lb.dataplane import dataplane, grace
+from lb.dataplane import dataplane
+from lb.dataplane.maps import grace
 from lb.paths import bpf_dir
 from tests.fuzz import judge
 from tests.fuzz.campaign import FORWARDER, REDIRECTOR, Findings, Fuzzer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 from tests.dataplane.redirector_family_rows import FAMILY_ROWS
 from tests.dataplane.redirector_rows import (
     DECISION_ROWS,

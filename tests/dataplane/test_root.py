@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from lb.abi import Slot, StageSlot
-from lb.dataplane import bpf_syscall
-from lb.dataplane.compiling import xdp_attach_types
-from lb.dataplane.root_array import fitting_type, put_program
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.load.compile import xdp_attach_types
+from lb.dataplane.load.root_array import fitting_type, put_program
 from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
 from tests.dataplane.tiny_programs import goes_on, returns

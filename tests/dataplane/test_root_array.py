@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lb.abi import Slot
-from lb.dataplane import bpf_syscall
-from lb.dataplane.root_array import (
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.load.root_array import (
     create_root,
     find_root,
     fitting_type,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 from tests.dataplane.forwarder_family_rows import FAMILY_ROWS, OTHER_ROWS
 from tests.dataplane.forwarder_rows import FORWARDER_ROWS
 from tests.dataplane.rig import Rig

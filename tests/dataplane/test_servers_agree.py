@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 import numpy as np
 import pytest
 
-from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry, bpf_syscall
+from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
+from lb.dataplane.load import bpf_syscall
 from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, VIP
 from tests.model import Flow, host
 from tests.model.flow import bucket_of

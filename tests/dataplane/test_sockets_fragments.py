@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 from tests.dataplane.rig import Rig
 from tests.dataplane.socket_case import ACK, PORT, SYN, UDP_PORT, B, C, Case, D, Family
 from tests.dataplane.socket_states import PLAIN, RARE, TCP_STATES, families

@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lb.dataplane import (
-    ClusterView,
-    Dataplane,
-    Identity,
-    ServiceEntry,
-    bpf_syscall,
-    grace,
-    tables,
-)
+from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.maps import grace, tables
 from tests.dataplane.rows import ACK, KEY, MAC, OWN, VIP, B, C, tcp
 from tests.model import host
 from tests.model.frames import ethernet

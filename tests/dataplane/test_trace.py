@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from lb import abi
-from lb.dataplane import DataplaneError, bpf_syscall, root_array
+from lb.dataplane import DataplaneError
 from lb.dataplane import dataplane as loading
-from lb.dataplane.compiling import compile_and_load, xdp_attach_types
+from lb.dataplane.load import bpf_syscall, root_array
+from lb.dataplane.load.compile import compile_and_load, xdp_attach_types
+from lb.dataplane.load.root_array import create_root, program_in, put_program
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.ring import RingReader
-from lb.dataplane.root_array import create_root, program_in, put_program
 from lb.dataplane.traced import TracedPrograms, check_sources, empty_slots
 from lb.paths import bpf_dir
 from lb.trace.event import Event, read_event

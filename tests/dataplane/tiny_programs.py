@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lb.dataplane import bpf_syscall
-from lb.dataplane.bpf_syscall import ATTACH_TYPE_XDP, instruction
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.load.bpf_syscall import ATTACH_TYPE_XDP, instruction
 
 TAIL_CALL = 12
 MOVE, LOAD_64, CALL, EXIT = 0xB7, 0x18, 0x85, 0x95

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lb import abi
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 from tests.dataplane.rig import EMPTY, Rig, entry
 from tests.fuzz import forwarder_frames
 from tests.fuzz.damage import l3_of

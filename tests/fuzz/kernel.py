@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lb.dataplane import bpf_syscall
-from lb.dataplane.counting import possible_cpus
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.maps.counters import possible_cpus
 
 MAP_LOOKUP_BATCH = 24
 MAP_GET_NEXT_KEY = 4

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb import abi
-from lb.dataplane.cluster import ClusterTables
+from lb.dataplane.lookup.writer import ClusterTables
+from lb.dataplane.maps.state import State
+from lb.dataplane.maps.tables import InnerTables, TableStore
 from lb.dataplane.objects import ClusterView, Identity
-from lb.dataplane.state import State
-from lb.dataplane.tables import InnerTables, TableStore
 from tests.dataplane.rig import SPARE_INDEX_FROM, chain_array, entry
 from tests.model import Config
 

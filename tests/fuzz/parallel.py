@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 
-from lb.dataplane import grace
+from lb.dataplane.maps import grace
 from tests.fuzz.campaign import PACKETS_A_ROUND, Findings, Fuzzer
 
 Task = tuple[int, int]

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from controlplane.documents import encode_cluster, encode_table
-from controlplane.objects import (
+from controlplane.documents.check import encode_cluster, encode_table
+from controlplane.domain.objects import (
     CLUSTER,
     TCP,
     Check,
@@ -28,8 +28,8 @@ from controlplane.objects import (
     Table,
     table_kind,
 )
-from controlplane.store.base import Version
-from controlplane.store.file import FileStore
+from controlplane.store.contract import Version
+from controlplane.store.file.store import FileStore
 from netns import brigade
 from netns.host import Host
 from netns.network import Network

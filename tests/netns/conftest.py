@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lb.demo import plan
-from lb.demo.site import Site
+from lb.demo.site.site import Site
 from netns.brigade import brigade
 from netns.network import Network
 from tests.netns import sites

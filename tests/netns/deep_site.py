@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lb.demo import nginx, plan
-from lb.demo.site import Site
+from lb.demo import plan
+from lb.demo.site import nginx
+from lb.demo.site.site import Site
 from netns.brigade import controller_address, dip, server_name
 
 LOOKUP_PORT = 7002
@@ -26,7 +27,7 @@ class DeepSite(Site):
         """Start what the demo's servers run, and the lookup service."""
         super().start_services(number)
         words = ["--name", server_name(number), "--port", str(LOOKUP_PORT)]
-        command = [sys.executable, "-m", "lb.demo.udp_server", *words]
+        command = [sys.executable, "-m", "lb.demo.site.udp_server", *words]
         address = f"--address={plan.WEB_VIP}"
         host = self.server(number)
         self.running[number]["lookup"] = host.popen([*command, address], "lookup")

@@ -9,7 +9,7 @@ import os
 import struct
 from types import TracebackType
 
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 from netns.bpf import XDP_PASS, load_xdp
 
 MAP_LOOKUP, TAIL_CALL = 1, 12

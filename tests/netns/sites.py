@@ -9,12 +9,12 @@ from ipaddress import IPv4Address
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.objects import TCP, UDP
-from controlplane.store.file import FileStore
+from controlplane.domain.objects import TCP, UDP
+from controlplane.store.file.store import FileStore
 from lb.dataplane.pinned import PinnedDataplane
 from lb.demo import counters, plan
-from lb.demo.cohort import Cohort, Verdict
-from lb.demo.site import Site
+from lb.demo.site.site import Site
+from lb.demo.traffic.cohort import Cohort, Verdict
 from netns.brigade import INTERFACE, server_name
 from tests.model.flow import Flow, bucket_of
 

@@ -12,8 +12,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
-from controlplane.objects import TCP, UDP, ServerState, Service, table_kind
-from lb.dataplane import bpf_syscall
+from controlplane.domain.objects import TCP, UDP, ServerState, Service, table_kind
+from lb.dataplane.load import bpf_syscall
 from lb.demo.counters import Counters, growth
 from netns import brigade
 from netns.build import build_route

@@ -53,7 +53,15 @@ def serve_tcp(host: Host, ports: Iterable[int]) -> Process:
 
 def serve_udp(host: Host, port: int, vips: Iterable[Address]) -> Process:
     """Run the demo's UDP service on a server: with a connected socket for each client."""
-    words = [sys.executable, "-m", "lb.demo.udp_server", "--name", host.name, "--port", str(port)]
+    words = [
+        sys.executable,
+        "-m",
+        "lb.demo.site.udp_server",
+        "--name",
+        host.name,
+        "--port",
+        str(port),
+    ]
     addresses = [f"--address={vip}" for vip in vips]
     return host.popen([*words, *addresses], f"udp-service-{port}")
 

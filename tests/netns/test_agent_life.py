@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.objects import CheckType, ServerState
+from controlplane.domain.objects import CheckType, ServerState
 from netns import brigade
 from netns.network import Network
 from tests.netns.agent_helpers import (

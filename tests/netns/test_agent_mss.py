@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controlplane.objects import ServerState
+from controlplane.domain.objects import ServerState
 from netns import brigade
 from netns.network import Network
 from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, eventually, table

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import XDP_FLAGS_DRV_MODE
 
-from controlplane.objects import ServerState
-from lb.agent.lock import InterfaceLock
+from controlplane.domain.objects import ServerState
+from lb.agent.machine.lock import InterfaceLock
 from netns import bpf, brigade
 from netns.network import Network
 from netns.offload import switch_merging

@@ -11,15 +11,15 @@ from functools import partial
 
 import pytest
 
-from controlplane.documents import encode_cluster, encode_table
-from controlplane.objects import CLUSTER, ServerState
+from controlplane.documents.check import encode_cluster, encode_table
+from controlplane.domain.objects import CLUSTER, ServerState
 from controlplane.store.state_dir import StateDir
 from lb.abi import Slot
-from lb.agent import root
-from lb.agent.bpffs import pin_name
-from lb.agent.programs import ProgramInfo, program_info
-from lb.dataplane import bpf_syscall
-from lb.dataplane.root_array import program_in, put_program
+from lb.agent.attach import guests as root
+from lb.agent.attach.bpffs import pin_name
+from lb.agent.attach.program_info import ProgramInfo, program_info
+from lb.dataplane.load import bpf_syscall
+from lb.dataplane.load.root_array import program_in, put_program
 from netns import brigade
 from netns.bpf import load_pass_all
 from netns.network import Network

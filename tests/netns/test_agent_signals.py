@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from controlplane.objects import ServerState
+from controlplane.domain.objects import ServerState
 from netns import brigade
 from netns.network import Network
 from tests.netns.agent_helpers import VIP, Fleet, cluster, eventually, table

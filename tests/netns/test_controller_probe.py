@@ -11,9 +11,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from controlplane.objects import ServerState
-from controlplane.probe import Answer, Probe, answers
-from controlplane.prober import NoProber, RawProber, open_prober
+from controlplane.domain.objects import ServerState
+from controlplane.observe.probe.packet import Answer, Probe, answers
+from controlplane.observe.probe.sockets import NoProber, RawProber, open_prober
 from netns import brigade
 from netns.build import set_link
 from netns.host import Host

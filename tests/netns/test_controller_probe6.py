@@ -14,8 +14,8 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from controlplane.probe import Answer, Probe, answers
-from controlplane.prober import RawProber, source_towards
+from controlplane.observe.probe.packet import Answer, Probe, answers
+from controlplane.observe.probe.sockets import RawProber, source_towards
 from netns import brigade
 from netns.host import Host
 from netns.network import Network

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lb.demo import plan
-from lb.demo.site import Site, await_that
+from lb.demo.site.site import Site, await_that
 from netns.brigade import server_name
 from tests.netns.sites import (
     TIMEOUT_SECONDS,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 from netns.brigade import INTERFACE, client_address, client_address6, server_name
 from netns.capture import Capture
 from tests.model.frames import fragments_of, udp_packet

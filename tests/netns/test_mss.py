@@ -11,14 +11,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 import pytest
 
-from controlplane.objects import Vip
-from lb.agent.board import Board
-from lb.agent.mirror import clear
-from lb.agent.mss_keeper import MssKeeper
-from lb.agent.place import current_place
-from lb.agent.record import Journal, Record
-from lb.agent.rtnetlink import RouteSocket
-from lb.agent.rules import MOST_PREFIXES
+from controlplane.domain.objects import Vip
+from lb.agent.facts import Board
+from lb.agent.machine.boot import current_place
+from lb.agent.machine.undo_record import Journal, Record
+from lb.agent.mss.keeper import MssKeeper
+from lb.agent.mss.mirror import clear
+from lb.agent.mss.rules import MOST_PREFIXES
+from lb.agent.netlink.bulk import RouteSocket
 from netns import brigade
 from netns.host import Host
 from netns.network import Network

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from lb.dataplane import bpf_syscall
+from lb.dataplane.load import bpf_syscall
 from tests.netns.foreign import CountingProgram
 from tests.netns.stage import TCP_PLACES, Stage
 from tests.netns.talk import TcpClient

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from controlplane.wrap import room_bytes
+from controlplane.domain.overhead import room_bytes
 from netns.brigade import CLIENT_MTU, brigade, server_name
 from netns.capture import Capture, above_mtu
 from netns.network import Network

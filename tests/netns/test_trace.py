@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.objects import ServerState
+from controlplane.domain.objects import ServerState
 from netns import brigade
 from netns.build import replace_route
 from netns.network import Network

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from lb.demo import plan
-from lb.demo.site import Site, await_that
+from lb.demo.site.site import Site, await_that
 from netns.brigade import brigade, client_address, server_name
 from netns.network import Network
 from tests.model.frames import tcp_packet

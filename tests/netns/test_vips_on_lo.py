@@ -9,14 +9,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import pytest
 
-from controlplane.objects import Vip
-from lb.agent import sysctls
-from lb.agent.local import remove_vips
-from lb.agent.place import current_place
-from lb.agent.record import Journal, Record, read_record
-from lb.agent.rtnetlink import RouteSocket
-from lb.agent.sockets import count_connections
-from lb.agent.vips import VipKeeper
+from controlplane.domain.objects import Vip
+from lb.agent.machine import sysctls
+from lb.agent.machine.boot import current_place
+from lb.agent.machine.undo_record import Journal, Record, read_record
+from lb.agent.netlink.bulk import RouteSocket
+from lb.agent.report.connections import count_connections
+from lb.agent.vips.keeper import VipKeeper
+from lb.agent.vips.kernel import remove_vips
 from netns import brigade
 from netns.capture import Capture
 from netns.host import Host

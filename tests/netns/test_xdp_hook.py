@@ -11,15 +11,14 @@ from typing import Any, TypeVar
 import pytest
 from pyroute2 import IPRoute
 
-from controlplane.errors import BrigadeError
-from lb.agent import xdp
-from lb.agent.attachment import Attachment
+from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from lb.agent.attach import xdp
+from lb.agent.attach.attachment import Attachment
+from lb.agent.attach.program_info import program_info
 from lb.agent.config import AgentConfig
-from lb.agent.lock import EXIT_REFUSED
-from lb.agent.netlink import find_link
-from lb.agent.place import current_place
-from lb.agent.programs import program_info
-from lb.agent.record import Journal, Record
+from lb.agent.machine.boot import current_place
+from lb.agent.machine.undo_record import Journal, Record
+from lb.agent.netlink.links import find_link
 from netns.bpf import load_pass_all
 from tests.dataplane.own_netns import OwnNetns, ip
 

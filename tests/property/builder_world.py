@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from controlplane.builder import BuildRequest, BuildResult, NoServerLeft, build
-from controlplane.objects import Pool, ServerState, Table
+from controlplane.domain.objects import Pool, ServerState, Table
 
 BUCKETS = 256
 DRAIN = 100.0

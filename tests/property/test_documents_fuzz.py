@@ -11,16 +11,16 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from controlplane.documents import (
-    DocumentError,
+from controlplane.documents.check import (
     check_table,
     decode_cluster,
     decode_table,
     encode_cluster,
     encode_table,
 )
-from controlplane.envelope import seal
-from controlplane.objects import TCP, Cluster, Pool, Server, ServerState, Service, Table
+from controlplane.documents.envelope import seal
+from controlplane.documents.fields import DocumentError
+from controlplane.domain.objects import TCP, Cluster, Pool, Server, ServerState, Service, Table
 
 CLUSTER = Cluster(
     generation=2,

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.spread import effective_services
+from controlplane.domain.service_rows import effective_services
 from lb import abi
 from lb.dataplane import ServiceEntry
-from lb.dataplane.vips import Trie
+from lb.dataplane.lookup.vips import Trie
 
 BASE = int(IPv4Address("192.0.0.0"))
 LENGTHS = (8, 15, 16, 20, 23, 24, 27, 31, 32)

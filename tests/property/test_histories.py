@@ -18,7 +18,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from controlplane.builder import build
-from controlplane.objects import Table
+from controlplane.domain.objects import Table
 from tests.property.builder_world import (
     DRAIN,
     S,

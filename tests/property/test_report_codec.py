@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.objects import Report, ServiceHealth
-from controlplane.store.base import StoreCorrupt
+from controlplane.domain.objects import Report, ServiceHealth
+from controlplane.store.contract import StoreCorrupt
 from controlplane.store.reports import MAX_TEXT, decode_report, encode_report
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True)

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane import room, spread, vip_rules
-from controlplane.room import find_great_lack, find_lack, rows_needed, trie_nodes
-from controlplane.spread import effective_services
+from controlplane.domain import lookup_capacity as room
+from controlplane.domain import service_rows as spread
+from controlplane.domain import vips as vip_rules
+from controlplane.domain.lookup_capacity import find_great_lack, find_lack, rows_needed, trie_nodes
+from controlplane.domain.service_rows import effective_services
 from lb import abi
 from lb.dataplane import ClusterView, DataplaneError, ServiceEntry
-from lb.dataplane.cluster_plan import make_plan
+from lb.dataplane.lookup.plan import make_plan
+from lb.dataplane.lookup.vips import Trie, build_vips
 from lb.dataplane.objects import Vip
-from lb.dataplane.vips import Trie, build_vips
 
 BASE = int(IPv4Address("20.0.0.0"))
 BASE6 = int(IPv6Address("2001:db8::"))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.config import ServiceConfig
-from controlplane.documents import DocumentError, decode_cluster, encode_cluster
-from controlplane.objects import (
+from controlplane.documents.check import decode_cluster, encode_cluster
+from controlplane.documents.fields import DocumentError
+from controlplane.domain.objects import (
     TCP,
     UDP,
     Address,
@@ -25,7 +25,8 @@ from controlplane.objects import (
     first_address,
     vip_text,
 )
-from controlplane.vip_rules import MAX_IPV6_LENGTHS, BadVip, Hosts, check_vip, parse_vip
+from controlplane.domain.vips import MAX_IPV6_LENGTHS, BadVip, Hosts, check_vip, parse_vip
+from controlplane.settings.models import ServiceConfig
 
 POOLS = (Pool("flows", 256, key_id="k1"), Pool("clients", 256, hash_mode="client", key_id="k2"))
 CLUSTER = Cluster(

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from controlplane.config import ControlConfig, load_control_config
+from controlplane.settings.load import load_control_config
+from controlplane.settings.models import ControlConfig
 from lb.agent.config import AgentConfig, load_agent_config
 
 README = Path(__file__).parents[2] / "README.md"

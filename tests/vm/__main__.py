@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lb.abi import Slot
-from lb.dataplane import dataplane, root_array
+from lb.dataplane import dataplane
+from lb.dataplane.load import root_array
 from netns.network import endings_as_interrupts
 from tests.vm import kernels, qemu, roots
 from tests.vm.errors import TrialError

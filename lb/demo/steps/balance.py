@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controlplane.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError
 from lb.demo import plan
-from lb.demo.cohort import TrafficProcess
 from lb.demo.results import StepResult
-from lb.demo.site import WORK_UNIT_MS, Site
+from lb.demo.site.site import WORK_UNIT_MS, Site
 from lb.demo.stage import Stage
-from lb.demo.verdicts import max_over_mean
+from lb.demo.traffic.cohort import TrafficProcess
+from lb.demo.traffic.verdicts import max_over_mean
 from netns.brigade import server_name
 
 OFFERED_UNITS = 2.6
@@ -69,7 +69,7 @@ def balance(stage: Stage) -> list[StepResult]:
     site.work_balance = "load"
     arguments = ["--vip", str(plan.WORK_VIP), "--port", str(plan.WORK_PORT)]
     arguments += ["--flows", str(stage.amounts.work_flows), "--rate", str(rate)]
-    traffic = TrafficProcess(site.client, "lb.demo.load", arguments, "load")
+    traffic = TrafficProcess(site.client, "lb.demo.site.load", arguments, "load")
     try:
         frozen = _frozen(stage)
         site.start_controller()

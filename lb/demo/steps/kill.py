@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lb.demo import experiment, plan
 from lb.demo.experiment import Experiment
 from lb.demo.results import StepResult
-from lb.demo.site import Site, await_that
+from lb.demo.site.site import Site, await_that
 from lb.demo.stage import Stage
 from netns.brigade import dip, server_name
 

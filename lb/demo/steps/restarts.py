@@ -7,7 +7,7 @@ import time
 from lb.demo import experiment, plan
 from lb.demo.experiment import Experiment
 from lb.demo.results import StepResult
-from lb.demo.site import await_that
+from lb.demo.site.site import await_that
 from lb.demo.stage import Stage
 from netns.brigade import server_name
 

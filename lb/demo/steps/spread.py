@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 
-from lb.demo import counters, nginx, plan
-from lb.demo.cohort import Cohort
+from lb.demo import counters, plan
 from lb.demo.results import StepResult
+from lb.demo.site import nginx
 from lb.demo.stage import Stage
-from lb.demo.verdicts import SPREAD_DEVIATIONS, deviations
+from lb.demo.traffic.cohort import Cohort
+from lb.demo.traffic.verdicts import SPREAD_DEVIATIONS, deviations
 from netns.brigade import server_name
 
 OVER_SECONDS = 1.0

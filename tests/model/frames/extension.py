@@ -6,13 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.model.extension import (
-    AUTHENTICATION,
-    DESTINATION_OPTIONS,
-    FRAGMENT,
-    HOP_BY_HOP,
-    ROUTING,
-)
+from tests.model.extension import AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,7 @@ from tests.model.frames import (
 )
 from tests.unit.model.redirector_rows import AT, Row, ids, judge
 from tests.unit.model.wire_document import checks
-from tests.unit.model.world import (
-    CLIENT,
-    CLIENT6,
-    PROBER,
-    STRANGER,
-    VIP,
-    VIP6,
-    config,
-    dip,
-)
+from tests.unit.model.world import CLIENT, CLIENT6, PROBER, STRANGER, VIP, VIP6, config, dip
 
 A, B, C, D = (dip(number) for number in range(1, 5))
 SYN, RST, ACK = 0x02, 0x04, 0x10

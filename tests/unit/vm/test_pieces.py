@@ -224,9 +224,9 @@ def test_load_runs_with_a_python_that_is_too_old_for_the_rest() -> None:
     words = (
         "import ast, sys; [ast.parse(open(p).read(), feature_version=(3, 9)) for p in sys.argv[1:]]"
     )
-    names = ("compiling.py", "bpf_syscall.py", "errors.py", "headers.py")
+    names = ("load/compile.py", "load/bpf_syscall.py", "errors.py", "load/kernel_headers.py")
     files = [root / "lb/dataplane" / name for name in names]
-    files += [root / "controlplane/errors.py", root / "tests/vm/guest/load.py"]
+    files += [root / "controlplane/domain/errors.py", root / "tests/vm/guest/load.py"]
     subprocess.run([sys.executable, "-c", words, *files], check=True)
     code = (
         f"import sys; sys.path.insert(0, {str(root)!r}); sys.modules['numpy'] = None; "

@@ -39,7 +39,8 @@ def import_dataplane() -> tuple[Any, Any]:
     package = types.ModuleType("lb.dataplane")
     package.__path__ = [str(PROJECT / "lb" / "dataplane")]
     sys.modules["lb.dataplane"] = package
-    from lb.dataplane import bpf_syscall, compiling
+    from lb.dataplane.load import bpf_syscall
+    from lb.dataplane.load import compile as compiling
 
     return compiling, bpf_syscall
 

@@ -17,7 +17,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from controlplane.objects import TCP, UDP, ServerState, Service
+from controlplane.domain.objects import TCP, UDP, ServerState, Service
 from lb.dataplane import PinnedDataplane, ServiceEntry
 from netns.brigade import INTERFACE, ROUTER, brigade, client_name, server_name, vip_route
 from netns.build import build_route

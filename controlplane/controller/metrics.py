@@ -1,0 +1,129 @@
+"""The controller's own Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from controlplane.controller.loop import Round
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import ServerState
+from controlplane.settings.models import MetricsConfig
+
+PREFIX = "bucket_brigade_controller"
+BUILD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class ControlMetrics:
+    """Owns a registry of its own; ``served`` shows it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+        self.state = gauge("server_state", "1 for the state that a server is in", "server", "state")
+        self.silent = gauge("server_silent", "1 while an agent is silent", "server")
+        self.probes = gauge("server_probes_failed", "Probes in a row without answer", "server")
+        self.share = gauge("share", "Relative share of a pool", "pool", "server")
+        self.buckets = gauge("buckets", "Buckets a server is current for", "pool", "server")
+        self.generation = gauge("generation", "Newest published generation", "kind")
+        self.settled = gauge("settled", "1 if the newest generation is settled", "kind")
+        self.waiting = gauge("waiting_for", "Servers that a generation waits for", "kind")
+        self.panic = gauge("panic", "1 while too many are unhealthy at once", "pool")
+        self.withheld = gauge("deaths_withheld", "Servers that look dead, too many at once")
+        self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
+        self.prepared = counter("prepared_buckets", "Newcomers put behind", "pool")
+        self.forced = counter("forced_moves", "Hops pushed out within their drain time", "pool")
+        self.build = Histogram(
+            f"{PREFIX}_build_seconds",
+            "Time to build a table",
+            ("pool",),
+            registry=self.registry,
+            buckets=BUILD_BUCKETS,
+        )
+        self.sent = counter("probes_sent", "Probes sent")
+        self.unanswered = counter("probes_unanswered", "Probes without answer")
+        self.rounds = counter("rounds", "Rounds of the loop")
+        self._seen: dict[Counter, int] = {}
+
+    @contextmanager
+    def served(self, config: MetricsConfig) -> Iterator[None]:
+        """Show the metrics on the configured port while the context lives; port 0: nowhere.
+
+        Raises:
+            BrigadeError: it is taken, or no address of this machine.
+
+        """
+        if not config.port:
+            yield
+            return
+        try:
+            server, thread = start_http_server(config.port, config.address, self.registry)
+        except OSError as error:
+            raise BrigadeError(
+                f"metrics cannot listen on {config.address} port {config.port}: {error.strerror}; "
+                "set [metrics] address and port, or port = 0"
+            ) from None
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def show(self, done: Round) -> None:
+        """Take over what a round found."""
+        self.rounds.inc()
+        self._show_servers(done)
+        for kind, found in done.settlements.items():
+            self.generation.labels(kind).set(found.generation)
+            self.settled.labels(kind).set(found.settled)
+            self.waiting.labels(kind).set(len(found.waiting_for))
+        self.withheld.set(len(done.deaths.withheld))
+        self._show_pools(done)
+
+    def _show_servers(self, done: Round) -> None:
+        for gauge in (self.state, self.silent, self.probes):
+            gauge.clear()
+        for server in done.cluster.servers:
+            view = done.sight.views[server.name]
+            for state in ServerState:
+                self.state.labels(server.name, state.value).set(server.state is state)
+            self.silent.labels(server.name).set(view.silent)
+            self.probes.labels(server.name).set(view.probes_failed)
+        for counter, total in (
+            (self.sent, done.probes_sent),
+            (self.unanswered, done.probes_unanswered),
+        ):
+            counter.inc(max(0, total - self._seen.get(counter, 0)))
+            self._seen[counter] = total
+
+    def _show_pools(self, done: Round) -> None:
+        names = {server.index: server.name for server in done.cluster.servers}
+        _by_server(self.share, done.shares, names)
+        _by_server(self.buckets, done.buckets, names)
+        for pool, report in done.pools.items():
+            self.panic.labels(pool).set(report.health.panic)
+            if report.result is None or report.build_seconds is None:
+                continue
+            self.build.labels(pool).observe(report.build_seconds)
+            if report.result.table is not None:
+                self.moved.labels(pool).inc(report.result.moved)
+                self.prepared.labels(pool).inc(report.result.prepared)
+                self.forced.labels(pool).inc(report.result.forced)
+
+
+def _by_server(
+    gauge: Gauge, values: Mapping[str, Mapping[int, float]], names: Mapping[int, str]
+) -> None:
+    gauge.clear()
+    for pool, by_index in values.items():
+        for index, value in by_index.items():
+            gauge.labels(pool, names.get(index, str(index))).set(value)

@@ -1,0 +1,54 @@
+"""Beginning an empty store from what one server has: ``lbctl control --seed DIR``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from controlplane.documents.check import decode_cluster, decode_table
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import CLUSTER, table_kind
+from controlplane.publish.published import HALF_SEEDED
+from controlplane.store.contract import ControllerStore, Version
+from controlplane.store.state_dir import read_state_dir
+
+
+def seed_store(store: ControllerStore, directory: Path) -> None:
+    """Put a server's last good documents and keys into an empty store.
+
+    Everything is read and checked before anything is written; the cluster document comes last, so
+    that a seeding which was cut off can be told from one that was done.
+
+    Raises:
+        BrigadeError: the store is not empty, or the directory lacks something.
+        StoreError, DocumentError: something cannot be read or written.
+
+    """
+    kinds = store.kinds()
+    if kinds and CLUSTER not in kinds:
+        raise BrigadeError(HALF_SEEDED)
+    if kinds:
+        raise BrigadeError(
+            f"--seed begins an empty store; this one has {', '.join(sorted(kinds))}: "
+            "start without --seed, or name another store"
+        )
+    saved = read_state_dir(directory)
+    if CLUSTER not in saved.documents:
+        raise BrigadeError(f"{directory} holds no cluster document; seed from another server")
+    cluster = decode_cluster(saved.documents[CLUSTER])
+    missing = [pool.key_id for pool in cluster.pools if pool.key_id not in saved.keys]
+    if missing:
+        raise BrigadeError(f"{directory} lacks the keys {', '.join(missing)}; seed from another")
+    versions = []
+    for pool in cluster.pools:
+        kind = table_kind(pool.name)
+        if kind in saved.documents:
+            table = decode_table(saved.documents[kind])
+            versions.append(Version(kind, table.generation, saved.documents[kind]))
+    versions.append(Version(CLUSTER, cluster.generation, saved.documents[CLUSTER]))
+    for pool in cluster.pools:
+        store.put_key(pool.key_id, saved.keys[pool.key_id])
+    for version in versions:
+        store.seed(version)
+        structlog.get_logger().info("seeded", about=version.kind, generation=version.generation)

@@ -1,0 +1,176 @@
+"""The next ``cluster`` document: a pure function of settings, the newest one, what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from controlplane.decide.server_state import ServerView, next_state
+from controlplane.decide.settlement import Settlement
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import IN_USE, MAX_SERVERS, Cluster, Pool, Server, ServerState
+from controlplane.settings.models import ControlConfig, PoolConfig
+
+
+@dataclass(frozen=True)
+class ClusterNews:
+    """What is known beside settings and views.
+
+    ``dead``: to be declared down. ``full_share``: joining servers whose slow start is over.
+    ``newcomers_welcome``: see ``newcomers_welcome()``. ``named``: indices in any chain of the
+    tables in use. ``tables_settled``: every table is (strictly). ``settled``: the newest settled
+    document known; see ``known_pools()``.
+    """
+
+    dead: frozenset[str] = frozenset()
+    full_share: frozenset[str] = frozenset()
+    newcomers_welcome: bool = True
+    named: frozenset[int] = frozenset()
+    tables_settled: bool = False
+    settled: Cluster | None = None
+
+
+def newcomers_welcome(
+    cluster: Cluster | None,
+    views: Mapping[str, ServerView],
+    since_first_heard_seconds: float,
+    patience_seconds: float,
+) -> bool:
+    """Whether registered servers may join now.
+
+    At the very start, when nobody is in use, the first ones wait for the others, for all that are
+    configured or for ``patience_seconds``, so that the first tables are not one server's.
+    """
+    if cluster is None or any(server.state in IN_USE for server in cluster.servers):
+        return True
+    expected = [v for v in views.values() if v.configured and not v.wished_draining]
+    return all(v.alive for v in expected) or since_first_heard_seconds >= patience_seconds
+
+
+def next_cluster(
+    config: ControlConfig,
+    current: Cluster | None,
+    views: Mapping[str, ServerView],
+    settlement: Settlement | None,
+    news: ClusterNews,
+    key_ids: Mapping[str, str],
+) -> Cluster | None:
+    """Return the document to publish now, ``None`` if the newest one stands.
+
+    Until the newest is settled (or waits only for servers silent too long), nothing but a death
+    is published. One that is refused never settles: other settings may replace it, and nothing
+    else moves, so that what waits for a settled one still does. ``key_ids`` names the key of each
+    pool that is not among the known ones yet.
+    """
+    if current is None:
+        first = _with_settings(Cluster(generation=1), config, news, key_ids)
+        return _with_newcomers(first, config, news)
+    proposed = replace(current, servers=_bury(current.servers, news.dead))
+    if settlement is None or settlement.passable:
+        servers = _living(proposed.servers, views, settlement, news)
+        proposed = _with_settings(replace(proposed, servers=servers), config, news, key_ids)
+        proposed = _with_newcomers(proposed, config, news)
+    elif settlement.refused:
+        proposed = _with_settings(proposed, config, news, key_ids)
+    if proposed == current:
+        return None
+    return replace(proposed, generation=current.generation + 1)
+
+
+def _bury(servers: Collection[Server], dead: Collection[str]) -> tuple[Server, ...]:
+    return tuple(replace(s, state=ServerState.DOWN) if s.name in dead else s for s in servers)
+
+
+def _living(
+    servers: Collection[Server],
+    views: Mapping[str, ServerView],
+    settlement: Settlement | None,
+    news: ClusterNews,
+) -> tuple[Server, ...]:
+    strictly = settlement is not None and settlement.settled and news.tables_settled
+    kept = []
+    for server in servers:
+        view = views[server.name]
+        if strictly and _has_left(server, view, news):
+            continue
+        if server.name in news.dead:
+            kept.append(server)
+            continue
+        state = next_state(
+            server.state,
+            view,
+            may_join=news.newcomers_welcome,
+            full_share=server.name in news.full_share,
+        )
+        kept.append(replace(server, state=state))
+    return tuple(kept)
+
+
+def _has_left(server: Server, view: ServerView, news: ClusterNews) -> bool:
+    """Whether nobody needs to know this DIP any longer: its forwarder sends nothing."""
+    if view.configured or server.index in news.named:
+        return False
+    never_ran = server.state is ServerState.REGISTERED and not view.known
+    return never_ran or (server.state is ServerState.DOWN and not view.alive)
+
+
+def _with_newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> Cluster:
+    """Put servers of the settings that are new into a document."""
+    return replace(cluster, servers=(*cluster.servers, *_newcomers(cluster, config, news)))
+
+
+def _with_settings(
+    cluster: Cluster, config: ControlConfig, news: ClusterNews, key_ids: Mapping[str, str]
+) -> Cluster:
+    """Put services, pools and probers of the settings into a document."""
+    known = known_pools(cluster, news.settled)
+    return replace(
+        cluster,
+        services=config.domain_services,
+        pools=tuple(known.get(pool.name) or _new_pool(pool, key_ids) for pool in config.pool),
+        probers=frozenset(config.probers),
+        gue_port=config.gue_port,
+    )
+
+
+def known_pools(current: Cluster | None, settled: Cluster | None) -> dict[str, Pool]:
+    """Return by name the pools that keep bucket count, depth, hash mode and key.
+
+    A pool that a document removed is still in use where that document is refused: one that comes
+    back before another is settled comes back as it was.
+    """
+    clusters = [cluster for cluster in (settled, current) if cluster]
+    return {pool.name: pool for cluster in clusters for pool in cluster.pools}
+
+
+def _new_pool(pool: PoolConfig, key_ids: Mapping[str, str]) -> Pool:
+    return Pool(pool.name, pool.buckets, pool.depth, pool.hash_mode, key_ids[pool.name])
+
+
+def _newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> list[Server]:
+    used = {server.index for server in cluster.servers} | news.named
+    known = {server.name for server in cluster.servers}
+    newcomers = []
+    for server in config.server:
+        if server.name in known:
+            continue
+        index = free_index(used)
+        used.add(index)
+        newcomers.append(Server(server.name, server.dip, index))
+    return newcomers
+
+
+def free_index(used: Collection[int]) -> int:
+    """Return a DIP index that no server has and no table names, preferably a fresh one.
+
+    Raises:
+        BrigadeError: all 4,095 are taken.
+
+    """
+    following = max(used, default=0) + 1
+    if following <= MAX_SERVERS:
+        return following
+    free = next((index for index in range(1, MAX_SERVERS + 1) if index not in used), None)
+    if free is None:
+        raise BrigadeError(f"all {MAX_SERVERS} server indices are in use; let servers leave first")
+    return free

@@ -1,0 +1,112 @@
+"""What a pool's next table may be: who serves, in which state, and whether anything may move. Pure.
+
+The builder (``controlplane.builder``) then decides which buckets move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from controlplane.decide.health import PoolHealth
+from controlplane.decide.settlement import Settlement
+from controlplane.domain.objects import SERVING, Cluster, ServerState
+from controlplane.domain.table_facts import TableFacts
+from controlplane.settings.models import ControlConfig
+
+
+class Step(str, Enum):
+    """What the loop may do with a pool's table now."""
+
+    BUILD = "build"
+    """The newest table is settled (or waits only for agents silent too long): go on."""
+    DEATHS_ONLY = "deaths"
+    """It is not, but a dead server is in it: take that one out, nothing else."""
+    WAIT = "wait"
+    """It is not: wait."""
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """The step, and why. ``states`` is by DIP index, for the builder."""
+
+    step: Step
+    states: Mapping[int, ServerState] = field(default_factory=dict)
+    panic: bool = False
+    gone_on_without: tuple[str, ...] = ()
+    """Silent agents that joins and drains wait for no longer."""
+
+
+def trusted_indices(settled: Cluster | None, facts: TableFacts) -> frozenset[int]:
+    """Return the DIP indices that may be given buckets: every forwarder knows them.
+
+    They are those that the newest settled cluster document calls joining or later. A controller
+    that has just started may not know that document; then those that the table in use names.
+    """
+    if settled is not None:
+        return frozenset(s.index for s in settled.servers if s.state.gets_routed_traffic)
+    return facts.named
+
+
+def members(config: ControlConfig, cluster: Cluster, pool: str) -> frozenset[str]:
+    """Return the names of the pool's servers that are joining or active."""
+    return frozenset(
+        server.name
+        for server in cluster.servers
+        if server.state in SERVING
+        and (configured := config.server_named(server.name))
+        and configured.serves(pool)
+    )
+
+
+def pool_states(
+    cluster: Cluster,
+    facts: TableFacts,
+    serving: Collection[str],
+    trusted: Collection[int],
+    unhealthy: Collection[str],
+) -> dict[int, ServerState]:
+    """Return every server's state as this pool's builder is to see it, by DIP index."""
+    states = dict.fromkeys(facts.named, ServerState.DOWN)
+    for server in cluster.servers:
+        state = server.state
+        if state in SERVING:
+            if server.index not in trusted:
+                state = ServerState.REGISTERED
+            elif server.name not in serving or server.name in unhealthy:
+                state = ServerState.DRAINING
+        states[server.index] = state
+    return states
+
+
+def plan_pool(
+    facts: TableFacts | None,
+    settlement: Settlement | None,
+    states: Mapping[int, ServerState],
+    health: PoolHealth,
+    *,
+    silent: Collection[str] = (),
+) -> PoolPlan:
+    """Say what may be done with a pool's table now (``facts`` ``None``: it has none yet).
+
+    ``silent`` names silent servers that count: moves for load wait for them for as long as they
+    are silent, joins and drains until they have been waited for.
+
+    A first table is built over everybody, healthy or not: never checked counts as fit, and a pool
+    without a table serves nobody.
+    """
+    if facts is None or settlement is None:
+        fit = any(state in SERVING for state in states.values())
+        return PoolPlan(Step.BUILD if fit else Step.WAIT, states)
+    urgent = any(
+        state is ServerState.JOINING or (state is ServerState.DRAINING and facts.current.get(index))
+        for index, state in states.items()
+    )
+    if settlement.settled and not health.panic and (urgent or not silent):
+        return PoolPlan(Step.BUILD, states)
+    if settlement.passable and not health.panic and urgent:
+        return PoolPlan(Step.BUILD, states, gone_on_without=settlement.silent)
+    down = {index for index, state in states.items() if state is ServerState.DOWN}
+    step = Step.DEATHS_ONLY if down & facts.named else Step.WAIT
+    return PoolPlan(step, states, panic=health.panic)

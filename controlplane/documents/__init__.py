@@ -1,0 +1,1 @@
+"""The documents that controllers publish and agents read, as bytes (docs/documents.md)."""

@@ -1,0 +1,142 @@
+"""The sealed JSON envelope around every published document, and strict reading of its fields.
+
+``{"format", "version", "kind", "generation", "sha256", "body"}``. The checksum is SHA-256 over the
+canonical encoding (sorted keys, no spaces, ASCII) of all of it but ``sha256`` itself. It finds
+damage; it is no signature: who may publish is the store's business.
+
+Everything here may be fed by anybody: whatever the bytes are, the outcome is a value or a
+``DocumentError``, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import NoReturn
+
+from controlplane.documents.fields import DocumentError, Fields, Json
+
+FORMAT = "bucket-brigade"
+VERSION = 1
+MAX_GENERATION = (1 << 63) - 1
+MAX_DIGITS = 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what is parsed at all: bytes, and JSON's commas, colons and opening brackets.
+
+    The second bounds the memory that parsing takes: each is at most one more Python object.
+    """
+
+    document_bytes: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An opened envelope whose format, version and checksum were right."""
+
+    kind: str
+    generation: int
+    body: Fields
+
+
+def canonical(value: object) -> bytes:
+    """Return the one encoding of a JSON value that checksums are taken over."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
+
+
+def seal(kind: str, generation: int, body: Json) -> bytes:
+    """Return the encoded document of this kind, generation and body."""
+    document: dict[str, object] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": kind,
+        "generation": generation,
+        "body": body,
+    }
+    document["sha256"] = hashlib.sha256(canonical(document)).hexdigest()
+    return canonical(document)
+
+
+def unseal(data: bytes, limits: Limits) -> Envelope:
+    """Open a document: parse, then check format, version and checksum, in this order.
+
+    Unknown keys beside ``body`` are tolerated (and are under the checksum): they can say who wrote
+    the document or when, and change nothing.
+
+    Raises:
+        DocumentError: it is not such a document, or a damaged one.
+
+    """
+    document = Fields("document", _parse(data, limits))
+    if document.string("format") != FORMAT:
+        raise DocumentError("wrong_format", "this is no Bucket Brigade document")
+    version = document.integer("version", 1, MAX_GENERATION)
+    if version > VERSION:
+        raise DocumentError(
+            "future_version",
+            f"its version is {version}, this program reads up to {VERSION}; upgrade it",
+        )
+    rest = {key: value for key, value in document.values.items() if key != "sha256"}
+    try:
+        digest = hashlib.sha256(canonical(rest)).hexdigest()
+    except RecursionError as error:
+        raise DocumentError("malformed", "it is nested too deeply") from error
+    if digest != document.string("sha256"):
+        raise DocumentError("wrong_checksum", "it was damaged on its way; publish it again")
+    return Envelope(
+        kind=document.string("kind"),
+        generation=document.integer("generation", 1, MAX_GENERATION),
+        body=document.mapping("body"),
+    )
+
+
+def _parse(data: bytes, limits: Limits) -> Json:
+    if len(data) > limits.document_bytes:
+        raise DocumentError(
+            "too_large", f"{len(data)} bytes, at most {limits.document_bytes} are read"
+        )
+    if sum(data.count(token) for token in (b",", b":", b"[", b"{")) > limits.tokens:
+        raise DocumentError("too_large", f"more than {limits.tokens} values")
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=_constant,
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DocumentError("malformed", f"it is not JSON ({type(error).__name__})") from error
+    if not isinstance(value, dict):
+        raise DocumentError("malformed", "it is no JSON object")
+    return value
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise DocumentError("malformed", "a JSON object repeats a key")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise DocumentError("out_of_range", f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise DocumentError("out_of_range", "a number too large")
+    return value
+
+
+def _constant(text: str) -> NoReturn:
+    raise DocumentError("malformed", f"{text} is not JSON")

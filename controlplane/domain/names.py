@@ -1,0 +1,19 @@
+"""What servers, pools and keys may be called."""
+
+from __future__ import annotations
+
+import re
+
+NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+"""A name: 1 to 63 of ``a-z 0-9 . _ -``, never starting with punctuation (so never ``..``)."""
+
+
+def is_name(name: str) -> bool:
+    """Return whether ``name`` may name a server, a pool or a key."""
+    return re.fullmatch(NAME, name) is not None
+
+
+def shown(value: object) -> str:
+    """Return a value from a stranger, safe and short enough for one line of a log."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 one line of a terminal

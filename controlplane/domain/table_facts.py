@@ -1,0 +1,32 @@
+"""What is asked of a table in every round, counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from controlplane.domain.objects import Table
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What is asked of a table in every round, counted once.
+
+    ``named``: DIP indices in any chain. ``current``: buckets by DIP index of their current server.
+    ``in_transition``: buckets whose chain has more than one server.
+    """
+
+    named: frozenset[int] = frozenset()
+    current: Mapping[int, int] = field(default_factory=dict)
+    in_transition: int = 0
+
+
+def table_facts(table: Table) -> TableFacts:
+    """Count a table."""
+    named = np.flatnonzero(np.bincount(table.chains.ravel()))
+    counts = np.bincount(table.chains[:, 0])
+    current = {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
+    longer = int(np.count_nonzero(table.chains[:, 1])) if table.depth > 1 else 0
+    return TableFacts(frozenset(int(i) for i in named) - {0}, current, longer)

@@ -1,0 +1,1 @@
+"""Observe: heartbeats, load, probes."""

@@ -1,0 +1,215 @@
+"""Sending probes and hearing their answers, by raw sockets, without ever waiting."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import random
+import socket
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from ipaddress import IPv4Address, IPv6Address
+
+import structlog
+
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import Address
+from controlplane.observe.probe.packet import (
+    ACK,
+    RST,
+    SYN,
+    Answer,
+    Probe,
+    parse_answer,
+    parse_segment,
+    wrapped,
+)
+
+FIRST_PORT, LAST_PORT = 32768, 60999
+"""Source ports of probes: Linux's default range for outgoing connections."""
+MOST_READ = 4096
+"""Segments read at one time; the rest waits in the socket's buffer."""
+SO_ATTACH_FILTER = 26
+ANY_PORT = 9
+"""Of a socket that sends nothing (discard, RFC 863): it is only connected."""
+_BY_FLAGS = (
+    (0x45, 0, 2, ACK),  # no ACK: refuse
+    (0x45, 0, 1, SYN | RST),  # neither SYN nor RST: refuse
+    (0x06, 0, 0, 128),  # keep so many bytes
+    (0x06, 0, 0, 0),  # refuse
+)
+ANSWERS_ONLY = (
+    (0xB1, 0, 0, 0),  # x = length of the IP header
+    (0x50, 0, 0, 13),  # a = TCP flags, at x + 13
+    *_BY_FLAGS,
+)
+ANSWERS6_ONLY = (
+    (0x30, 0, 0, 13),  # a = TCP flags: a raw IPv6 socket gets no IP header
+    *_BY_FLAGS,
+)
+"""A classic BPF program (code, jt, jf, k) that keeps SYN-ACKs and RSTs. A raw socket gets all TCP
+segments of this machine: those of agents at a store would push answers out of its buffer."""
+
+
+class NoProber(BrigadeError):
+    """This machine cannot probe; the message says what is missing."""
+
+
+class Prober(ABC):
+    """Sends probes from one address. The loop owns it and closes it."""
+
+    address: IPv4Address
+
+    @abstractmethod
+    def source(self, vip: Address) -> Address | None:
+        """Return the address that a probe of this VIP asks from; ``None``: there is no way."""
+
+    @abstractmethod
+    def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe | None:
+        """Send one probe; ``None`` if this machine could not, which proves nothing."""
+
+    @abstractmethod
+    def received(self) -> Sequence[Answer]:
+        """Return what came in since the last call; never blocks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the sockets."""
+
+
+class RawProber(Prober):
+    """The real one: needs CAP_NET_RAW, and ``address`` on this machine."""
+
+    def __init__(self, address: IPv4Address, gue_port: int, rng: random.Random) -> None:
+        self.address = address
+        self._gue_port = gue_port
+        self._rng = rng
+        self._log = structlog.get_logger()
+        try:
+            self._out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            self._in = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        except PermissionError:
+            raise NoProber("probing needs root or CAP_NET_RAW") from None
+        self._in6 = _ipv6_receiver()
+        _attach(self._in, ANSWERS_ONLY)
+        self._in.setblocking(False)  # noqa: FBT003 - the name of the call says it
+        self._out.setblocking(False)  # noqa: FBT003
+        try:
+            self._in.bind((str(address), 0))
+        except OSError as error:
+            self.close()
+            raise NoProber(f"prober {address} is no address of this machine: {error}") from None
+
+    def source(self, vip: Address) -> Address | None:
+        """Return the prober's address, or this machine's IPv6 address towards an IPv6 VIP."""
+        if isinstance(vip, IPv4Address):
+            return self.address
+        return source_towards(vip) if self._in6 else None
+
+    def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe | None:
+        """Send one probe with a random source port and sequence number."""
+        source = self.source(vip)
+        if source is None:
+            return None
+        probe = Probe(
+            dip=dip,
+            vip=vip,
+            vip_port=vip_port,
+            prober=self.address,
+            source=source,
+            port=self._rng.randint(FIRST_PORT, LAST_PORT),
+            isn=self._rng.getrandbits(32),
+            spread=self._rng.getrandbits(15),
+        )
+        try:
+            self._out.sendto(wrapped(probe, self._gue_port), (str(dip), 0))
+        except OSError as error:
+            self._log.warning("probe not sent", about=str(dip), reason=str(error))
+            return None
+        return probe
+
+    def received(self) -> Sequence[Answer]:
+        """Return the SYN-ACKs and RSTs that came in since the last call."""
+        return [*self._received4(), *self._received6()]
+
+    def _received4(self) -> Iterator[Answer]:
+        for _ in range(MOST_READ):
+            try:
+                packet = self._in.recv(128)
+            except BlockingIOError:
+                return
+            answer = parse_answer(packet)
+            if answer:
+                yield answer
+
+    def _received6(self) -> Iterator[Answer]:
+        receiver = self._in6
+        if receiver is None:
+            return
+        for _ in range(MOST_READ):
+            try:
+                segment, sender = receiver.recvfrom(128)
+            except BlockingIOError:
+                return
+            answer = parse_segment(segment, IPv6Address(sender[0]))
+            if answer:
+                yield answer
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for owned in (self._out, self._in, self._in6):
+            if owned:
+                owned.close()
+
+
+def source_towards(vip: IPv6Address) -> IPv6Address | None:
+    """Return this machine's address towards an IPv6 VIP, by its routes; ``None``: there is none.
+
+    Connecting a UDP socket looks up the route and sends nothing (connect(2)). A link-local or
+    loopback address is none: no server could answer to it.
+    """
+    try:
+        with closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as one:
+            one.connect((str(vip), ANY_PORT))
+            found = IPv6Address(one.getsockname()[0].partition("%")[0])
+    except OSError:
+        return None
+    return None if found.is_link_local or found.is_loopback or found == vip else found
+
+
+def _ipv6_receiver() -> socket.socket | None:
+    """Open the socket that hears IPv6 answers; ``None``: this kernel does without IPv6."""
+    try:
+        receiver = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    except OSError as error:
+        if error.errno in (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
+            return None
+        raise
+    _attach(receiver, ANSWERS6_ONLY)
+    receiver.setblocking(False)  # noqa: FBT003
+    return receiver
+
+
+def _attach(receiver: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
+    """Put a classic BPF filter on a socket (socket(7), linux/filter.h)."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
+    fprog = struct.pack("@HP", len(program), ctypes.addressof(code))
+    receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+
+
+def open_prober(addresses: Collection[IPv4Address], gue_port: int) -> RawProber:
+    """Open a prober from the first of these addresses that is this machine's.
+
+    Raises:
+        NoProber: none is, or raw sockets are not allowed.
+
+    """
+    reasons = []
+    for address in addresses:
+        try:
+            return RawProber(address, gue_port, random.SystemRandom())
+        except NoProber as error:
+            reasons.append(str(error))
+    raise NoProber("; ".join(dict.fromkeys(reasons)) or "no probers are configured")

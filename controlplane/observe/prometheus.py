@@ -1,0 +1,134 @@
+"""Load read from Prometheus: one PromQL expression a pool, one sample a server.
+
+Asked from a thread of its own, so that a slow Prometheus never delays a death. What is old or
+missing is unknown (``None``), never zero (DESIGN, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import structlog
+
+from controlplane.domain.errors import BrigadeError
+
+TIMEOUT_SECONDS = 2.0
+STALE_TICKS = 3.0
+"""An answer older than so many rounds of asking is no answer."""
+
+
+class QueryFailed(BrigadeError):
+    """Prometheus did not answer, or not with samples."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Where to ask and what; ``label`` holds the server's name or its DIP (``:port`` allowed)."""
+
+    url: str
+    query: str
+    label: str
+
+
+def ask(client: httpx.Client, query: Query) -> dict[str, float]:
+    """Return the samples by label value (https://prometheus.io/docs/prometheus/latest/querying/api).
+
+    Several samples of one value, and samples that are no finite number of 0 or more, are left out.
+
+    Raises:
+        QueryFailed: no answer, an error, or a result that is no instant vector.
+
+    """
+    try:
+        response = client.get(
+            f"{query.url.rstrip('/')}/api/v1/query", params={"query": query.query}
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise QueryFailed(f"{query.url}: {str(error) or type(error).__name__}") from None
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or answer.get("status") != "success":
+        reason = answer.get("error") if isinstance(answer, dict) else None
+        raise QueryFailed(f"{query.url}: {reason or f'status {response.status_code}'}")
+    data = answer.get("data")
+    if not isinstance(data, dict) or data.get("resultType") != "vector":
+        raise QueryFailed(f"{query.url}: the query must yield an instant vector")
+    return samples(data.get("result"), query.label)
+
+
+def samples(result: Any, label: str) -> dict[str, float]:
+    """Read an instant vector, tolerating what is strange in it."""
+    found: dict[str, float] = {}
+    twice: set[str] = set()
+    for sample in result if isinstance(result, list) else ():
+        try:
+            name = sample["metric"][label]
+            value = float(sample["value"][1])
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue
+        if name in found:
+            twice.add(name)
+        if math.isfinite(value) and value >= 0:
+            found[name] = value
+    return {name: value for name, value in found.items() if name not in twice}
+
+
+def loads_of(found: Mapping[str, float], dips: Mapping[str, str]) -> dict[str, float | None]:
+    """Match samples with servers (name -> DIP), by name, DIP, or either with ``:port`` behind."""
+    bare = {key.rsplit(":", 1)[0]: value for key, value in found.items() if ":" in key}
+    known = {**bare, **found}
+    return {name: known.get(name, known.get(dip)) for name, dip in dips.items()}
+
+
+class PrometheusLoad:
+    """Asks one query every ``interval_seconds`` while its context lives. Safe across threads."""
+
+    def __init__(
+        self,
+        query: Query,
+        interval_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.query = query
+        self._interval = interval_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._answer: tuple[float, dict[str, float]] | None = None
+        self._stop = threading.Event()
+        self._log = structlog.get_logger()
+        self._thread = threading.Thread(target=self._run, name="prometheus", daemon=True)
+        self._thread.start()
+
+    def loads(self, dips: Mapping[str, str]) -> dict[str, float | None]:
+        """Return each server's load (name -> DIP given), ``None`` where it is unknown or old."""
+        with self._lock:
+            answer = self._answer
+        fresh = answer and self._clock() - answer[0] <= STALE_TICKS * self._interval
+        return loads_of(answer[1] if answer and fresh else {}, dips)
+
+    def close(self) -> None:
+        """End the thread; a question under way is left to end by itself: whoever calls has no time.
+
+        A Prometheus that answers drop by drop would otherwise hold up the loop, and with it deaths.
+        """
+        self._stop.set()
+
+    def _run(self) -> None:
+        with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+            while not self._stop.is_set():
+                try:
+                    found = ask(client, self.query)
+                except QueryFailed as error:
+                    self._log.warning("load unknown", about=self.query.url, reason=str(error))
+                else:
+                    with self._lock:
+                        self._answer = (self._clock(), found)
+                self._stop.wait(self._interval)

@@ -1,0 +1,1 @@
+"""What operators ask of a running cluster, and what they are shown."""

@@ -1,0 +1,140 @@
+"""Whether a server that is being drained serves nobody any longer; waiting until it is so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from controlplane.decide.server_state import ServerView
+from controlplane.decide.settlement import settlement
+from controlplane.domain.errors import BrigadeError, UsageError
+from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
+from controlplane.domain.table_facts import TableFacts
+from controlplane.observe.observer import Observer, Sight
+from controlplane.publish.published import Newest
+from controlplane.settings.models import ControlConfig
+from controlplane.store.contract import ControllerStore
+
+EXIT_TIMEOUT = 4
+
+
+@dataclass(frozen=True)
+class DrainProgress:
+    """What still ties clients to a server.
+
+    ``buckets``: how many it is current for, in all pools. ``waiting_for``: servers that have not
+    taken the newest tables into use. ``connections``: on its VIPs; ``None``: not heard of yet.
+    ``noted``: the controller has acted on the wish, so that no more buckets come.
+    """
+
+    buckets: int
+    waiting_for: tuple[str, ...]
+    connections: int | None
+    noted: bool = True
+    over: bool = False
+    """The server is down, stopped, or not in the cluster: nothing to wait for."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it serves nobody."""
+        return self.over or (
+            self.noted and not self.buckets and not self.waiting_for and self.connections == 0
+        )
+
+    def __str__(self) -> str:
+        connections = "unknown" if self.connections is None else self.connections
+        text = f"current for {self.buckets} buckets, {connections} connections"
+        if not self.noted:
+            text += ", the controller has not acted yet (does it run?)"
+        if self.waiting_for:
+            text += f", waiting for {', '.join(self.waiting_for)}"
+        return text
+
+
+def known_server(config: ControlConfig, cluster: Cluster | None, name: str) -> None:
+    """Raise ``UsageError`` unless the settings or the cluster know this server."""
+    names = {server.name for server in config.server}
+    names |= {server.name for server in cluster.servers} if cluster else set()
+    if name not in names:
+        raise UsageError(f"no server is called {name!r}; there are: {', '.join(sorted(names))}")
+
+
+def progress(
+    name: str,
+    cluster: Cluster | None,
+    facts: Mapping[str, TableFacts],
+    generations: Mapping[str, int],
+    sight: Sight,
+    silent_wait_seconds: float,
+) -> DrainProgress:
+    """Say how far a drain is. A table counts as soon as it is settled, as for the controller."""
+    if cluster is None:
+        return DrainProgress(0, (), None, noted=False)
+    server = cluster.server(name)
+    if server is None or server.state is ServerState.DOWN:
+        return DrainProgress(0, (), 0, over=True)
+    waiting: set[str] = set()
+    for kind, generation in generations.items():
+        found = settlement(
+            kind, generation, cluster, sight.views, sight.acknowledged, silent_wait_seconds
+        )
+        if kind != CLUSTER and not found.passable:
+            waiting |= set(found.waiting_for)
+    view, report = sight.views[name], sight.reports.get(name)
+    return DrainProgress(
+        buckets=sum(table.current.get(server.index, 0) for table in facts.values()),
+        waiting_for=tuple(sorted(waiting)),
+        connections=_connections(view, report),
+        noted=server.state not in SERVING,
+        over=view.stopped,
+    )
+
+
+def _connections(view: ServerView, report: Report | None) -> int | None:
+    if not view.known:
+        return 0
+    return report.connections if report and view.heard else None
+
+
+def wait_drained(
+    store: ControllerStore,
+    config: ControlConfig,
+    name: str,
+    timeout_seconds: float | None,
+    tell: Callable[[DrainProgress], None],
+) -> DrainProgress:
+    """Block until the server is current nowhere, settled, and reports no connection.
+
+    ``tell`` is called with what is still missing in every round.
+
+    Raises:
+        BrigadeError: exit code 4 when the timeout came first; what was missing is said.
+        StoreError: the store cannot be read.
+
+    """
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    observer = Observer(store, config, None, time.monotonic())
+    newest = Newest(store)
+    while True:
+        newest.refresh()
+        now = time.monotonic()
+        sight = observer.look(config, newest.cluster, now)
+        found = progress(
+            name,
+            newest.cluster,
+            newest.facts,
+            newest.generations(),
+            sight,
+            config.silent_wait_seconds,
+        )
+        if found.done:
+            return found
+        tell(found)
+        if deadline is not None and now >= deadline:
+            raise BrigadeError(
+                f"{name} is still {found} after {timeout_seconds:g} s; it stays wished drained",
+                EXIT_TIMEOUT,
+            )
+        pause = config.tick_seconds if deadline is None else deadline - now
+        store.wait_reports(min(config.tick_seconds, pause))

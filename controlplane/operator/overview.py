@@ -1,0 +1,136 @@
+"""What a store says of the fleet, as plain values: for people and for ``--json``."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv4Address
+from typing import Any
+
+from controlplane.decide.settlement import settlement
+from controlplane.domain.objects import Address, Server, Service, protocol_text, vip_text
+from controlplane.domain.vips import VipSet
+from controlplane.observe.observer import Observer, Sight
+from controlplane.observe.probe.sockets import source_towards
+from controlplane.observe.probe.target import (
+    Source,
+    best_targets,
+    candidates,
+    choose,
+    outside,
+    why_not,
+)
+from controlplane.publish.published import Newest
+from controlplane.settings.models import ControlConfig
+from controlplane.store.contract import ControllerStore
+
+
+def overview(
+    store: ControllerStore, config: ControlConfig, listen_seconds: float
+) -> dict[str, Any]:
+    """Listen for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
+
+    ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``unknown``),
+    load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
+    share (part of each pool, 0 to 1). ``services``: name, vip, protocol, port (null: any), pool.
+    ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
+    its servers asks, or null) and unprobed (why it is null). ``documents``: kind, generation,
+    settled, waiting_for.
+    """
+    newest = Newest(store)
+    observer = Observer(store, config, None, time.monotonic())
+    newest.refresh()
+    sight = observer.look(config, newest.cluster, time.monotonic())
+    until = time.monotonic() + listen_seconds
+    while (left := until - time.monotonic()) > 0:
+        store.wait_reports(left)
+        newest.refresh()
+        sight = observer.look(config, newest.cluster, time.monotonic())
+    cluster = newest.cluster
+    return {
+        "servers": [_server(s, newest, sight) for s in cluster.servers] if cluster else [],
+        "services": [_service(service) for service in cluster.services] if cluster else [],
+        "pools": [_pool(name, newest, config) for name in sorted(newest.tables)],
+        "documents": _documents(newest, sight, config),
+    }
+
+
+def _server(server: Server, newest: Newest, sight: Sight) -> dict[str, Any]:
+    view, report = sight.views[server.name], sight.reports.get(server.name)
+    buckets = {pool: f.current.get(server.index, 0) for pool, f in newest.facts.items()}
+    agent = "speaks" if view.heard else "silent" if view.known else "unknown"
+    return {
+        "name": server.name,
+        "dip": str(server.dip),
+        "index": server.index,
+        "state": server.state.value,
+        "agent": "stopped" if view.stopped else agent,
+        "load": report.load if report else None,
+        "connections": report.connections if report else 0,
+        "wished_draining": view.wished_draining,
+        "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
+        "buckets": buckets,
+        "share": {pool: n / newest.tables[pool].buckets for pool, n in buckets.items()},
+    }
+
+
+def _service(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "vip": vip_text(service.vip),
+        "protocol": protocol_text(service.protocol),
+        "port": service.port,
+        "pool": service.pool,
+    }
+
+
+def _pool(name: str, newest: Newest, config: ControlConfig) -> dict[str, Any]:
+    table, cluster = newest.tables[name], newest.cluster
+    pool = cluster.pool(name) if cluster else None
+    services = cluster.services if cluster else ()
+    found = candidates(best_targets(services), name.__eq__)
+    source = outside(VipSet(service.vip for service in services), towards(config))
+    target = choose(found, source) if config.probers else None
+    reason = why_not(found) if config.probers else "no probers are configured"
+    return {
+        "name": name,
+        "buckets": table.buckets,
+        "depth": table.depth,
+        "hash_mode": pool.hash_mode if pool else None,
+        "probe": target.text if target else None,
+        "unprobed": None if target else reason,
+        "generation": table.generation,
+        "in_transition": newest.facts[name].in_transition,
+    }
+
+
+def towards(config: ControlConfig) -> Source:
+    """Return how a controller on this machine, with these settings, reaches a VIP."""
+
+    def source(vip: Address) -> Address | None:
+        return config.probers[0] if isinstance(vip, IPv4Address) else source_towards(vip)
+
+    return source
+
+
+def _documents(newest: Newest, sight: Sight, config: ControlConfig) -> list[dict[str, Any]]:
+    found = []
+    for kind, generation in sorted(newest.generations().items()):
+        if newest.cluster is None:
+            break
+        settled = settlement(
+            kind,
+            generation,
+            newest.cluster,
+            sight.views,
+            sight.acknowledged,
+            config.silent_wait_seconds,
+        )
+        found.append(
+            {
+                "kind": kind,
+                "generation": generation,
+                "settled": settled.settled,
+                "waiting_for": list(settled.waiting_for),
+            }
+        )
+    return found

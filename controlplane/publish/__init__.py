@@ -1,0 +1,1 @@
+"""Publish: the cluster document and each pool's table, generation by generation."""

@@ -1,0 +1,1 @@
+"""The controller's settings, `control.toml`: models, rules between keys, loading."""

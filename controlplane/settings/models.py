@@ -1,0 +1,265 @@
+"""The controller's settings, ``control.toml``: what each key may be (docs/configuration.md).
+
+What keys must be *to each other* (a VIP that is a DIP, a pool nobody serves) is in
+``controlplane.settings.rules``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator
+
+from controlplane.domain.names import NAME, shown
+from controlplane.domain.objects import (
+    ANY_PORT,
+    DEFAULT_DEPTH,
+    MAX_BUCKETS,
+    MAX_DEPTH,
+    MAX_SERVICES,
+    MIN_BUCKETS,
+    TCP,
+    UDP,
+    Address,
+    Check,
+    CheckType,
+    HashMode,
+    Service,
+    Vip,
+)
+from controlplane.domain.vips import EXAMPLES, parse_vip
+from controlplane.settings.toml import (
+    URL,
+    Flag,
+    Ipv4,
+    Number,
+    StrictModel,
+    Whole,
+    text_like,
+)
+
+DEFAULT_PATH = Path("/etc/bucket-brigade/control.toml")
+DEFAULT_STORE = "file:/var/lib/bucket-brigade/store"
+PROTOCOLS = {"tcp": TCP, "udp": UDP}
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(
+            f"must be 1 to 63 of a-z 0-9 . _ -, the first a letter or a digit; not {shown(name)}"
+        )
+    return name
+
+
+def _host(address: IPv4Address) -> IPv4Address:
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
+        raise ValueError(f"must be the address of a host, not {address}")
+    return address
+
+
+def _buckets(count: int) -> int:
+    if count & (count - 1) or not MIN_BUCKETS <= count <= MAX_BUCKETS:
+        raise ValueError(f"must be a power of two from {MIN_BUCKETS} to {MAX_BUCKETS}, not {count}")
+    return count
+
+
+def _depth(depth: int) -> int:
+    if not 1 <= depth <= MAX_DEPTH:
+        raise ValueError(f"must be 1 (no daisy chaining) to {MAX_DEPTH}, not {depth}")
+    return depth
+
+
+def _port(port: int) -> int:
+    if not 1 <= port <= 65535:  # noqa: PLR2004 - the range of ports
+        raise ValueError(f"must be 1 to 65535, not {port}")
+    return port
+
+
+def _service_port(port: object) -> int | None:
+    if port == ANY_PORT:
+        return None
+    if type(port) is not int or not 1 <= port <= 65535:  # noqa: PLR2004 - the range of ports
+        said = "must be 1 to 65535 without quotes, or"
+        raise ValueError(f'{said} "{ANY_PORT}"; not {shown(port)}')
+    return port
+
+
+def _vip(value: object) -> Vip:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be in quotes, {EXAMPLES}")  # noqa: TRY004 - pydantic's convention
+    return parse_vip(value)
+
+
+def _any_address(value: object) -> Address:
+    try:
+        return ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        said = 'must be an address in quotes, as "192.0.2.1" or "2001:db8::1"'
+        raise ValueError(f"{said}; not {shown(value)}") from None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"must be an address of this machine, not {shown(text)}") from None
+
+
+STORE = text_like(r"file:.+", "file:DIR, a directory of the controller's machine")
+LABEL = text_like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a Prometheus label")
+PATH = text_like(r"/[!-~]*", "the path of a request, as '/healthz'")
+
+ListenAddress = Annotated[str, AfterValidator(_address)]
+Name = Annotated[str, AfterValidator(_name)]
+Host = Annotated[Ipv4, AfterValidator(_host)]
+Port = Annotated[Whole, AfterValidator(_port)]
+ServicePort = Annotated[int | None, PlainValidator(_service_port)]
+VipOrPrefix = Annotated[Vip, PlainValidator(_vip)]
+PortOrNone = Annotated[Whole, Field(ge=0, le=65535)]
+Seconds = Annotated[Number, Field(gt=0, le=86400 * 365)]
+CheckSeconds = Annotated[Number, Field(ge=0.01, le=3600)]
+
+
+class MetricsConfig(StrictModel):
+    """``[metrics]``: where the controller's own metrics are; port 0: nowhere."""
+
+    address: ListenAddress = "127.0.0.1"
+    port: PortOrNone = 9108
+
+
+class ListenConfig(StrictModel):
+    """``[listen]``: the ``http:`` store for agents."""
+
+    address: ListenAddress
+    port: Port
+    token_file: Path
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+class ServerConfig(StrictModel):
+    """``[[server]]``; ``pools`` ``None`` means all of them."""
+
+    name: Name
+    dip: Host
+    pools: tuple[Name, ...] | None = None
+    max_connections: Annotated[Whole, Field(ge=1)] | None = None
+
+    def serves(self, pool: str) -> bool:
+        """Whether this server belongs to the pool."""
+        return self.pools is None or pool in self.pools
+
+
+class PoolConfig(StrictModel):
+    """``[[pool]]``."""
+
+    name: Name
+    buckets: Annotated[Whole, AfterValidator(_buckets)] = 65536
+    depth: Annotated[Whole, AfterValidator(_depth)] = DEFAULT_DEPTH
+    hash_mode: HashMode = "flow"
+    drain_time_seconds: Seconds = 900.0
+    forget_after_seconds: Seconds | None = None
+    cap: Annotated[Number, Field(ge=0)] = 1.5
+    balance: Literal["load", "equal"] = "load"
+    balance_gain: Annotated[Number, Field(gt=0, le=1)] = 0.07
+    load: Literal["agents", "prometheus"] = "agents"
+    prometheus_url: Annotated[str, URL] | None = None
+    query: Annotated[str, Field(min_length=1)] | None = None
+    server_label: Annotated[str, LABEL] | None = None
+
+
+class CheckConfig(StrictModel):
+    """``[service.check]``."""
+
+    type: Literal["none", "tcp", "http"] = "none"
+    path: Annotated[str, PATH] = "/"
+    expect_status: Annotated[Whole, Field(ge=100, le=599)] = 200
+    interval_seconds: CheckSeconds = 1.0
+    timeout_seconds: CheckSeconds = 1.0
+    rise: Annotated[Whole, Field(ge=1, le=100)] = 2
+    fall: Annotated[Whole, Field(ge=1, le=100)] = 3
+    port: Port | None = None
+    address: Annotated[Address, PlainValidator(_any_address)] | None = None
+
+    def domain(self) -> Check:
+        """Return the check as agents know it."""
+        return Check(**{**self.model_dump(), "type": CheckType(self.type)})
+
+
+class ServiceConfig(StrictModel):
+    """``[[service]]``."""
+
+    name: Name
+    vip: VipOrPrefix
+    protocol: Literal["tcp", "udp"]
+    port: ServicePort
+    pool: Name
+    stateless: Flag = False
+    check: CheckConfig = CheckConfig()
+
+    def domain(self) -> Service:
+        """Return the service as the ``cluster`` document has it."""
+        return Service(
+            name=self.name,
+            vip=self.vip,
+            protocol=PROTOCOLS[self.protocol],
+            port=self.port,
+            pool=self.pool,
+            stateless=self.stateless,
+            check=self.check.domain(),
+        )
+
+
+class ControlConfig(StrictModel):
+    """The whole file. Order of lists is kept; names and addresses are unique."""
+
+    store: Annotated[str, STORE] = DEFAULT_STORE
+    gue_port: Port = 6080
+    probers: Annotated[tuple[Host, ...], Field(max_length=64)] = ()
+    tick_seconds: Annotated[Number, Field(ge=0.05, le=60)] = 1.0
+    silent_after_seconds: Annotated[Number, Field(ge=0.5, le=3600)] = 1.0
+    probe_interval_seconds: Annotated[Number, Field(ge=0.02, le=60)] = 0.17
+    probe_count: Annotated[Whole, Field(ge=1, le=100)] = 3
+    silent_wait_seconds: Annotated[Number, Field(ge=0, le=86400)] = 30.0
+    slow_start_seconds: Annotated[Number, Field(ge=0, le=86400)] = 30.0
+    panic_threshold: Annotated[Number, Field(gt=0, le=1)] = 0.5
+    log_format: Literal["console", "json"] | None = None
+    metrics: MetricsConfig = MetricsConfig()
+    listen: ListenConfig | None = None
+    server: Annotated[tuple[ServerConfig, ...], Field(min_length=1, max_length=4095)]
+    pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=256)]
+    service: Annotated[tuple[ServiceConfig, ...], Field(max_length=MAX_SERVICES)] = ()
+
+    @cached_property
+    def domain_services(self) -> tuple[Service, ...]:
+        """The services as the ``cluster`` document has them; asked for in every round."""
+        return tuple(service.domain() for service in self.service)
+
+    @cached_property
+    def servers_by_name(self) -> Mapping[str, ServerConfig]:
+        """The servers; asked for in every round."""
+        return {server.name: server for server in self.server}
+
+    def server_named(self, name: str) -> ServerConfig | None:
+        """Return the server of this name, or ``None``."""
+        return self.servers_by_name.get(name)
+
+    def forget_after_seconds(self, pool: PoolConfig) -> float | None:
+        """When later hops of old moves are dropped; ``None``: never (DESIGN, section 3, promise 6).
+
+        A UDP packet visits the oldest hop first, so without an end it made the detour for ever.
+        """
+        if pool.forget_after_seconds is not None:
+            return pool.forget_after_seconds
+        detours = any(
+            service.pool == pool.name and service.protocol == "udp" and not service.stateless
+            for service in self.service
+        )
+        return pool.drain_time_seconds if detours else None

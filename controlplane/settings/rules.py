@@ -1,0 +1,235 @@
+"""What the keys of a controller's file must be to each other, and to what already runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv6Network, ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controlplane.domain.errors import ConfigError
+from controlplane.domain.lookup_capacity import find_lack
+from controlplane.domain.objects import IN_USE, MAX_CHECKED_SERVICES, endpoint_text, vip_text
+from controlplane.domain.vips import Hosts
+
+if TYPE_CHECKING:
+    from controlplane.domain.objects import Cluster
+    from controlplane.settings.models import ControlConfig, PoolConfig, ServiceConfig
+
+Faults = Iterator[str]
+
+
+def check(config: ControlConfig, path: Path | str) -> None:
+    """Raise ``ConfigError`` with the first rule broken, as ``key: what is allowed``."""
+    rules: tuple[Callable[[ControlConfig], Faults], ...] = (
+        _unique_names,
+        _addresses,
+        _known_pools,
+        _pools,
+        _services,
+        _listen,
+    )
+    _raise_first((fault for rule in rules for fault in rule(config)), path)
+
+
+def check_against(config: ControlConfig, cluster: Cluster, path: Path | str) -> None:
+    """Raise ``ConfigError`` if the file changes what is fixed while it is in use.
+
+    A key, a bucket count and a depth are fixed for a pool's life (DESIGN, section 2); a server's
+    name belongs to one DIP until that server has left the cluster.
+    """
+    _raise_first(_changes(config, cluster), path)
+
+
+def notes(config: ControlConfig) -> Iterator[str]:
+    """Yield what is allowed and may surprise, as ``key: what follows from it``."""
+    if not config.probers:
+        yield "probers: none, so no server is ever declared down"
+    elif not config.service:
+        yield "service: none, so there is no VIP to probe and no server is ever declared down"
+    elif all(isinstance(service.vip, IPv6Network) for service in config.service):
+        yield (
+            "service: every VIP is IPv6, so probes need an IPv6 address on the controller's "
+            "machine, and on the servers a way back to it"
+        )
+
+
+def _raise_first(faults: Iterable[str], path: Path | str) -> None:
+    for fault in faults:
+        raise ConfigError(f"{path}: {fault}")
+
+
+def _changes(config: ControlConfig, cluster: Cluster) -> Faults:
+    if config.gue_port != cluster.gue_port and any(s.state in IN_USE for s in cluster.servers):
+        yield (
+            f"gue_port: must stay {cluster.gue_port} while servers are in use: they would not "
+            "understand each other while it changes"
+        )
+    yield from _pool_changes(config, cluster)
+    yield from _address_changes(config, cluster)
+
+
+def _pool_changes(config: ControlConfig, cluster: Cluster) -> Faults:
+    for number, pool in enumerate(config.pool, 1):
+        known = cluster.pool(pool.name)
+        if known is None:
+            continue
+        for key, old, new in (
+            ("buckets", known.buckets, pool.buckets),
+            ("depth", known.depth, pool.depth),
+            ("hash_mode", known.hash_mode, pool.hash_mode),
+        ):
+            if old != new:
+                yield (
+                    f"pool[{number}].{key}: is fixed for a pool's life, at {old} for "
+                    f"{pool.name!r}; make a new pool and move the services to it"
+                )
+
+
+def _address_changes(config: ControlConfig, cluster: Cluster) -> Faults:
+    by_dip = {known.dip: known for known in cluster.servers}
+    for number, server in enumerate(config.server, 1):
+        named = cluster.server(server.name)
+        if named and named.dip != server.dip:
+            yield (
+                f"server[{number}].dip: must stay {named.dip} while {server.name!r} is in the "
+                "cluster; take the server out, let it leave, then add it anew"
+            )
+        holder = by_dip.get(server.dip)
+        if holder and holder.name != server.name:
+            yield (
+                f"server[{number}].dip: {server.dip} still belongs to {holder.name!r}; "
+                "wait until that server has left"
+            )
+    dips = Hosts(by_dip)
+    for number, service in enumerate(config.service, 1):
+        dip = dips.covered_by(service.vip)
+        if dip:
+            yield f"service[{number}].vip: must not cover a DIP, {dip} is {by_dip[dip].name!r}"
+
+
+def _repeated(values: Iterable[object]) -> Iterator[tuple[int, object]]:
+    """Yield (number from 1, value) of each value that came before."""
+    seen: set[object] = set()
+    for number, value in enumerate(values, 1):
+        if value in seen:
+            yield number, value
+        seen.add(value)
+
+
+def _unique_names(config: ControlConfig) -> Faults:
+    for table, items in (
+        ("server", config.server),
+        ("pool", config.pool),
+        ("service", config.service),
+    ):
+        for number, name in _repeated(item.name for item in items):
+            yield f"{table}[{number}].name: must be unique, {name!r} is there already"
+    for number, dip in _repeated(server.dip for server in config.server):
+        yield f"server[{number}].dip: must be unique, {dip} is there already"
+    for number, address in _repeated(config.probers):
+        yield f"probers[{number}]: must be unique, {address} is there already"
+
+
+def _addresses(config: ControlConfig) -> Faults:
+    dips = {server.dip: server.name for server in config.server}
+    servers, probers = Hosts(dips), Hosts(config.probers)
+    for number, service in enumerate(config.service, 1):
+        here = f"service[{number}].vip"
+        dip, prober = servers.covered_by(service.vip), probers.covered_by(service.vip)
+        if dip:
+            yield f"{here}: must not cover a DIP, {dip} is server {dips[dip]!r}"
+        if prober:
+            yield f"{here}: must not cover a prober, as {prober}"
+    for number, prober in enumerate(config.probers, 1):
+        if prober in dips:
+            yield f"probers[{number}]: must not be a DIP, {prober} is server {dips[prober]!r}"
+
+
+def _known_pools(config: ControlConfig) -> Faults:
+    names = [pool.name for pool in config.pool]
+    allowed = ", ".join(names)
+    for number, server in enumerate(config.server, 1):
+        for pool in server.pools or ():
+            if pool not in names:
+                yield f"server[{number}].pools: must name pools ({allowed}), not {pool!r}"
+        for _, pool_twice in _repeated(server.pools or ()):
+            yield f"server[{number}].pools: names {pool_twice!r} twice"
+        if server.pools == ():
+            yield f"server[{number}].pools: must name a pool, or be left out for all ({allowed})"
+    for number, service in enumerate(config.service, 1):
+        if service.pool not in names:
+            yield f"service[{number}].pool: must be a pool ({allowed}), not {service.pool!r}"
+
+
+def _pools(config: ControlConfig) -> Faults:
+    for number, pool in enumerate(config.pool, 1):
+        here = f"pool[{number}]"
+        if not any(server.serves(pool.name) for server in config.server):
+            yield f"{here}.name: no server serves {pool.name!r}; name it in a server's pools"
+        if 0 < pool.cap < 1:
+            yield f"{here}.cap: must be 0 (no bound) or at least 1, not {pool.cap:g}"
+        yield from _prometheus(pool, here)
+
+
+def _prometheus(pool: PoolConfig, here: str) -> Faults:
+    keys = ("prometheus_url", "query", "server_label")
+    for key in keys:
+        given = getattr(pool, key) is not None
+        if pool.load == "prometheus" and not given:
+            yield f'{here}.{key}: is required with load = "prometheus"'
+        if pool.load != "prometheus" and given:
+            yield f'{here}.{key}: is allowed only with load = "prometheus"'
+
+
+def _services(config: ControlConfig) -> Faults:
+    places = [(service.vip, service.protocol, service.port) for service in config.service]
+    for number, _ in _repeated(places):
+        service = config.service[number - 1]
+        yield (
+            f"service[{number}].port: {endpoint_text(service.vip, service.port)} "
+            f"{service.protocol} is a service already"
+        )
+    lack = find_lack(config.domain_services)
+    if lack:
+        yield f"service: {lack}"
+    for number, service in enumerate(config.service, 1):
+        yield from _service(service, f"service[{number}]")
+    checked = sum(service.check.type != "none" for service in config.service)
+    if checked > MAX_CHECKED_SERVICES:
+        yield f"service: must have at most {MAX_CHECKED_SERVICES} with a check, not {checked}"
+
+
+def _service(service: ServiceConfig, here: str) -> Faults:
+    if service.stateless and service.protocol != "udp":
+        yield f'{here}.stateless: is allowed only with protocol = "udp"'
+    if service.check.type != "none" and service.protocol != "tcp":
+        yield f'{here}.check.type: must be "none" for a udp service (UDP checks are not built yet)'
+    if service.check.type != "none" and service.port is None and service.check.port is None:
+        yield f'{here}.check.port: is required with port = "any": which one to ask'
+    asked = service.check.address
+    if asked is not None and asked not in service.vip:
+        yield f"{here}.check.address: must be part of the VIP {vip_text(service.vip)}, not {asked}"
+    given = service.check.model_fields_set
+    for key in ("path", "expect_status"):
+        if key in given and service.check.type != "http":
+            yield f'{here}.check.{key}: is allowed only with type = "http"'
+
+
+def _listen(config: ControlConfig) -> Faults:
+    listen = config.listen
+    if listen is None:
+        return
+    store = ip_address(listen.address)
+    for number, service in enumerate(config.service, 1):
+        if store in service.vip:
+            yield f"service[{number}].vip: must not cover {store}, where agents find the store"
+    if listen.certificate is None and listen.private_key is not None:
+        yield "listen.certificate: is required with private_key"
+    if listen.certificate is not None and listen.private_key is None:
+        yield "listen.private_key: is required with certificate"
+    if config.metrics.port and (config.metrics.address, config.metrics.port) == (
+        listen.address,
+        listen.port,
+    ):
+        yield "listen.port: must not be the metrics' port"

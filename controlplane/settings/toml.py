@@ -1,0 +1,207 @@
+"""Reading TOML settings into pydantic models, and one line for whatever is wrong with them.
+
+For agents and controllers alike. Models should forbid unknown keys (``StrictModel`` does). The
+line names the file, the key as the file spells it (``server[2].dip``), and what is allowed. A
+validator's ``ValueError`` is printed behind the key as it stands ("must be ...").
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Strict,
+    ValidationError,
+)
+
+from controlplane.domain.errors import ConfigError
+from controlplane.domain.names import shown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+PHRASES: Mapping[str, str] = MappingProxyType(
+    {
+        "tuple_type": "must be a list, in [ ]",
+        "list_type": "must be a list, in [ ]",
+        "string_type": "must be text in quotes",
+        "path_type": "must be a path in quotes",
+        "int_type": "must be a whole number",
+        "float_type": "must be a number",
+        "finite_number": "must be a finite number",
+        "bool_type": "must be true or false",
+        "model_type": "must be a table",
+        "dict_type": "must be a table",
+        "literal_error": "must be {expected}",
+        "enum": "must be {expected}",
+        "greater_than": "must be more than {gt}",
+        "greater_than_equal": "must be at least {ge}",
+        "less_than": "must be less than {lt}",
+        "less_than_equal": "must be at most {le}",
+        "string_too_short": "must not be empty",
+        "too_short": "must have at least {min_length}",
+        "too_long": "must have at most {max_length}",
+        "value_error": "{error}",
+        "missing": "is required",
+    }
+)
+"""What pydantic's kinds of error mean for the person who wrote the file."""
+
+
+class StrictModel(BaseModel):
+    """A table of a settings file: unknown keys refused, no guessing of types, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _ipv4(value: object) -> IPv4Address:
+    if isinstance(value, IPv4Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be an IPv4 address in quotes, as "192.0.2.1"')  # noqa: TRY004
+    try:
+        return IPv4Address(value)
+    except ValueError:
+        raise ValueError(f'must be an IPv4 address, as "192.0.2.1"; not {value!r}') from None
+
+
+Whole = Annotated[int, Strict()]
+"""A whole number; ``"80"``, ``80.0`` and ``true`` are none."""
+
+Number = Annotated[float, Strict(), AllowInfNan(False)]  # noqa: FBT003 - its only argument
+"""A finite number, whole or not; neither text nor ``true``."""
+
+Flag = Annotated[bool, Strict()]
+"""``true`` or ``false``; neither 1 nor ``"yes"``."""
+
+
+def text_like(pattern: str, meaning: str) -> AfterValidator:
+    """Return a validator of text that matches ``pattern`` whole; ``meaning`` says so to people."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"must be {meaning}; not {shown(text)}")
+        return text
+
+    return AfterValidator(check)
+
+
+URL = text_like(r"https?://[!-~]+", "http://... or https://...")
+
+Ipv4 = Annotated[IPv4Address, BeforeValidator(_ipv4)]
+"""An IPv4 address in quotes; numbers, networks and IPv6 are refused with a plain reason."""
+
+
+def load_toml(path: Path | str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML; the line says where.
+
+    """
+    try:
+        with Path(path).open("rb") as file:
+            settings: dict[str, Any] = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; write it, or name another") from None
+    except PermissionError:
+        raise ConfigError(f"{path}: you may not read it; run as its owner, usually root") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: no valid TOML: {error}") from None
+    return settings
+
+
+def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> Model:
+    """Make ``data`` a ``model``.
+
+    Relative paths inside are the caller's to resolve.
+
+    Raises:
+        ConfigError: one line: file, key, what is allowed; further faults are counted.
+
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ConfigError(f"{path}: {describe(faults[0], model)}{more}") from None
+
+
+def describe(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    """One fault as ``key: what is allowed``."""
+    location = fault["loc"]
+    key = dotted(location)
+    if fault["type"] == "extra_forbidden":
+        return _unknown_key(location, model)
+    phrase = PHRASES.get(fault["type"])
+    if phrase is None:
+        return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    said = phrase.format(**fault.get("ctx", {}))
+    return f"{key}: {said}" if location else said
+
+
+def dotted(location: Sequence[str | int]) -> str:
+    """Spell a place in the file as ``server[2].dip``, counting from 1 as people do."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def _unknown_key(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    allowed = sorted(_keys_beside(location, model))
+    key = dotted(location)
+    near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{key}: unknown key; {guess}allowed: {', '.join(allowed)}"
+
+
+def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> set[str]:
+    """Names of the keys of the table that ``location`` lies in."""
+    current: type[BaseModel] = model
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        for name, field in current.model_fields.items():
+            if part in (name, field.alias):
+                current = _model_of(field.annotation) or current
+    return {field.alias or name for name, field in current.model_fields.items()}
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that an annotation such as ``tuple[Thing, ...] | None`` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_of(inner)
+        if found:
+            return found
+    return None

@@ -1,0 +1,159 @@
+"""The store contract, in three parts: controllers, agents, operators (DESIGN, section 4).
+
+Every implementation passes ``tests/unit/controlplane/store``. Documents travel as the bytes that
+``controlplane.documents`` encodes: a store neither understands nor changes them, it only knows
+their kind (``cluster`` or ``table/<pool>``) and generation.
+
+Errors: ``StoreUnavailable`` when the store cannot be reached now (worth a retry),
+``StoreConflict`` when a compare-and-set lost, ``StoreDenied`` for a refused credential,
+``StoreCorrupt`` for content that no retry mends. Nothing else escapes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controlplane.domain.errors import BrigadeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controlplane.domain.objects import Report
+
+
+class StoreError(BrigadeError):
+    """Base of all store failures."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached now: exit code 5."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=5)
+
+
+class StoreConflict(StoreError):
+    """A compare-and-set lost: someone else published first."""
+
+
+class StoreDenied(StoreError):
+    """The store refused the credential."""
+
+
+class StoreCorrupt(StoreError):
+    """The store holds something it cannot hold."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published document: its kind, generation and encoded bytes."""
+
+    kind: str
+    generation: int
+    data: bytes
+
+
+def is_newer(kinds: Mapping[str, int], seen: Mapping[str, int]) -> bool:
+    """Return whether some kind is newer in ``kinds`` than in ``seen``, where 0 is never seen."""
+    return any(generation > seen.get(kind, 0) for kind, generation in kinds.items())
+
+
+class AgentStore(ABC):
+    """What an agent may do: read and follow documents, acknowledge, report."""
+
+    @abstractmethod
+    def latest(self, kind: str) -> Version | None:
+        """Return the newest document of this kind, ``None`` if there never was one."""
+
+    @abstractmethod
+    def kinds(self) -> Mapping[str, int]:
+        """Return every published kind with its newest generation."""
+
+    @abstractmethod
+    def wait(self, seen: Mapping[str, int], timeout_seconds: float) -> Mapping[str, int]:
+        """Block until some kind is newer than in ``seen`` (0: never seen), or the timeout.
+
+        Notification or long poll, never a poll at the tick: a change is noticed within 50 ms on
+        one machine. Returns ``kinds()`` as of then, also after a timeout. Raises
+        ``StoreUnavailable`` when the store is closed meanwhile.
+        """
+
+    @abstractmethod
+    def key(self, key_id: str) -> bytes:
+        """Return a pool's secret key (16 bytes). ``StoreCorrupt`` if there is none."""
+
+    @abstractmethod
+    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+        """Say that this server's data plane has this generation in use.
+
+        Saying it again is cheap, and agents should now and then: documents and keys survive a
+        power cut on the store's machine, the last acknowledgements need not.
+        """
+
+    @abstractmethod
+    def report(self, report: Report) -> None:
+        """Replace this server's report."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the store holds open."""
+
+
+class OperatorStore(ABC):
+    """What an operator may do: wish a server drained."""
+
+    @abstractmethod
+    def wish_drain(self, server: str, *, wished: bool) -> None:
+        """Set or clear the wish that this server be drained. Survives controllers."""
+
+    @abstractmethod
+    def drain_wishes(self) -> frozenset[str]:
+        """Return the servers wished drained."""
+
+
+class ControllerStore(AgentStore, OperatorStore):
+    """What a controller may do, beside reading: publish, hold leadership, read the fleet."""
+
+    @abstractmethod
+    def publish(self, version: Version) -> None:
+        """Publish ``version.generation`` if the newest of its kind is exactly one less.
+
+        The compare-and-set: ``StoreConflict`` otherwise, and nothing is changed. Whole or not at
+        all, also when the machine stops in the middle. After ``StoreUnavailable`` it may have
+        happened or not (the answer may be what was lost): read ``latest`` before the next attempt.
+        """
+
+    @abstractmethod
+    def seed(self, version: Version) -> None:
+        """Put a document of any generation into a store that has none of its kind."""
+
+    @abstractmethod
+    def put_key(self, key_id: str, key: bytes) -> None:
+        """Create a key. ``StoreConflict`` if the id is taken by other bytes."""
+
+    @abstractmethod
+    def acknowledgements(self) -> Mapping[str, Mapping[str, int]]:
+        """Return, for each server that ever acknowledged, kind -> generation."""
+
+    @abstractmethod
+    def reports(self) -> Mapping[str, Report]:
+        """Return the newest report of every server that ever reported."""
+
+    @abstractmethod
+    def wait_reports(self, timeout_seconds: float) -> None:
+        """Block until a report, an acknowledgement or a wish changes, or the timeout.
+
+        What changed since the last call returned counts, so nothing falls between two calls; the
+        first call counts from its own beginning.
+        """
+
+    @abstractmethod
+    def forget(self, server: str) -> None:
+        """Drop a removed server's acknowledgements, report and wish."""
+
+    @abstractmethod
+    def lead(self, owner: str) -> AbstractContextManager[None]:
+        """Hold leadership for the context's life; ``StoreConflict`` names the holder if taken."""

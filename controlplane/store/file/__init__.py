@@ -1,0 +1,1 @@
+"""The `file:` store: a directory on one machine."""

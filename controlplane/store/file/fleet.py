@@ -1,0 +1,138 @@
+"""What servers say and what operators wish, on disk: one small file a server.
+
+Replaced in one step by ``rename(2)``, never flushed (a report comes every 250 ms and is worthless
+after a power cut), except wishes. A file that makes no sense is as if its server had said nothing:
+logged once, until it makes sense again, and never anybody else's trouble.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from controlplane.domain.names import is_name
+from controlplane.domain.objects import Report
+from controlplane.store.contract import StoreCorrupt
+from controlplane.store.file.atomic import (
+    make_directory,
+    names_in,
+    read_file,
+    remove_file,
+    replace_file,
+)
+from controlplane.store.names import check_generation, check_kind, check_name
+from controlplane.store.reports import MAX_REPORT_BYTES, decode_report, encode_report, parse_object
+
+_SUFFIX = ".json"
+_MAX_ACKNOWLEDGEMENT_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+
+class Fleet:
+    """Acknowledgements, reports and wishes of all servers. Raises ``OSError``, ``StoreError``."""
+
+    def __init__(self, directory: Path, temporaries: Path) -> None:
+        self._temporaries = temporaries
+        self._acknowledgements = directory / "acknowledgements"
+        self._reports = directory / "reports"
+        self._wishes = directory / "wishes"
+        self._writing = threading.Lock()
+        self._spoilt: set[Path] = set()
+        self._log = structlog.get_logger(__name__)
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The directories in which something changes when the fleet does."""
+        return (self._acknowledgements, self._reports, self._wishes)
+
+    def make_directories(self) -> None:
+        """Make what is not there yet."""
+        for directory in self.directories:
+            make_directory(directory)
+
+    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+        """Note that a server has a generation in use; says nothing new: writes nothing.
+
+        Reads and writes under a lock of this process: one server's acknowledgements come from one
+        process, its agent or the one that serves the store to it.
+        """
+        path = self._file(self._acknowledgements, server)
+        check_kind(kind)
+        check_generation(generation)
+        with self._writing:
+            known = self._read(path, _MAX_ACKNOWLEDGEMENT_BYTES, _generations) or {}
+            if known.get(kind) != generation:
+                data = json.dumps({**known, kind: generation}).encode()
+                replace_file(path, data, self._temporaries, durable=False)
+
+    def acknowledgements(self) -> dict[str, dict[str, int]]:
+        """Return, for each server that ever acknowledged, kind -> generation."""
+        return self._read_all(self._acknowledgements, _MAX_ACKNOWLEDGEMENT_BYTES, _generations)
+
+    def report(self, report: Report) -> None:
+        """Replace a server's report."""
+        path = self._file(self._reports, report.server)
+        replace_file(path, encode_report(report), self._temporaries, durable=False)
+
+    def reports(self) -> dict[str, Report]:
+        """Return the newest report of every server that ever reported."""
+        found = self._read_all(self._reports, MAX_REPORT_BYTES, decode_report)
+        return {server: report for server, report in found.items() if report.server == server}
+
+    def wish(self, server: str, *, wished: bool) -> None:
+        """Set or clear the wish that a server be drained, durably."""
+        path = self._wishes / check_name(server, "server")
+        if wished:
+            replace_file(path, b"", self._temporaries, durable=True)
+        else:
+            remove_file(path, durable=True)
+
+    def wishes(self) -> frozenset[str]:
+        """Return the servers wished drained."""
+        return frozenset(name for name in names_in(self._wishes) if is_name(name))
+
+    def forget(self, server: str) -> None:
+        """Remove all that is known of a server."""
+        with self._writing:
+            remove_file(self._file(self._acknowledgements, server), durable=True)
+        remove_file(self._file(self._reports, server), durable=False)
+        remove_file(self._wishes / server, durable=True)
+
+    def _file(self, directory: Path, server: str) -> Path:
+        return directory / f"{check_name(server, 'server')}{_SUFFIX}"
+
+    def _read_all(
+        self, directory: Path, limit_bytes: int, parse: Callable[[bytes], T]
+    ) -> dict[str, T]:
+        found = {}
+        for name in names_in(directory):
+            server = name.removesuffix(_SUFFIX)
+            if name.endswith(_SUFFIX) and is_name(server):
+                content = self._read(directory / name, limit_bytes, parse)
+                if content is not None:
+                    found[server] = content
+        return found
+
+    def _read(self, path: Path, limit_bytes: int, parse: Callable[[bytes], T]) -> T | None:
+        try:
+            content = parse(read_file(path, limit_bytes))
+        except FileNotFoundError:
+            return None
+        except (StoreCorrupt, OSError) as error:
+            if path not in self._spoilt:
+                self._log.warning("file ignored", path=str(path), error=str(error))
+            self._spoilt.add(path)
+            return None
+        self._spoilt.discard(path)
+        return content
+
+
+def _generations(data: bytes) -> dict[str, int]:
+    content = parse_object(data, "an acknowledgement")
+    return {check_kind(kind): check_generation(value) for kind, value in content.items()}

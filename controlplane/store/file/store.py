@@ -1,0 +1,263 @@
+"""The ``file:`` store: a directory on one machine.
+
+::
+
+    documents/cluster/41.json          one file a generation; the highest number is the newest
+    documents/table.web/107.json
+    keys/<key id>                      16 bytes, mode 0600 in a directory of mode 0700
+    acknowledgements/<server>.json     reports/<server>.json     wishes/<server>
+    leader                             locked by the leading controller, holds its name
+    tmp/                               files not yet whole
+
+``generations.py`` tells how publication works, ``docs/stores.md`` what is promised.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from controlplane.domain.names import shown
+from controlplane.domain.objects import Report
+from controlplane.store.contract import (
+    ControllerStore,
+    StoreConflict,
+    StoreUnavailable,
+    Version,
+    is_newer,
+)
+from controlplane.store.file.atomic import (
+    file_lock,
+    make_directory,
+    names_in,
+    refuse_lax,
+    store_errors,
+    sweep_temporaries,
+)
+from controlplane.store.file.fleet import Fleet
+from controlplane.store.file.generations import Generations
+from controlplane.store.file.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
+from controlplane.store.file.keyring import Keyring
+from controlplane.store.names import check_generation, check_kind, kind_to_stem, stem_to_kind
+
+_CLOSE_SECONDS = 0.2
+"""How soon waiting threads notice that the store was closed."""
+_MAX_OWNER_BYTES = 256
+
+
+class FileStore(ControllerStore):
+    """A store in a directory, for any number of processes and threads of one machine."""
+
+    def __init__(self, directory: Path | str) -> None:
+        """Name the directory; it is made, and looked at, when first needed."""
+        self.directory = Path(directory)
+        self._documents = self.directory / "documents"
+        self._temporaries = self.directory / "tmp"
+        self._keyring = Keyring(self.directory / "keys", self._temporaries)
+        self._fleet = Fleet(self.directory, self._temporaries)
+        self._read_kinds: dict[str, Generations] = {}
+        self._prepared = False
+        self._closed = threading.Event()
+        self._lending = threading.Lock()
+        self._idle_watches: list[Inotify] = []
+        self._fleet_watch: Inotify | None = None
+        self._fleet_waiting = threading.Lock()
+
+    # Agents
+
+    def latest(self, kind: str) -> Version | None:
+        """Return the newest document of this kind, ``None`` if there never was one."""
+        with self._using(f"cannot read the {shown(kind)} document"):
+            generations = self._generations(kind)
+            found = generations.latest()
+        if found is None:
+            return None
+        self._read_kinds[kind] = generations  # it remembers what it has flushed
+        return Version(kind, *found)
+
+    def kinds(self) -> Mapping[str, int]:
+        """Return every published kind with its newest generation."""
+        with self._using("cannot list the documents"):
+            return self._kinds()
+
+    def wait(self, seen: Mapping[str, int], timeout_seconds: float) -> Mapping[str, int]:
+        """Block until some kind is newer than in ``seen``, or the timeout. Uses ``inotify``."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._using("cannot wait for documents"), self._document_watch() as watch:
+            while True:
+                watch.add(self._documents, IN_CREATE)
+                for kind in self._stems():
+                    watch.add(self._documents / kind, IN_CREATE)
+                kinds = self._kinds()
+                if is_newer(kinds, seen) or time.monotonic() >= deadline:
+                    return kinds
+                self._pause(watch, deadline)
+
+    def key(self, key_id: str) -> bytes:
+        """Return a pool's secret key (16 bytes). ``StoreCorrupt`` if there is none."""
+        with self._using("cannot read a key"):
+            return self._keyring.get(key_id)
+
+    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+        """Say that this server's data plane has this generation in use."""
+        with self._using("cannot acknowledge"):
+            self._fleet.acknowledge(server, kind, generation)
+
+    def report(self, report: Report) -> None:
+        """Replace this server's report."""
+        with self._using("cannot report"):
+            self._fleet.report(report)
+
+    def close(self) -> None:
+        """End waiting calls and release what is held open. Leadership ends with its context."""
+        self._closed.set()
+        with self._lending:
+            while self._idle_watches:
+                self._idle_watches.pop().close()
+        with self._fleet_waiting:
+            if self._fleet_watch is not None:
+                self._fleet_watch.close()
+                self._fleet_watch = None
+
+    # Operators
+
+    def wish_drain(self, server: str, *, wished: bool) -> None:
+        """Set or clear the wish that this server be drained. Survives controllers."""
+        with self._using("cannot note a wish"):
+            self._fleet.wish(server, wished=wished)
+
+    def drain_wishes(self) -> frozenset[str]:
+        """Return the servers wished drained."""
+        with self._using("cannot read the wishes"):
+            return self._fleet.wishes()
+
+    # Controllers
+
+    def publish(self, version: Version) -> None:
+        """Publish a generation if the newest of its kind is exactly one less."""
+        check_generation(version.generation)
+        with self._using(f"cannot publish the {shown(version.kind)} document"):
+            self._generations(version.kind).publish(version.generation, version.data)
+
+    def seed(self, version: Version) -> None:
+        """Put a document of any generation into a store that has none of its kind."""
+        check_generation(version.generation)
+        with self._using(f"cannot seed the {shown(version.kind)} document"):
+            self._generations(version.kind).seed(version.generation, version.data)
+
+    def put_key(self, key_id: str, key: bytes) -> None:
+        """Create a key. ``StoreConflict`` if the id is taken by other bytes."""
+        with self._using("cannot store a key"):
+            self._keyring.create(key_id, key)
+
+    def acknowledgements(self) -> Mapping[str, Mapping[str, int]]:
+        """Return, for each server that ever acknowledged, kind -> generation."""
+        with self._using("cannot read the acknowledgements"):
+            return self._fleet.acknowledgements()
+
+    def reports(self) -> Mapping[str, Report]:
+        """Return the newest report of every server that ever reported."""
+        with self._using("cannot read the reports"):
+            return self._fleet.reports()
+
+    def wait_reports(self, timeout_seconds: float) -> None:
+        """Block until the fleet has changed since the last call returned, or the timeout."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._using("cannot wait for reports"), self._fleet_waiting:
+            if self._fleet_watch is None:
+                self._fleet_watch = Inotify()
+            for directory in self._fleet.directories:
+                self._fleet_watch.add(directory, IN_MOVED_TO | IN_DELETE)
+            while not self._pause(self._fleet_watch, deadline):
+                if time.monotonic() >= deadline:
+                    return
+
+    def forget(self, server: str) -> None:
+        """Drop a removed server's acknowledgements, report and wish."""
+        with self._using("cannot forget a server"):
+            self._fleet.forget(server)
+
+    @contextmanager
+    def lead(self, owner: str) -> Iterator[None]:
+        """Hold leadership for the context's life; ``StoreConflict`` names the holder if taken."""
+        path = self.directory / "leader"
+        with self._using("cannot take the lead"), ExitStack() as held:
+            try:
+                descriptor = held.enter_context(file_lock(path, fcntl.LOCK_EX, wait_seconds=0))
+            except BlockingIOError:
+                raise StoreConflict(f"{_holder(path)} leads already") from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{shown(owner)[1:-1]} (pid {os.getpid()})".encode(), 0)
+            held.callback(os.ftruncate, descriptor, 0)
+            freed = held.pop_all()
+        with freed:
+            yield
+
+    # Inside
+
+    @contextmanager
+    def _using(self, action: str) -> Iterator[None]:
+        if self._closed.is_set():
+            raise StoreUnavailable("the store was closed")
+        try:
+            with store_errors(action):
+                self._prepare()
+                yield
+        except StoreUnavailable:
+            self._prepared = False  # should somebody have removed the directory, make it anew
+            raise
+
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
+        make_directory(self.directory)
+        refuse_lax(self.directory.resolve(), 0o022, "go-w")
+        make_directory(self._documents)
+        make_directory(self._temporaries)
+        self._fleet.make_directories()
+        sweep_temporaries(self._temporaries, time.time())
+        self._prepared = True
+
+    @contextmanager
+    def _document_watch(self) -> Iterator[Inotify]:
+        """Lend a watch to one waiting thread. They are kept: the kernel takes 8 ms to end one."""
+        with self._lending:
+            watch = self._idle_watches.pop() if self._idle_watches else Inotify()
+        try:
+            yield watch
+        finally:
+            with self._lending:
+                if self._closed.is_set():
+                    watch.close()
+                else:
+                    self._idle_watches.append(watch)
+
+    def _pause(self, watch: Inotify, deadline: float) -> bool:
+        if self._closed.is_set():
+            raise StoreUnavailable("the store was closed")
+        return watch.wait(min(_CLOSE_SECONDS, deadline - time.monotonic()))
+
+    def _generations(self, kind: str) -> Generations:
+        path = self._documents / kind_to_stem(check_kind(kind))
+        return self._read_kinds.get(kind) or Generations(path, self._temporaries)
+
+    def _stems(self) -> list[str]:
+        return [stem for stem in names_in(self._documents) if stem_to_kind(stem)]
+
+    def _kinds(self) -> dict[str, int]:
+        newest = {
+            kind: self._generations(kind).newest()
+            for kind in map(stem_to_kind, self._stems())
+            if kind is not None
+        }
+        return {kind: generation for kind, generation in sorted(newest.items()) if generation}
+
+
+def _holder(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_MAX_OWNER_BYTES).decode(errors="replace") or "another controller"

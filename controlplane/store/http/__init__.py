@@ -1,0 +1,1 @@
+"""The `http:` store: the agents' part of a `file:` store, served by a controller."""

@@ -1,0 +1,153 @@
+"""Serves a controller's store to agents: the ``http:`` store's other end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from controlplane.domain.errors import BrigadeError, ConfigError
+from controlplane.store.contract import AgentStore
+from controlplane.store.http.application import application
+from controlplane.store.http.notifier import Notifier
+from controlplane.store.http.token import read_token
+
+_START_SECONDS = 10.0
+_FINISH_SECONDS = 2
+"""How long requests that are being answered may take when the server stops."""
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 512
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where and how to serve. ``certificate`` and ``private_key`` (PEM) go together: TLS."""
+
+    address: str
+    port: int
+    token_file: Path
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running server."""
+
+    url: str
+    thread: threading.Thread
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still serves."""
+        return self.thread.is_alive()
+
+
+@contextmanager
+def serve(store: AgentStore, config: ServeConfig) -> Iterator[Serving]:
+    """Serve ``store`` from a thread of its own for the context's life.
+
+    Raises ``ConfigError`` for a token, certificate or address that cannot be, ``BrigadeError`` if
+    the address is taken, all before anything runs. Leaving the context ends long polls at once.
+    """
+    notifier = Notifier(store)
+    server = _server(application(store, read_token(config.token_file), notifier), config)
+    with _listener(config) as listener:
+        scheme = "http" if config.certificate is None else "https"
+        url = _url(scheme, listener)
+        if scheme == "http" and not ip_address(config.address).is_loopback:
+            structlog.get_logger(__name__).warning(
+                "store is served in the clear",
+                url=url,
+                remedy="token and keys can be overheard: set certificate and private_key",
+            )
+        thread = threading.Thread(
+            target=server.run, args=([listener],), name="store-server", daemon=True
+        )
+        thread.start()
+        try:
+            _await_start(server, thread)
+            yield Serving(url, thread)
+        finally:
+            server.should_exit = True
+            if thread.is_alive():
+                notifier.stop()
+            thread.join(_FINISH_SECONDS + _START_SECONDS)
+
+
+def _server(app: ASGIApp, config: ServeConfig) -> uvicorn.Server:
+    if (config.certificate is None) != (config.private_key is None):
+        raise ConfigError("certificate and private_key go together: set both or neither")
+    settings = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+        ssl_keyfile_password="-",  # noqa: S106 an encrypted key is an error, never a prompt
+        ssl_certfile=None if config.certificate is None else str(config.certificate),
+        ssl_keyfile=None if config.private_key is None else str(config.private_key),
+    )
+    try:
+        settings.load()
+    except OSError as error:  # ssl.SSLError is one
+        reason = os.strerror(error.errno) if error.errno == errno.ENOENT else str(error)
+        raise ConfigError(
+            f"cannot use certificate {config.certificate} with private_key "
+            f"{config.private_key}: {reason}"
+        ) from error
+    return uvicorn.Server(settings)
+
+
+@contextmanager
+def _listener(config: ServeConfig) -> Iterator[socket.socket]:
+    try:
+        address = ip_address(config.address)
+    except ValueError as error:
+        raise ConfigError(f"[listen] address: {error}") from error
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        # Connections inherit it. Without it an answer's body waits 40 ms for its head's ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((str(address), config.port))
+            listener.listen(_BACKLOG)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise BrigadeError(
+                f"cannot listen on {address} port {config.port}: {reason}; "
+                "set [listen] address and port, or end who has them"
+            ) from error
+        yield listener
+
+
+def _url(scheme: str, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise BrigadeError("the store's server did not start; its log says why")
+        thread.join(0.005)

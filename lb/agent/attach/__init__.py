@@ -1,0 +1,1 @@
+"""Programs onto the interface and off it: XDP, TC, pins, guests in the root array."""

@@ -1,0 +1,205 @@
+"""Getting the two programs onto the interface, or in the place of their predecessors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from lb.agent.attach import bpffs, clsact, xdp
+from lb.agent.attach import guests as root
+from lb.agent.attach.program_info import open_program, pinned_ids
+from lb.agent.config import AgentConfig
+from lb.agent.machine import sysctls
+from lb.agent.machine.undo_record import Journal
+from lb.agent.netlink.links import LinkInfo
+
+
+class Programs(Protocol):
+    """The part of ``lb.dataplane.Dataplane`` that is attached and pinned."""
+
+    @property
+    def forwarder_fd(self) -> int:
+        """The XDP program."""
+
+    @property
+    def redirector_fd(self) -> int:
+        """The TC program."""
+
+    def program_ids(self) -> tuple[int, int]:
+        """The kernel's ids of forwarder and redirector."""
+
+    def pin(self, directory: Path) -> None:
+        """Pin programs and maps."""
+
+    def in_root(self) -> AbstractContextManager[None]:
+        """Let others' programs go on to this forwarder; to the old one if the block fails."""
+
+
+class Attachment:
+    """Owner of what is on the interface. Checks first, records each change, then makes it."""
+
+    def __init__(self, netlink: Any, link: LinkInfo, config: AgentConfig, journal: Journal) -> None:
+        self._netlink = netlink
+        self._link = link
+        self._config = config
+        self._journal = journal
+        self._pins = config.bpffs / bpffs.pin_name(config.interface)
+
+    def our_forwarders(self) -> frozenset[int]:
+        """Return the ids of XDP programs that are ours: recorded, or pinned by an agent."""
+        return self._ours(self._journal.record.forwarders, bpffs.FORWARDERS)
+
+    def our_redirectors(self) -> frozenset[int]:
+        """Return the ids of TC programs that are ours."""
+        return self._ours(self._journal.record.redirectors, bpffs.REDIRECTORS)
+
+    def _ours(self, recorded: tuple[int, ...], names: Collection[str]) -> frozenset[int]:
+        directories = bpffs.pin_directories(self._config.bpffs, self._config.interface)
+        return frozenset(recorded) | pinned_ids(directories, names)
+
+    def check(self) -> None:
+        """Refuse if somebody else's program is where ours have to be; look for neighbours."""
+        interface = self._link.name
+        attached = xdp.query_xdp(self._netlink, self._link.index)
+        xdp.refuse_foreign(attached, self.our_forwarders(), interface)
+        filters = clsact.list_filters(self._netlink, self._link.index)
+        clsact.refuse_foreign_filter(filters, self.our_redirectors(), interface)
+        for other in filters:
+            if not other.at_our_place and other.priority <= clsact.PRIORITY:
+                structlog.get_logger().warning(
+                    "another tc filter sees packets first: if it takes some, they are lost to us",
+                    interface=interface,
+                    priority=other.priority,
+                    kind=other.kind,
+                )
+
+    def attach(self, programs: Programs) -> None:
+        """Pin, then redirector, then forwarder, one step each; then the old pins go.
+
+        Others' programs go on to the new forwarder right before it is attached, or to the old one
+        again if that is refused. One in another mode is detached before that, and attached again
+        if it is refused. At any moment all that packets may come to is pinned somewhere.
+        """
+        forwarder, redirector = programs.program_ids()
+        old = sorted(self.our_forwarders())
+        self._journal.note(
+            forwarders=(*old, forwarder),
+            redirectors=(*sorted(self.our_redirectors()), redirector),
+            xdp_mode=self._config.xdp_mode,
+            directories_made=self._directories(),
+        )
+        base, interface = self._config.bpffs, self._config.interface
+        bpffs.prepare(base)
+        fresh = bpffs.fresh_directory(base, interface)
+        programs.pin(fresh)
+        with bpffs.swapping(base):
+            self._remove_unused(fresh)
+            self._add_clsact()
+            clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
+            with programs.in_root():
+                self._attach_forwarder(programs.forwarder_fd)
+            self._tell_left_behind(fresh)
+            bpffs.take_place(base, interface, fresh)
+        self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
+        self._tell_guests()
+
+    def set_sysctls(self) -> None:
+        """Set what VIPs on ``lo`` need; what an earlier agent set stays recorded with it."""
+        changes = sysctls.needed_sysctls(self._link.name, sysctls.read_sysctl)
+        recorded = self._journal.record.sysctls
+        kept = {
+            path: (recorded[path][0] if path in recorded else old, new)
+            for path, (old, new) in changes.items()
+        }
+        self._journal.note(sysctls={**recorded, **kept})
+        for path, (_, new) in changes.items():
+            sysctls.write_sysctl(path, new)
+
+    def missing(self) -> str | None:
+        """Return what of ours is no longer on the interface, ``None`` if all is there."""
+        attached = xdp.query_xdp(self._netlink, self._link.index)
+        if attached.of(self._config.xdp_mode) not in self.our_forwarders():
+            return "the forwarder was detached by somebody: lbctl up again"
+        filters = clsact.list_filters(self._netlink, self._link.index)
+        ours = self.our_redirectors()
+        if not any(f.at_our_place and f.program_id in ours for f in filters):
+            return "the redirector was detached by somebody: lbctl up again"
+        return None
+
+    def _directories(self) -> tuple[str, ...]:
+        made = self._journal.record.directories_made
+        missing = (str(path) for path in bpffs.missing_directories(self._config.bpffs))
+        return (*made, *(path for path in missing if path not in made))
+
+    def _remove_unused(self, fresh: Path) -> None:
+        """Remove what agents that ended before they were done have left, if nothing of it runs."""
+        link = self._link.index
+        filters = clsact.list_filters(self._netlink, link)
+        attached = xdp.query_xdp(self._netlink, link).ids | {f.program_id for f in filters}
+        names = (*bpffs.FORWARDERS, *bpffs.REDIRECTORS)
+        for directory in bpffs.leftovers(self._config.bpffs, self._config.interface):
+            if directory != fresh and not pinned_ids([directory], names) & attached:
+                bpffs.remove_pins(directory)
+
+    def _tell_left_behind(self, fresh: Path) -> None:
+        """Name others' programs in an array of another version, which is not looked into any more.
+
+        Put into the new one they would go on by the old one, which is empty once it has no pin.
+        """
+        old = self._pins / root.ROOT
+        for slot, program in root.left_behind(old, fresh / root.ROOT).items():
+            structlog.get_logger().warning(
+                "another XDP program is not run any more: this version has a root array of its "
+                "own; load the program anew with that, and put it there",
+                slot=int(slot),
+                program=str(program),
+                root=str(old),
+            )
+
+    def _tell_guests(self) -> None:
+        """Name others' programs before and after the forwarder."""
+        for slot, program in root.foreign_programs(self._pins / root.ROOT).items():
+            structlog.get_logger().info(
+                "another XDP program runs beside the forwarder",
+                slot=int(slot),
+                program=str(program),
+            )
+
+    def _add_clsact(self) -> None:
+        if not clsact.has_clsact(self._netlink, self._link.index):
+            self._journal.note(clsact_made=True)
+            clsact.add_clsact(self._netlink, self._link.index)
+
+    def _attach_forwarder(self, descriptor: int) -> None:
+        mode, link = self._config.xdp_mode, self._link
+        attached = xdp.query_xdp(self._netlink, link.index)
+        with self._other_mode_detached(attached):
+            remedy = xdp.remedy(mode, link.mtu)
+            xdp.attach_xdp(
+                self._netlink, link.index, descriptor, mode, attached.of(mode), remedy=remedy
+            )
+
+    @contextmanager
+    def _other_mode_detached(self, attached: xdp.AttachedXdp) -> Iterator[None]:
+        """Detach what is there in the other mode; if the block fails, attach it again."""
+        mode: xdp.Mode = "generic" if self._config.xdp_mode == "native" else "native"
+        old = attached.of(mode)
+        if old is None:
+            yield
+            return
+        # ours, or check() would have refused: the mode was changed
+        structlog.get_logger().warning(
+            "the XDP mode changes: this takes two steps", mode=self._config.xdp_mode
+        )
+        with open_program(old) as descriptor:
+            detached = xdp.detach_xdp(self._netlink, self._link.index, mode, old)
+            try:
+                yield
+            except BaseException:
+                if detached:
+                    xdp.attach_xdp(self._netlink, self._link.index, descriptor, mode, None)
+                raise

@@ -1,0 +1,68 @@
+"""Naming BPF programs: by id, by pin, without bcc."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lb.dataplane.load import bpf_syscall
+
+
+@dataclass(frozen=True)
+class ProgramInfo:
+    """A loaded program: its id (never used twice in one boot) and its name (15 characters)."""
+
+    id: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name or 'nameless'} (id {self.id})"
+
+
+@contextmanager
+def open_program(program_id: int) -> Iterator[int]:
+    """Hold a descriptor of a loaded program. ``FileNotFoundError`` if there is none of this id."""
+    descriptor = bpf_syscall.prog_fd_by_id(program_id)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def program_info(descriptor: int) -> ProgramInfo:
+    """Return what the kernel knows of the program behind a descriptor."""
+    info = bpf_syscall.prog_info(descriptor)
+    return ProgramInfo(info.prog_id, info.name)
+
+
+def describe_program(program_id: int) -> ProgramInfo:
+    """Return a loaded program's info; without a name if it is gone."""
+    try:
+        with open_program(program_id) as descriptor:
+            return program_info(descriptor)
+    except FileNotFoundError:
+        return ProgramInfo(program_id, "")
+
+
+def pinned_program(path: Path) -> ProgramInfo | None:
+    """Return the program pinned at ``path``; ``None`` if there is no pin, or no bpffs."""
+    try:
+        descriptor = bpf_syscall.obj_get(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL):
+            return None
+        raise
+    try:
+        return program_info(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def pinned_ids(directories: Iterable[Path], names: Collection[str]) -> frozenset[int]:
+    """Return the ids of the programs that are pinned under these names, as far as there are any."""
+    found = (pinned_program(directory / name) for directory in directories for name in names)
+    return frozenset(program.id for program in found if program is not None)

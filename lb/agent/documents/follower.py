@@ -1,0 +1,153 @@
+"""Following the store: what is new is fetched, the cluster document before the tables.
+
+Decoding here only serves to learn which keys belong to it; judging is for ``forwarding``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from controlplane.documents.check import decode_cluster
+from controlplane.documents.fields import DocumentError
+from controlplane.domain.objects import CLUSTER, table_kind
+from controlplane.store.contract import AgentStore, StoreCorrupt, StoreDenied, StoreError, Version
+from lb.agent.facts import Board
+from lb.agent.worker import Backoff, Worker
+
+WAIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one poll brought: encoded documents, tables by pool, and the keys of all pools.
+
+    ``cluster_generation`` is what the store calls the cluster document; 0: it comes from no store.
+    """
+
+    cluster: bytes | None = None
+    tables: Mapping[str, bytes] = field(default_factory=dict)
+    keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    cluster_generation: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether it brought nothing."""
+        return self.cluster is None and not self.tables
+
+
+@dataclass(frozen=True)
+class StoreTrouble:
+    """The store did not answer, or refused."""
+
+    line: str
+    denied: bool
+
+
+class Follower(Worker):
+    """Waits for the store and hands each poll's documents, or trouble, to the agent."""
+
+    def __init__(
+        self,
+        store: AgentStore,
+        board: Board,
+        deliver: Callable[[Batch | StoreTrouble], None],
+        on_death: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__("follow", on_death)
+        self._store = store
+        self._board = board
+        self._deliver = deliver
+        self._clock = clock
+        self._backoff = Backoff()
+        self._seen: dict[str, int] = {}
+        self._delivered: dict[str, int] = {}
+        self._pool_keys: dict[str, str] = {}
+        self._keys: dict[str, bytes] = {}
+        self._answered = False
+
+    def step(self) -> float:
+        """Wait for something new and deliver it; pause after trouble."""
+        try:
+            # The first poll is answered at once, whether there are documents or not.
+            kinds = self._store.wait(self._seen, WAIT_SECONDS if self._answered else 0.0)
+            batch = self._fetch(kinds)
+        except StoreError as error:
+            self._board.trouble("store", str(error))
+            self._deliver(StoreTrouble(str(error), isinstance(error, StoreDenied)))
+            return self._backoff.failed()
+        self._board.post(last_contact=self._clock())
+        self._board.trouble("store", None)
+        self._backoff.succeeded()
+        self._warn_of_regress(kinds)
+        if not batch.empty or not self._answered:
+            self._deliver(batch)
+        self._answered = True
+        self._seen = dict(kinds)
+        return 0.0
+
+    def _fetch(self, kinds: Mapping[str, int]) -> Batch:
+        """Fetch what is newer than delivered, cluster first, tables of the cluster's pools only."""
+        cluster: bytes | None = None
+        delivered = dict(self._delivered)
+        if kinds.get(CLUSTER, 0) > delivered.get(CLUSTER, 0):
+            version = self._read(CLUSTER)
+            if version is not None:
+                cluster, delivered[CLUSTER] = version.data, version.generation
+                self._learn_pools(version.data)
+        # A pool that went, and comes again with a key of its own, needs its table again.
+        wanted = {CLUSTER, *map(table_kind, self._pool_keys)}
+        delivered = {kind: at for kind, at in delivered.items() if kind in wanted}
+        tables: dict[str, bytes] = {}
+        for pool in self._pool_keys:
+            kind = table_kind(pool)
+            if kinds.get(kind, 0) > delivered.get(kind, 0):
+                version = self._read(kind)
+                if version is not None:
+                    tables[pool], delivered[kind] = version.data, version.generation
+        if cluster is not None or tables:
+            self._fetch_keys()
+        self._delivered = delivered
+        generation = delivered[CLUSTER] if cluster is not None else 0
+        return Batch(cluster, tables, dict(self._keys), generation)
+
+    def _read(self, kind: str) -> Version | None:
+        """Read a document; one that is spoilt in the store holds no other back."""
+        try:
+            version = self._store.latest(kind)
+        except StoreCorrupt as error:
+            structlog.get_logger().error("document unreadable", about=kind, reason=str(error))
+            self._board.trouble(f"store {kind}", str(error))
+            return None
+        self._board.trouble(f"store {kind}", None)
+        return version
+
+    def _learn_pools(self, data: bytes) -> None:
+        try:
+            cluster = decode_cluster(data)
+        except DocumentError:
+            return  # delivered all the same: the agent refuses and counts it
+        self._pool_keys = {pool.name: pool.key_id for pool in cluster.pools}
+
+    def _fetch_keys(self) -> None:
+        for key_id in sorted(set(self._pool_keys.values())):
+            if key_id in self._keys:
+                continue
+            try:
+                self._keys[key_id] = self._store.key(key_id)
+            except StoreCorrupt as error:
+                structlog.get_logger().error("no key", about=key_id, reason=str(error))
+
+    def _warn_of_regress(self, kinds: Mapping[str, int]) -> None:
+        for kind, generation in self._seen.items():
+            if kinds.get(kind, 0) < generation:
+                structlog.get_logger().warning(
+                    "the store went back: what is in use stays",
+                    about=kind,
+                    generation=kinds.get(kind, 0),
+                    before=generation,
+                )

@@ -1,0 +1,185 @@
+"""What the data plane has in use, and the order in which documents get into it.
+
+Nothing here waits, retries or reads a store: documents come in as bytes, are taken into use whole
+or refused with a reason, and what is in use is the only thing that is ever acknowledged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.documents.check import check_table, decode_cluster, decode_table
+from controlplane.documents.fields import DocumentError
+from controlplane.domain.objects import CLUSTER, Cluster, Table, Vip, table_kind
+from lb.agent.documents.cluster_view import check_cluster, cluster_view, cluster_vips
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.objects import ClusterView
+
+
+class TableWriter(Protocol):
+    """The part of ``lb.dataplane.Dataplane`` that documents end in."""
+
+    def set_cluster(self, view: ClusterView, accepted: Callable[[], None]) -> None:
+        """Change services, known DIPs and probers together; first call `accepted`, if it fits."""
+
+    def set_table(self, pool: str, chains: NDArray[np.uint16], key: bytes) -> None:
+        """Load a pool's table."""
+
+    def remove_table(self, pool: str) -> None:
+        """Take a pool's table away."""
+
+
+class Vips(Protocol):
+    """The part of ``VipKeeper`` that follows the cluster document."""
+
+    def shrink(self, wanted: frozenset[Vip]) -> None:
+        """Take down what is wanted no more."""
+
+    def extend(self, wanted: frozenset[Vip]) -> None:
+        """Put up what is missing."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A table in use: its generation and the DIP indices that it names."""
+
+    generation: int
+    indices: frozenset[int]
+
+
+class Forwarding:
+    """Owner of the documents in use. To be used by one thread.
+
+    ``documents`` are their encoded bytes and ``since`` the Unix times of their taking, by kind.
+    """
+
+    def __init__(
+        self, dataplane: TableWriter, vips: Vips, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._dataplane = dataplane
+        self._vips = vips
+        self._clock = clock
+        self._waiting: dict[str, bytes] = {}
+        self._view = ClusterView()
+        self.cluster: Cluster | None = None
+        self.tables: dict[str, Loaded] = {}
+        self.since: dict[str, float] = {}
+        self.documents: dict[str, bytes] = {}
+
+    @property
+    def view(self) -> ClusterView:
+        """What the data plane was told of the cluster."""
+        return self._view
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Pools whose newest table is for a cluster generation that is not here (yet)."""
+        return frozenset(self._waiting)
+
+    def in_use(self) -> dict[str, int]:
+        """Return the generation in use of each document kind."""
+        found = {table_kind(pool): loaded.generation for pool, loaded in self.tables.items()}
+        if self.cluster is not None:
+            found[CLUSTER] = self.cluster.generation
+        return found
+
+    def take_cluster(self, data: bytes) -> None:
+        """Take a cluster document into use.
+
+        DIPs and services before VIPs; what is removed goes in the reverse order, but not before
+        the data plane has found room for the rest.
+
+        Raises:
+            DocumentError: refused; what was in use stays in use.
+
+        """
+        cluster = decode_cluster(data)
+        check_cluster(cluster, self.cluster)
+        wanted = cluster_vips(cluster)
+        try:
+            self._tell(cluster, accepted=lambda: self._vips.shrink(wanted))
+        except DataplaneError as error:
+            raise DocumentError("data_plane", str(error)) from error
+        self.cluster = cluster
+        self._note(CLUSTER, data)
+        for pool in [p for p in self._waiting if cluster.pool(p) is None]:
+            del self._waiting[pool]  # comes anew if the pool does, as the follower sees to
+        for pool in [p for p in self.tables if cluster.pool(p) is None]:
+            self._forget_table(pool)
+        self._vips.extend(wanted)
+
+    def take_table(self, pool: str, data: bytes, keys: Mapping[str, bytes]) -> bool:
+        """Take a pool's table into use; return whether it is, or waits for its cluster document.
+
+        It waits for one that is newer, or has the pool: the one that brought the pool may have been
+        refused, and the table built on one before. The table in use, once more, is in use.
+
+        Raises:
+            DocumentError: refused; the table that was in use stays in use.
+
+        """
+        table = decode_table(data)
+        if table.pool != pool:
+            raise DocumentError("wrong_pool", f"table/{pool} holds a table of {table.pool}")
+        if self.documents.get(table_kind(pool)) == data:
+            return True
+        if (
+            self.cluster is None
+            or table.cluster_generation > self.cluster.generation
+            or self.cluster.pool(pool) is None
+        ):
+            self._waiting[pool] = data
+            return False
+        loaded = self.tables.get(pool)
+        check_table(table, self.cluster, loaded.generation if loaded else 0)
+        self._load(table, self.cluster, keys)
+        self._note(table_kind(pool), data)
+        self._waiting.pop(pool, None)
+        return True
+
+    def take_waiting(self, pool: str, keys: Mapping[str, bytes]) -> bool:
+        """Take up a table that waited, as ``take_table`` does."""
+        return self.take_table(pool, self._waiting.pop(pool), keys)
+
+    def _load(self, table: Table, cluster: Cluster, keys: Mapping[str, bytes]) -> None:
+        pool = cluster.pool(table.pool)
+        key = keys.get(pool.key_id) if pool is not None else None
+        if key is None:
+            raise DocumentError("no_key", f"table of {table.pool}: its key could not be read")
+        try:
+            self._dataplane.set_table(table.pool, table.chains, key)
+        except DataplaneError as error:
+            raise DocumentError("data_plane", str(error)) from error
+        indices = frozenset(int(index) for index in np.unique(table.chains) if index)
+        self.tables[table.pool] = Loaded(table.generation, indices)
+        self._tell(cluster)
+
+    def _note(self, kind: str, data: bytes) -> None:
+        self.documents[kind] = data
+        self.since[kind] = self._clock()
+
+    def _forget_table(self, pool: str) -> None:
+        self._dataplane.remove_table(pool)
+        del self.tables[pool]
+        for kept in (self.since, self.documents):
+            kept.pop(table_kind(pool), None)
+
+    def _tell(self, cluster: Cluster, accepted: Callable[[], None] = lambda: None) -> None:
+        """Give the data plane the cluster, and the DIPs that loaded tables still name.
+
+        `accepted` is called before anything changes, and only if it has room for them.
+        """
+        named = frozenset().union(*(loaded.indices for loaded in self.tables.values()))
+        kept = {index: dip for index, dip in self._view.dips.items() if index in named}
+        view = cluster_view(cluster, kept)
+        if view == self._view:
+            accepted()
+            return
+        self._dataplane.set_cluster(view, accepted)
+        self._view = view

@@ -1,0 +1,90 @@
+"""What the agent knows about itself, shared by its threads: posted by many, read by all.
+
+Reports, metrics and the status file are three views of the same facts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from controlplane.domain.objects import ServiceHealth, Vip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One moment's facts. Times are Unix seconds; ``None`` is unknown or never.
+
+    ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
+    ``mss_room`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
+    ``mss_of_all`` says whether that of all this host's connections is, as VIPs are many.
+    ``refused_cluster`` is the generation of the newest cluster document if it was refused, else 0.
+    ``troubles`` has one line a topic, for people. ``source`` tells where the documents came from.
+    """
+
+    started_at: float
+    ready: bool = False
+    attached: bool = False
+    xdp_mode: str = ""
+    state: str = ""
+    source: str = ""
+    generations: Mapping[str, int] = field(default_factory=dict)
+    since: Mapping[str, float] = field(default_factory=dict)
+    vips: tuple[Vip, ...] = ()
+    last_contact: float | None = None
+    load: float | None = None
+    connections: int = 0
+    checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
+    neighbours_unresolved: int = 0
+    load_seconds: float = 0.0
+    mss_room: int = 0
+    mss_of_all: bool = False
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    refused_cluster: int = 0
+    hooks: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+class Board:
+    """Owner of the facts; every method may be called from any thread."""
+
+    def __init__(self, started_at: float) -> None:
+        self._lock = threading.Lock()
+        self._facts = Facts(started_at)
+
+    @property
+    def facts(self) -> Facts:
+        """The facts as they are now."""
+        return self._facts
+
+    def post(self, **changes: Any) -> None:
+        """Replace facts."""
+        with self._lock:
+            self._facts = replace(self._facts, **changes)
+
+    def trouble(self, topic: str, line: str | None) -> None:
+        """Say that something is wrong, or (``None``) no longer is."""
+        with self._lock:
+            troubles = {k: v for k, v in self._facts.troubles.items() if k != topic}
+            if line is not None:
+                troubles[topic] = line
+            self._facts = replace(self._facts, troubles=troubles)
+
+    def count_refused(self, kind: str, reason: str) -> None:
+        """Count a refused document."""
+        with self._lock:
+            refused = _counted(self._facts.refused, (kind, reason))
+            self._facts = replace(self._facts, refused=refused)
+
+    def count_hook(self, hook: str, result: str) -> None:
+        """Count a hook's run, ``ok`` or ``failed``."""
+        with self._lock:
+            self._facts = replace(self._facts, hooks=_counted(self._facts.hooks, (hook, result)))
+
+
+def _counted(
+    counts: Mapping[tuple[str, str], int], name: tuple[str, str]
+) -> Mapping[tuple[str, str], int]:
+    return {**counts, name: counts.get(name, 0) + 1}

@@ -1,0 +1,118 @@
+"""One agent for each (network namespace, interface).
+
+The lock is an abstract unix socket (unix(7)): its name is known in one network namespace only, it
+leaves no file, and it goes with the process that holds it, however that ends. Whoever finds it
+taken learns the holder's process id from the kernel (SO_PEERCRED), not from a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+CREDENTIALS = struct.Struct("=iII")
+LETTING_GO_SECONDS = 2.0
+"""For how long a name may be taken by nobody: its holder has stopped answering and is ending."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock; pid 0 if it is in a pid namespace that we do not see."""
+
+    pid: int
+    uid: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid}" if self.pid else "a process of another container"
+
+
+def _address(role: str, interface: str) -> bytes:
+    return b"\0" + f"bucket-brigade/{role}/{interface}".encode()
+
+
+def find_holder(interface: str, role: str = "agent") -> Holder | None:
+    """Return who holds the lock of this interface in this network namespace, if anyone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(_address(role, interface))
+        except ConnectionRefusedError:
+            return None
+        except (TimeoutError, BlockingIOError):
+            return Holder(0, 0)
+        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, uid, _gid = CREDENTIALS.unpack(raw)
+    return Holder(pid, uid)
+
+
+class InterfaceLock:
+    """A context manager that holds the lock, or raises saying who does."""
+
+    def __init__(self, interface: str, role: str = "agent") -> None:
+        self._interface = interface
+        self._role = role
+        self._socket: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + LETTING_GO_SECONDS
+        while (listener := self._bind()) is None:
+            holder = find_holder(self._interface, self._role)
+            if holder is not None or time.monotonic() >= deadline:
+                raise BrigadeError(
+                    f"interface {self._interface} belongs to "
+                    f"{holder or 'a process that just ended'}, which runs `lbctl "
+                    f"{'up' if self._role == 'agent' else self._role}` already: end that one first",
+                    EXIT_REFUSED,
+                )
+            time.sleep(0.01)
+        self._socket = listener
+        self._thread = threading.Thread(target=_answer, args=(listener,), name="lock", daemon=True)
+        self._thread.start()
+        return self
+
+    def _bind(self) -> socket.socket | None:
+        """Take the name; None if it is taken, be it by somebody who is letting it go."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(_address(self._role, self._interface))
+            listener.listen(16)
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return None
+        return listener
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._socket is not None and self._thread is not None:
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that answers
+            self._thread.join()  # while it is in accept(), the kernel keeps the name
+            self._socket.close()
+            self._socket = self._thread = None
+
+
+def _answer(listener: socket.socket) -> None:
+    """Take and drop those who ask: the kernel has told them who we are."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # closed: the lock is given back
+            return
+        connection.close()

@@ -1,0 +1,108 @@
+"""The record on disk: what `lbctl up` changed on this machine, so that `lbctl down` can undo it.
+
+Every change is written down before it is made. A record may therefore speak of something that did
+not happen any more; whoever undoes it takes that in its stride. It must never lack something that
+did happen.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass, field, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import Vip, vip_text
+from lb.agent.machine.atomic_file import write_atomically
+from lb.agent.machine.boot import Place
+
+VERSION = 1
+FILE = "record.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was changed, where.
+
+    ``forwarders`` and ``redirectors`` are BPF program ids; several while one replaces another.
+    ``sysctls`` maps a file below ``/proc/sys`` to (value before, value set). ``vips`` are those
+    added to ``lo``, not those that were there before. ``announced``: ``on_ready`` was, or was
+    about to be, run, and nothing has withdrawn it since. ``mss_table`` is the routing table with
+    routes of ours and rules that lead to it, 0 for none.
+    """
+
+    place: Place
+    interface: str
+    bpffs: str
+    xdp_mode: str = "native"
+    forwarders: tuple[int, ...] = ()
+    redirectors: tuple[int, ...] = ()
+    clsact_made: bool = False
+    directories_made: tuple[str, ...] = ()
+    sysctls: dict[str, tuple[str, str]] = field(default_factory=dict)
+    vips: tuple[Vip, ...] = ()
+    announced: bool = False
+    run_dir_made: bool = False
+    mss_table: int = 0
+
+
+def encode(record: Record) -> str:
+    """Return the record as JSON."""
+    plain = {**asdict(record), "vips": [vip_text(vip) for vip in record.vips], "version": VERSION}
+    return json.dumps(plain, indent=1) + "\n"
+
+
+def decode(text: str) -> Record:
+    """Read what ``encode`` wrote. ``ValueError`` (or its kin) if it is something else."""
+    plain: dict[str, Any] = json.loads(text)
+    if plain.pop("version") != VERSION:
+        raise ValueError("written by another version")
+    plain["place"] = Place(**plain["place"])
+    plain["sysctls"] = {path: (old, new) for path, (old, new) in plain["sysctls"].items()}
+    plain["vips"] = tuple(ip_network(vip) for vip in plain["vips"])
+    for name in ("forwarders", "redirectors", "directories_made"):
+        plain[name] = tuple(plain[name])
+    return Record(**plain)
+
+
+class Journal:
+    """The one owner of a record and of its file; any thread may note."""
+
+    def __init__(self, state_dir: Path, record: Record) -> None:
+        self._path = state_dir / FILE
+        self._lock = threading.Lock()
+        self.record = record
+
+    def note(self, **changes: Any) -> None:
+        """Write changed fields down, durably, before the change they speak of is made."""
+        with self._lock:
+            changed = replace(self.record, **changes)
+            if changed != self.record:
+                write_atomically(self._path, encode(changed), mode=0o600, durable=True)
+                self.record = changed
+
+
+def erase_record(state_dir: Path) -> None:
+    """Forget all: everything is undone."""
+    (state_dir / FILE).unlink(missing_ok=True)
+
+
+def read_record(state_dir: Path) -> Record | None:
+    """Return the record of this state directory, ``None`` if there is none.
+
+    Raises:
+        BrigadeError: it is there but cannot be read.
+
+    """
+    path = state_dir / FILE
+    try:
+        return decode(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrigadeError(
+            f"{path} cannot be read ({error}): look what is left on the interface, then remove it"
+        ) from error

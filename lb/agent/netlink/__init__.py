@@ -1,0 +1,1 @@
+"""Route netlink: links, routes, neighbours, in bulk."""

@@ -1,0 +1,1 @@
+"""What follows from readiness: hooks, the ready file, systemd."""

@@ -1,0 +1,61 @@
+"""The commands that announce and withdraw this server's routes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from controlplane.domain.errors import BrigadeError
+
+LAST_WORDS_BYTES = 200
+
+
+def run_hook(
+    name: str, command: Sequence[str], timeout_seconds: float, variables: Mapping[str, str]
+) -> None:
+    """Run a hook to its end, in a process group of its own, with more variables in its environment.
+
+    Raises:
+        BrigadeError: it cannot be started, fails, or does not end in time (and is then killed).
+
+    """
+    # A file, not a pipe: what a hook leaves running may hold a pipe open for ever.
+    with tempfile.TemporaryFile() as words:
+        code = _run(name, command, timeout_seconds, variables, words)
+        if code != 0:
+            words.seek(-min(LAST_WORDS_BYTES, words.seek(0, os.SEEK_END)), os.SEEK_END)
+            said = words.read(LAST_WORDS_BYTES).decode(errors="replace").strip()
+            raise BrigadeError(f"{name}: {command[0]} ended with {code}: {said}")
+
+
+def _run(
+    name: str,
+    command: Sequence[str],
+    timeout_seconds: float,
+    variables: Mapping[str, str],
+    words: IO[bytes],
+) -> int:
+    """Return how it ended; ``words`` takes its standard error."""
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            env={**os.environ, **variables},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BrigadeError(f"{name}: cannot run {command[0]}: {error.strerror}") from error
+    try:
+        return process.wait(timeout_seconds)
+    except subprocess.TimeoutExpired as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise BrigadeError(
+            f"{name}: {command[0]} did not end within {timeout_seconds:g} s"
+        ) from error

@@ -1,0 +1,1 @@
+"""What the agent measures and reports: checks, load, connections, status, metrics."""

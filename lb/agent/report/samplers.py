@@ -1,0 +1,78 @@
+"""Samples what the kernel and the service can tell: load, and connections on VIPs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import Vip
+from lb.agent.facts import Board
+from lb.agent.report.connections import count_connections
+from lb.agent.report.load import LoadSource, Window
+from lb.agent.worker import Worker
+
+SAMPLES_A_WINDOW = 8
+SHORTEST_SECONDS = 0.1
+LONGEST_SECONDS = 1.0
+COUNT_SECONDS = 1.0
+COUNT_COST = 20
+"""Counting takes at most one part in this many of the time, however many sockets there are."""
+
+
+class LoadSampler(Worker):
+    """Reads the load source several times a window."""
+
+    def __init__(
+        self,
+        source: LoadSource,
+        window_seconds: float,
+        board: Board,
+        on_death: Callable[[str], None],
+    ) -> None:
+        super().__init__("load", on_death)
+        self._source = source
+        self._window = Window(window_seconds)
+        self._board = board
+        self._pause = min(LONGEST_SECONDS, max(SHORTEST_SECONDS, window_seconds / SAMPLES_A_WINDOW))
+
+    def step(self) -> float:
+        """Take one reading."""
+        try:
+            reading = self._source.read()
+        except (OSError, ValueError, IndexError, BrigadeError) as error:
+            structlog.get_logger().warning("load is unknown", reason=str(error))
+            self._board.trouble("load", f"load is unknown: {error}")
+            self._window.forget()
+            self._board.post(load=None)
+            return max(self._pause, LONGEST_SECONDS)
+        self._window.add(time.monotonic(), reading)
+        self._board.trouble("load", None)
+        self._board.post(load=self._window.load())
+        return self._pause
+
+
+class ConnectionCounter(Worker):
+    """Counts established connections on VIPs about once a second."""
+
+    def __init__(
+        self,
+        board: Board,
+        on_death: Callable[[str], None],
+        count: Callable[[Iterable[Vip]], int] = count_connections,
+    ) -> None:
+        super().__init__("connections", on_death)
+        self._board = board
+        self._count = count
+
+    def step(self) -> float:
+        """Count once; after a long count, pause longer."""
+        started = time.monotonic()
+        try:
+            self._board.post(connections=self._count(self._board.facts.vips))
+        except OSError as error:
+            structlog.get_logger().warning("cannot count connections", reason=str(error))
+        took = time.monotonic() - started
+        return max(COUNT_SECONDS - took, took * COUNT_COST)

@@ -1,0 +1,1 @@
+"""VIPs on `lo`: added, removed, and checked for conflicts."""

@@ -1,0 +1,87 @@
+"""The VIPs on ``lo``: ours come and go with the cluster document, those of others stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+
+from controlplane.domain.objects import Vip, is_host
+from controlplane.domain.vips import has_ipv6, in_order
+from lb.agent.machine import sysctls
+from lb.agent.machine.undo_record import Journal
+from lb.agent.netlink.bulk import Netlink
+from lb.agent.vips.conflicts import beside, left_out
+from lb.agent.vips.kernel import add_vips, local_vips, remove_vips
+
+
+class VipKeeper:
+    """Owner of the VIPs that this agent, or the one before it, put on ``lo``.
+
+    Does nothing until ``enabled``: VIPs go up only once the forwarder is attached. ``left_out``
+    are prefixes that are wanted and must not go up here, with a line for each.
+    """
+
+    def __init__(
+        self,
+        netlink: Netlink,
+        journal: Journal,
+        read: Callable[[str], str] = sysctls.read_sysctl,
+        write: Callable[[str, str], None] = sysctls.write_sysctl,
+    ) -> None:
+        self._netlink = netlink
+        self._journal = journal
+        self._read = read
+        self._write = write
+        self.enabled = False
+        self.left_out: Mapping[Vip, str] = {}
+
+    @property
+    def trouble(self) -> str | None:
+        """What to say of prefixes that are left out; ``None`` if none is."""
+        lines = [self.left_out[vip] for vip in in_order(self.left_out)]
+        if not lines:
+            return None
+        more = f" (nor are {len(lines) - 1} more)" if lines[1:] else ""
+        return f"{lines[0]}{more}; a prefix has to be one of its own, routed to the servers"
+
+    def shrink(self, wanted: frozenset[Vip]) -> None:
+        """Take our VIPs that are wanted no more off ``lo``: before the forwarder forgets them."""
+        if not self.enabled:
+            return
+        remove_vips(self._netlink, [v for v in self._journal.record.vips if v not in wanted])
+        self._journal.note(vips=tuple(v for v in self._journal.record.vips if v in wanted))
+
+    def extend(self, wanted: frozenset[Vip]) -> None:
+        """Put the missing VIPs on ``lo``: after the forwarder knows them.
+
+        Prefixes that would cut this server off are left out, and taken off if they are ours.
+        """
+        if not self.enabled:
+            return
+        present = local_vips(self._netlink)
+        self._leave_out(unfit_of(self._netlink, wanted, present - {*self._journal.record.vips}))
+        wanted -= self.left_out.keys()
+        self.shrink(wanted)
+        if has_ipv6(wanted):
+            changes = sysctls.needed_for_ipv6(self._read)
+            sysctls.change(self._journal, changes, self._write)
+        missing = in_order(wanted - present)
+        ours = self._journal.record.vips
+        self._journal.note(vips=(*ours, *(vip for vip in missing if vip not in ours)))
+        add_vips(self._netlink, missing)
+
+    def _leave_out(self, lines: Mapping[Vip, str]) -> None:
+        for vip in in_order(lines.keys() - self.left_out.keys()):
+            structlog.get_logger().warning("VIP left out", detail=lines[vip])
+        self.left_out = lines
+
+
+def unfit_of(netlink: Netlink, wanted: Iterable[Vip], others: frozenset[Vip]) -> dict[Vip, str]:
+    """Return the prefixes that must not go up here, with a line for each.
+
+    ``others`` are local by somebody else's hand, who will have had a reason.
+    """
+    if all(is_host(vip) or vip in others for vip in wanted):
+        return {}
+    return {v: line for v, line in left_out(wanted, beside(netlink)).items() if v not in others}

@@ -1,0 +1,126 @@
+"""VIPs as the kernel has them: local addresses, and local prefixes.
+
+A single VIP is an address on ``lo``. A prefix is a route of the type ``local``: all its addresses
+are delivered here, though no interface has one (ip-route(8)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import Vip, is_host, vip_text
+from lb.agent.netlink.bulk import (
+    FAMILY,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NUMBER,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    Netlink,
+    Request,
+    attribute,
+)
+from lb.agent.netlink.links import LOOPBACK_INDEX
+from lb.agent.netlink.routes import DST, MESSAGE, OIF, PROTOCOL, TABLE, parse, read_table
+
+RTM_NEWADDR, RTM_DELADDR = 20, 21
+ADDRESS_MESSAGE = struct.Struct("=BBBBI")
+"""struct ifaddrmsg: family, prefix length, flags, scope, interface."""
+CACHE = struct.Struct("=IIII")
+"""struct ifa_cacheinfo: seconds preferred, seconds valid, and two that are the kernel's."""
+FOR_EVER = 0xFFFFFFFF
+IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 6, 8
+IFA_F_NODAD = 0x02
+IFA_F_NOPREFIXROUTE = 0x200
+LOCAL_TABLE = 255
+LOCAL = 2
+SCOPE_HOST = 254
+GONE = frozenset({0, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EACCES})
+"""What a removal ends in: also where an interface, or IPv6 on it, went with its addresses."""
+
+
+def local_vips(netlink: Netlink) -> frozenset[Vip]:
+    """Return all that is delivered locally: an address as a prefix of one."""
+    bodies = (b for family in FAMILY.values() for b in read_table(netlink, family, LOCAL_TABLE))
+    routes = (parse(body) for body in bodies if body[7] == LOCAL)
+    found = ((dict(route.attributes), route.dst_len) for route in routes)
+    return frozenset(ip_network((known[DST], length)) for known, length in found if length)
+
+
+def add_vips(netlink: Netlink, vips: Iterable[Vip]) -> None:
+    """Have these delivered locally.
+
+    Raises:
+        BrigadeError: the kernel refuses.
+
+    """
+    chosen = list(vips)
+    codes = netlink.change([_add(vip) for vip in chosen])
+    for vip, code in zip(chosen, codes, strict=True):
+        if code not in (0, errno.EEXIST):
+            raise BrigadeError(
+                f"cannot add the VIP {vip_text(vip)} to lo: {os.strerror(code)}{_remedy(vip)}"
+            )
+
+
+def remove_vips(netlink: Netlink, vips: Iterable[Vip]) -> None:
+    """End that, where it was so.
+
+    Raises:
+        BrigadeError: the kernel refuses.
+
+    """
+    chosen = list(vips)
+    codes = netlink.change([_remove(vip) for vip in chosen])
+    for vip, code in zip(chosen, codes, strict=True):
+        if code not in GONE:
+            line = f"cannot remove the VIP {vip_text(vip)} from lo: {os.strerror(code)}"
+            raise BrigadeError(line)
+
+
+def _remedy(vip: Vip) -> str:
+    is_ipv6 = FAMILY[vip.version] == socket.AF_INET6
+    return "; is IPv6 switched off (ipv6.disable=1)?" if is_ipv6 else ""
+
+
+def _add(vip: Vip) -> Request:
+    if is_host(vip):
+        return Request(RTM_NEWADDR, _address(vip), NLM_F_CREATE | NLM_F_REPLACE)
+    return Request(RTM_NEWROUTE, _route(vip), NLM_F_CREATE | NLM_F_EXCL)
+
+
+def _remove(vip: Vip) -> Request:
+    if is_host(vip):
+        return Request(RTM_DELADDR, _address(vip))
+    return Request(RTM_DELROUTE, _route(vip))
+
+
+def _address(vip: Vip) -> bytes:
+    """Return the request's body. IPv6: at once usable, never preferred as a source (RFC 6724)."""
+    packed = vip.network_address.packed
+    body = ADDRESS_MESSAGE.pack(FAMILY[vip.version], vip.prefixlen, 0, 0, LOOPBACK_INDEX)
+    body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    if FAMILY[vip.version] == socket.AF_INET:
+        return body
+    body += attribute(IFA_FLAGS, NUMBER.pack(IFA_F_NODAD | IFA_F_NOPREFIXROUTE))
+    return body + attribute(IFA_CACHEINFO, CACHE.pack(0, FOR_EVER, 0, 0))
+
+
+def _route(vip: Vip) -> bytes:
+    scope = SCOPE_HOST if FAMILY[vip.version] == socket.AF_INET else 0
+    body = MESSAGE.pack(
+        *(FAMILY[vip.version], vip.prefixlen, 0, 0, LOCAL_TABLE, PROTOCOL, scope, LOCAL, 0)
+    )
+    body += attribute(TABLE, NUMBER.pack(LOCAL_TABLE))
+    return (
+        body
+        + attribute(DST, vip.network_address.packed)
+        + attribute(OIF, NUMBER.pack(LOOPBACK_INDEX))
+    )

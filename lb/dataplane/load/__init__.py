@@ -1,0 +1,1 @@
+"""Compiles, loads and pins the BPF programs."""

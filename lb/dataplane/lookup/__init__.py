@@ -1,0 +1,1 @@
+"""The look-up tables: which packet belongs to which service."""

@@ -1,0 +1,134 @@
+"""What a cluster view becomes in the tables, worked out before a byte of them changes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from numpy.typing import NDArray
+
+from controlplane.domain.lookup_capacity import IP_VERSIONS, find_great_lack
+from controlplane.domain.service_rows import effective_services
+from lb import abi
+from lb.dataplane.errors import DataplaneError
+from lb.dataplane.lookup.known import KnownSlot
+from lb.dataplane.lookup.names import name_record
+from lb.dataplane.lookup.rows import Slot, lay_out, service_flags, service_match
+from lb.dataplane.objects import ClusterView, ServiceEntry, Vip
+
+ServiceAddress = tuple[Vip, int, int | None]
+Indices = Mapping[ServiceAddress, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A view that fits, but for the hashes.
+
+    ``pools``: ids by name. ``indices``: counters by service. ``names``: `struct lb_service_name`
+    by index. ``sets`` and ``leaves``: what each VIP serves, and what leads there.
+    """
+
+    pools: Mapping[str, int]
+    indices: dict[ServiceAddress, int]
+    names: Mapping[int, NDArray[Any]]
+    known: list[KnownSlot]
+    sets: Mapping[Vip, list[Slot]]
+    leaves: Mapping[Vip, int]
+    rows: NDArray[Any]
+
+
+def check_view(view: ClusterView) -> None:
+    """Refuse what the tables cannot hold.
+
+    Raises:
+        DataplaneError: too many of something, an index out of range, or one thing twice.
+
+    """
+    if len(view.services) > abi.MAX_SERVICES:
+        raise DataplaneError(f"{len(view.services)} services: at most {abi.MAX_SERVICES}")
+    if len({service.address for service in view.services}) != len(view.services):
+        raise DataplaneError("two services have one VIP, protocol and port")
+    if any(not 0 < index < abi.MAX_DIPS for index in view.dips):
+        raise DataplaneError(f"DIP indices go from 1 to {abi.MAX_DIPS - 1}")
+    if len(set(view.dips.values())) != len(view.dips):
+        raise DataplaneError("two DIP indices have one address")
+    if any(not int(address) for address in (*view.dips.values(), *view.probers)):
+        raise DataplaneError("0.0.0.0 is no DIP and no prober")
+    if len(set(view.dips.values()) | view.probers) > abi.MAX_DIPS:
+        raise DataplaneError(f"more than {abi.MAX_DIPS} DIPs and probers")
+    lack = find_great_lack(view.services)
+    if lack:
+        raise DataplaneError(lack)
+
+
+def make_plan(view: ClusterView, pools: Mapping[str, int], indices: Indices) -> Plan:
+    """Work out what a checked view becomes; `indices` are those of the services in use.
+
+    Raises:
+        DataplaneError: the services do not fit.
+
+    """
+    numbers = next_indices(view.services, indices)
+    slots = {
+        service.address: Slot(
+            match=service_match(service.protocol, service.port),
+            service=numbers[service.address],
+            pool=pools[service.pool],
+            flags=service_flags(service),
+        )
+        for service in view.services
+    }
+    sets = _sets(view.services, slots)
+    rows, leaves = lay_out(list(sets.values()))
+    return Plan(
+        pools=pools,
+        indices=numbers,
+        names={numbers[s.address]: name_record(s, pools[s.pool]) for s in view.services},
+        known=known_slots(view),
+        sets=sets,
+        leaves=dict(zip(sets, leaves, strict=True)),
+        rows=rows,
+    )
+
+
+def next_indices(services: Iterable[ServiceEntry], indices: Indices) -> dict[ServiceAddress, int]:
+    """Return the index of each service's counters: services that stay keep theirs.
+
+    Packets still count under those that are given up now: a new service gets one of them only if
+    there is no other.
+    """
+    wanted = [service.address for service in services]
+    kept = {address: indices[address] for address in wanted if address in indices}
+    live = set(indices.values())
+    idle = (index for index in range(abi.MAX_SERVICES) if index not in live)
+    free = chain(idle, sorted(live - set(kept.values())))
+    return {address: kept[address] if address in kept else next(free) for address in wanted}
+
+
+def _sets(
+    services: Iterable[ServiceEntry], slots: Mapping[ServiceAddress, Slot]
+) -> dict[Vip, list[Slot]]:
+    """What each VIP serves: entries with a port first."""
+    sets = {}
+    for version in IP_VERSIONS:
+        of_version = [service for service in services if service.vip.version == version]
+        for vip, served in effective_services(of_version).items():
+            found = (slots[entry.address] for entry in served.values())
+            sets[vip] = sorted(found, key=lambda slot: slot.match)
+    return sets
+
+
+def known_slots(view: ClusterView) -> list[KnownSlot]:
+    """Who may send GUE: DIPs, and probers that are none."""
+    slots = [
+        KnownSlot(
+            address,
+            index,
+            abi.KNOWN_DIP | (abi.KNOWN_PROBER if address in view.probers else 0),
+        )
+        for index, address in view.dips.items()
+    ]
+    others = sorted(view.probers - set(view.dips.values()))
+    return slots + [KnownSlot(address, 0, abi.KNOWN_PROBER) for address in others]

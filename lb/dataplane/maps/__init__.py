@@ -1,0 +1,1 @@
+"""Forwarding tables, pool state and counters in BPF maps."""

@@ -1,0 +1,1 @@
+"""The demo's network: servers, routers and what runs on them."""

@@ -1,0 +1,295 @@
+"""The demo's machines and their programs: what an operator would start, stop and configure.
+
+Everything runs as a process of its own in the namespace of its host. Nothing here writes a table,
+a BPF map, or anything else in the store: the servers' agents and the controller do.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from controlplane.domain.errors import BrigadeError
+from lb.demo import plan, settings
+from lb.demo.counters import Counters
+from lb.demo.site import nginx, routes, worker
+from lb.demo.site.fleet import Fleet
+from lb.demo.traffic import content
+from netns.brigade import CONTROLLER, INTERFACE, ROUTER, client_name, dip, server_name
+from netns.build import set_link
+from netns.host import Host
+from netns.network import Network
+from netns.process import Process
+
+START_SECONDS = 30.0
+POLL_SECONDS = 0.02
+WORK_UNIT_MS = 6.0
+
+
+def lbctl() -> str:
+    """Return the `lbctl` that belongs to this Python."""
+    beside = Path(sys.executable).with_name("lbctl")
+    found = str(beside) if beside.exists() else shutil.which("lbctl")
+    if not found:
+        raise BrigadeError("lbctl is not installed beside this Python: run make setup")
+    return found
+
+
+def await_that(what: str, condition: Callable[[], bool], timeout_seconds: float) -> float:
+    """Wait until a condition holds and return the seconds that it took.
+
+    Raises:
+        BrigadeError: it did not come to hold; `what` is said.
+
+    """
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() - begun > timeout_seconds:
+            raise BrigadeError(f"after {timeout_seconds:g} s it was still not so that {what}")
+        time.sleep(POLL_SECONDS)
+    return time.monotonic() - begun
+
+
+class Site:
+    """All of it: router, controller, servers, client."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.running: dict[int, dict[str, Process]] = {}
+        self.known: list[int] = list(plan.FIRST_SERVERS)
+        self.work_balance = "equal"
+        self.controller_process: Process | None = None
+        files = network.record.path / "files"
+        files.mkdir()
+        self.files = content.write_files(files)
+        self._files_folder = files
+        self.fleet = Fleet(network.store_dir)
+        numbers = (*plan.FIRST_SERVERS, plan.NEWCOMER)
+        pins = {server_name(n): network[server_name(n)].bpffs / INTERFACE for n in numbers}
+        self.counters = Counters(pins)
+
+    @property
+    def client(self) -> Host:
+        """Where traffic comes from."""
+        return self.network[client_name(1)]
+
+    @property
+    def controller(self) -> Host:
+        """Where `lbctl control` runs."""
+        return self.network[CONTROLLER]
+
+    @property
+    def router_socket(self) -> Path:
+        """Where servers announce themselves."""
+        return self.network[ROUTER].run_dir / "routes.sock"
+
+    @property
+    def control_file(self) -> Path:
+        """The controller's settings."""
+        return self.controller.base / "control.toml"
+
+    def server(self, number: int) -> Host:
+        """Return the host of a server."""
+        return self.network[server_name(number)]
+
+    def alive(self) -> list[str]:
+        """Return the names of the servers whose agents run."""
+        return [server_name(number) for number, programs in self.running.items() if programs]
+
+    def ended(self) -> list[str]:
+        """Return the programs that run no more although nobody ended them."""
+        programs = [p for server in self.running.values() for p in server.values()]
+        if self.controller_process is not None:
+            programs.append(self.controller_process)
+        return [program.name for program in programs if program.poll() is not None]
+
+    # The router
+
+    def start_router(self) -> None:
+        """Start the process that keeps the ECMP routes."""
+        links = [f"--link={dip(n)}={server_name(n)}" for n in (*plan.FIRST_SERVERS, plan.NEWCOMER)]
+        vips = [f"--vip={vip}" for vip in plan.VIPS]
+        command = [sys.executable, "-m", "lb.demo.site.routes", "--socket", str(self.router_socket)]
+        self.network[ROUTER].popen([*command, *vips, *links], "routes")
+        await_that("the router process answers", self.router_socket.exists, START_SECONDS)
+
+    def exclude(self, numbers: Iterable[int]) -> None:
+        """Have the router send nothing to these servers, whatever they announce."""
+        routes.ask(self.router_socket, {"exclude": [str(dip(number)) for number in numbers]})
+
+    def routed(self) -> list[str]:
+        """Return the DIPs that the router sends to."""
+        return routes.ask(self.router_socket, {})
+
+    # Servers
+
+    def start_services(self, number: int) -> None:
+        """Start nginx, the UDP service and perhaps the work service of a server."""
+        host = self.server(number)
+        # Services start before the agent brings the VIPs.
+        host.sysctl("net.ipv4.ip_nonlocal_bind", "1")
+        web = nginx.write_configuration(
+            self.nginx_base(number),
+            host.name,
+            (plan.WEB_VIP, plan.PLAIN_VIP),
+            plan.HTTP_PORT,
+            self._files_folder,
+        )
+        programs = self.running.setdefault(number, {})
+        programs["nginx"] = host.popen(nginx.command(web), "nginx")
+        programs["echo"] = host.popen(settings.echo_command(number), "echo")
+        if number in plan.CAPACITIES:
+            command = settings.worker_command(number, WORK_UNIT_MS)
+            programs["worker"] = host.popen(command, "worker")
+
+    def nginx_base(self, number: int) -> Path:
+        """Where a server's nginx has its files."""
+        return self.server(number).base / "nginx"
+
+    def start_agent(self, number: int) -> None:
+        """Start `lbctl up`."""
+        host = self.server(number)
+        path = host.base / "agent.toml"
+        text = settings.agent_toml(number, host, self.network.store_dir, self.router_socket)
+        path.write_text(text, encoding="utf-8")
+        agent = host.popen([lbctl(), "up", "--config", path], "agent")
+        self.running.setdefault(number, {})["agent"] = agent
+
+    def kill_server(self, number: int) -> None:
+        """What a power failure does: the link goes, and all processes with it."""
+        host = self.server(number)
+        set_link(host, INTERFACE, up=False)
+        for process in self.running[number].values():
+            process.kill()
+        self.running[number] = {}
+
+    def freeze_agent(self, number: int) -> None:
+        """Suspend a server's agent; its programs go on, with the table that they have."""
+        self.running[number]["agent"].signal(signal.SIGSTOP)
+
+    def thaw_agent(self, number: int) -> None:
+        """Let a suspended agent go on."""
+        self.running[number]["agent"].signal(signal.SIGCONT)
+
+    def await_behind(self, number: int, pool: str) -> None:
+        """Wait until a pool has a table that this server, whose agent is suspended, has not."""
+        server = server_name(number)
+        await_that(
+            f"{server} is a generation behind",
+            lambda: not self.fleet.is_settled(pool, [server]),
+            START_SECONDS,
+        )
+
+    def catch_up(self, number: int, pool: str) -> None:
+        """Let a suspended agent load the newest table, and not the one that follows from that.
+
+        The controller is suspended meanwhile: it would publish the next at once. The agent reports
+        before it is suspended again, so that the controller does not take it for silent and wait.
+        """
+        server = server_name(number)
+        self.control.signal(signal.SIGSTOP)
+        try:
+            thawed_at = time.time()
+            self.thaw_agent(number)
+            await_that(
+                f"{server} has caught up",
+                lambda: (
+                    self.fleet.is_settled(pool, [server])
+                    and self.fleet.has_reported(server, thawed_at)
+                ),
+                START_SECONDS,
+            )
+            self.freeze_agent(number)
+        finally:
+            self.control.signal(signal.SIGCONT)
+
+    def await_ready(self, numbers: Iterable[int], since_unix: float = 0.0) -> None:
+        """Wait until these servers say that they are ready, and the router sends to them."""
+        for number in numbers:
+            await_that(
+                f"{server_name(number)} is ready",
+                lambda number=number: self._is_ready(number, since_unix),  # type: ignore[misc]
+                START_SECONDS,
+            )
+
+    def _is_ready(self, number: int, since_unix: float) -> bool:
+        agent = self.running[number]["agent"]
+        if agent.poll() is not None:
+            last = agent.output().strip().splitlines()[-1:]
+            raise BrigadeError(f"{agent.name} has ended: {''.join(last)}")
+        ready = self.fleet.is_ready(server_name(number), since_unix)
+        return ready and str(dip(number)) in self.routed()
+
+    def busy_seconds(self, number: int) -> float:
+        """Return how long the work service of a server was busy, by its own count."""
+        url = f"http://127.0.0.1:{plan.WORKER_METRICS_PORT}/metrics"
+
+        def read() -> str:
+            with urllib.request.urlopen(url, timeout=2) as page:
+                return bytes(page.read()).decode()
+
+        for line in self.server(number).call(read).splitlines():
+            if line.startswith(f"{worker.BUSY_METRIC} "):
+                return float(line.split()[1])
+        raise BrigadeError(
+            f"the work service of {server_name(number)} shows no {worker.BUSY_METRIC}"
+        )
+
+    # The controller
+
+    def write_settings(self) -> None:
+        """Write the controller's settings as they are meant to be now."""
+        text = settings.control_toml(self.network.store_dir, self.known, self.work_balance)
+        new = self.control_file.with_suffix(".new")
+        new.write_text(text, encoding="utf-8")
+        new.replace(self.control_file)
+
+    def start_controller(self) -> None:
+        """Start `lbctl control`."""
+        self.write_settings()
+        command = [lbctl(), "control", "--config", str(self.control_file)]
+        self.controller_process = self.controller.popen(command, "control")
+
+    def reload_controller(self) -> None:
+        """Have the controller read its settings again."""
+        self.write_settings()
+        self.control.signal(signal.SIGHUP)
+
+    @property
+    def control(self) -> Process:
+        """The controller's process."""
+        if self.controller_process is None:
+            raise BrigadeError("no controller was started")
+        return self.controller_process
+
+    def operate(self, *words: str) -> None:
+        """Run `lbctl` on the controller's machine, as an operator would."""
+        self.controller.run([lbctl(), *words, "--config", self.control_file])
+
+    # Waiting
+
+    def await_equal(self, pools: Iterable[str], numbers: Sequence[int], timeout: float) -> None:
+        """Wait until these servers, and no others, share pools equally, everywhere."""
+        names = {server_name(number) for number in numbers}
+        for pool in pools:
+            await_that(
+                f"{', '.join(sorted(names))} share pool {pool} equally",
+                lambda pool=pool: self._is_equal(pool, names),  # type: ignore[misc]
+                timeout,
+            )
+
+    def await_active(self, numbers: Iterable[int]) -> None:
+        """Wait until these servers are over their slow start, and the news has settled."""
+        names = [server_name(number) for number in numbers]
+        await_that("all servers are active", lambda: self.fleet.are_active(names), START_SECONDS)
+
+    def _is_equal(self, pool: str, names: set[str]) -> bool:
+        held = {name: count for name, count in self.fleet.buckets(pool).items() if count}
+        if set(held) != names or max(held.values()) - min(held.values()) > 1:
+            return False
+        return self.fleet.is_settled(pool, self.alive())

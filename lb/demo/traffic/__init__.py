@@ -1,0 +1,1 @@
+"""The demo's clients: connections and flows, and what counts as broken."""

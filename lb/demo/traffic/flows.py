@@ -1,0 +1,379 @@
+"""The demo's flows: downloads, idle connections, short connections, UDP queries.
+
+Each is a non-blocking socket that is visited now and then and says when it wants to be visited
+next, so that one thread holds thousands of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import socket
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from lb.demo.traffic.http import BadResponse, Response, request
+from lb.demo.traffic.verdicts import Outcome, Patience, UdpVerdict
+
+CONNECT_VISIT_SECONDS = 0.02
+DOWNLOAD_VISIT_SECONDS = 0.25
+IDLE_VISIT_SECONDS = 1.0
+UDP_VISIT_SECONDS = 0.5
+FLUSH_VISIT_SECONDS = 0.005
+WAIT_VISIT_SECONDS = 0.02
+
+DOWNLOAD_BYTES_A_VISIT = 2048
+"""8 kB/s: the client reads slowly and lets TCP's window hold the server back."""
+DOWNLOAD_BUFFER_BYTES = 8192
+FLUSH_BYTES = 65536
+DATAGRAM_BYTES = 2048
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a flow goes."""
+
+    address: str
+    port: int
+
+
+class Flow(ABC):
+    """One flow. ``name`` is what `ss` on a server calls its client: protocol, address, port."""
+
+    kind = ""
+    protocol = "tcp"
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.opened = False
+        self.ended = False
+
+    @property
+    @abstractmethod
+    def outcome(self) -> Outcome:
+        """How it fared so far."""
+
+    @property
+    @abstractmethod
+    def server(self) -> str:
+        """Which server has it, as far as the flow was told."""
+
+    @abstractmethod
+    def visit(self, now: float) -> float:
+        """Do what is to be done, and return in how many seconds to come again."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """From the next visit on, bring it to its end, which must be a good one."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the socket."""
+
+
+class TcpFlow(Flow):
+    """A TCP connection with an HTTP request on it."""
+
+    keep = True
+
+    def __init__(self, target: Target, path: str) -> None:
+        super().__init__()
+        self.target = target
+        self.path = path
+        self.patience = Patience()
+        self.response: Response | None = None
+        self.finishing = False
+        self._outcome = Outcome.GOOD
+        self._server = ""
+        self._sock: socket.socket | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it fared so far."""
+        return self._outcome
+
+    @property
+    def server(self) -> str:
+        """Which server has it."""
+        return self._server
+
+    def visit(self, now: float) -> float:
+        """Do the next thing; whatever the network answers becomes an outcome."""
+        try:
+            if self._sock is None:
+                return self._connect(now)
+            if self.response is None and not self._is_connected():
+                delay = CONNECT_VISIT_SECONDS
+            else:
+                if self.response is None:
+                    self.ask(now)
+                delay = self.proceed(now)
+        except ConnectionRefusedError:
+            return self._fail(Outcome.REFUSED)
+        except (ConnectionResetError, BrokenPipeError):
+            return self._fail(Outcome.RESET)
+        except BadResponse:
+            return self._fail(Outcome.WRONG_CONTENT)
+        except OSError as error:
+            silent = error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+            if not silent:
+                raise
+            return self._fail(Outcome.SILENT)
+        if self.patience.is_over(now):
+            return self._fail(Outcome.SILENT)
+        return delay
+
+    def _connect(self, now: float) -> float:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.settimeout(0)
+        self.prepare(sock)
+        self._sock = sock
+        self.patience.due(now)
+        code = sock.connect_ex((self.target.address, self.target.port))
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, "connect")
+        host, port = sock.getsockname()
+        self.name = f"tcp {host}:{port}"
+        return CONNECT_VISIT_SECONDS
+
+    def _is_connected(self) -> bool:
+        sock = self.sock
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code != 0:
+            # OSError makes the subclass that belongs to the number.
+            raise OSError(code, "connect")
+        try:
+            sock.getpeername()
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:
+                return False
+            raise
+        return True
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket, which is there from the first visit on."""
+        if self._sock is None:
+            raise ValueError("not connected yet")
+        return self._sock
+
+    def prepare(self, sock: socket.socket) -> None:
+        """Set the socket's options before it connects."""
+
+    def sink(self) -> Any:
+        """Return what takes the body."""
+        return hashlib.sha256()
+
+    def ask(self, now: float) -> None:
+        """Send the request."""
+        self.response = Response(self.sink())
+        self.sock.send(request(self.target.address, self.path, keep=self.keep))
+        self.patience.progress(now)
+
+    def receive(self, limit: int, now: float) -> bool:
+        """Receive once; return whether something came.
+
+        Raises:
+            BadResponse: the server closed the connection or sent nonsense.
+
+        """
+        try:
+            data = self.sock.recv(limit)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._outcome = Outcome.CLOSED
+            raise BadResponse("closed early")
+        self.patience.progress(now)
+        if self.response is None:
+            raise BadResponse("an answer without a question")
+        self.response.feed(data)
+        self._server = self._server or self.response.server
+        return True
+
+    def _fail(self, outcome: Outcome) -> float:
+        if self._outcome is Outcome.GOOD:
+            self._outcome = outcome
+        self.close()
+        return 0.0
+
+    @abstractmethod
+    def proceed(self, now: float) -> float:
+        """Go on with the connection, which is up and has asked."""
+
+    def finish(self) -> None:
+        """Bring it to an end."""
+        self.finishing = True
+
+    def close(self) -> None:
+        """Close the socket; the flow has ended."""
+        self.ended = True
+        if self._sock is not None:
+            self._sock.close()
+
+
+class Download(TcpFlow):
+    """A slow download of a file that is named after the hash of its content."""
+
+    kind = "download"
+    keep = False
+
+    def prepare(self, sock: socket.socket) -> None:
+        """Keep little in the client, so that the server has most of the file yet to send."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DOWNLOAD_BUFFER_BYTES)
+
+    def proceed(self, now: float) -> float:
+        """Read a little, or, when finishing, all there is."""
+        response = self.response
+        if response is None:
+            return CONNECT_VISIT_SECONDS
+        came = self.receive(FLUSH_BYTES if self.finishing else DOWNLOAD_BYTES_A_VISIT, now)
+        self.opened = self.opened or response.begun
+        if response.complete:
+            if response.sink.hexdigest() != PurePosixPath(self.path).stem:  # type: ignore[attr-defined]
+                raise BadResponse("another content than the name says")
+            self.close()
+        if self.finishing:
+            return FLUSH_VISIT_SECONDS
+        return DOWNLOAD_VISIT_SECONDS if came else WAIT_VISIT_SECONDS
+
+
+class Idle(TcpFlow):
+    """A connection that is used once, then idle, then spoken to at the end."""
+
+    kind = "idle"
+
+    def __init__(self, target: Target, path: str) -> None:
+        super().__init__(target, path)
+        self._spoke = False
+
+    def proceed(self, now: float) -> float:
+        """Hear the answer that is due; while idle, hear whether the connection is torn down."""
+        response = self.response
+        if response is None:
+            return CONNECT_VISIT_SECONDS
+        if self.opened and self.finishing and not self._spoke:
+            self._spoke = True
+            self.ask(now)
+            return WAIT_VISIT_SECONDS
+        self.receive(FLUSH_BYTES, now)
+        if not response.complete:
+            return WAIT_VISIT_SECONDS
+        self.patience.done()
+        self.opened = True
+        if self._spoke:
+            if response.server != self._server:
+                raise BadResponse(f"{response.server} answers instead of {self._server}")
+            self.close()
+        return IDLE_VISIT_SECONDS
+
+
+class Short(TcpFlow):
+    """A connection with one request."""
+
+    kind = "short"
+    keep = False
+
+    def proceed(self, now: float) -> float:
+        """Hear the answer."""
+        if self.receive(FLUSH_BYTES, now) and self.response is not None and self.response.complete:
+            self.opened = True
+            self.close()
+        return WAIT_VISIT_SECONDS
+
+
+class UdpFlow(Flow):
+    """A query every half second from one socket, to be answered by one server for ever.
+
+    ``source_port`` should be one that no flow had before: while a server still holds the socket of
+    an earlier client with the same address and port, it is right to take the newcomer for that one.
+    """
+
+    kind = "udp"
+    protocol = "udp"
+
+    def __init__(self, target: Target, source_port: int = 0) -> None:
+        super().__init__()
+        self.target = target
+        self.source_port = source_port
+        self.verdict = UdpVerdict()
+        self._number = 0
+        self._ask_at = 0.0
+        self._finishing = False
+        self._last_number = 0
+        self._sock: socket.socket | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it fared so far."""
+        return self.verdict.outcome
+
+    @property
+    def server(self) -> str:
+        """Which server has it."""
+        return self.verdict.server
+
+    def visit(self, now: float) -> float:
+        """Hear answers, ask again."""
+        if self._sock is None:
+            self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._sock.settimeout(0)
+            self._sock.bind(("", self.source_port))
+            self._sock.connect((self.target.address, self.target.port))
+            host, port = self._sock.getsockname()
+            self.name = f"udp {host}:{port}"
+        if self._finishing and not self._last_number:
+            self._last_number = self._number + 1
+            self._ask_at = now
+        done = self._hear(self._sock, now) >= self._last_number > 0
+        self.verdict.tick(now)
+        if self.outcome is not Outcome.GOOD or done:
+            self.close()
+            return 0.0
+        if now >= self._ask_at:
+            self._ask(self._sock, now)
+            self._ask_at = now + UDP_VISIT_SECONDS
+        return WAIT_VISIT_SECONDS if self._waits else self._ask_at - now
+
+    @property
+    def _waits(self) -> bool:
+        return self._finishing or not self.opened
+
+    def _ask(self, sock: socket.socket, now: float) -> None:
+        self._number += 1
+        self.verdict.asked(now)
+        try:
+            sock.send(b"%d" % self._number)
+        except (ConnectionRefusedError, BlockingIOError):
+            # Nobody listens there at this moment: it stays unanswered, and that is what counts.
+            return
+
+    def _hear(self, sock: socket.socket, now: float) -> int:
+        """Hear all that came, and return the highest number that was answered, or 0."""
+        heard = 0
+        while True:
+            try:
+                data = sock.recv(DATAGRAM_BYTES)
+            except BlockingIOError:
+                return heard
+            except ConnectionRefusedError:
+                continue
+            server, _, number = data.decode(errors="replace").rpartition(" ")
+            if not number.isdigit() or not 0 < int(number) <= self._number:
+                self.verdict.garbled()
+            else:
+                self.verdict.answered(server, now)
+                self.opened = True
+                heard = max(heard, int(number))
+
+    def finish(self) -> None:
+        """Ask once more, and end when that is answered."""
+        self._finishing = True
+
+    def close(self) -> None:
+        """Close the socket; the flow has ended."""
+        self.ended = True
+        if self._sock is not None:
+            self._sock.close()

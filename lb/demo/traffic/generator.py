@@ -1,0 +1,187 @@
+"""A process full of flows, told what to do through its standard input.
+
+It opens its flows, prints `{"event": "open"}` when each of them is open or broken, and then obeys:
+`count` prints how many are open and well, `names` which; `finish` brings each to its end and
+prints the verdict. The end of its input ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import json
+import os
+import random
+import resource
+import select
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lb.demo.traffic.flows import Download, Flow, Idle, Short, Target, UdpFlow
+from lb.demo.traffic.verdicts import Outcome
+
+NAP_SECONDS = 0.25
+INPUT_BYTES = 4096
+
+
+class Cohort:
+    """Flows of one process, and the times at which each wants to be visited."""
+
+    def __init__(self, flows: Sequence[Flow], over_seconds: float, now: float) -> None:
+        self.flows = flows
+        self._order = itertools.count()
+        step = over_seconds / max(1, len(flows))
+        self._due = [(now + n * step, next(self._order), flow) for n, flow in enumerate(flows)]
+        heapq.heapify(self._due)
+
+    def visit_due(self, now: float) -> float:
+        """Visit the flows whose time has come; return when the next one's comes."""
+        while self._due and self._due[0][0] <= now:
+            _at, _order, flow = heapq.heappop(self._due)
+            delay = flow.visit(now)
+            if not flow.ended:
+                heapq.heappush(self._due, (now + delay, next(self._order), flow))
+            now = time.monotonic()
+        return self._due[0][0] if self._due else now + NAP_SECONDS
+
+    def finish(self, now: float) -> None:
+        """Have every flow come to its end, from now on."""
+        remaining = [flow for flow in self.flows if not flow.ended]
+        for flow in remaining:
+            flow.finish()
+        self._due = [(now, next(self._order), flow) for flow in remaining]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether each flow is open, or has ended."""
+        return all(flow.opened or flow.ended for flow in self.flows)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether each flow has ended."""
+        return all(flow.ended for flow in self.flows)
+
+    def count(self) -> dict[str, int]:
+        """Return how many flows are open and well, by protocol, and how many are broken."""
+        well = self._well()
+        return {
+            "tcp": sum(flow.protocol == "tcp" for flow in well),
+            "udp": sum(flow.protocol == "udp" for flow in well),
+            "broken": sum(flow.outcome is not Outcome.GOOD for flow in self.flows),
+        }
+
+    def names(self) -> dict[str, str]:
+        """Return the flows that are open and well, by protocol, address and port: their servers."""
+        return {flow.name: flow.server for flow in self._well()}
+
+    def _well(self) -> list[Flow]:
+        return [f for f in self.flows if f.opened and not f.ended and f.outcome is Outcome.GOOD]
+
+    def verdict(self) -> dict[str, Any]:
+        """Return how everything ended."""
+        broken = [flow for flow in self.flows if flow.outcome is not Outcome.GOOD]
+        return {
+            "flows": len(self.flows),
+            "broken": [
+                {
+                    "flow": flow.name,
+                    "kind": flow.kind,
+                    "server": flow.server,
+                    "outcome": flow.outcome.value,
+                }
+                for flow in broken
+            ],
+        }
+
+
+class Commands:
+    """Lines from a descriptor, read without blocking for longer than asked."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._rest = b""
+
+    def wait(self, seconds: float) -> list[str] | None:
+        """Return the lines that came within this time; None at the end of the input."""
+        readable, _, _ = select.select([self._descriptor], [], [], max(0.0, seconds))
+        if not readable:
+            return []
+        data = os.read(self._descriptor, INPUT_BYTES)
+        if not data:
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [line.decode() for line in lines]
+
+
+def serve(cohort: Cohort, commands: Commands) -> None:
+    """Visit flows and obey commands until told to finish, and the verdict is printed."""
+    told_open = finishing = False
+    while True:
+        next_at = cohort.visit_due(time.monotonic())
+        if not told_open and cohort.is_open:
+            told_open = True
+            _say({"event": "open", **cohort.count()})
+        if finishing and cohort.has_ended:
+            _say({"event": "verdict", **cohort.verdict()})
+            return
+        lines = commands.wait(min(NAP_SECONDS, next_at - time.monotonic()))
+        if lines is None:
+            return
+        for line in lines:
+            if line == "count":
+                _say({"event": "count", **cohort.count()})
+            elif line == "names":
+                _say({"event": "names", "names": cohort.names()})
+            elif line == "finish":
+                finishing = True
+                cohort.finish(time.monotonic())
+
+
+def _say(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)  # noqa: T201 (how it talks to the demo)
+
+
+def make_flows(options: argparse.Namespace) -> list[Flow]:
+    """Make the flows that the command line asks for, in an order that mixes the kinds."""
+    web, echo = (Target(options.vip, port) for port in (options.tcp_port, options.udp_port))
+    flows: list[Flow] = []
+    flows += [Download(web, options.file[n % len(options.file)]) for n in range(options.downloads)]
+    flows += [Idle(web, options.page) for _ in range(options.idle)]
+    flows += [Short(web, options.page) for _ in range(options.short)]
+    port = options.udp_source_port
+    flows += [UdpFlow(echo, port and port + n) for n in range(options.udp)]
+    random.Random(len(flows)).shuffle(flows)  # noqa: S311 (an order, no secret)
+    return flows
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--vip", required=True)
+    made.add_argument("--tcp-port", type=int, default=80)
+    made.add_argument("--udp-port", type=int, default=7000)
+    made.add_argument(
+        "--udp-source-port", type=int, default=0, help="of the first UDP flow; 0: any"
+    )
+    made.add_argument("--file", action="append", default=[], help="path of a hashed file")
+    made.add_argument("--page", default="/hello", help="path of a small page")
+    for kind in ("downloads", "idle", "short", "udp"):
+        made.add_argument(f"--{kind}", type=int, default=0, help="how many")
+    made.add_argument("--over-seconds", type=float, default=0.5, help="open them over this time")
+    return made
+
+
+def main() -> None:
+    """Run as `python -m lb.demo.traffic.generator`."""
+    options = parser().parse_args()
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    cohort = Cohort(make_flows(options), options.over_seconds, time.monotonic())
+    serve(cohort, Commands(sys.stdin.fileno()))
+
+
+if __name__ == "__main__":
+    main()

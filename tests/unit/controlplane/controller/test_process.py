@@ -1,0 +1,240 @@
+"""`lbctl control` and the commands beside it, as processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from controlplane.store import open_agent_store
+from tests.unit.controlplane.conftest import Fleet
+from tests.unit.controlplane.fleet import eventually
+
+SETTINGS = """
+store = "file:store"
+tick_seconds = 0.1
+silent_after_seconds = 0.5
+silent_wait_seconds = 1
+slow_start_seconds = 0
+log_format = "json"
+[metrics]
+port = {metrics}
+[[server]]
+name = "s1"
+dip = "10.1.0.1"
+[[server]]
+name = "s2"
+dip = "10.1.0.2"
+[[pool]]
+name = "web"
+buckets = 256
+[[service]]
+name = "http"
+vip = "192.0.2.1"
+protocol = "tcp"
+port = 80
+pool = "web"
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+class Lbctl:
+    """Runs `lbctl` with one controller's settings."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.settings = directory / "control.toml"
+        self.port = free_port()
+        self.settings.write_text(SETTINGS.format(metrics=self.port))
+        self.running: list[subprocess.Popen[str]] = []
+
+    def arguments(self, *words: str) -> list[str]:
+        program = "from lb.cli.main import main; main()"
+        return [sys.executable, "-c", program, *words, "--config", str(self.settings)]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.arguments(*words), capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def control(self, log: str = "log", *words: str) -> subprocess.Popen[str]:
+        with (self.directory / log).open("w") as file:
+            process = subprocess.Popen(
+                self.arguments("control", *words), stderr=file, stdout=file, text=True
+            )
+        self.running.append(process)
+        return process
+
+    def events(self, log: str = "log") -> list[str]:
+        lines = (self.directory / log).read_text().splitlines()
+        return [json.loads(line)["event"] for line in lines if line.startswith("{")]
+
+    def has_said(self, event: str, times: int) -> bool:
+        return self.events().count(event) == times
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as page:
+            return str(page.read().decode())
+
+
+@pytest.fixture
+def lbctl(tmp_path: Path) -> Iterator[Lbctl]:
+    found = Lbctl(tmp_path)
+    yield found
+    for process in found.running:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+
+
+def ended(process: subprocess.Popen[str], number: int) -> int:
+    process.send_signal(number)
+    return process.wait(10)
+
+
+def test_a_life_drain_and_undrain_metrics_and_a_clean_end(lbctl: Lbctl, fleet: Fleet) -> None:
+    process = lbctl.control()
+    agents = [fleet.agent("s1"), fleet.agent("s2", connections=2)]
+    eventually(lambda: fleet.current() == {"s1": 128, "s2": 128}, "a table")
+    assert "cannot probe: no server will be declared down" in lbctl.events()
+
+    refused = lbctl.run("drain", "s9")
+    assert refused.returncode == 2
+    assert "no server is called 's9'; there are: s1, s2" in refused.stderr
+    late = lbctl.run("drain", "s2", "--wait", "--timeout", "1.5")
+    assert late.returncode == 4
+    assert "still current for 0 buckets, 2 connections" in late.stderr
+    agents[1].connections = 0
+    done = lbctl.run("drain", "s2", "--wait", "--timeout", "20")
+    assert (done.returncode, done.stdout) == (0, "s2 is drained\n")
+
+    shown = json.loads(lbctl.run("servers", "--json").stdout)
+    s2 = shown["servers"][1]
+    assert (s2["state"], s2["wished_draining"], s2["buckets"]) == ("draining", True, {"web": 0})
+    assert all(document["settled"] for document in shown["documents"])
+    assert "draining (wished)" in lbctl.run("servers").stdout
+
+    metrics = lbctl.metrics()
+    assert 'bucket_brigade_controller_server_state{server="s2",state="draining"} 1.0' in metrics
+    assert 'bucket_brigade_controller_buckets{pool="web",server="s1"} 256.0' in metrics
+    assert 'bucket_brigade_controller_settled{kind="table/web"} 1.0' in metrics
+    assert "# TYPE bucket_brigade_controller_probes_sent_total counter" in metrics
+
+    assert lbctl.run("undrain", "s2").returncode == 0
+    eventually(lambda: fleet.current() == {"s1": 128, "s2": 128}, "even again")
+    assert ended(process, signal.SIGTERM) == 0
+    assert lbctl.events()[-1] == "stopped"
+
+
+def test_settings_are_read_again_and_bad_ones_change_nothing(lbctl: Lbctl, fleet: Fleet) -> None:
+    process = lbctl.control()
+    for name in ("s1", "s2", "s3"):
+        fleet.agent(name)
+    eventually(lambda: len(fleet.current()) == 2, "a table")
+    good = lbctl.settings.read_text()
+    bads = (good.replace("port = 80", "port = 0"), good.replace("256", "512"), "x =")
+    for refusals, bad in enumerate(bads, 1):
+        lbctl.settings.write_text(bad)
+        process.send_signal(signal.SIGHUP)
+        eventually(partial(lbctl.has_said, "settings not changed", refusals), "refused")
+    assert process.poll() is None
+    lbctl.settings.write_text(good + '[[server]]\nname = "s3"\ndip = "10.1.0.3"\n')
+    process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(fleet.current()) == 3, "three servers")
+    assert ended(process, signal.SIGTERM) == 0
+
+
+def test_one_leads_and_another_takes_over(lbctl: Lbctl, fleet: Fleet) -> None:
+    first = lbctl.control("first")
+    eventually(lambda: "leading" in lbctl.events("first"), "the first leads")
+    second = lbctl.control("second")
+    eventually(lambda: "standing by" in lbctl.events("second"), "the second stands by")
+    fleet.agent("s1")
+    fleet.agent("s2")
+    eventually(lambda: len(fleet.current()) == 2, "a table")
+    before = dict(fleet.newest.generations())
+    first.kill()
+    eventually(lambda: "leading" in lbctl.events("second"), "the second leads")
+    fleet.store.wish_drain("s1", wished=True)
+    eventually(lambda: fleet.current() == {"s2": 256}, "the second works")
+    assert fleet.newest.generations()["table/web"] == before["table/web"] + 2
+    assert ended(second, signal.SIGTERM) == 0
+
+
+def test_ending_while_standing_by(lbctl: Lbctl) -> None:
+    lbctl.control("first")
+    eventually(lambda: "leading" in lbctl.events("first"), "the first leads")
+    second = lbctl.control("second")
+    eventually(lambda: "standing by" in lbctl.events("second"), "the second stands by")
+    assert ended(second, signal.SIGINT) == 130
+
+
+def test_agents_reach_the_store_over_http(lbctl: Lbctl, fleet: Fleet) -> None:
+    port = free_port()
+    token = lbctl.directory / "token"
+    token.touch(mode=0o600)
+    token.write_text("a-token-of-some-length-0123456789\n")
+    with lbctl.settings.open("a") as file:
+        file.write(f'[listen]\naddress = "127.0.0.1"\nport = {port}\ntoken_file = "token"\n')
+    process = lbctl.control()
+    eventually(lambda: "leading" in lbctl.events(), "leading")
+    eventually(lambda: fleet.cluster().generation > 0, "a cluster document")
+    store = open_agent_store(f"http://127.0.0.1:{port}", token)
+    try:
+        assert store.kinds() == {"cluster": 1}
+        key_id = fleet.cluster().pools[0].key_id
+        assert len(store.key(key_id)) == 16
+    finally:
+        store.close()
+    assert ended(process, signal.SIGTERM) == 0
+    log = (lbctl.directory / "log").read_text()
+    assert fleet.store.key(key_id).hex() not in log
+    assert "a-token-of-some" not in log
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("port = 80", "port = 0", "service[1].port: must be 1 to 65535"),
+        ("buckets = 256", "bucket = 256", "pool[1].bucket: unknown key; did you mean 'buckets'?"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_code_2(
+    lbctl: Lbctl, old: str, new: str, line: str
+) -> None:
+    lbctl.settings.write_text(lbctl.settings.read_text().replace(old, new))
+    for command in (("control",), ("drain", "s1"), ("servers",)):
+        done = lbctl.run(*command)
+        assert done.returncode == 2
+        assert line in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_metrics_port_is_one_line(lbctl: Lbctl) -> None:
+    with socket.create_server(("127.0.0.1", lbctl.port)):
+        done = lbctl.run("control")
+    assert done.returncode == 1
+    assert "metrics cannot listen on 127.0.0.1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_seed_refuses_a_store_in_use(lbctl: Lbctl) -> None:
+    process = lbctl.control()
+    eventually((lbctl.directory / "store/documents/cluster/1.json").exists, "published")
+    assert ended(process, signal.SIGTERM) == 0
+    done = lbctl.run("control", "--seed", str(lbctl.directory))
+    assert done.returncode == 1
+    assert "--seed begins an empty store" in done.stderr

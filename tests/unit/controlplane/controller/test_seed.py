@@ -1,0 +1,151 @@
+"""An empty store begun from what one server has."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from controlplane.controller.seed import seed_store
+from controlplane.documents.check import decode_cluster, decode_table, encode_table
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import CLUSTER, Report, Table, table_kind
+from controlplane.store.file.store import FileStore
+from controlplane.store.state_dir import StateDir
+from tests.unit.controlplane.conftest import Fleet
+from tests.unit.controlplane.fleet import eventually
+
+
+@pytest.fixture
+def state_dir(fleet: Fleet, tmp_path: Path) -> Path:
+    """What a server of a running fleet has saved; the controller and its store are gone."""
+    fleet.up(3)
+    saved = StateDir(tmp_path / "state")
+    for kind in fleet.store.kinds():
+        version = fleet.store.latest(kind)
+        assert version
+        saved.save_document(kind, version.data)
+        if kind == CLUSTER:
+            for pool in decode_cluster(version.data).pools:
+                saved.save_key(pool.key_id, fleet.store.key(pool.key_id))
+    fleet.stop_control()
+    return tmp_path / "state"
+
+
+def test_a_seeded_store_goes_on_where_the_lost_one_was(
+    fleet: Fleet, state_dir: Path, tmp_path: Path
+) -> None:
+    agents, before = fleet.agents, dict(fleet.newest.generations())
+    key_id = fleet.cluster().pools[0].key_id
+    config = fleet.config(3)
+    for agent in agents.values():
+        agent.end()
+    heir = Fleet(tmp_path / "new")
+    try:
+        seed_store(heir.store, state_dir)
+        assert heir.store.kinds() == before
+        assert heir.store.key(key_id) == fleet.store.key(key_id)
+        heir.control(config)
+        for name, old in agents.items():
+            # before it speaks: a server's acknowledgements come from one place
+            for kind, generation in before.items():
+                heir.store.acknowledge(name, kind, generation)
+            heir.agent(name, tables=dict(old.tables), cluster=old.cluster)
+        eventually(heir.calm, "settled")
+        assert heir.newest.generations() == before, "nothing changes"
+        heir.store.wish_drain("s2", wished=True)
+        eventually(lambda: "s2" not in heir.current(), "drained")
+        assert heir.newest.generations()["table/web"] == before["table/web"] + 2
+    finally:
+        heir.close()
+
+
+def test_servers_that_had_newer_tables_are_overtaken(
+    fleet: Fleet, state_dir: Path, tmp_path: Path
+) -> None:
+    before = dict(fleet.newest.generations())
+    config = fleet.config(3)
+    heir = Fleet(tmp_path / "new")
+    try:
+        seed_store(heir.store, state_dir)
+        heir.store.acknowledge("s1", "table/web", before["table/web"] + 7)
+        heir.control(config)
+        wanted = before["table/web"] + 8
+        eventually(lambda: (t := heir.table()) is not None and t.generation == wanted, "ahead")
+        table = heir.table()
+        old = fleet.table()
+        assert table
+        assert old
+        assert (table.chains == old.chains).all()
+    finally:
+        heir.close()
+
+
+def test_a_store_that_is_not_empty_is_refused(fleet: Fleet, state_dir: Path) -> None:
+    before = dict(fleet.store.kinds())
+    with pytest.raises(BrigadeError, match="begins an empty store; this one has cluster"):
+        seed_store(fleet.store, state_dir)
+    assert fleet.store.kinds() == before
+
+
+def test_a_seeding_that_was_cut_off_is_no_beginning(
+    fleet: Fleet, state_dir: Path, tmp_path: Path
+) -> None:
+    """A controller would give the pool a new key beside its old table, under a running fleet."""
+    version = fleet.store.latest("table/web")
+    assert version
+    heir = Fleet(tmp_path / "new")
+    heir.store.seed(version)
+    with pytest.raises(BrigadeError, match="empty the store and begin it with --seed"):
+        seed_store(heir.store, state_dir)
+    with pytest.raises(BrigadeError, match="seeding leaves it that was cut off"):
+        heir.newest.refresh()
+    assert set(heir.store.kinds()) == {"table/web"}
+    heir.close()
+
+
+def test_a_directory_without_documents_is_refused(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    (tmp_path / "state").mkdir()
+    with pytest.raises(BrigadeError, match="no documents"):
+        seed_store(store, tmp_path / "state")
+    assert store.kinds() == {}
+
+
+def test_what_is_damaged_or_missing_seeds_nothing(state_dir: Path, tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "empty")
+    keys = list((state_dir / "keys").iterdir())
+    key = keys[0].read_bytes()
+    keys[0].unlink()
+    with pytest.raises(BrigadeError, match="lacks the keys"):
+        seed_store(store, state_dir)
+    StateDir(state_dir).save_key(keys[0].name, key)
+    document = state_dir / "documents" / "table.web.json"
+    document.write_bytes(document.read_bytes().replace(b'"generation":', b'"generation":1'))
+    with pytest.raises(BrigadeError):
+        seed_store(store, state_dir)
+    assert store.kinds() == {}
+
+
+def test_the_tables_of_pools_long_gone_are_left_out(state_dir: Path, tmp_path: Path) -> None:
+    state = StateDir(state_dir)
+    data = state.load_document("table/web")
+    assert data
+    web = decode_table(data)
+    old = Table("old", 3, 1, web.chains, web.moved_at)
+    state.save_document(table_kind("old"), encode_table(old))
+    store = FileStore(tmp_path / "empty")
+    seed_store(store, state_dir)
+    assert set(store.kinds()) == {CLUSTER, "table/web"}
+
+
+def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing(fleet: Fleet) -> None:
+    fleet.control(fleet.config(2))
+    eventually(lambda: fleet.cluster().generation == 1, "a first document")
+    for name in ("s1", "s2"):
+        fleet.store.acknowledge(name, CLUSTER, 50)
+        fleet.store.acknowledge(name, "table/web", 70)
+        fleet.store.report(Report(name, "boot", 1, 0.0))
+    time.sleep(1.2)  # longer than the first servers wait for each other
+    assert fleet.store.kinds() == {CLUSTER: 1}

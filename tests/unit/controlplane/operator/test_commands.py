@@ -1,0 +1,85 @@
+"""The commands beside the controller: what they refuse, and what they tell while one waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table as RichTable
+
+import lb.cli.main as cli
+from controlplane.documents.fields import DocumentError
+from controlplane.domain.objects import CLUSTER
+from controlplane.observe.observer import Sight
+from controlplane.operator.drain import DrainProgress, progress
+from controlplane.publish.published import Newest
+from controlplane.store.contract import Version
+from controlplane.store.file.store import FileStore
+from lb.cli._show import show_whole
+from lb.cli.drain import Progress
+
+SETTINGS = """
+store = "file:store"
+[[server]]
+name = "s1"
+dip = "10.1.0.1"
+[[pool]]
+name = "web"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    path = tmp_path / "control.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.mark.parametrize("words", [["servers"], ["drain", "s1"], ["undrain", "s1"]])
+def test_a_store_that_is_not_there_is_refused_and_not_made(
+    settings: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*words, "--config", str(settings)]) == 5
+    assert "there is no store" in capsys.readouterr().err
+    assert not (settings.parent / "store").exists()
+
+
+def test_in_a_store_that_no_controller_has_used_nobody_is_drained(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (settings.parent / "store").mkdir(mode=0o700)
+    words = ["drain", "s1", "--wait", "--timeout", "0.1", "--config", str(settings)]
+    assert cli.run(words) == 4
+    assert "the controller has not acted yet" in capsys.readouterr().err
+    assert not progress("s1", None, {}, {}, Sight({}, {}, {}), 30.0).done
+    assert cli.run(["servers", "--config", str(settings)]) == 0
+    assert "lbctl control has published nothing here" in capsys.readouterr().out
+
+
+def test_who_waits_is_told_of_each_change_but_not_all_the_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    tell = Progress("s1", lambda: now[0])
+    for second, buckets in ((0.0, 9), (1.9, 8), (2.0, 7), (2.5, 6), (4.5, 7), (5.0, 5), (9.0, 5)):
+        now[0] = second
+        tell(DrainProgress(buckets, (), 1))
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[4] for line in told] == ["7", "5"]
+
+
+def test_a_document_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    store.publish(Version(CLUSTER, 1, b"{"))
+    with pytest.raises(DocumentError, match="cluster generation 1 in the store: it is not JSON"):
+        Newest(store).refresh()
+    store.close()
+
+
+def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    table = RichTable("name", "state", box=None)
+    table.add_row("n" * 60, "s" * 60)
+    show_whole(table, Console(width=40))
+    heading, row = capsys.readouterr().out.splitlines()
+    assert (heading.split(), row.split()) == (["name", "state"], ["n" * 60, "s" * 60])

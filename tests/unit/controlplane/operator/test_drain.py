@@ -1,0 +1,67 @@
+"""When `lbctl drain --wait` may say that a server serves nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from controlplane.decide.server_state import ServerView
+from controlplane.domain.objects import CLUSTER, Cluster, Report, Server, ServerState
+from controlplane.domain.table_facts import TableFacts
+from controlplane.observe.observer import Sight
+from controlplane.operator.drain import DrainProgress, progress
+
+ALIVE = ServerView("", known=True, heard=True)
+SILENT = replace(ALIVE, heard=False, silent=True, silent_seconds=60.0)
+GENERATIONS = {CLUSTER: 4, "table/web": 7}
+NOWHERE = {"web": TableFacts(named=frozenset({1, 2}), current={2: 256})}
+ALL = {"s1": GENERATIONS, "s2": GENERATIONS}
+DRAINING = ServerState.DRAINING
+
+
+def ask(
+    state: ServerState = DRAINING,
+    facts: Mapping[str, TableFacts] = NOWHERE,
+    acknowledged: Mapping[str, Mapping[str, int]] = ALL,
+    connections: int = 0,
+    **views: ServerView,
+) -> DrainProgress:
+    servers = (
+        Server("s1", IPv4Address("10.1.0.1"), 1, state),
+        Server("s2", IPv4Address("10.1.0.2"), 2, ServerState.ACTIVE),
+    )
+    seen = {name: replace(views.get(name, ALIVE), name=name) for name in ("s1", "s2")}
+    reports = {"s1": Report("s1", "boot", 1, 0.0, connections=connections)}
+    sight = Sight(seen, reports, acknowledged)
+    return progress("s1", Cluster(4, servers), facts, GENERATIONS, sight, 30.0)
+
+
+def test_current_nowhere_settled_and_without_connections_it_is_done() -> None:
+    assert ask().done
+
+
+def test_a_bucket_a_connection_or_a_wish_not_seen_yet_holds_it_back() -> None:
+    some = {**NOWHERE, "mail": TableFacts(named=frozenset({1}), current={1: 3})}
+    assert (ask(facts=some).done, ask(facts=some).buckets) == (False, 3)
+    assert not ask(connections=1).done
+    assert not ask(ServerState.ACTIVE).done
+    assert "has not acted yet" in str(ask(ServerState.ACTIVE))
+
+
+def test_somebody_who_forwards_by_an_older_table_holds_it_back() -> None:
+    behind = {**ALL, "s2": {CLUSTER: 4, "table/web": 6}}
+    found = ask(acknowledged=behind)
+    assert (found.done, found.waiting_for) == (False, ("s2",))
+    assert ask(acknowledged=behind, s2=SILENT).done, "one silent for long is not waited for"
+    assert ask(acknowledged={**ALL, "s2": {CLUSTER: 1, "table/web": 7}}).done
+
+
+def test_connections_that_nobody_tells_of_are_not_none() -> None:
+    found = ask(s1=SILENT)
+    assert (found.done, found.connections) == (False, None)
+
+
+def test_one_that_is_gone_is_not_waited_for() -> None:
+    assert ask(ServerState.DOWN, connections=5).done
+    assert ask(connections=5, s1=replace(ALIVE, stopped=True)).done

@@ -1,0 +1,142 @@
+"""The rest of the controller's part of the contract, and the operator's: fleet and leadership."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from controlplane.domain.objects import Report
+from controlplane.store.contract import ControllerStore, StoreConflict, StoreUnavailable
+from tests.unit.controlplane.store.conftest import Backing
+from tests.unit.controlplane.store.helpers import Worker, later
+
+
+def test_wishes_are_set_and_cleared_and_stay(backing: Backing) -> None:
+    operator = backing.controller()
+    assert operator.drain_wishes() == frozenset()
+    operator.wish_drain("alpha", wished=True)
+    operator.wish_drain("beta", wished=True)
+    operator.wish_drain("beta", wished=True)
+    operator.wish_drain("alpha", wished=False)
+    operator.wish_drain("never-wished", wished=False)
+    operator.close()
+    assert backing.controller().drain_wishes() == {"beta"}
+
+
+def test_a_forgotten_server_leaves_nothing(controller: ControllerStore) -> None:
+    for server in ("alpha", "beta"):
+        controller.report(Report(server, "b", 1, 0.0))
+        controller.acknowledge(server, "cluster", 1)
+        controller.wish_drain(server, wished=True)
+    controller.forget("alpha")
+    controller.forget("alpha")
+    assert set(controller.reports()) == {"beta"}
+    assert set(controller.acknowledgements()) == {"beta"}
+    assert controller.drain_wishes() == {"beta"}
+
+
+Act = Callable[[ControllerStore], None]
+CHANGES: dict[str, Act] = {
+    "report": lambda store: store.report(Report("alpha", "b", 2, 0.0)),
+    "acknowledgement": lambda store: store.acknowledge("alpha", "cluster", 2),
+    "wish": lambda store: store.wish_drain("alpha", wished=True),
+    "cleared wish": lambda store: store.wish_drain("beta", wished=False),
+    "forgotten": lambda store: store.forget("beta"),
+}
+
+
+@pytest.fixture
+def watched(backing: Backing) -> tuple[ControllerStore, ControllerStore]:
+    """A store that waits, which has seen all so far, and another that acts."""
+    waiting, acting = backing.controller(), backing.controller()
+    acting.wish_drain("beta", wished=True)
+    acting.report(Report("beta", "b", 1, 0.0))
+    waiting.wait_reports(0)
+    return waiting, acting
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_wait_reports_notices(
+    watched: tuple[ControllerStore, ControllerStore], change: str
+) -> None:
+    waiting, acting = watched
+    with later(0.1, lambda: CHANGES[change](acting)):
+        started = time.monotonic()
+        waiting.wait_reports(10.0)
+        assert 0.08 < time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_wait_reports_misses_nothing_between_calls(
+    watched: tuple[ControllerStore, ControllerStore], change: str
+) -> None:
+    waiting, acting = watched
+    CHANGES[change](acting)
+    started = time.monotonic()
+    waiting.wait_reports(10.0)
+    assert time.monotonic() - started < 2
+
+
+def test_wait_reports_ends_with_the_timeout(
+    watched: tuple[ControllerStore, ControllerStore],
+) -> None:
+    waiting, acting = watched
+    acting.report(Report("alpha", "b", 2, 0.0))
+    waiting.wait_reports(10.0)
+    started = time.monotonic()
+    waiting.wait_reports(0.3)
+    assert 0.28 < time.monotonic() - started < 2
+
+
+def test_close_ends_wait_reports(watched: tuple[ControllerStore, ControllerStore]) -> None:
+    waiting, _ = watched
+    with later(0.1, waiting.close), pytest.raises(StoreUnavailable, match="closed"):
+        waiting.wait_reports(60.0)
+
+
+def test_one_leads_and_the_other_learns_who(backing: Backing) -> None:
+    one, two = backing.controller(), backing.controller()
+    with one.lead("first@host"):
+        with pytest.raises(StoreConflict, match=rf"first@host.*{os.getpid()}"), two.lead("second"):
+            pytest.fail("two lead at once")
+        with pytest.raises(StoreConflict), one.lead("first@host"):
+            pytest.fail("one leads twice")
+    with two.lead("second"), pytest.raises(StoreConflict, match="second"), one.lead("first@host"):
+        pytest.fail("two lead at once")
+
+
+def test_leadership_ends_with_an_exception_that_stays_itself(backing: Backing) -> None:
+    with pytest.raises(OSError, match="mine"), backing.controller().lead("first"):
+        raise OSError("mine")
+    with backing.controller().lead("second"):
+        pass
+
+
+def test_leadership_is_free_when_the_leader_is_killed(backing: Backing) -> None:
+    heir = backing.controller()
+    with Worker("lead", backing.url, "doomed") as worker:
+        worker.expect("ready")
+        with (
+            pytest.raises(StoreConflict, match=rf"doomed.*{worker.process.pid}"),
+            heir.lead("heir"),
+        ):
+            pytest.fail("two lead at once")
+        worker.process.send_signal(signal.SIGKILL)
+        worker.process.wait()
+        with heir.lead("heir"):
+            pass
+
+
+def test_the_leaders_name_is_safe_to_print(backing: Backing) -> None:
+    with (
+        backing.controller().lead("evil\x1b[2J\n" + "x" * 500),
+        pytest.raises(StoreConflict) as caught,
+        backing.controller().lead("b"),
+    ):
+        pytest.fail("two lead at once")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200

@@ -1,0 +1,56 @@
+"""One holder for each interface; who asks learns who it is; it goes with its holder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from lb.agent.machine.lock import Holder, InterfaceLock, find_holder
+
+
+@pytest.fixture
+def interface() -> str:
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+def test_the_second_is_told_who_the_first_is(interface: str) -> None:
+    assert find_holder(interface) is None
+    with InterfaceLock(interface):
+        assert find_holder(interface) == Holder(os.getpid(), os.getuid())
+        with pytest.raises(BrigadeError, match=f"process {os.getpid()}") as caught:
+            InterfaceLock(interface).__enter__()
+        assert caught.value.exit_code == EXIT_REFUSED
+    assert find_holder(interface) is None
+
+
+def test_roles_do_not_exclude_each_other(interface: str) -> None:
+    with InterfaceLock(interface), InterfaceLock(interface, "down"):
+        assert find_holder(interface, "down") is not None
+
+
+def test_many_may_ask(interface: str) -> None:
+    with InterfaceLock(interface):
+        assert all(find_holder(interface) for _ in range(200))
+
+
+def test_sigkill_gives_it_back(interface: str) -> None:
+    code = (
+        "import time; from lb.agent.machine.lock import InterfaceLock\n"
+        f"with InterfaceLock({interface!r}): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        holder = find_holder(interface)
+        assert holder is not None
+        assert holder.pid == process.pid
+        process.send_signal(signal.SIGKILL)
+    assert find_holder(interface) is None
+    with InterfaceLock(interface):
+        pass

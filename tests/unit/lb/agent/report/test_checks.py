@@ -1,0 +1,193 @@
+"""Health checks against real listeners: connects, statuses, timeouts, and which are run."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+import httpx
+import pytest
+
+from controlplane.domain.objects import TCP, Check, CheckType, Service, ServiceHealth
+from lb.agent.facts import Board
+from lb.agent.report.checks import Checker, check_once, wanted_checks
+
+HERE = IPv4Network("127.0.0.1")
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        status = {"/healthz": 200, "/moved": 302, "/localhost/": 200, "/endless": 200}.get(
+            self.path, 500
+        )
+        self.send_response(status)
+        self.send_header("Location", "/healthz")
+        self.end_headers()
+        if self.path == "/endless":
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(65536))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Somebody accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def service(port: int, kind: CheckType, path: str = "/healthz", status: int = 200) -> Service:
+    check = Check(kind, path, status, interval_seconds=0.02, timeout_seconds=0.3, rise=2, fall=2)
+    return Service("web", HERE, TCP, port, "web", check=check)
+
+
+def check(wanted: Service) -> str:
+    async def once() -> str:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await check_once(client, wanted)
+
+    return asyncio.run(once())
+
+
+def test_a_listener_is_good(port: int, silent_port: int) -> None:
+    assert check(service(port, CheckType.TCP)) == ""
+    assert check(service(silent_port, CheckType.TCP)) == ""
+
+
+def test_nobody_listening_is_said(port: int) -> None:
+    assert check(service(free_port(), CheckType.TCP)) == "Connection refused"
+    assert check(service(free_port(), CheckType.HTTP))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "wrong"),
+    [
+        ("/healthz", 200, ""),
+        ("/broken", 200, "status 500, not 200"),
+        ("/broken", 500, ""),
+        ("/moved", 302, ""),
+    ],
+)
+def test_http_compares_the_status_and_follows_nothing(
+    port: int, path: str, status: int, wrong: str
+) -> None:
+    assert check(service(port, CheckType.HTTP, path, status)) == wrong
+
+
+@pytest.mark.parametrize("path", ["//localhost/", "/healthz#part", "/endless"])
+def test_http_asks_the_vip_for_that_path_and_reads_no_more_than_the_head(
+    port: int, path: str
+) -> None:
+    assert check(service(port, CheckType.HTTP, path)) == ""
+
+
+def test_a_path_that_is_too_long_is_a_reason_not_a_fault(port: int) -> None:
+    assert "too long" in check(service(port, CheckType.HTTP, "/" + "x" * (1 << 17)))
+
+
+def test_silence_is_bounded(silent_port: int) -> None:
+    started = time.monotonic()
+    assert check(service(silent_port, CheckType.HTTP)) == "no answer within 0.3 s"
+    assert time.monotonic() - started < 2
+
+
+def on_ipv6(port: int, kind: CheckType) -> Service:
+    return replace(service(port, kind), vip=IPv6Network("::1"))
+
+
+class Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+@pytest.mark.parametrize("kind", [CheckType.TCP, CheckType.HTTP])
+def test_ipv6_is_checked_too_and_the_host_is_in_brackets(kind: CheckType) -> None:
+    hosts = []
+
+    class Heard(Answer):
+        def do_GET(self) -> None:
+            hosts.append(self.headers["Host"])
+            super().do_GET()
+
+    with Server6(("::1", 0), Heard) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            port = server.server_address[1]
+            assert check(on_ipv6(port, kind)) == ""
+            assert hosts == ([f"[::1]:{port}"] if kind is CheckType.HTTP else [])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", [CheckType.TCP, CheckType.HTTP])
+def test_a_check_may_name_port_and_address(port: int, kind: CheckType) -> None:
+    wanted = replace(service(free_port(), kind), vip=IPv4Network("127.0.0.0/30"), port=None)
+    assert check(replace(wanted, check=replace(wanted.check, port=port))) == ""
+    elsewhere = replace(wanted.check, port=port, address=IPv4Address("127.0.0.2"))
+    assert check(replace(wanted, check=elsewhere))
+
+
+def test_only_services_with_a_check_and_a_vip_that_is_up_are_checked() -> None:
+    checked = service(1, CheckType.TCP)
+    bare = Service("bare", HERE, TCP, 2, "web")
+    assert wanted_checks([checked, bare], [HERE]) == {"web": checked}
+    assert wanted_checks([checked, bare], []) == {}
+
+
+@pytest.fixture
+def checker() -> Iterator[tuple[Checker, Board]]:
+    board = Board(0.0)
+    made = Checker(board, lambda name: board.trouble("died", name), random.Random(1))
+    made.start()
+    yield made, board
+    made.stop()
+    made.join(5)
+    assert not made.is_alive()
+    assert "died" not in board.facts.troubles
+
+
+def soon(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_verdicts_come_after_rise_and_fall_and_go_with_the_service(
+    checker: tuple[Checker, Board], port: int
+) -> None:
+    running, board = checker
+    assert board.facts.checks == {}
+    running.follow({"web": service(port, CheckType.HTTP)})
+    soon(lambda: board.facts.checks == {"web": ServiceHealth(healthy=True)})
+    running.follow({"web": service(port, CheckType.HTTP, "/broken")})
+    soon(lambda: board.facts.checks.get("web") == ServiceHealth(False, "status 500, not 200"))
+    running.follow({})
+    soon(lambda: board.facts.checks == {})

@@ -1,0 +1,121 @@
+"""Metrics: what is told, under which names, and where it can be fetched."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv4Network
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import TCP, ServiceHealth
+from lb import abi
+from lb.agent.facts import Board
+from lb.agent.report.metrics import AgentCollector, program_of, serve_metrics
+from lb.dataplane.objects import ServiceEntry
+
+LOOPBACK = IPv4Address("127.0.0.1")
+SERVICE = ServiceEntry(IPv4Network("192.0.2.10"), TCP, 80, "web")
+
+
+def collector(board: Board) -> AgentCollector:
+    return AgentCollector(
+        lambda: board.facts,
+        lambda: {"tx_forward": 7, "accept_syn": 3},
+        lambda: {SERVICE: (7, 700)},
+        lambda: 1000.0,
+    )
+
+
+def samples(board: Board) -> dict[str, float]:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector(board))
+    text = generate_latest(registry).decode()
+    return {
+        f"{sample.name}{sorted(sample.labels.values())}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_everything_that_is_known_is_told() -> None:
+    board = Board(900.0)
+    board.post(
+        ready=True,
+        attached=True,
+        xdp_mode="native",
+        generations={"cluster": 4, "table/web": 9},
+        since={"cluster": 990.0, "table/web": 997.5},
+        last_contact=999.0,
+        load=0.25,
+        connections=12,
+        neighbours_unresolved=2,
+        checks={"web": ServiceHealth(healthy=False, reason="x")},
+    )
+    board.count_refused("table/web", "stale_generation")
+    board.count_hook("on_ready", "failed")
+    found = samples(board)
+    expected = {
+        "packets_total['forwarder', 'tx_forward']": 7,
+        "packets_total['accept_syn', 'redirector']": 3,
+        "service_packets_total['192.0.2.10', '80', 'tcp', 'web']": 7,
+        "service_bytes_total['192.0.2.10', '80', 'tcp', 'web']": 700,
+        "document_generation['table/web']": 9,
+        "document_age_seconds['table/web']": 2.5,
+        "documents_refused_total['stale_generation', 'table/web']": 1,
+        "store_last_contact_timestamp_seconds[]": 999,
+        "xdp_mode['native']": 1,
+        "xdp_mode['generic']": 0,
+        "ready[]": 1,
+        "connections[]": 12,
+        "neighbours_unresolved[]": 2,
+        "load_ratio[]": 0.25,
+        "check_healthy['web']": 0,
+        "hook_runs_total['failed', 'on_ready']": 1,
+    }
+    for name, value in expected.items():
+        assert found[f"bucket_brigade_{name}"] == value
+    assert any(name.startswith("bucket_brigade_build_info") for name in found)
+
+
+def test_what_is_unknown_is_left_out() -> None:
+    found = samples(Board(900.0))
+    assert not any("load_ratio" in name or "last_contact" in name for name in found)
+    assert found["bucket_brigade_ready[]"] == 0
+
+
+def test_every_verdict_belongs_to_the_program_that_the_wire_document_says() -> None:
+    border = abi.COUNTERS.index("ok_not_gue")
+    for index, verdict in enumerate(abi.COUNTERS):
+        if verdict in ("drop_no_stage", "drop_no_dip", "drop_too_big"):
+            assert program_of(verdict) == "both"
+        else:
+            assert program_of(verdict) == ("forwarder" if index < border else "redirector")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_it_is_served_on_the_one_address_and_ends() -> None:
+    port = free_port()
+    end = serve_metrics(collector(Board(0.0)), LOOPBACK, port)
+    try:
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+        assert "bucket_brigade_ready" in page.text
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.2:{port}/metrics", trust_env=False)
+        with pytest.raises(BrigadeError, match=f"cannot serve metrics on 127.0.0.1:{port}"):
+            serve_metrics(collector(Board(0.0)), LOOPBACK, port)
+    finally:
+        end()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+
+
+def test_port_0_serves_nothing() -> None:
+    serve_metrics(collector(Board(0.0)), LOOPBACK, 0)()

@@ -1,0 +1,335 @@
+"""The event loop: when the programs are put to work, when it is ready, what ends it."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.domain.errors import BrigadeError
+from controlplane.domain.objects import ServerState
+from lb.agent import event_loop as module
+from lb.agent.config import AgentConfig
+from lb.agent.documents.follower import Batch, StoreTrouble
+from lb.agent.documents.in_use import Forwarding
+from lb.agent.documents.intake import Intake
+from lb.agent.event_loop import Agent, Event, LinkChange, NeighbourChange, Parts, Stop, WorkerDeath
+from lb.agent.facts import Board
+from lb.agent.netlink.links import LinkInfo
+from lb.dataplane.objects import Identity
+from tests.unit.lb.agent.fakes import (
+    KEYS,
+    VIP,
+    FakeDataplane,
+    FakeVips,
+    a_cluster,
+    a_table,
+    dip,
+    encoded,
+)
+
+LINK = LinkInfo(3, "eth0", bytes.fromhex("020000000001"), 1548, True, frozenset({dip(1)}))
+MAC = bytes.fromhex("020000000099")
+
+
+class Plane(FakeDataplane):
+    identity: Identity | None = None
+
+    def set_identity(self, identity: Identity) -> None:
+        self.identity = identity
+
+    def set_neighbour(self, index: int, mac: bytes | None) -> None:
+        self.log.append(f"set_neighbour {index} {mac.hex() if mac else None}")
+
+
+class World:
+    """An agent with stand-ins for everything around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log: list[str] = []
+        self.plane = Plane(self.log)
+        self.vips = FakeVips(self.log)
+        self.vips.enabled = False  # type: ignore[attr-defined]
+        self.board = Board(time.time())
+        self.saved = Batch()
+        self.missing_now: str | None = None
+        self.wanted: list[bool] = []
+        self.acknowledged: list[Mapping[str, int]] = []
+        self.replacing = False
+        self.settled = True
+        self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.forwarding = Forwarding(self.plane, self.vips)
+        self.intake = Intake(self.forwarding, self, self.board, self.acknowledged.append)
+        self.config = AgentConfig(
+            name="s1", interface="eth0", dip="10.0.0.1", run_dir=folder / "run"
+        )
+
+    # the parts that are asked, all in one
+    def attach(self, _: Any) -> None:
+        self.log.append("attach")
+
+    def set_sysctls(self) -> None:
+        self.log.append("sysctls")
+
+    def missing(self) -> str | None:
+        return self.missing_now
+
+    def want(self, *, ready: bool) -> None:
+        self.wanted.append(ready)
+
+    def lower(self, vips: Iterable[object], depth: int) -> None:
+        self.log.append(f"mss {depth} {' '.join(str(vip) for vip in vips)}")
+
+    def follow(self, services: Mapping[str, Any]) -> None:
+        self.log.append(f"checks {sorted(services)}")
+
+    def save_document(self, kind: str, data: bytes) -> None: ...
+
+    def forget_document(self, kind: str) -> None: ...
+
+    def save_key(self, key_id: str, key: bytes) -> None: ...
+
+    def agent(self) -> Agent:
+        whole: Any = self
+        parts = Parts(
+            config=self.config,
+            netlink=None,
+            link=LINK,
+            dataplane=whole.plane,
+            dataplane_lock=threading.Lock(),
+            attachment=whole,
+            forwarding=self.forwarding,
+            vips=whole.vips,
+            intake=self.intake,
+            announcer=whole,
+            checker=whole,
+            mss=whole,
+            board=self.board,
+            track=lambda dips: self.log.append(f"track {sorted(dips)}"),
+            read_saved=lambda: self.saved,
+            replacing=self.replacing,
+            started=time.monotonic(),
+        )
+        return Agent(parts, self.inbox)
+
+    def run(self, *events: Event, until: Callable[[], object] | None = None) -> int:
+        """Run the loop in this thread; a helper feeds it and stops it."""
+
+        def feed() -> None:
+            for event in events:
+                self.inbox.put(event)
+            deadline = time.monotonic() + 3
+            while until is not None and not until() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            self.inbox.put(Stop(signal.SIGTERM))
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            return self.agent().run()
+        finally:
+            feeder.join()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(module, "STORE_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "NEIGHBOUR_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.02)
+    return World(tmp_path)
+
+
+def documents(generation: int = 1, state: ServerState = ServerState.ACTIVE) -> Batch:
+    cluster = a_cluster(generation, states={1: state})
+    table = a_table(generation, [1, 2], generation)
+    return Batch(encoded(cluster), {"web": encoded(table)}, KEYS)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Long enough for something that must not happen to have happened."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def attached(world: World) -> Callable[[], bool]:
+    return lambda: "attach" in world.log
+
+
+def test_everything_is_filled_before_it_is_attached_and_acknowledged_after(world: World) -> None:
+    world.run(documents(), until=lambda: world.wanted)
+    steps = [line.split()[0] for line in world.log]
+    order = ["set_cluster", "set_table", "track", "attach", "sysctls", "checks"]
+    assert [step for step in steps if step in order] == order
+    assert world.log.index("attach") < max(
+        index for index, line in enumerate(world.log) if line.startswith("extend")
+    )
+    assert world.acknowledged[0] == {"cluster": 1, "table/web": 1}
+    assert world.wanted[-1] is True
+
+
+def test_it_waits_a_little_for_neighbours_but_not_for_ever(world: World) -> None:
+    world.run(documents(), NeighbourChange({2: MAC, 9: MAC}, 1), until=attached(world))
+    assert f"set_neighbour 2 {MAC.hex()}" in world.log
+    assert not any(line.startswith("set_neighbour 9") for line in world.log), "9 is no DIP"
+    assert world.board.facts.neighbours_unresolved == 1
+
+
+def test_without_documents_nothing_is_attached(world: World) -> None:
+    world.run(Batch(), StoreTrouble("gone", denied=False), until=after(0.5))
+    assert world.log == []
+    assert world.wanted == []
+
+
+def test_a_store_that_does_not_answer_is_given_its_time_then_the_last_good_serve(
+    world: World,
+) -> None:
+    world.saved = documents()
+    started = time.monotonic()
+    world.run(StoreTrouble("gone", denied=False), until=attached(world))
+    assert time.monotonic() - started >= 0.2
+    assert "attach" in world.log
+    assert world.board.facts.source == "last good"
+
+
+def test_what_the_store_has_is_preferred_to_the_last_good(world: World) -> None:
+    world.saved = documents(7)
+    world.run(documents(2), until=attached(world))
+    assert world.forwarding.in_use() == {"cluster": 2, "table/web": 2}
+    assert world.board.facts.source == "store"
+
+
+def test_a_refused_table_is_replaced_by_the_last_good_one(world: World) -> None:
+    world.saved = documents(1)
+    bad = Batch(encoded(a_cluster(2)), {"web": b"{}"}, KEYS)
+    world.run(bad, until=attached(world))
+    assert world.forwarding.in_use() == {"cluster": 2, "table/web": 1}
+    assert sum(world.board.facts.refused.values()) == 1
+
+
+def test_a_newer_document_after_a_start_from_the_last_good_is_taken(world: World) -> None:
+    world.saved = documents(1)
+
+    def then_newer() -> bool:
+        if "attach" in world.log and not newer:
+            newer.append(True)
+            world.inbox.put(documents(2))
+        return world.forwarding.in_use().get("table/web") == 2
+
+    newer: list[bool] = []
+    world.run(StoreTrouble("gone", denied=False), until=then_newer)
+    assert world.board.facts.source == "store"
+    assert world.acknowledged[-1] == {"cluster": 2, "table/web": 2}
+
+
+def test_a_wrong_token_ends_a_start_that_has_nothing_else(world: World) -> None:
+    with pytest.raises(BrigadeError, match="wrong token"):
+        world.run(StoreTrouble("wrong token", denied=True))
+
+
+def test_a_wrong_token_does_not_stop_a_server_that_has_its_last_good_documents(
+    world: World,
+) -> None:
+    world.saved = documents()
+    world.run(StoreTrouble("wrong token", denied=True), until=attached(world))
+    assert "attach" in world.log
+
+
+def test_programs_in_place_are_not_replaced_by_ones_that_know_less(world: World) -> None:
+    world.replacing = True
+    bad = Batch(encoded(a_cluster(2)), {"web": b"{}"}, KEYS)
+    world.run(bad, until=after(0.4))
+    assert "attach" not in world.log
+    assert world.acknowledged == []
+
+
+@pytest.mark.parametrize(
+    ("state", "ready"),
+    [
+        (ServerState.REGISTERED, False),
+        (ServerState.JOINING, True),
+        (ServerState.ACTIVE, True),
+        (ServerState.DRAINING, True),
+        (ServerState.DOWN, False),
+    ],
+)
+def test_ready_follows_the_servers_state(world: World, state: ServerState, ready: bool) -> None:
+    world.run(documents(1, state), until=lambda: world.wanted)
+    assert world.wanted[-1] is ready
+    assert world.board.facts.state == state.value
+
+
+def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: World) -> None:
+    world.config = AgentConfig(
+        name="s2", interface="eth0", dip="10.0.0.1", run_dir=world.config.run_dir
+    )
+    world.run(documents(), until=lambda: world.wanted)
+    assert world.wanted[-1] is False
+    assert "by DIP 10.0.0.2" in world.board.facts.troubles["identity"]
+
+
+def test_a_vip_that_is_left_out_is_told_and_not_announced(world: World) -> None:
+    world.vips.left_out = {IPv4Network(VIP): "no"}
+    world.vips.trouble = f"VIP {VIP} covers the gateway"
+    world.run(documents(), until=lambda: world.wanted and world.wanted[-1])
+    assert world.wanted[-1] is True
+    assert world.board.facts.troubles["vips"] == f"VIP {VIP} covers the gateway"
+    assert world.board.facts.vips == ()
+
+
+def test_a_server_without_a_table_is_not_ready(world: World) -> None:
+    world.run(Batch(encoded(a_cluster(1)), {}, KEYS), until=lambda: world.wanted)
+    assert world.wanted[-1] is False
+
+
+def test_no_traffic_is_asked_for_before_the_mss_is_lowered(world: World) -> None:
+    world.settled = False
+    world.run(documents(), until=after(0.3))
+    assert f"mss 2 {VIP}/32" in world.log
+    assert True not in world.wanted
+    world.settled = True
+    world.run(documents(2), until=lambda: world.wanted[-1])
+    assert world.wanted[-1] is True
+
+
+def test_a_detached_program_is_noticed_and_makes_it_not_ready(world: World) -> None:
+    def detach() -> bool:
+        if world.wanted and world.wanted[-1]:
+            world.missing_now = "the forwarder was detached by somebody"
+        return bool(world.wanted) and not world.wanted[-1]
+
+    world.run(documents(), until=detach)
+    assert world.wanted[-1] is False
+    assert world.board.facts.troubles["attachment"] == "the forwarder was detached by somebody"
+
+
+def test_a_changed_mac_and_port_reach_the_data_plane(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = LinkInfo(3, "eth0", MAC, 1500, True, LINK.addresses)
+    monkeypatch.setattr(module, "read_link", lambda *_: changed)
+    cluster = a_cluster(1, gue_port=7777)
+    world.run(
+        Batch(encoded(cluster), {"web": encoded(a_table(1, [1, 2]))}, KEYS),
+        LinkChange(),
+        until=lambda: world.plane.identity and world.plane.identity.mac == MAC,
+    )
+    assert world.plane.identity == Identity(dip(1), MAC, 1500, 3, 7777)
+    assert "mtu" in world.board.facts.troubles or world.wanted == []
+
+
+def test_a_part_that_dies_ends_the_agent_loudly(world: World) -> None:
+    with pytest.raises(BrigadeError, match="'neighbours' failed"):
+        world.run(documents(), WorkerDeath("neighbours"))
+
+
+def test_a_signal_ends_it_and_changes_nothing(world: World) -> None:
+    assert world.run(documents(), until=attached(world)) == signal.SIGTERM
+    assert not any("remove" in line for line in world.log)
+    assert False not in world.wanted

@@ -1,0 +1,176 @@
+"""Is this machine fit: one line with the remedy for each thing that is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from typing import Any
+
+import pytest
+
+from controlplane.domain.errors import BrigadeError, ConfigError
+from lb.agent import preflight as machine
+from lb.agent.config import AgentConfig
+from lb.agent.machine.ethtool import (
+    ETH_FLAG_LRO,
+    ETH_FLAG_RXVLAN,
+    gro_warning,
+    lro_warning,
+    read_flags,
+    read_gro,
+    vlan_warning,
+)
+from lb.agent.netlink.links import LinkInfo
+from lb.agent.preflight import (
+    check_interface,
+    check_root,
+    has_vlans,
+    link_warnings,
+    mtu6_warning,
+    mtu_warning,
+)
+
+DIP = IPv4Address("10.0.0.1")
+GOOD = LinkInfo(3, "eth0", bytes(6), 1548, True, frozenset({DIP}))
+LO = LinkInfo(1, "lo", bytes(6), 65536, True, frozenset())
+
+
+def check(monkeypatch: pytest.MonkeyPatch, link: LinkInfo | None, lo: LinkInfo = LO) -> LinkInfo:
+    monkeypatch.setattr(machine, "find_link", lambda *_: link)
+    monkeypatch.setattr(machine, "read_link", lambda *_: lo)
+    return check_interface(None, AgentConfig(name="s1", interface="eth0", dip=DIP))
+
+
+def test_a_fit_interface_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(monkeypatch, GOOD) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "code"),
+    [
+        ({"addresses": frozenset()}, "has not 10.0.0.1 but no IPv4 address", 2),
+        ({"up": False}, "ip link set dev eth0 up", 1),
+        ({"mac": b""}, "no Ethernet interface", 1),
+        ({"mtu": 600}, "too little for the wrap", 1),
+        # enough for two in a chain, and a pool may ask for four
+        ({"mtu": 576 + 47}, "set dev eth0 mtu 624", 1),
+    ],
+)
+def test_an_unfit_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, object], line: str, code: int
+) -> None:
+    with pytest.raises(BrigadeError, match=line) as caught:
+        check(monkeypatch, replace(GOOD, **change))  # type: ignore[arg-type]
+    assert caught.value.exit_code == code
+
+
+def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="there is no interface eth0"):
+        check(monkeypatch, None)
+    with pytest.raises(BrigadeError, match="ip link set dev lo up"):
+        check(monkeypatch, GOOD, replace(LO, up=False))
+
+
+@pytest.mark.parametrize(
+    ("mtu", "depth", "fits"),
+    [
+        *((1500, 1, False), (1535, 1, False), (1536, 1, True), (1536, 2, False), (1540, 2, True)),
+        *((1540, 3, False), (1544, 3, True), (1544, 4, False), (1548, 4, True)),
+    ],
+)
+def test_room_for_the_wrap_depends_on_the_depth(mtu: int, depth: int, fits: bool) -> None:
+    line = mtu_warning(mtu, depth, "off")
+    assert (line is None) == fits
+    if line:
+        assert f"{mtu - 36 - 4 * (depth - 1)} bytes" in line
+
+
+def test_a_lowered_mss_makes_room() -> None:
+    assert mtu_warning(1500, 4, "auto") is None
+    assert mtu_warning(1500, 4, "lower") is None
+    assert "1548" in (mtu_warning(1500, 4, "off") or "")
+
+
+@pytest.mark.parametrize(
+    ("mtu", "depth", "fits"),
+    [(1315, 1, False), (1316, 1, True), (1319, 2, False), (1320, 2, True), (1327, 4, False)],
+)
+def test_no_ipv6_sender_goes_below_1280(mtu: int, depth: int, fits: bool) -> None:
+    line = mtu6_warning(mtu, depth)
+    assert (line is None) == fits
+    if line:
+        room = 36 + 4 * (depth - 1)
+        assert f"leaves {mtu - room} bytes" in line
+        assert f"to {1280 + room} or more" in line
+
+
+def test_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(BrigadeError, match="need root"):
+        check_root()
+
+
+@pytest.mark.parametrize(
+    ("flags", "lro", "vlan"),
+    [(0, False, False), (ETH_FLAG_LRO, True, False), (ETH_FLAG_RXVLAN, False, True)],
+)
+def test_offloads_that_change_packets_are_named(flags: int, lro: bool, vlan: bool) -> None:
+    lines = lro_warning("eth0", lambda _: flags), vlan_warning("eth0", lambda _: flags)
+    assert [line is not None for line in lines] == [lro, vlan]
+    assert not lro or "ethtool -K eth0 lro off" in (lines[0] or "")
+    assert not vlan or "ethtool -K eth0 rxvlan off" in (lines[1] or "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "gro", "told"),
+    [("generic", True, True), ("generic", False, False), ("native", True, False)],
+)
+def test_generic_xdp_does_not_go_with_merged_packets(mode: str, gro: bool, told: bool) -> None:
+    """Its hook lies behind receive offload; that of native XDP before it."""
+    line = gro_warning("eth0", mode, lambda _: gro)
+    assert (line is not None) == told
+    assert not told or "ethtool -K eth0 gro off" in (line or "")
+
+
+def test_an_interface_that_cannot_tell_is_no_fault() -> None:
+    assert read_flags("nosuch0") == 0
+    assert not read_gro("nosuch0")
+
+
+def test_all_that_is_wrong_with_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lb.agent.preflight.lro_warning", lambda _: "merged")
+    monkeypatch.setattr("lb.agent.preflight.gro_warning", lambda _, mode: f"merged: {mode}")
+    monkeypatch.setattr("lb.agent.machine.sysctls.read_sysctl", lambda _: "1")
+    config = AgentConfig(name="s1", interface="eth0", dip=DIP, mss="off", xdp_mode="generic")
+    four, six = IPv4Network("192.0.2.10/32"), IPv6Network("2001:db8::/64")
+    narrow = replace(GOOD, mtu=1300)
+    found = link_warnings(config, narrow, [four, six], 2)
+    assert all(found.values())
+    assert sorted(found) == ["gro", "ipv6", "lro", "mtu", "mtu6"]
+    assert found["gro"] == "merged: generic"
+    found = link_warnings(config, GOOD, [four, six], 2)
+    assert [topic for topic, line in found.items() if line] == ["ipv6", "lro", "gro"]
+    found = link_warnings(config, narrow, [four], 2)
+    assert [topic for topic, line in found.items() if line] == ["mtu", "lro", "gro"]
+
+
+class Link(dict[str, Any]):
+    def get_attr(self, name: str) -> object:
+        return self.get(name)
+
+    def get_nested(self, *names: str) -> object:
+        return self.get(names[-1])
+
+
+def test_vlans_are_devices_of_that_kind_on_our_interface() -> None:
+    class Links:
+        def __init__(self, *links: Link) -> None:
+            self.links = links
+
+        def get_links(self) -> tuple[Link, ...]:
+            return self.links
+
+    vlan = Link(IFLA_LINK=3, IFLA_INFO_KIND="vlan")
+    assert has_vlans(Links(Link(), vlan), 3)
+    assert not has_vlans(Links(Link(), vlan), 4)
+    assert not has_vlans(Links(Link(IFLA_LINK=3, IFLA_INFO_KIND="veth")), 3)

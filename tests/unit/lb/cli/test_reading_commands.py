@@ -1,0 +1,236 @@
+"""The commands that read: what they print for people and for programs, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lb.cli.main as cli
+from controlplane.domain.objects import ServerState
+from controlplane.store.state_dir import StateDir
+from lb.agent.config import AgentConfig, load_agent_config
+from lb.agent.facts import Board
+from lb.agent.machine.lock import InterfaceLock
+from lb.agent.report.status_file import status_of, write_status
+from lb.cli._table_summary import summarise
+from lb.cli.status import lines_of
+from lb.cli.table import transitions
+from tests.unit.lb.agent.fakes import BUCKETS, KEY, a_cluster, a_table, encoded
+
+CONTROL = """
+[[server]]
+name = "s1"
+dip = "10.0.0.1"
+[[pool]]
+name = "web"
+[[service]]
+name = "web"
+vip = "192.0.2.10"
+protocol = "tcp"
+port = 80
+pool = "web"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        f'name = "s1"\ninterface = "t{uuid.uuid4().hex[:10]}"\ndip = "10.0.0.1"\n'
+        'state_dir = "state"\nrun_dir = "run"\nbpffs = "bpf"\n'
+    )
+    return path
+
+
+@pytest.fixture
+def settings(config: Path) -> AgentConfig:
+    return load_agent_config(config)
+
+
+@pytest.fixture
+def documents(settings: AgentConfig) -> None:
+    state_dir = StateDir(settings.state_dir)
+    state_dir.save_document("cluster", encoded(a_cluster(3, states={2: ServerState.DRAINING})))
+    state_dir.save_document("table/web", encoded(a_table(5, [1, 2], 3)))
+    state_dir.save_key("web-key", KEY)
+
+
+def run(*words: str) -> int:
+    return cli.run(list(words))
+
+
+def test_check_tells_whose_file_it_is(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = tmp_path / "control.toml"
+    control.write_text(CONTROL)
+    assert run("check", str(config), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "agent"
+    assert run("check", str(control)) == 0
+    assert "a controller" in capsys.readouterr().out
+    control.write_text(CONTROL.replace("10.0.0.1", "10.0.0.1/8"))
+    assert run("check", str(control)) == 2
+    assert "dip" in capsys.readouterr().err
+    config.write_text("nam = 1\n")
+    assert run("check", str(config)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("192.0.2.10", "192.0.2.10/24", "service[1].vip: must not have bits set beyond its prefix"),
+        ("192.0.2.10", "10.0.0.0/8", "service[1].vip: must not cover a DIP, 10.0.0.1 is server"),
+        ("192.0.2.10", "fe80::1", "service[1].vip: must be what clients can connect to"),
+        ("port = 80", 'port = "http"', "service[1].port: must be 1 to 65535 without quotes, or"),
+        (
+            "port = 80",
+            'port = "any"\ncheck = { type = "tcp" }',
+            'service[1].check.port: is required with port = "any"',
+        ),
+    ],
+)
+def test_check_says_in_one_line_what_no_service_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: str
+) -> None:
+    control = tmp_path / "control.toml"
+    control.write_text(CONTROL.replace(old, new))
+    assert run("check", str(control)) == 2
+    said = capsys.readouterr().err
+    assert f"{control}: {line}" in said
+    assert said.count("\n") == 1
+
+
+def test_check_notes_who_cannot_be_declared_dead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = tmp_path / "control.toml"
+    control.write_text(CONTROL)
+    assert run("check", str(control)) == 0
+    assert "note: probers: none, so no server is ever declared down" in capsys.readouterr().out
+    control.write_text('probers = ["10.0.0.9"]\n' + CONTROL.replace("192.0.2.10", "2001:db8::1"))
+    assert run("check", str(control), "--json") == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "every VIP is IPv6, so probes need an IPv6 address" in note
+    control.write_text('probers = ["10.0.0.9"]\n' + CONTROL)
+    assert run("check", str(control)) == 0
+    assert "note:" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("documents")
+def test_where_for_programs_and_people(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["where", "tcp", "198.51.100.7:40000", "192.0.2.10:80", "--config", str(config)]
+    assert run(*words, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["bucket"] == 0xFA43B87DE3E4A666 % BUCKETS
+    assert (answer["verdict"], answer["source_port"]) == ("pass_to_self", 64067)
+    assert [hop["server"] for hop in answer["visits"]] == ["s1", "s2"]
+    assert run(*words) == 0
+    text = capsys.readouterr().out
+    assert "s1 (10.0.0.1, active) > s2 (10.0.0.2, draining)" in text
+    assert "redirector decides" in text
+    assert run("where", "tcp", "nonsense", "192.0.2.10:80", "--config", str(config)) == 2
+
+
+@pytest.mark.usefixtures("documents")
+def test_table_for_programs_and_people(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("table", "--config", str(config), "--json") == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert (table["generation"], table["cluster_generation"]) == (5, 3)
+    assert table["transitions"] == BUCKETS
+    assert [row["current"] for row in table["rows"]] == [BUCKETS, 0]
+    assert run("table", "web", "--config", str(config)) == 0
+    text = capsys.readouterr().out
+    assert "100.0%" in text
+    assert "█" in text
+    assert run("table", "dns", "--config", str(config)) == 2
+    assert "there are: web" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interval", ["0", "-1", "soon"])
+def test_counters_are_not_watched_without_a_pause(
+    config: Path, interval: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("counters", "--watch", "--interval", interval, "--config", str(config)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["table", "status", "counters"])
+def test_without_anything_to_read_it_is_one_line_that_says_what_to_do(
+    config: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, "--config", str(config)) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "lbctl up" in error
+
+
+def test_status_says_whether_the_agent_lives(
+    config: Path, settings: AgentConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = Board(0.0)
+    board.post(ready=True, attached=True, xdp_mode="native", generations={"table/web": 5})
+    board.trouble("store", "the store [bold]is away")
+    write_status(settings.run_dir, status_of(board.facts, settings, 100.0))
+    assert run("status", "--config", str(config), "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["agent_running"], status["ready"]) == (False, True)
+    assert run("status", "--config", str(config)) == 0
+    text = capsys.readouterr().out
+    assert "NOT RUNNING" in text
+    assert "the store [bold]is away" in text
+    with InterfaceLock(settings.interface):
+        assert run("status", "--config", str(config)) == 0
+    assert "running, process" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("of_all", "text"),
+    [
+        (False, "lowered by 40 bytes for the wrap"),
+        (True, "lowered by 40 bytes for the wrap, this server's own connections too: VIPs are man"),
+    ],
+)
+def test_status_says_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, text: str) -> None:
+    board = Board(0.0)
+    board.post(mss_room=40, mss_of_all=of_all)
+    shown = dict(lines_of({**status_of(board.facts, settings, 1.0), "agent_running": False}, 1.0))
+    assert shown["MSS"].rstrip("y") == text
+
+
+def test_a_table_is_summed_up_by_current_and_later_hops() -> None:
+    cluster = a_cluster(1, indices=(1, 2, 3))
+    table = a_table(1, [0, 0])
+    chains = np.array(table.chains)
+    chains[:100] = [1, 0]
+    chains[100:200] = [2, 1]
+    chains[200:250] = [9, 2]
+    summary = summarise(replace(table, chains=chains), cluster)
+    assert (summary.empty, summary.transitions) == (6, 150)
+    assert summary.lengths == (100, 150)
+    found = {row.server: (row.current, row.later) for row in summary.rows}
+    assert found == {"s1": (100, 100), "s2": (100, 50), "s3": (0, 0), "index 9": (50, 0)}
+    assert sum(row.share for row in summary.rows) == pytest.approx(250 / 256)
+
+
+def test_a_table_of_depth_four_is_shown_with_the_lengths_of_its_chains() -> None:
+    cluster = a_cluster(1, indices=(1, 2, 3, 4))
+    table = a_table(1, [1, 0])
+    chains = np.tile(np.array([1, 0, 0, 0], np.uint16), (table.buckets, 1))
+    chains[:10] = [2, 1, 0, 0]
+    chains[10:30] = [3, 2, 1, 0]
+    chains[30:70] = [4, 3, 2, 1]
+    summary = summarise(replace(table, chains=chains), cluster)
+    assert (summary.depth, summary.transitions) == (4, 70)
+    assert summary.lengths == (table.buckets - 70, 10, 20, 40)
+    assert transitions(summary) == "70 in transition (chains: 10 of 2, 20 of 3, 40 of 4)"
+    found = {row.server: (row.current, row.later) for row in summary.rows}
+    assert found["s1"] == (table.buckets - 70, 70)
+    assert (found["s3"], found["s4"]) == ((20, 40), (40, 0))
+    at_rest = summarise(replace(table, chains=chains[70:]), cluster)
+    assert transitions(at_rest) == "0 in transition"
