@@ -1,4 +1,4 @@
-"""What a trial is made of: a copy of the tree, a patch put into it, tests run in it."""
+"""What a trial is made of: a copy of the tree, and tests run in it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class TrialError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one pytest run said: how many tests passed or not, which failed first, its output.
+    """What one pytest run reported: passes, skips, errors, the first failure, its output.
 
     ``errors`` are failures of fixtures and of collecting: neither green nor a catch.
     """
 
     passed: int
-    skipped: int
+    skipped: tuple[str, ...]
     errors: int
     first_failure: str | None
     exit_code: int
@@ -44,7 +44,7 @@ class Outcome:
     @property
     def green(self) -> bool:
         """Whether something ran, all of it passed and nothing was skipped."""
-        return self.exit_code == 0 and self.passed > 0 and self.skipped == 0
+        return self.exit_code == 0 and self.passed > 0 and not self.skipped
 
 
 @contextmanager
@@ -64,28 +64,6 @@ def copied_tree(root: Path = ROOT) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
         yield copy
-
-
-def apply_patch(copy: Path, patch: Path) -> str | None:
-    """Apply a patch to a copy, exactly; return what git said if it does not apply."""
-    return _git_apply(copy, patch)
-
-
-def check_patch(tree: Path, patch: Path) -> str | None:
-    """Return what git says if a patch would not apply to a tree; changes nothing."""
-    return _git_apply(tree, patch, "--check")
-
-
-def _git_apply(tree: Path, patch: Path, *options: str) -> str | None:
-    done = subprocess.run(
-        [*GIT, "apply", "--whitespace=nowarn", *options, str(patch)],
-        cwd=tree,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)},
-    )
-    return None if done.returncode == 0 else done.stderr.strip()
 
 
 def environment(copy: Path) -> dict[str, str]:
@@ -135,7 +113,7 @@ def run_tests(copy: Path, tests: Sequence[str]) -> Outcome:
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         output = f"{_ended(process)}\ntook over {TIMEOUT_SECONDS} s"
-        return Outcome(0, 0, 1, None, -1, output)
+        return Outcome(0, (), 1, None, -1, output)
     except KeyboardInterrupt:
         _ended(process)
         raise
@@ -154,8 +132,9 @@ def _ended(process: subprocess.Popen[str]) -> str:
 
 def _read_report(report: Path, exit_code: int, output: str) -> Outcome:
     if not report.exists():
-        return Outcome(0, 0, 1, None, exit_code, output)
-    passed = skipped = errors = 0
+        return Outcome(0, (), 1, None, exit_code, output)
+    passed = errors = 0
+    skipped: list[str] = []
     first_failure = None
     for case in ET.parse(report).getroot().iter("testcase"):
         if case.find("failure") is not None:
@@ -163,10 +142,10 @@ def _read_report(report: Path, exit_code: int, output: str) -> Outcome:
         elif case.find("error") is not None:
             errors += 1
         elif case.find("skipped") is not None:
-            skipped += 1
+            skipped.append(_node_id(case))
         else:
             passed += 1
-    return Outcome(passed, skipped, errors, first_failure, exit_code, output)
+    return Outcome(passed, tuple(skipped), errors, first_failure, exit_code, output)
 
 
 def _node_id(case: ET.Element) -> str:

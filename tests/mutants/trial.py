@@ -1,4 +1,4 @@
-"""The trial of a mutant: its tests are green without the patch and one of them fails with it."""
+"""The trial of a mutant: its tests are green without the fault and one of them fails with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.catalogue import Mutant
-from tests.mutants.runner import Outcome, apply_patch, check_shadowing, copied_tree, run_tests
+from tests.mutants.changes import MismatchError, apply_changes
+from tests.mutants.runner import Outcome, check_shadowing, copied_tree, run_tests
 
 SLOW = "tests/netns/"
 """Whole networks, where things have to happen in time: nothing else runs beside them."""
@@ -33,7 +34,7 @@ class Trials:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._green: set[tuple[str, ...]] = set()
-        """Selections seen green without a patch: mutants may share one."""
+        """Selections seen green without a fault: mutants may share one."""
         self._shadowing_checked = False
 
     def attempt_all(self, mutants: Iterable[Mutant]) -> Iterator[Verdict]:
@@ -54,7 +55,7 @@ class Trials:
         yield from map(self.attempt, slow)
 
     def _look_ahead(self, mutants: Sequence[Mutant]) -> None:
-        """Run the tests of many mutants without a patch, all at once: programs load once.
+        """Run the tests of many mutants without a fault, all at once: programs load once.
 
         If they are not all green, each mutant's are run by themselves later.
         """
@@ -77,15 +78,20 @@ class Trials:
         if mutant.tests not in self._green:
             outcome = self._run(mutant.tests)
             if not outcome.green:
-                return None, f"NOT GREEN without the patch{_counts(outcome)}", outcome.output
+                return None, f"NOT GREEN without the fault{_counts(outcome)}", outcome.output
             self._green.add(mutant.tests)
         with copied_tree(self._root) as copy:
-            refused = apply_patch(copy, mutant.patch)
-            if refused is not None:
-                return None, "the patch DOES NOT APPLY", refused
+            try:
+                apply_changes(copy, mutant.changes)
+            except MismatchError as error:
+                return None, "the row DOES NOT MATCH the tree", str(error)
             outcome = run_tests(copy, mutant.tests)
+        # These tests ran without the fault, on this machine: the code under test decided to skip.
+        if outcome.skipped:
+            skipped = ", ".join(outcome.skipped)
+            return None, f"SKIPPED with the fault, not without it: {skipped}", outcome.output
         # A test has to run and fail. A program that does not even load, or a fixture that breaks,
-        # says nothing about what the tests would notice.
+        # does not show what the tests would notice.
         if outcome.first_failure is None:
             return None, f"SURVIVED{_counts(outcome)}", outcome.output
         return outcome.first_failure, "", outcome.output
@@ -109,6 +115,6 @@ def _by_folder(mutants: Iterable[Mutant]) -> Iterable[Sequence[Mutant]]:
 
 def _counts(outcome: Outcome) -> str:
     return (
-        f" (exit {outcome.exit_code}: {outcome.passed} passed, {outcome.skipped} skipped, "
+        f" (exit {outcome.exit_code}: {outcome.passed} passed, {len(outcome.skipped)} skipped, "
         f"{outcome.errors} errors)"
     )

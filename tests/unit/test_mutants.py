@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import __main__ as command
-from tests.mutants.catalogue import CatalogueError, Mutant, load_catalogue
-from tests.mutants.runner import GIT, ROOT, TrialError, check_patch, check_shadowing
+from tests.mutants.catalogue import CatalogueError, Change, Mutant, load_catalogue
+from tests.mutants.changes import MismatchError, apply_changes, changed_files
+from tests.mutants.runner import GIT, ROOT, TrialError, check_shadowing
 from tests.mutants.trial import Trials, Verdict
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git: apt install git")
@@ -71,10 +72,17 @@ def test_red():
 
 def test_skipped():
     pytest.skip("not today")
+
+
+def test_skips_itself():
+    if calc.add(2, 2) != 4:
+        pytest.skip("this machine cannot add")
 """,
 }
-MINUS = ("    return a + b\n", "    return a - b\n")
-NONSENSE = ("def add(a, b):\n", "def add(a, b:\n")
+SOURCE = "calc/__init__.py"
+MINUS = Change(SOURCE, "a + b", "a - b")
+NONSENSE = Change(SOURCE, "def add(a, b):", "def add(a, b:")
+NOT_THERE = Change(SOURCE, "b + a", "b - a")
 
 
 def make_tiny(root: Path) -> Path:
@@ -100,8 +108,8 @@ class Shared:
     root: Path
     trials: Trials
 
-    def attempt(self, change: tuple[str, str], *tests: str) -> Verdict:
-        return self.trials.attempt(mutant(self.root, change, *tests))
+    def attempt(self, change: Change, *tests: str) -> Verdict:
+        return self.trials.attempt(mutant(change, *tests))
 
 
 @pytest.fixture(scope="module")
@@ -110,55 +118,53 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     return Shared(root, Trials(root))
 
 
-def mutant(root: Path, change: tuple[str, str], *tests: str, name: str = "fault") -> Mutant:
-    """A mutant of the tiny project; its patch is made as a person would make it."""
-    source = root / "calc/__init__.py"
-    good = source.read_text()
-    source.write_text(good.replace(*change))
-    words = [*GIT, "diff", "-U2"]
-    patch = subprocess.run(words, cwd=root, check=True, capture_output=True, text=True).stdout
-    source.write_text(good)
-    path = root / f"tests/mutants/patches/{name}.patch"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(patch)
-    return Mutant(name, "sums are wrong", path, tuple(f"tests/test_calc.py::{t}" for t in tests))
+def mutant(change: Change, *tests: str, name: str = "fault") -> Mutant:
+    """A mutant of the tiny project."""
+    selection = tuple(f"tests/test_calc.py::{test}" for test in tests)
+    return Mutant(name, "sums are wrong", (change,), selection)
 
 
 @pytest.mark.parametrize("test", ["test_add", "TestMore::test_add[5]", "test_program"])
 def test_a_catch_is_told_by_the_name_that_pytest_takes(shared: Shared, test: str) -> None:
     verdict = shared.attempt(MINUS, test)
     assert (verdict.caught_by, verdict.problem) == (f"tests/test_calc.py::{test}", "")
-    source = (shared.root / "calc/__init__.py").read_text()
-    assert source == FILES["calc/__init__.py"].lstrip(), "only the copy has the fault"
+    source = (shared.root / SOURCE).read_text()
+    assert source == FILES[SOURCE].lstrip(), "only the copy has the fault"
 
 
 @pytest.mark.parametrize(
     ("change", "test"),
-    [
-        (MINUS, "test_half"),
-        (MINUS, "test_with_fixture"),
-        (NONSENSE, "test_add"),
-        (("import_nothing", ""), "test_add"),
-    ],
-    ids=["nobody looks", "a fixture breaks", "it does not load", "an empty patch"],
+    [(MINUS, "test_half"), (MINUS, "test_with_fixture"), (NONSENSE, "test_add")],
+    ids=["nobody looks", "a fixture breaks", "it does not load"],
 )
-def test_what_is_no_catch(shared: Shared, change: tuple[str, str], test: str) -> None:
+def test_what_is_no_catch(shared: Shared, change: Change, test: str) -> None:
     verdict = shared.attempt(change, test)
     assert verdict.caught_by is None
-    assert verdict.problem.startswith(("SURVIVED", "the patch DOES NOT APPLY"))
+    assert verdict.problem.startswith("SURVIVED")
+
+
+@pytest.mark.parametrize("more", [[], ["test_add"], ["test_half"]])
+def test_a_test_that_skips_itself_because_of_the_fault_is_no_catch(
+    shared: Shared, more: list[str]
+) -> None:
+    verdict = shared.attempt(MINUS, "test_skips_itself", *more)
+    assert (verdict.caught_by, verdict.problem) == (
+        None,
+        "SKIPPED with the fault, not without it: tests/test_calc.py::test_skips_itself",
+    )
 
 
 @pytest.mark.parametrize("tests", [["test_red"], ["test_add", "test_skipped"], ["test_gone"]])
-def test_without_the_patch_all_must_be_green(shared: Shared, tests: list[str]) -> None:
+def test_without_the_fault_all_must_be_green(shared: Shared, tests: list[str]) -> None:
     verdict = shared.attempt(MINUS, *tests)
     assert verdict.caught_by is None
     assert verdict.problem.startswith("NOT GREEN")
 
 
 def test_many_at_a_time_are_judged_as_each_alone(tiny: Path) -> None:
-    good = mutant(tiny, MINUS, "test_add", name="good")
-    missed = mutant(tiny, MINUS, "test_half", name="missed")
-    red = mutant(tiny, MINUS, "test_red", name="red")
+    good = mutant(MINUS, "test_add", name="good")
+    missed = mutant(MINUS, "test_half", name="missed")
+    red = mutant(MINUS, "test_red", name="red")
     for chosen in ([good, missed], [good, missed, red]):
         verdicts = {verdict.name: verdict for verdict in Trials(tiny).attempt_all(chosen)}
         assert verdicts["good"].caught_by == "tests/test_calc.py::test_add"
@@ -166,13 +172,10 @@ def test_many_at_a_time_are_judged_as_each_alone(tiny: Path) -> None:
     assert verdicts["red"].problem.startswith("NOT GREEN")
 
 
-def test_a_patch_that_does_not_apply_is_no_catch(tiny: Path) -> None:
-    found = mutant(tiny, MINUS, "test_add")
-    source = tiny / "calc/__init__.py"
-    source.write_text(source.read_text().replace("a + b", "b + a"))
-    verdict = Trials(tiny).attempt(found)
-    assert (verdict.caught_by, verdict.problem) == (None, "the patch DOES NOT APPLY")
-    assert "patch does not apply" in verdict.output
+def test_a_row_that_does_not_match_is_no_catch(shared: Shared) -> None:
+    verdict = shared.attempt(NOT_THERE, "test_add")
+    assert (verdict.caught_by, verdict.problem) == (None, "the row DOES NOT MATCH the tree")
+    assert verdict.output == "`old` is not in calc/__init__.py: b + a"
 
 
 def test_tests_that_would_not_run_on_the_copy_are_a_fault_of_the_runner(tmp_path: Path) -> None:
@@ -184,15 +187,22 @@ def test_tests_that_would_not_run_on_the_copy_are_a_fault_of_the_runner(tmp_path
         check_shadowing(tmp_path)
 
 
+def row(name: str, test: str, old: str = "a + b") -> str:
+    return (
+        f"[[mutant]]\nname = '{name}'\nfault = 'x'\nfile = '{SOURCE}'\nold = '{old}'\n"
+        f"new = 'a - b'\ntests = ['tests/test_calc.py::{test}']\n"
+    )
+
+
+def write_catalogue(root: Path, *rows: str) -> None:
+    (root / "tests/mutants").mkdir(exist_ok=True)
+    (root / "tests/mutants/mutants.toml").write_text("".join(rows))
+
+
 def test_the_command_ends_with_one_line_of_json(
     tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    catalogue = tiny / "tests/mutants/mutants.toml"
-    rows = []
-    for name, test in (("noticed", "test_add"), ("missed", "test_half")):
-        found = mutant(tiny, MINUS, test, name=name)
-        rows.append(f"[[mutant]]\nname = '{name}'\nfault = 'x'\ntests = {list(found.tests)}\n")
-    catalogue.write_text("".join(rows))
+    write_catalogue(tiny, row("noticed", "test_add"), row("missed", "test_half"))
     assert command.main([], tiny) == 1
     lines = capsys.readouterr().out.splitlines()
     assert json.loads(lines[-1]) == {
@@ -201,24 +211,89 @@ def test_the_command_ends_with_one_line_of_json(
     assert "left: missed" in lines
     assert command.main(["noticed"], tiny) == 0
     assert command.main(["nobody"], tiny) == 2
-    catalogue.write_text(rows[0])
-    assert command.main([], tiny) == 2
-    assert "missed.patch" in capsys.readouterr().out
+    assert "does not have nobody" in capsys.readouterr().out
+
+
+def test_rows_that_do_not_match_are_listed_before_anything_runs(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row("good", "test_add"), row("gone", "test_add", "b + a"), row("twice", "", "return a")]
+    write_catalogue(tiny, *rows)
+    for words in (["--check"], []):
+        assert command.main(words, tiny) == 2
+        assert capsys.readouterr().out.splitlines() == [
+            "mutants.toml: 2 rows do not match the tree",
+            "gone: `old` is not in calc/__init__.py: b + a",
+            "twice: `old` is in calc/__init__.py more than once: return a",
+        ]
+    assert command.main(["--check", "good"], tiny) == 0
+    assert capsys.readouterr().out == "1 rows match the tree\n"
+
+
+def test_several_changes_are_made_at_once(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("a b c\n")
+    (tmp_path / "two").write_text("a\n")
+    swap = [Change("one", "c", "a"), Change("one", "a", "c"), Change("two", "a\n", "")]
+    apply_changes(tmp_path, swap)
+    assert [(tmp_path / name).read_text() for name in ("one", "two")] == ["c b a\n", ""]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("changes", "reason"),
     [
-        ("", "cannot be read"),
-        ("[[mutant]]\nname = 'a'\ntests = ['t']\n", "has the keys"),
-        ("[[mutant]]\nname = 'a'\nfault = 'f'\ntests = []\n", "no tests"),
-        ("[[mutant]]\nname = 'a'\nfault = 'f'\ntests = ['t']\n", "entry without patch"),
-        ("[[mutant]]\nname = 'a'\nfault = 'f'\ntests = ['t']\n" * 2, "two mutants"),
+        ([("one", "d", "x")], "is not in one: d"),
+        ([("one", "aa", "x")], "is in one more than once: aa"),
+        ([("one", "aab", "x"), ("one", "bc", "x")], "two changes of one overlap"),
+        ([("one", "c", "x"), ("none", "c", "x")], "none does not exist"),
+        ([("../secret", "c", "x")], "secret is outside the tree"),
+        ([("/etc/passwd", "root", "x")], "/etc/passwd is outside the tree"),
+        ([("link", "c", "x")], "link is outside the tree"),
     ],
 )
-def test_a_wrong_catalogue_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_changes_that_cannot_be_made_change_nothing(
+    tmp_path: Path, changes: list[tuple[str, str, str]], reason: str
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    files = {tree / "one": "aaabc\n", tmp_path / "secret": "c\n"}
+    for path, text in files.items():
+        path.write_text(text)
+    (tree / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(MismatchError, match=reason):
+        apply_changes(tree, [Change(*change) for change in changes])
+    assert {path: path.read_text() for path in files} == files
+
+
+PLAIN = "[[mutant]]\nname = 'a'\nfault = 'f'\nfile = 'x'\nold = 'o'\nnew = 'n'\ntests = ['t']\n"
+SEVERAL = "[[mutant]]\nname = 'a'\nfault = 'f'\ntests = ['t']\n"
+CHANGE = "[[mutant.change]]\nfile = 'x'\nold = 'o'\nnew = 'n'\n"
+
+
+def test_a_row_has_one_change_or_a_list_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.toml"
+    path.write_text(PLAIN + SEVERAL.replace("'a'", "'b'") + CHANGE + CHANGE)
+    change = Change("x", "o", "n")
+    found = [mutant.changes for mutant in load_catalogue(path)]
+    assert found == [(change,), (change, change)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "cannot be read"),
+        ("[[mutant]]\nname = 'a'\ntests = ['t']\n", "a: has the keys"),
+        (PLAIN + CHANGE, "a: has the keys"),
+        (SEVERAL + CHANGE.replace("old", "age"), "a: a change has the keys"),
+        (SEVERAL + "change = []\n", "a: has no changes"),
+        (PLAIN.replace("['t']", "[]"), "a: has no tests"),
+        (PLAIN.replace("'o'", "''"), "a: `old` is empty"),
+        (PLAIN.replace("'o'", "'n'"), "a: `new` is the same as `old`"),
+        (PLAIN * 2, "a: two mutants have this name"),
+    ],
+)
+def test_a_wrong_catalogue_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "mutants.toml").write_text(text)
-    with pytest.raises(CatalogueError, match=says):
+    with pytest.raises(CatalogueError, match=reason):
         load_catalogue(tmp_path / "mutants.toml")
 
 
@@ -226,9 +301,8 @@ MUTANTS = load_catalogue()
 
 
 @pytest.mark.parametrize("found", MUTANTS, ids=lambda m: m.name)
-def test_every_patch_applies_to_the_tree_as_it_is(found: Mutant) -> None:
-    refused = check_patch(ROOT, found.patch)
-    assert refused is None, f"make the fault anew, see tests/mutants/__init__.py: {refused}"
+def test_every_row_matches_the_tree_exactly_once(found: Mutant) -> None:
+    changed_files(ROOT, found.changes)
 
 
 @pytest.mark.parametrize("found", MUTANTS, ids=lambda m: m.name)
