@@ -1,16 +1,31 @@
-"""What this machine can do for tests: each probe returns None, or one line of advice."""
+"""Probes of what this machine can do: every skip of a test comes from one of them.
+
+A ``why_no_...`` returns None or one line of advice. Probes use no code of the project: code under
+test must not decide that it is not tested.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import importlib
+import inspect
 import os
+import shutil
+import struct
 import subprocess
+from contextlib import ExitStack
+from pathlib import Path
 
 _BPF_MAP_CREATE = 0
+_BPF_PROG_LOAD = 5
 _BPF_MAP_TYPE_ARRAY = 2
+_BPF_MAP_TYPE_PROG_ARRAY = 3
+_BPF_PROG_TYPE_XDP = 6
+_BPF_XDP = 37  # the `expected_attach_type` that libbpf gives to XDP programs
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_BPF_HELPERS = Path("/usr/include/bpf/bpf_helpers.h")
 
 
 @functools.cache
@@ -53,19 +68,96 @@ def why_no_bpf() -> str | None:
         importlib.import_module("bcc")
     except ImportError as error:
         return f"cannot import bcc ({error}): apt-get install python3-bpfcc, then make setup"
-    number = _SYS_BPF.get(os.uname().machine)
-    if number is None:
+    if os.uname().machine not in _SYS_BPF:
         return f"no BPF probe for {os.uname().machine}: add its system call number"
-    libc = ctypes.CDLL(None, use_errno=True)
-    # union bpf_attr of BPF_MAP_CREATE: map_type, key_size, value_size, max_entries, map_flags
-    attributes = (ctypes.c_uint32 * 5)(_BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0)
-    descriptor = libc.syscall(
-        number, _BPF_MAP_CREATE, ctypes.byref(attributes), ctypes.sizeof(attributes)
-    )
-    if descriptor < 0:
+    try:
+        os.close(_map_create(_BPF_MAP_TYPE_ARRAY))
+    except OSError as error:
         return (
-            f"cannot make a BPF map ({os.strerror(ctypes.get_errno())}): needs Linux 5.10 or "
-            "later, and in a container CAP_BPF and CAP_NET_ADMIN"
+            f"cannot make a BPF map ({error.strerror}): needs Linux 5.10 or later, and in a "
+            "container CAP_BPF and CAP_NET_ADMIN"
         )
-    os.close(descriptor)
     return None
+
+
+@functools.cache
+def xdp_attach_type_of_bcc() -> int:
+    """Return the `expected_attach_type` of XDP programs that this bcc loads: 0 where it has none.
+
+    It can give one if `BPF.load_func` has a parameter for it (bcc 0.26 has).
+    """
+    load_func = importlib.import_module("bcc").BPF.load_func
+    return _BPF_XDP if "attach_type" in inspect.signature(load_func).parameters else 0
+
+
+@functools.cache
+def kernel_compares_attach_types() -> bool:
+    """Whether a program array takes only programs with the attach type of its first (6.18 does)."""
+    with ExitStack() as stack:
+        array = _map_create(_BPF_MAP_TYPE_PROG_ARRAY)
+        stack.callback(os.close, array)
+        stack.callback(os.close, _load_jump(array, 0))
+        try:
+            os.close(_load_jump(array, _BPF_XDP))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return True
+    return False
+
+
+def why_no_libbpf_tools() -> str | None:
+    """Whether libbpf's programs can be compiled and loaded, by its own tools."""
+    if shutil.which("clang") and shutil.which("bpftool") and _BPF_HELPERS.exists():
+        return None
+    return "needs clang, bpftool and libbpf-dev: apt-get install clang bpftool libbpf-dev"
+
+
+def why_no_libbpf_beside_bcc() -> str | None:
+    """Whether XDP programs of libbpf and of this bcc can jump through one array."""
+    if xdp_attach_type_of_bcc() == _BPF_XDP or not kernel_compares_attach_types():
+        return None
+    return "this bcc loads XDP programs without an attach type, and this kernel compares it"
+
+
+def _map_create(map_type: int) -> int:
+    # map_type, key_size, value_size, max_entries, map_flags
+    return _bpf(_BPF_MAP_CREATE, struct.pack("=5I", map_type, 4, 4, 1, 0))
+
+
+def _load_jump(array: int, attach_type: int) -> int:
+    """Load an XDP program that jumps to slot 0 of an array, and else passes the packet."""
+    code = b"".join(
+        struct.pack("=BBhi", *fields)
+        for fields in (
+            (0x18, 0x12, 0, array),  # r2 = array, in two halves
+            (0, 0, 0, 0),
+            (0xB7, 3, 0, 0),  # r3 = 0
+            (0x85, 0, 0, 12),  # call bpf_tail_call
+            (0xB7, 0, 0, 2),  # r0 = XDP_PASS
+            (0x95, 0, 0, 0),  # exit
+        )
+    )
+    instructions, gpl = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags,
+    # prog_name, prog_ifindex, expected_attach_type
+    attribute = struct.pack(
+        "=IIQQIIQII16sII",
+        *(_BPF_PROG_TYPE_XDP, len(code) // 8),
+        *(ctypes.addressof(instructions), ctypes.addressof(gpl)),
+        *(0, 0, 0, 0, 0, b"lb_probe", 0, attach_type),
+    )
+    return _bpf(_BPF_PROG_LOAD, attribute)
+
+
+def _bpf(command: int, attribute: bytes) -> int:
+    """Call bpf(2), which returns a file descriptor for these commands."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(attribute, len(attribute))
+    while True:
+        descriptor = int(libc.syscall(_SYS_BPF[os.uname().machine], command, buffer, len(buffer)))
+        if descriptor >= 0:
+            return descriptor
+        # the verifier was interrupted by a signal
+        if ctypes.get_errno() != errno.EAGAIN:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,8 +13,8 @@ import pytest
 
 from lb.abi import Slot, StageSlot
 from lb.dataplane.load import bpf_syscall
-from lb.dataplane.load.compile import xdp_attach_types
-from lb.dataplane.load.root_array import fitting_type, put_program
+from lb.dataplane.load.root_array import put_program
+from tests import machine
 from tests.dataplane.rig import Rig
 from tests.dataplane.rows import ACK, server, tcp
 from tests.dataplane.tiny_programs import goes_on, returns
@@ -27,7 +26,6 @@ FORWARDED = ethernet(tcp(ACK))
 PASSED = ethernet(bytes(46), kind=0x0806)
 Put = Callable[[Slot, int], None]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "running.md"
-HELPERS = Path("/usr/include/bpf/bpf_helpers.h")
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ def array(rig: Rig) -> int:
 @pytest.fixture
 def attach_type() -> int:
     """What programs beside the forwarder have to be: 0 beside one that this bcc gave no type."""
-    return xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)[0]
+    return machine.xdp_attach_type_of_bcc()
 
 
 @pytest.fixture
@@ -98,13 +96,13 @@ def test_programs_after_go_on_to_each_other(
 
 
 def test_a_program_of_libbpf_s_is_loaded_with_the_array_and_put_into_it(
-    rig: Rig, array: int, attach_type: int, bpffs: Path, tmp_path: Path
+    rig: Rig, array: int, bpffs: Path, tmp_path: Path
 ) -> None:
     """The one of docs/running.md, by its commands."""
-    if not (shutil.which("clang") and shutil.which("bpftool") and HELPERS.exists()):
-        missing("needs clang, bpftool and libbpf-dev: apt-get install clang bpftool libbpf-dev")
-    if not attach_type and fitting_type(array, (bpf_syscall.ATTACH_TYPE_XDP,)) is None:
-        pytest.skip("bcc tells no attach type and this kernel compares: libbpf's do not fit")
+    if reason := machine.why_no_libbpf_tools():
+        missing(reason)
+    if reason := machine.why_no_libbpf_beside_bcc():
+        pytest.skip(reason)
     source, made, root, pin = (
         *(tmp_path / "filter.bpf.c", tmp_path / "filter.bpf.o"),
         *(bpffs / "root", bpffs / "filter"),

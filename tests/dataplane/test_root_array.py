@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -21,6 +20,7 @@ from lb.dataplane.load.root_array import (
     replaced,
 )
 from tests.dataplane.tiny_programs import goes_on, returns
+from tests.machine import kernel_compares_attach_types
 
 NONE, XDP = 0, bpf_syscall.ATTACH_TYPE_XDP
 PASS, DROP = 2, 1
@@ -42,27 +42,14 @@ def array(stack: ExitStack) -> int:
     return held(stack, create_root())
 
 
-def kernel_asks(stack: ExitStack) -> bool:
-    """Whether programs of another attach type are refused."""
-    array = held(stack, create_root())
-    held(stack, goes_on(array, 0, PASS, NONE))
-    try:
-        put_program(array, 0, held(stack, returns(PASS, XDP)))
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return True
-    return False
-
-
 @pytest.mark.parametrize("first", [XDP, NONE])
 def test_an_array_takes_what_the_first_program_was(
     stack: ExitStack, array: int, first: int
 ) -> None:
     held(stack, goes_on(array, Slot.FORWARDER, PASS, first))
-    expected = first if kernel_asks(stack) else XDP
+    expected = first if kernel_compares_attach_types() else XDP
     assert fitting_type(array, (XDP, NONE)) == expected
-    if kernel_asks(stack):
+    if kernel_compares_attach_types():
         assert fitting_type(array, (XDP + NONE - first,)) is None
     put_program(array, Slot.BEFORE, held(stack, returns(PASS, expected)))
 

@@ -12,13 +12,12 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
-from typing import get_args, get_type_hints
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 
 from controlplane.domain.objects import TCP, UDP, ServerState, Service
-from lb.dataplane import PinnedDataplane, ServiceEntry
+from lb.dataplane import PinnedDataplane
 from netns.brigade import INTERFACE, ROUTER, brigade, client_name, server_name, vip_route
 from netns.build import build_route
 from netns.network import Network
@@ -33,19 +32,13 @@ BODY = bytes(range(256)) * 800
 ON_A_CARD = 2
 
 
-def takes_ipv6() -> bool:
-    """Whether the data plane takes IPv6 VIPs yet."""
-    vip = get_type_hints(ServiceEntry)["vip"]
-    return IPv6Network in get_args(vip)
-
-
 class Servers:
     """TCP and UDP on every VIP of every server; each says its own name, then echoes."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._sockets: list[socket.socket] = []
         for number in (1, 2):
-            for vip in fleet_vips():
+            for vip in VIPS:
                 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                     made = fleet.host(number).call(partial(_bound, vip, kind))
                     self._sockets.append(made)
@@ -140,21 +133,17 @@ def ask_udp(fleet: Fleet, vip: IPv4Address | IPv6Address) -> str:
     return heard[:-1].decode()
 
 
-def fleet_vips() -> list[IPv4Address | IPv6Address]:
-    return list(VIPS if takes_ipv6() else VIPS[:1])
-
-
 def services() -> list[Service]:
     return [
         Service(f"v{vip.version}-{protocol}", ip_network(vip), protocol, PORT, POOL)
-        for vip in fleet_vips()
+        for vip in VIPS
         for protocol in (TCP, UDP)
     ]
 
 
 def route_through(fleet: Fleet, number: int) -> None:
     """Have the router send all VIPs to one server."""
-    for vip in fleet_vips():
+    for vip in VIPS:
         build_route(vip_route(vip, [number]), fleet.network[ROUTER])
 
 
@@ -202,8 +191,6 @@ def fleet() -> Iterator[Fleet]:
 
 @pytest.fixture(params=VIPS, ids=["IPv4", "IPv6"])
 def vip(request: pytest.FixtureRequest) -> IPv4Address | IPv6Address:
-    if request.param.version == 6 and not takes_ipv6():
-        pytest.skip("the data plane takes no IPv6 VIPs yet")
     found: IPv4Address | IPv6Address = request.param
     return found
 
