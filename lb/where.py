@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import Protocol, TypeVar
 
+from controlplane.domain.bounds import MAX_PORT
 from controlplane.domain.errors import UsageError
-from controlplane.domain.objects import TCP, UDP, Cluster, Server, Service, Table, Vip
+from controlplane.domain.objects import PROTOCOLS, TCP, UDP, Cluster, Server, Service, Table, Vip
 from lb.flow_hash import Address, Flow, bucket_of, siphash, source_port_of
 
-PROTOCOLS = (("tcp", TCP), ("udp", UDP))
 ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})")
-MAX_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,13 @@ def parse_endpoint(text: str) -> tuple[Address, int]:
 
 def parse_flow(protocol: str, source: str, destination: str) -> Flow:
     """Read a flow's three words. ``UsageError``: something is wrong with one."""
-    numbers = dict(PROTOCOLS)
-    if protocol not in numbers:
+    if protocol not in PROTOCOLS:
         raise UsageError(f"{protocol!r} is no protocol: tcp or udp")
     from_address, from_port = parse_endpoint(source)
     to_address, to_port = parse_endpoint(destination)
     if from_address.version != to_address.version:
         raise UsageError(f"{source} and {destination} are of two IP versions")
-    return Flow(from_address, from_port, to_address, to_port, numbers[protocol])
+    return Flow(from_address, from_port, to_address, to_port, PROTOCOLS[protocol])
 
 
 class Matched(Protocol):

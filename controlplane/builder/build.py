@@ -10,7 +10,8 @@ from controlplane.builder.choose import Rows, match, mix
 from controlplane.builder.moves import Draft, Plan, apply, plan_moves
 from controlplane.builder.request import BuildRequest, BuildResult, PoolChanged, Servers, Slots
 from controlplane.builder.targets import Floats, Targets, fill, find_targets, whole
-from controlplane.domain.objects import MAX_SERVERS, Table
+from controlplane.domain.bounds import MAX_SERVERS
+from controlplane.domain.objects import Table
 
 
 def build(old: Table | None, request: BuildRequest) -> BuildResult:

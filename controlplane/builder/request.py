@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from controlplane.domain.bounds import MAX_SERVERS
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import MAX_SERVERS, Pool, ServerState, Table
+from controlplane.domain.objects import SERVING, Pool, ServerState, Table
 
 Slots = NDArray[np.int64]
 """One number for each DIP index, 0 to MAX_SERVERS. Slot 0 stands for no server."""
@@ -112,7 +113,7 @@ class Servers:
             if not 0 < index < size:
                 raise ValueError(f"server index {index}")
             known[index] = state is not ServerState.DOWN
-            eligible[index] = state in (ServerState.ACTIVE, ServerState.JOINING)
+            eligible[index] = state in SERVING
         known[0] = True
         if not eligible.any():
             raise NoServerLeft(request.pool.name)

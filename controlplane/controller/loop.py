@@ -18,7 +18,7 @@ from controlplane.decide.deaths import Deaths
 from controlplane.decide.health import fold
 from controlplane.decide.settlement import Settlement, settlement, silent_ones
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import CLUSTER, Cluster, ServerState, table_kind
+from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.observer import Observer, Sight
 from controlplane.observe.probe.sockets import Prober
@@ -34,8 +34,6 @@ PACE_SECONDS = 0.02
 MOST_SKIPPED = 10_000
 """An acknowledged generation further ahead of the store than this is not believed."""
 UNPROBED = "cannot probe: no server of this pool will be declared down"
-BEGUN = frozenset(ServerState) - {ServerState.REGISTERED}
-"""States that no server is in when a store has just begun."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +229,7 @@ class Loop:
         """
         cluster = self.newest.cluster
         known = [server.name for server in cluster.servers] if cluster else []
-        begun = cluster is not None and any(s.state in BEGUN for s in cluster.servers)
+        begun = cluster is not None and any(s.state in PAST_REGISTERED for s in cluster.servers)
         for kind, generation in self.newest.generations().items():
             ahead = max((sight.acknowledged.get(n, {}).get(kind, 0) for n in known), default=0)
             if ahead <= generation:

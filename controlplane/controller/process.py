@@ -18,7 +18,7 @@ from controlplane import logs
 from controlplane.controller.loop import Loop
 from controlplane.controller.metrics import ControlMetrics
 from controlplane.controller.seed import seed_store
-from controlplane.domain.errors import BrigadeError, ConfigError
+from controlplane.domain.errors import BrigadeError, ConfigError, ExitCode
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
 from controlplane.publish.published import Newest
@@ -33,7 +33,6 @@ STAND_BY_SECONDS = 0.5
 """How often a controller that stands by tries to take the lead."""
 OPEN_AGAIN_SECONDS = 2.0
 """How often a controller that cannot probe tries again."""
-EXIT_INTERRUPTED = 130
 FIXED_KEYS = ("store", "listen", "metrics", "log_format")
 """Keys that a running controller cannot change."""
 
@@ -91,7 +90,7 @@ def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
 
 
 def _exit_code(signals: Signals) -> int:
-    return EXIT_INTERRUPTED if signals.interrupted else 0
+    return ExitCode.INTERRUPTED if signals.interrupted else 0
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from controlplane.decide.server_state import ServerView, next_state
 from controlplane.decide.settlement import Settlement
+from controlplane.domain.bounds import MAX_SERVERS
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import IN_USE, MAX_SERVERS, Cluster, Pool, Server, ServerState
+from controlplane.domain.objects import IN_USE, Cluster, Pool, Server, ServerState
 from controlplane.settings.models import ControlConfig, PoolConfig
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 
 from controlplane.decide.health import PoolHealth
 from controlplane.decide.settlement import Settlement
-from controlplane.domain.objects import SERVING, Cluster, ServerState
+from controlplane.domain.objects import IN_USE, SERVING, Cluster, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.settings.models import ControlConfig
 
@@ -45,7 +45,7 @@ def trusted_indices(settled: Cluster | None, facts: TableFacts) -> frozenset[int
     that has just started may not know that document; then those that the table in use names.
     """
     if settled is not None:
-        return frozenset(s.index for s in settled.servers if s.state.gets_routed_traffic)
+        return frozenset(s.index for s in settled.servers if s.state in IN_USE)
     return facts.named
 
 

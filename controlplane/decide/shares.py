@@ -14,9 +14,8 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from controlplane.domain.objects import ServerState
+from controlplane.domain.objects import SERVING, ServerState
 
-PLACED = frozenset({ServerState.JOINING, ServerState.ACTIVE})
 LONGEST_TICK_SECONDS = 3.0
 """A controller that was held up does not make up for it in one great step."""
 
@@ -92,7 +91,7 @@ def adjust(
       say how much too much it has.
     """
     settings = settings or ShareSettings()
-    placed = [index for index, state in sight.states.items() if state in PLACED]
+    placed = [index for index, state in sight.states.items() if state in SERVING]
     full = {index: share for index, share in before.full.items() if index in sight.states}
     full |= dict.fromkeys((index for index in placed if index not in full), _mean(full, placed))
     seconds = 0.0 if before.at is None else min(max(now - before.at, 0.0), LONGEST_TICK_SECONDS)

@@ -12,7 +12,8 @@ import numpy as np
 from controlplane.documents.cluster import decode_cluster, encode_cluster
 from controlplane.documents.fields import DocumentError
 from controlplane.documents.table import check_arrays, decode_table, encode_table
-from controlplane.domain.objects import MAX_SERVERS, Cluster, Table
+from controlplane.domain.bounds import MAX_SERVERS
+from controlplane.domain.objects import Cluster, Table
 
 __all__ = [
     "DocumentError",

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from ipaddress import IPv4Address, ip_address
 from typing import cast, get_args
 
-from controlplane.documents.envelope import MAX_GENERATION, Limits, seal, unseal
+from controlplane.documents.envelope import Limits, seal, unseal
 from controlplane.documents.fields import (
     DocumentError,
     Fields,
@@ -17,15 +17,24 @@ from controlplane.documents.fields import (
     parse_address,
 )
 from controlplane.documents.table import check_shape
-from controlplane.domain.objects import (
-    ANY_PORT,
-    CLUSTER,
+from controlplane.domain.bounds import (
+    CHECK_SECONDS,
+    CHECK_STATUS,
     MAX_BUCKETS,
     MAX_DEPTH,
+    MAX_GENERATION,
+    MAX_POOLS,
+    MAX_PORT,
+    MAX_PROBERS,
+    MAX_RISE_FALL,
     MAX_SERVERS,
     MAX_SERVICES,
     MIN_BUCKETS,
-    TCP,
+)
+from controlplane.domain.objects import (
+    ANY_PORT,
+    CLUSTER,
+    PROTOCOLS,
     UDP,
     Address,
     Check,
@@ -38,6 +47,7 @@ from controlplane.domain.objects import (
     Service,
     Vip,
     endpoint_text,
+    protocol_text,
     vip_text,
 )
 from controlplane.domain.vips import (
@@ -49,11 +59,8 @@ from controlplane.domain.vips import (
     parse_vip,
 )
 
-MAX_POOLS = 256
-MAX_PROBERS = 64
 LIMITS = Limits(document_bytes=8 << 20, tokens=1 << 20)
 HASH_MODES = frozenset(get_args(HashMode))
-PROTOCOLS = {"tcp": TCP, "udp": UDP}
 
 CLUSTER_KEYS = frozenset({"servers", "services", "pools", "probers", "gue_port"})
 SERVER_KEYS = frozenset({"name", "dip", "index", "state"})
@@ -69,7 +76,6 @@ def encode_cluster(cluster: Cluster) -> bytes:
 
     """
     _check_cluster(cluster)
-    names = {number: name for name, number in PROTOCOLS.items()}
     body: Json = {
         "gue_port": cluster.gue_port,
         "probers": [str(address) for address in sorted(cluster.probers)],
@@ -91,7 +97,7 @@ def encode_cluster(cluster: Cluster) -> bytes:
             {
                 "name": s.name,
                 "vip": vip_text(s.vip),
-                "protocol": names[s.protocol],
+                "protocol": protocol_text(s.protocol),
                 "port": ANY_PORT if s.port is None else s.port,
                 "pool": s.pool,
                 "stateless": s.stateless,
@@ -139,7 +145,7 @@ def decode_cluster(data: bytes) -> Cluster:
         services=tuple(_service(f) for f in body.mappings("services", MAX_SERVICES)),
         pools=tuple(_pool(f) for f in body.mappings("pools", MAX_POOLS)),
         probers=_probers(body),
-        gue_port=body.integer("gue_port", 1, 65535),
+        gue_port=body.integer("gue_port", 1, MAX_PORT),
     )
     _check_cluster(cluster)
     return cluster
@@ -176,7 +182,7 @@ def _service(fields: Fields) -> Service:
         name=fields.name("name"),
         vip=_vip(fields),
         protocol=PROTOCOLS[protocol],
-        port=None if fields.get("port") == ANY_PORT else fields.integer("port", 1, 65535),
+        port=None if fields.get("port") == ANY_PORT else fields.integer("port", 1, MAX_PORT),
         pool=fields.name("pool"),
         stateless=fields.boolean("stateless"),
         check=_check(fields.mapping("check")),
@@ -198,12 +204,12 @@ def _check(fields: Fields) -> Check:
     return Check(
         type=CheckType(kind),
         path=fields.string("path"),
-        expect_status=fields.integer("expect_status", 100, 599),
-        interval_seconds=fields.number("interval_seconds", 0.01, 3600),
-        timeout_seconds=fields.number("timeout_seconds", 0.01, 3600),
-        rise=fields.integer("rise", 1, 1000),
-        fall=fields.integer("fall", 1, 1000),
-        port=fields.integer("port", 1, 65535) if has_port else None,
+        expect_status=fields.integer("expect_status", *CHECK_STATUS),
+        interval_seconds=fields.number("interval_seconds", *CHECK_SECONDS),
+        timeout_seconds=fields.number("timeout_seconds", *CHECK_SECONDS),
+        rise=fields.integer("rise", 1, MAX_RISE_FALL),
+        fall=fields.integer("fall", 1, MAX_RISE_FALL),
+        port=fields.integer("port", 1, MAX_PORT) if has_port else None,
         address=_check_address(fields) if has_address else None,
     )
 
@@ -230,7 +236,7 @@ def _probers(body: Fields) -> frozenset[IPv4Address]:
 
 def _check_cluster(cluster: Cluster) -> None:
     """Refuse a cluster whose parts contradict each other or ask for what is not built."""
-    check_range("gue_port", cluster.gue_port, 1, 65535)
+    check_range("gue_port", cluster.gue_port, 1, MAX_PORT)
     check_range("generation", cluster.generation, 1, MAX_GENERATION)
     for prober in cluster.probers:
         check_address("prober", prober)
@@ -286,7 +292,7 @@ def _check_service(service: Service, pools: set[str]) -> None:
     except BadVip as error:
         raise DocumentError(error.reason, f"{where}: the VIP {error}") from error
     if service.port is not None:
-        check_range(f"{where}: port", service.port, 1, 65535)
+        check_range(f"{where}: port", service.port, 1, MAX_PORT)
     if service.protocol not in PROTOCOLS.values():
         raise DocumentError("out_of_range", f"{where}: protocol {service.protocol}")
     if service.pool not in pools:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from controlplane.documents.fields import DocumentError, Fields, Json
+from controlplane.domain.bounds import MAX_GENERATION
 
 FORMAT = "bucket-brigade"
 VERSION = 1
-MAX_GENERATION = (1 << 63) - 1
 MAX_DIGITS = 20
 
 

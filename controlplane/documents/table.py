@@ -9,16 +9,16 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.documents.envelope import MAX_GENERATION, Limits, seal, unseal
+from controlplane.documents.envelope import Limits, seal, unseal
 from controlplane.documents.fields import DocumentError, Fields, Json, check_name, check_range
-from controlplane.domain.objects import (
+from controlplane.domain.bounds import (
     MAX_BUCKETS,
     MAX_DEPTH,
+    MAX_GENERATION,
     MAX_SERVERS,
     MIN_BUCKETS,
-    Table,
-    table_kind,
 )
+from controlplane.domain.objects import Table, table_kind
 
 LIMITS = Limits(document_bytes=24 << 20, tokens=64)
 PREFIX = table_kind("")

@@ -1,26 +1,38 @@
-"""Errors that a person sees as one line, with the exit code of the command that met them."""
+"""Errors that a person sees as one line, and the exit codes of commands."""
 
 from __future__ import annotations
 
-from typing import Final
+from enum import IntEnum
 
-EXIT_REFUSED: Final = 3
+
+class ExitCode(IntEnum):
+    """What the shell gets from a command that did not succeed."""
+
+    FAILED = 1
+    USAGE = 2
+    """The command line or a settings file is wrong."""
+    REFUSED = 3
+    """Something that is not ours is in the way; nothing was changed."""
+    TIMEOUT = 4
+    UNAVAILABLE = 5
+    """The store does not answer."""
+    INTERRUPTED = 130
 
 
 class BrigadeError(Exception):
     """Something went wrong that one line explains, remedy included."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str, exit_code: int = ExitCode.FAILED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
 
 class ConfigError(BrigadeError):
-    """A file or an option is wrong: exit code 2."""
+    """A file or an option is wrong."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, exit_code=2)
+        super().__init__(message, ExitCode.USAGE)
 
 
 class UsageError(ConfigError):
-    """The command was called in a way it cannot serve: exit code 2."""
+    """The command line asks for something impossible."""

@@ -6,10 +6,14 @@ used. Times are Unix seconds. Addresses are ``ipaddress`` objects.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
+
+from controlplane.domain.bounds import DEFAULT_DEPTH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,22 +21,10 @@ if TYPE_CHECKING:
 
 TCP = 6
 UDP = 17
-
-MIN_BUCKETS = 1 << 8
-MAX_BUCKETS = 1 << 20
-MAX_DEPTH = 4
-"""Longest chain that the wire can carry."""
-DEFAULT_DEPTH = 2
-"""A pool's longest chain, unless its settings say another."""
-MAX_SERVERS = 4095
-"""DIP indices are 1 to this; 0 marks an empty slot."""
-MAX_SERVICES = 4096
-"""More have no room in a server's look-up tables."""
-MAX_CHECKED_SERVICES = 2048
-"""More have no room in a report."""
-KEY_BYTES = 16
+PROTOCOLS: Mapping[str, int] = MappingProxyType({"tcp": TCP, "udp": UDP})
+"""The protocols that a service can have, by the name that settings, documents and commands use."""
 ANY_PORT = "any"
-"""What a service without a port says in place of one, in settings, documents and tables."""
+"""Stands for the port of a service without one, in settings, documents and tables."""
 
 Vip = IPv4Network | IPv6Network
 """What clients connect to: a prefix; a single address is a /32 or /128."""
@@ -64,7 +56,7 @@ def port_text(port: int | None) -> str:
 
 def protocol_text(protocol: int) -> str:
     """Spell a service's protocol."""
-    return {TCP: "tcp", UDP: "udp"}[protocol]
+    return next(name for name, number in PROTOCOLS.items() if number == protocol)
 
 
 def first_address(vip: Vip) -> Address:
@@ -77,7 +69,7 @@ def first_address(vip: Vip) -> Address:
 
 
 class ServerState(str, Enum):
-    """Where a server is in its life (DESIGN, section 1)."""
+    """Where a server is in its life (docs/architecture.md)."""
 
     REGISTERED = "registered"
     JOINING = "joining"
@@ -85,14 +77,13 @@ class ServerState(str, Enum):
     DRAINING = "draining"
     DOWN = "down"
 
-    @property
-    def gets_routed_traffic(self) -> bool:
-        """Whether its agent may announce routes and be ready."""
-        return self not in (ServerState.REGISTERED, ServerState.DOWN)
-
 
 SERVING = frozenset({ServerState.JOINING, ServerState.ACTIVE})
+"""A server in one of these may be given buckets."""
 IN_USE = SERVING | {ServerState.DRAINING}
+"""Its agent may be ready and announce routes."""
+PAST_REGISTERED = IN_USE | {ServerState.DOWN}
+"""No server is in one of these when a store has just begun."""
 
 
 class CheckType(str, Enum):

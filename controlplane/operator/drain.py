@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import settlement
-from controlplane.domain.errors import BrigadeError, UsageError
+from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.observer import Observer, Sight
 from controlplane.publish.published import Newest
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
-
-EXIT_TIMEOUT = 4
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def wait_drained(
         if deadline is not None and now >= deadline:
             raise BrigadeError(
                 f"{name} is still {found} after {timeout_seconds:g} s; it stays wished drained",
-                EXIT_TIMEOUT,
+                ExitCode.TIMEOUT,
             )
         pause = config.tick_seconds if deadline is None else deadline - now
         store.wait_reports(min(config.tick_seconds, pause))

@@ -14,7 +14,8 @@ from controlplane.decide.next_cluster import (
     next_cluster,
 )
 from controlplane.decide.settlement import Settlement, settlement
-from controlplane.domain.objects import CLUSTER, KEY_BYTES, Cluster, ServerState
+from controlplane.domain.bounds import KEY_BYTES
+from controlplane.domain.objects import CLUSTER, Cluster, ServerState
 from controlplane.observe.observer import Sight
 from controlplane.publish.condition_log import Say
 from controlplane.publish.published import Newest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from controlplane.domain.store_url import directory_of, file_url
 from controlplane.settings import rules
 from controlplane.settings.models import ControlConfig
 from controlplane.settings.toml import load_toml, validate
@@ -23,7 +24,7 @@ def load_control_config(path: Path | str) -> ControlConfig:
 
 
 def _with_absolute_paths(config: ControlConfig, base: Path) -> ControlConfig:
-    changes: dict[str, object] = {"store": f"file:{base / config.store.removeprefix('file:')}"}
+    changes: dict[str, object] = {"store": file_url(base / directory_of(config.store))}
     if config.listen:
         listen = config.listen
         changes["listen"] = listen.model_copy(

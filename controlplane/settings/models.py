@@ -15,16 +15,24 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from controlplane.domain.names import NAME, shown
-from controlplane.domain.objects import (
-    ANY_PORT,
+from controlplane.domain.bounds import (
+    CHECK_SECONDS,
+    CHECK_STATUS,
     DEFAULT_DEPTH,
     MAX_BUCKETS,
     MAX_DEPTH,
+    MAX_POOLS,
+    MAX_PORT,
+    MAX_PROBERS,
+    MAX_RISE_FALL,
+    MAX_SERVERS,
     MAX_SERVICES,
     MIN_BUCKETS,
-    TCP,
-    UDP,
+)
+from controlplane.domain.names import NAME, shown
+from controlplane.domain.objects import (
+    ANY_PORT,
+    PROTOCOLS,
     Address,
     Check,
     CheckType,
@@ -32,20 +40,11 @@ from controlplane.domain.objects import (
     Service,
     Vip,
 )
+from controlplane.domain.store_url import DEFAULT_STORE, FILE_SCHEME
 from controlplane.domain.vips import EXAMPLES, parse_vip
-from controlplane.settings.toml import (
-    URL,
-    Flag,
-    Ipv4,
-    Number,
-    StrictModel,
-    Whole,
-    text_like,
-)
+from controlplane.settings.toml import URL, Flag, Ipv4, Number, StrictModel, Whole, text_like
 
 DEFAULT_PATH = Path("/etc/bucket-brigade/control.toml")
-DEFAULT_STORE = "file:/var/lib/bucket-brigade/store"
-PROTOCOLS = {"tcp": TCP, "udp": UDP}
 
 
 def _name(name: str) -> str:
@@ -75,17 +74,17 @@ def _depth(depth: int) -> int:
 
 
 def _port(port: int) -> int:
-    if not 1 <= port <= 65535:  # noqa: PLR2004 - the range of ports
-        raise ValueError(f"must be 1 to 65535, not {port}")
+    if not 1 <= port <= MAX_PORT:
+        raise ValueError(f"must be 1 to {MAX_PORT}, not {port}")
     return port
 
 
 def _service_port(port: object) -> int | None:
     if port == ANY_PORT:
         return None
-    if type(port) is not int or not 1 <= port <= 65535:  # noqa: PLR2004 - the range of ports
-        said = "must be 1 to 65535 without quotes, or"
-        raise ValueError(f'{said} "{ANY_PORT}"; not {shown(port)}')
+    if type(port) is not int or not 1 <= port <= MAX_PORT:
+        allowed = f'must be 1 to {MAX_PORT} without quotes, or "{ANY_PORT}"'
+        raise ValueError(f"{allowed}; not {shown(port)}")
     return port
 
 
@@ -112,7 +111,7 @@ def _address(text: str) -> str:
         raise ValueError(f"must be an address of this machine, not {shown(text)}") from None
 
 
-STORE = text_like(r"file:.+", "file:DIR, a directory of the controller's machine")
+STORE = text_like(f"{FILE_SCHEME}.+", "file:DIR, a directory of the controller's machine")
 LABEL = text_like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a Prometheus label")
 PATH = text_like(r"/[!-~]*", "the path of a request, as '/healthz'")
 
@@ -122,9 +121,11 @@ Host = Annotated[Ipv4, AfterValidator(_host)]
 Port = Annotated[Whole, AfterValidator(_port)]
 ServicePort = Annotated[int | None, PlainValidator(_service_port)]
 VipOrPrefix = Annotated[Vip, PlainValidator(_vip)]
-PortOrNone = Annotated[Whole, Field(ge=0, le=65535)]
+PortOrNone = Annotated[Whole, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[Number, Field(gt=0, le=86400 * 365)]
-CheckSeconds = Annotated[Number, Field(ge=0.01, le=3600)]
+CheckSeconds = Annotated[Number, Field(ge=CHECK_SECONDS[0], le=CHECK_SECONDS[1])]
+CheckStatus = Annotated[Whole, Field(ge=CHECK_STATUS[0], le=CHECK_STATUS[1])]
+RiseFall = Annotated[Whole, Field(ge=1, le=MAX_RISE_FALL)]
 
 
 class MetricsConfig(StrictModel):
@@ -180,11 +181,11 @@ class CheckConfig(StrictModel):
 
     type: Literal["none", "tcp", "http"] = "none"
     path: Annotated[str, PATH] = "/"
-    expect_status: Annotated[Whole, Field(ge=100, le=599)] = 200
+    expect_status: CheckStatus = 200
     interval_seconds: CheckSeconds = 1.0
     timeout_seconds: CheckSeconds = 1.0
-    rise: Annotated[Whole, Field(ge=1, le=100)] = 2
-    fall: Annotated[Whole, Field(ge=1, le=100)] = 3
+    rise: RiseFall = 2
+    fall: RiseFall = 3
     port: Port | None = None
     address: Annotated[Address, PlainValidator(_any_address)] | None = None
 
@@ -222,7 +223,7 @@ class ControlConfig(StrictModel):
 
     store: Annotated[str, STORE] = DEFAULT_STORE
     gue_port: Port = 6080
-    probers: Annotated[tuple[Host, ...], Field(max_length=64)] = ()
+    probers: Annotated[tuple[Host, ...], Field(max_length=MAX_PROBERS)] = ()
     tick_seconds: Annotated[Number, Field(ge=0.05, le=60)] = 1.0
     silent_after_seconds: Annotated[Number, Field(ge=0.5, le=3600)] = 1.0
     probe_interval_seconds: Annotated[Number, Field(ge=0.02, le=60)] = 0.17
@@ -233,8 +234,8 @@ class ControlConfig(StrictModel):
     log_format: Literal["console", "json"] | None = None
     metrics: MetricsConfig = MetricsConfig()
     listen: ListenConfig | None = None
-    server: Annotated[tuple[ServerConfig, ...], Field(min_length=1, max_length=4095)]
-    pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=256)]
+    server: Annotated[tuple[ServerConfig, ...], Field(min_length=1, max_length=MAX_SERVERS)]
+    pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=MAX_POOLS)]
     service: Annotated[tuple[ServiceConfig, ...], Field(max_length=MAX_SERVICES)] = ()
 
     @cached_property

@@ -7,9 +7,10 @@ from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controlplane.domain.bounds import MAX_CHECKED_SERVICES
 from controlplane.domain.errors import ConfigError
 from controlplane.domain.lookup_capacity import find_lack
-from controlplane.domain.objects import IN_USE, MAX_CHECKED_SERVICES, endpoint_text, vip_text
+from controlplane.domain.objects import IN_USE, endpoint_text, vip_text
 from controlplane.domain.vips import Hosts
 
 if TYPE_CHECKING:

@@ -1,15 +1,13 @@
-"""Stores: one contract (``base``), several implementations, opened by their URL."""
+"""Stores: one contract (``contract``), several implementations, opened by their URL."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from controlplane.domain.errors import ConfigError
+from controlplane.domain.store_url import WEB_SCHEMES, directory_of, is_file
 from controlplane.store.contract import AgentStore, ControllerStore
 from controlplane.store.file.store import FileStore
-
-_FILE = "file:"
-_HTTP = ("http://", "https://")
 
 
 def open_agent_store(
@@ -20,9 +18,9 @@ def open_agent_store(
     ``token_file`` and ``ca_file`` serve ``http:`` and ``https:`` only. Raises ``ConfigError`` for
     a URL that is none, and for a token that is missing or open to others.
     """
-    if url.startswith(_FILE):
+    if is_file(url):
         return FileStore(_directory(url))
-    if url.startswith(_HTTP):
+    if url.startswith(WEB_SCHEMES):
         from controlplane.store.http.client import HttpStore  # noqa: PLC0415 most agents need no httpx
         from controlplane.store.http.token import read_token  # noqa: PLC0415
 
@@ -34,13 +32,13 @@ def open_agent_store(
 
 def open_controller_store(url: str) -> ControllerStore:
     """Return the store that a controller's configuration names. Raises ``ConfigError``."""
-    if url.startswith(_FILE):
+    if is_file(url):
         return FileStore(_directory(url))
     raise ConfigError(f"store {url!r} is none for a controller: use file:DIR")
 
 
 def _directory(url: str) -> Path:
-    directory = Path(url.removeprefix(_FILE))
+    directory = directory_of(url)
     if not directory.is_absolute():
         raise ConfigError(f"store {url!r} names no directory: use file:/absolute/path")
     return directory

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from controlplane.domain.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +29,10 @@ class StoreError(BrigadeError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached now: exit code 5."""
+    """The store cannot be reached now."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, exit_code=5)
+        super().__init__(message, ExitCode.UNAVAILABLE)
 
 
 class StoreConflict(StoreError):

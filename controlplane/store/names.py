@@ -6,11 +6,10 @@ here and keys elsewhere: they are checked once, at the store's door, whatever th
 
 from __future__ import annotations
 
+from controlplane.domain.bounds import MAX_GENERATION
 from controlplane.domain.names import is_name, shown
 from controlplane.domain.objects import CLUSTER, table_kind
 from controlplane.store.contract import StoreCorrupt
-
-MAX_GENERATION = (1 << 63) - 1
 
 _TABLE_PREFIX = table_kind("")
 

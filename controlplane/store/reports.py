@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from controlplane.domain.bounds import MAX_CHECKED_SERVICES
 from controlplane.domain.names import shown
-from controlplane.domain.objects import MAX_CHECKED_SERVICES, Report, ServiceHealth
+from controlplane.domain.objects import Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.names import check_name
 

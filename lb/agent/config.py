@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from controlplane.domain.bounds import MAX_PORT
 from controlplane.domain.names import is_name
+from controlplane.domain.store_url import (
+    DEFAULT_STORE,
+    FILE_SCHEME,
+    TLS_SCHEME,
+    directory_of,
+    file_url,
+    is_file,
+)
 from controlplane.settings.toml import (
     URL,
     Ipv4,
@@ -23,11 +32,10 @@ from controlplane.settings.toml import (
 
 DEFAULT_PATH = Path("/etc/bucket-brigade/agent.toml")
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
-STORE = re.compile(r"file:.+|https?://[^/\s]+/?")
+STORE = re.compile(rf"{FILE_SCHEME}.+|https?://[^/\s]+/?")
 PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
 LOAD_KEYS = {"cgroup": ("cgroup",), "metric": ("url", "metric", "kind")}
 METRIC = text_like(r"[a-zA-Z_:][a-zA-Z0-9_:]*", "the name of a Prometheus metric, without labels")
-MAX_PORT = 65535
 MAX_TABLE = 0xFFFFFFFF
 KERNEL_TABLES = frozenset({252, 253, 254, 255})
 """RT_TABLE_COMPAT, _DEFAULT, _MAIN and _LOCAL."""
@@ -68,7 +76,7 @@ class AgentConfig(StrictModel):
     name: str
     interface: str
     dip: Ipv4
-    store: str = "file:/var/lib/bucket-brigade/store"
+    store: str = DEFAULT_STORE
     token_file: Path | None = None
     ca_file: Path | None = None
     state_dir: Path = Path("/var/lib/bucket-brigade")
@@ -128,9 +136,9 @@ class AgentConfig(StrictModel):
 
     @model_validator(mode="after")
     def _token_only_over_http(self) -> AgentConfig:
-        if self.token_file is not None and self.store.startswith("file:"):
+        if self.token_file is not None and is_file(self.store):
             raise ValueError("token_file is allowed only with an http: or https: store")
-        if self.ca_file is not None and not self.store.startswith("https:"):
+        if self.ca_file is not None and not self.store.startswith(TLS_SCHEME):
             raise ValueError("ca_file is allowed only with an https: store")
         return self
 
@@ -153,8 +161,8 @@ def _absolute(settings: dict[str, Any], base: Path) -> dict[str, Any]:
         if isinstance(resolved.get(key), str):
             resolved[key] = str(base / resolved[key])
     store = resolved.get("store")
-    if isinstance(store, str) and store.startswith("file:") and store != "file:":
-        resolved["store"] = f"file:{base / store.removeprefix('file:')}"
+    if isinstance(store, str) and is_file(store) and store != FILE_SCHEME:
+        resolved["store"] = file_url(base / directory_of(store))
     load = resolved.get("load")
     if isinstance(load, dict) and isinstance(load.get("cgroup"), str):
         resolved["load"] = {**load, "cgroup": str(base / load["cgroup"])}

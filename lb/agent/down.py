@@ -15,7 +15,7 @@ from typing import Any
 import lb
 from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
-from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import CLUSTER, Report, Table, vip_text
 from controlplane.store import open_agent_store
 from controlplane.store.contract import StoreError
@@ -144,7 +144,7 @@ def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
         raise BrigadeError(
             f"{config.name} is {in_use.reason}: drain it first "
             f"(lbctl drain {config.name} --wait on the controller), or use --force",
-            EXIT_REFUSED,
+            ExitCode.REFUSED,
         )
 
 
@@ -171,7 +171,9 @@ def _agent_ended(config: AgentConfig, say: Say, *, force: bool) -> Iterator[None
     holder = find_holder(config.interface)
     if holder is not None:
         if holder.pid == 0 or holder.uid != os.geteuid():
-            raise BrigadeError(f"the agent is {holder} of another user: end it there", EXIT_REFUSED)
+            raise BrigadeError(
+                f"the agent is {holder} of another user: end it there", ExitCode.REFUSED
+            )
         _end(holder.pid, config.interface, force=force)
         say(f"ended the agent, {holder}")
     with InterfaceLock(config.interface):

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import Cluster
+from controlplane.domain.objects import IN_USE, Cluster
 from controlplane.domain.vips import in_order
 from lb.agent.attach.attachment import Attachment
 from lb.agent.config import AgentConfig
@@ -347,7 +347,7 @@ class Agent:
         parts.announcer.want(
             ready=wrong is None
             and own is not None
-            and own.state.gets_routed_traffic
+            and own.state in IN_USE
             and parts.board.facts.attached
             and bool(parts.forwarding.tables)
             and parts.mss.settled

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from controlplane.domain.bounds import MAX_DEPTH
 from controlplane.domain.errors import BrigadeError, ConfigError
-from controlplane.domain.objects import MAX_DEPTH, Vip
-from controlplane.domain.overhead import room_bytes
+from controlplane.domain.objects import Vip
+from controlplane.domain.overhead import overhead_bytes
 from controlplane.domain.vips import has_ipv6
 from lb.agent.config import AgentConfig
 from lb.agent.machine import sysctls
@@ -49,7 +50,7 @@ def check_interface(netlink: Any, config: AgentConfig) -> LinkInfo:
         raise BrigadeError("lo is down, and VIPs have to be on it: ip link set dev lo up")
     if len(link.mac) != ETHERNET_ADDRESS_BYTES:
         raise BrigadeError(f"interface {link.name} is no Ethernet interface")
-    least = LEAST_INNER_BYTES + room_bytes(MAX_DEPTH)
+    least = LEAST_INNER_BYTES + overhead_bytes(MAX_DEPTH)
     if link.mtu < least:
         raise BrigadeError(
             f"interface {link.name} has an MTU of {link.mtu}, too little for the wrap: "
@@ -86,7 +87,7 @@ def mtu_warning(mtu: int, depth: int, mss: str) -> str | None:
 
     They do as well where their MSS is lowered; ``mss`` is that setting.
     """
-    room = room_bytes(depth)
+    room = overhead_bytes(depth)
     if mtu - room >= USUAL_PACKET_BYTES or is_lowered(mss, mtu, depth):
         return None
     return (
@@ -98,7 +99,7 @@ def mtu_warning(mtu: int, depth: int, mss: str) -> str | None:
 
 def mtu6_warning(mtu: int, depth: int) -> str | None:
     """Return what to say where IPv6 senders cannot make packets small enough to be wrapped."""
-    room = room_bytes(depth)
+    room = overhead_bytes(depth)
     if mtu - room >= LEAST_IPV6_BYTES:
         return None
     return (

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 import lb
-from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import Report
 from controlplane.store import open_agent_store
 from controlplane.store.contract import AgentStore
@@ -78,7 +78,7 @@ def open_journal(config: AgentConfig) -> Journal:
         raise BrigadeError(
             f"{config.state_dir} says that an agent runs, or ran, on {record.interface} with pins "
             f"in {record.bpffs}: undo that first, with its own settings: lbctl down",
-            EXIT_REFUSED,
+            ExitCode.REFUSED,
         )
     return Journal(config.state_dir, record)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from controlplane.domain.store_url import directory_of
 from controlplane.settings.load import load_control_config
 from controlplane.settings.models import DEFAULT_PATH, ControlConfig
 from controlplane.store import open_controller_store
@@ -43,7 +44,7 @@ def opened(config_path: Path) -> Iterator[tuple[ControlConfig, ControllerStore]]
 
     """
     config = load_control_config(config_path)
-    directory = Path(config.store.removeprefix("file:"))
+    directory = directory_of(config.store)
     if _is_missing(directory):
         raise StoreUnavailable(
             f"there is no store {directory}: run this where lbctl control runs, which makes it"

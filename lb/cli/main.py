@@ -10,10 +10,8 @@ from pathlib import Path
 import click
 
 import lb
-from controlplane.domain.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.cli._lazy import LazyGroup
-
-EXIT_INTERRUPTED = 130
 
 cli = LazyGroup(
     name="lbctl",
@@ -55,12 +53,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrigadeError as error:
         return fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader, `head` say, has seen enough. Python would complain when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return result if type(result) is int else 0
+    return result if isinstance(result, int) else 0
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controlplane.domain.objects import DEFAULT_DEPTH
+from controlplane.domain.bounds import DEFAULT_DEPTH
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 

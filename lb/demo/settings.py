@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from controlplane.domain.store_url import file_url
 from lb.demo import plan
 from lb.demo.site import nginx, worker
 from netns.brigade import INTERFACE, controller_address, dip, server_name
@@ -24,7 +25,7 @@ def agent_toml(number: int, host: Host, store: Path, router_socket: Path) -> str
                 "name": server_name(number),
                 "interface": INTERFACE,
                 "dip": address,
-                "store": f"file:{store}",
+                "store": file_url(store),
                 "state_dir": str(host.state_dir),
                 "run_dir": str(host.run_dir),
                 "bpffs": str(host.bpffs),
@@ -51,7 +52,7 @@ def control_toml(store: Path, servers: Iterable[int], work_balance: str) -> str:
     """Return the controller's settings; `work_balance` is `equal` or `load`."""
     top = _keys(
         {
-            "store": f"file:{store}",
+            "store": file_url(store),
             "probers": [str(controller_address())],
             "tick_seconds": plan.TICK_SECONDS,
             "slow_start_seconds": plan.SLOW_START_SECONDS,

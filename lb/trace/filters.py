@@ -8,11 +8,12 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from controlplane.domain.errors import UsageError
+from controlplane.domain.objects import PROTOCOLS
 from lb import abi
 from lb.flow_hash import Address
 from lb.trace.packet import Packet
 
-PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1}
+ICMP = 1
 ICMPV6 = 58
 UNINTERESTING = frozenset({"pass_not_ip", "pass_no_service", "ok_not_gue"})
 """Everything that is for no VIP: not shown unless asked for."""
@@ -72,7 +73,7 @@ class Filter:
 
     def _fits_protocol(self, packet: Packet) -> bool:
         if self.protocol == "icmp":
-            return packet.protocol in {PROTOCOLS["icmp"], ICMPV6}
+            return packet.protocol in {ICMP, ICMPV6}
         return self.protocol in {None, packet.flow_protocol}
 
     def defines(self) -> dict[str, int]:
@@ -98,7 +99,7 @@ class Filter:
     @property
     def _transport(self) -> int:
         """The protocol, if plain packets can be told by it."""
-        return PROTOCOLS[self.protocol] if self.protocol in {"tcp", "udp"} else 0
+        return PROTOCOLS.get(self.protocol or "", 0)
 
 
 def _within(address: Address | None, network: Network | None) -> bool:

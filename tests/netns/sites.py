@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.objects import TCP, UDP
+from controlplane.domain.objects import PROTOCOLS
 from controlplane.store.file.store import FileStore
 from lb.dataplane.pinned import PinnedDataplane
 from lb.demo import counters, plan
@@ -20,7 +20,6 @@ from tests.model.flow import Flow, bucket_of
 
 START_SECONDS = 30.0
 TIMEOUT_SECONDS = 20.0
-PROTOCOLS = {"tcp": TCP, "udp": UDP}
 POOLS = (plan.WEB, plan.PLAIN)
 VIPS = {plan.WEB: plan.WEB_VIP, plan.PLAIN: plan.PLAIN_VIP}
 

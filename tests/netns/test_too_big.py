@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from controlplane.domain.overhead import room_bytes
+from controlplane.domain.overhead import overhead_bytes
 from netns.brigade import CLIENT_MTU, brigade, server_name
 from netns.capture import Capture, above_mtu
 from netns.network import Network
@@ -23,7 +23,7 @@ IP_HEADER = {"v4": 20, "v6": 40}
 TCP_HEADER, UDP_HEADER = 20, 8
 TIMESTAMPS = 12
 """What TCP's timestamps take of each segment (RFC 7323); TCP_MAXSEG is without them."""
-ROOM = room_bytes(DEPTH)
+ROOM = overhead_bytes(DEPTH)
 
 
 @pytest.fixture(scope="module")

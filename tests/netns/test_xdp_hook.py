@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from pyroute2 import IPRoute
 
-from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach import xdp
 from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.program_info import program_info
@@ -123,7 +123,7 @@ def test_a_foreign_program_is_refused_by_name(hook: Hook, tmp_path: Path) -> Non
 
     with pytest.raises(BrigadeError, match="another XDP program: bb_pass_all") as refused:
         hook.ask(check)
-    assert refused.value.exit_code == EXIT_REFUSED
+    assert refused.value.exit_code == ExitCode.REFUSED
     assert hook.attached == foreign_id
     hook.ask(lambda netlink, index: check(netlink, index, (foreign_id,)))
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from controlplane.domain.objects import TCP, UDP, Address
+from controlplane.domain.overhead import WRAP_BYTES
 
 IP_BYTES = 20
 IPV6_BYTES = 40
 TCP_BYTES = 20
-WRAP_BYTES = 36
 SYN, RST, ACK = 0x02, 0x04, 0x10
 DF = 0x4000
 TTL = 64

@@ -8,8 +8,8 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.names import is_name
-from controlplane.domain.objects import KEY_BYTES
 from controlplane.store.contract import StoreConflict, StoreCorrupt
 from controlplane.store.file.atomic import (
     create_file,

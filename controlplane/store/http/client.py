@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 
+from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.objects import KEY_BYTES, Report
+from controlplane.domain.objects import Report
 from controlplane.store.contract import (
     AgentStore,
     StoreCorrupt,

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach.program_info import describe_program
 from lb.agent.netlink.links import netlink_errors
 
@@ -88,7 +88,7 @@ def refuse_foreign_filter(filters: list[Filter], ours: frozenset[int], interface
                 f"interface {interface} has another tc filter at priority {PRIORITY}, handle "
                 f"{HANDLE:#x}: {describe_program(found.program_id)}; if nothing needs it: "
                 f"tc filter del dev {interface} ingress prio {PRIORITY}",
-                EXIT_REFUSED,
+                ExitCode.REFUSED,
             )
 
 

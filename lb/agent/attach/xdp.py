@@ -18,7 +18,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import (
     XDP_FLAGS_UPDATE_IF_NOEXIST,
 )
 
-from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach.program_info import describe_program, open_program
 from lb.agent.netlink.links import netlink_errors
 
@@ -60,7 +60,7 @@ def refuse_foreign(attached: AttachedXdp, ours: frozenset[int], interface: str) 
         raise BrigadeError(
             f"interface {interface} has another XDP program: {describe_program(program_id)}; "
             f"if nothing needs it, detach it: ip link set dev {interface} xdp off",
-            EXIT_REFUSED,
+            ExitCode.REFUSED,
         )
 
 

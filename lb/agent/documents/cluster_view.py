@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 
 from controlplane.documents.fields import DocumentError
-from controlplane.domain.objects import DEFAULT_DEPTH, Cluster, Pool, Vip
+from controlplane.domain.bounds import DEFAULT_DEPTH
+from controlplane.domain.objects import Cluster, Pool, Vip
 from lb.dataplane.objects import ClusterView, ServiceEntry
 
 CLIENT = "client"

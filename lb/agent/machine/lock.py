@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,7 +74,7 @@ class InterfaceLock:
                     f"interface {self._interface} belongs to "
                     f"{holder or 'a process that just ended'}, which runs `lbctl "
                     f"{'up' if self._role == 'agent' else self._role}` already: end that one first",
-                    EXIT_REFUSED,
+                    ExitCode.REFUSED,
                 )
             time.sleep(0.01)
         self._socket = listener

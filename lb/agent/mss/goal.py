@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain.objects import Vip
-from controlplane.domain.overhead import room_bytes
+from controlplane.domain.overhead import overhead_bytes
 from lb.agent.mss.mirror import Goal, Outcome
 from lb.agent.netlink.bulk import messages
 from lb.agent.netlink.routes import MAIN, table_of
@@ -34,7 +34,7 @@ def is_lowered(mode: str, underlay_mtu: int, depth: int) -> bool:
 
     ``mode`` is the setting ``mss``, ``underlay_mtu`` in bytes that of the interface with the DIP.
     """
-    has_room = underlay_mtu >= USUAL_PACKET_BYTES + room_bytes(depth)
+    has_room = underlay_mtu >= USUAL_PACKET_BYTES + overhead_bytes(depth)
     return mode == "lower" or (mode == "auto" and not has_room)
 
 
@@ -42,7 +42,7 @@ def goal_for(wish: Wish, mode: str, table: int, underlay_mtu: int) -> Goal:
     """Return what a wish comes to on an interface of this MTU."""
     if not wish.vips or not is_lowered(mode, underlay_mtu, wish.depth):
         return Goal(table)
-    return Goal(table, wish.vips, room_bytes(wish.depth), underlay_mtu)
+    return Goal(table, wish.vips, overhead_bytes(wish.depth), underlay_mtu)
 
 
 def concerns(data: bytes, table: int, own_port: int) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState, Table, table_kind
+from controlplane.domain.store_url import file_url
 from controlplane.store import open_controller_store
 
 
@@ -16,7 +17,7 @@ class Fleet:
     """A reader of documents, acknowledgements and reports."""
 
     def __init__(self, store: Path) -> None:
-        self._store = open_controller_store(f"file:{store}")
+        self._store = open_controller_store(file_url(store))
         self._tables: dict[str, Table] = {}
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain import objects
+from controlplane.domain import bounds
 from lb import abi
 from lb.paths import bpf_dir
 from tests.host_compiler import compile_c
@@ -84,5 +84,5 @@ def test_a_load_refuses_a_mirror_that_is_wrong(field: str, tmp_path: Path) -> No
 
 
 def test_what_settings_and_documents_may_have_is_what_the_tables_hold() -> None:
-    limits = (objects.MAX_SERVERS, objects.MAX_SERVICES, objects.MIN_BUCKETS, objects.MAX_BUCKETS)
+    limits = (bounds.MAX_SERVERS, bounds.MAX_SERVICES, bounds.MIN_BUCKETS, bounds.MAX_BUCKETS)
     assert limits == (abi.MAX_DIPS - 1, abi.MAX_SERVICES, abi.MIN_BUCKETS, abi.MAX_BUCKETS)

@@ -15,8 +15,9 @@ from controlplane.decide.next_cluster import (
 )
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement
+from controlplane.domain.bounds import MAX_SERVERS
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import CLUSTER, MAX_SERVERS, Cluster, Pool, Server, ServerState
+from controlplane.domain.objects import CLUSTER, Cluster, Pool, Server, ServerState
 from controlplane.settings.models import ControlConfig
 
 REGISTERED, JOINING, ACTIVE, DRAINING, DOWN = ServerState

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from controlplane.documents import check as documents
-from controlplane.domain.objects import MAX_BUCKETS, MAX_DEPTH, MAX_SERVERS, Table
+from controlplane.domain.bounds import MAX_BUCKETS, MAX_DEPTH, MAX_SERVERS
+from controlplane.domain.objects import Table
 
 
 def test_the_largest_table_of_the_deepest_pool_survives_the_journey() -> None:

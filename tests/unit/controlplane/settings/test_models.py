@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.bounds import MAX_CHECKED_SERVICES, MAX_SERVICES
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.objects import (
-    MAX_CHECKED_SERVICES,
-    MAX_SERVICES,
-    TCP,
-    UDP,
-    CheckType,
-    Cluster,
-    Pool,
-    Server,
-    ServerState,
-)
+from controlplane.domain.objects import TCP, UDP, CheckType, Cluster, Pool, Server, ServerState
 from controlplane.settings.load import load_control_config
 from controlplane.settings.models import ControlConfig
 from controlplane.settings.rules import check_against

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.overhead import room_bytes
+from controlplane.domain.overhead import overhead_bytes
 from lb.agent.config import AgentConfig, load_agent_config
 
 MINIMAL = 'name = "s1"\ninterface = "eth0"\ndip = "10.0.0.1"\n'
@@ -74,6 +74,6 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path: Path, text: str, li
 
 
 def test_the_room_of_the_wrap_is_that_of_the_wire() -> None:
-    assert [room_bytes(depth) for depth in (1, 2, 3, 4)] == [36, 40, 44, 48]
+    assert [overhead_bytes(depth) for depth in (1, 2, 3, 4)] == [36, 40, 44, 48]
     with pytest.raises(ValueError, match="1 to 4"):
-        room_bytes(5)
+        overhead_bytes(5)

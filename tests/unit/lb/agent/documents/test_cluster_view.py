@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
-from controlplane.domain.objects import DEFAULT_DEPTH, TCP, Cluster, Pool, Service
+from controlplane.domain.bounds import DEFAULT_DEPTH
+from controlplane.domain.objects import TCP, Cluster, Pool, Service
 from lb.agent.documents.cluster_view import cluster_view, deepest
 from lb.dataplane.objects import ServiceEntry
 

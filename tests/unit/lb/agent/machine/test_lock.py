@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from controlplane.domain.errors import EXIT_REFUSED, BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.machine.lock import Holder, InterfaceLock, find_holder
 
 
@@ -25,7 +25,7 @@ def test_the_second_is_told_who_the_first_is(interface: str) -> None:
         assert find_holder(interface) == Holder(os.getpid(), os.getuid())
         with pytest.raises(BrigadeError, match=f"process {os.getpid()}") as caught:
             InterfaceLock(interface).__enter__()
-        assert caught.value.exit_code == EXIT_REFUSED
+        assert caught.value.exit_code == ExitCode.REFUSED
     assert find_holder(interface) is None
 
 
