@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -73,6 +74,10 @@ class Fleet:
         self.prober = FakeProber()
         self.agents: dict[str, Agent] = {}
         self.rounds: list[Round] = []
+        self.begun_at: list[float] = []
+        """When the loop began each round, also those that fail; seconds of the monotonic clock."""
+        self.done_at: list[float] = []
+        """When it completed those that do not fail."""
         self.loop: Loop | None = None
         self.metrics = ControlMetrics()
         self._stop = threading.Event()
@@ -113,6 +118,7 @@ class Fleet:
         def show(done: Round) -> None:
             metrics.show(done)
             self.rounds.append(done)
+            self.done_at.append(time.monotonic())
 
         sources = LoadSources()
         loop = Loop(store, config, self.prober, sources=sources, show=show)
@@ -120,7 +126,7 @@ class Fleet:
 
         def run() -> None:
             try:
-                loop.run(self._stop)
+                loop.run(self._stop, between=lambda: self.begun_at.append(time.monotonic()))
             except BaseException as error:
                 self.failure = error
                 raise
@@ -148,6 +154,23 @@ class Fleet:
         eventually(lambda: len(self.current()) == servers, "a place in the table for everybody")
         eventually(self.calm, "everything settled")
         return config
+
+    def go_on(self, seconds: float, *, failing: bool = False) -> None:
+        """Let the controller do rounds for this long; fail if it does not.
+
+        For tests that something does not happen: a controller that stalls does nothing either. At
+        least one round a tick is completed, and one after this time. ``failing``: rounds cannot be
+        completed, and are counted when they begin.
+        """
+        assert self.loop
+        rounds = self.begun_at if failing else self.done_at
+        end, before = time.monotonic() + seconds, len(rounds)
+        least = before + round(seconds / self.loop.config.tick_seconds)
+        eventually(
+            lambda: len(rounds) >= least and rounds[-1] > end,
+            f"the controller does rounds for {seconds} s",
+            seconds + 10.0,
+        )
 
     def cluster(self) -> Cluster:
         self.newest.refresh()

@@ -35,7 +35,7 @@ def test_the_first_table_waits_for_late_comers_but_not_for_ever(fleet: Fleet) ->
     fleet.control(fleet.config(3))
     fleet.agent("s1")
     started = time.monotonic()
-    time.sleep(0.2)
+    fleet.go_on(0.2)
     fleet.agent("s2")
     eventually(lambda: len(fleet.current()) == 2, "a table without s3")
     assert time.monotonic() - started > 0.5
@@ -117,7 +117,7 @@ def test_one_that_speaks_but_never_acknowledges_holds_a_drain_back(fleet: Fleet)
     fleet.agents["s2"].acks = False
     fleet.store.wish_drain("s3", wished=True)
     eventually(lambda: fleet.states()["s3"] == "draining", "noted")
-    time.sleep(2.0)
+    fleet.go_on(2.0)
     assert "s3" in fleet.current()
     fleet.agents["s2"].acks = True
     eventually(lambda: "s3" not in fleet.current(), "drained")
@@ -153,7 +153,7 @@ def test_a_majority_failing_keeps_the_last_table(fleet: Fleet) -> None:
     assert fleet.metric("panic", pool="web") == 1
     current = fleet.current()
     generation = fleet.newest.generations()
-    time.sleep(0.4)
+    fleet.go_on(0.4)
     fleet.newest.refresh()
     assert fleet.newest.generations() == generation
     for name in ("s1", "s2", "s3"):
@@ -176,7 +176,7 @@ def test_a_new_controller_changes_nothing_before_it_has_heard(fleet: Fleet) -> N
     eventually(lambda: len(fleet.rounds) > 3, "rounds of the new one")
     for agent in fleet.agents.values():
         agent.speaks = True
-    time.sleep(0.5)
+    fleet.go_on(0.5)
     fleet.newest.refresh()
     assert fleet.newest.generations() == before
 
@@ -250,7 +250,7 @@ def test_load_moves_wait_for_a_silent_agent(fleet: Fleet) -> None:
     fleet.agents["s1"].speaks = False
     eventually(lambda: fleet.rounds[-1].sight.views["s1"].silent, "silent")
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=True)}
-    time.sleep(2.0)
+    fleet.go_on(2.0)
     assert "s2" not in fleet.current()
     fleet.agents["s1"].speaks = True
     eventually(lambda: fleet.current() == EVEN, "even again")
@@ -290,7 +290,7 @@ def test_a_store_that_was_lost_is_not_begun_anew(fleet: Fleet) -> None:
     away = fleet.directory.with_name("away")
     fleet.directory.rename(away)
     rounds = len(fleet.rounds)
-    time.sleep(0.5)
+    fleet.go_on(0.5, failing=True)
     assert not list(fleet.directory.glob("documents/*/*.json"))
     assert len(fleet.rounds) <= rounds + 1
     shutil.rmtree(fleet.directory, ignore_errors=True)

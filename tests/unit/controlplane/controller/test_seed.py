@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -147,5 +146,5 @@ def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing(fleet: Fleet
         fleet.store.acknowledge(name, CLUSTER, 50)
         fleet.store.acknowledge(name, "table/web", 70)
         fleet.store.report(Report(name, "boot", 1, 0.0))
-    time.sleep(1.2)  # longer than the first servers wait for each other
+    fleet.go_on(1.2, failing=True)  # longer than the first servers wait for each other
     assert fleet.store.kinds() == {CLUSTER: 1}

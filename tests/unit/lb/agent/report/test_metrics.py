@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv4Network
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import TCP, ServiceHealth
 from lb import abi
 from lb.agent.facts import Board
+from lb.agent.report import metrics
 from lb.agent.report.metrics import AgentCollector, program_of, serve_metrics
 from lb.dataplane.objects import ServiceEntry
 
@@ -117,5 +119,12 @@ def test_it_is_served_on_the_one_address_and_ends() -> None:
         httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
 
 
-def test_port_0_serves_nothing() -> None:
-    serve_metrics(collector(Board(0.0)), LOOPBACK, 0)()
+def test_port_0_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the kernel port 0 means any free port: nothing may ask for it."""
+
+    def start_http_server(port: int, *_: object, **__: object) -> NoReturn:
+        pytest.fail(f"a server was started on port {port}")
+
+    monkeypatch.setattr(metrics, "start_http_server", start_http_server)
+    end = serve_metrics(collector(Board(0.0)), LOOPBACK, 0)
+    end()
