@@ -6,9 +6,8 @@ import atexit
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from netns.errors import NetworkError
 from netns.host import Host
 from netns.leftovers import processes_of, remove, remove_leftovers
 from netns.libc import mount
+from netns.polling import NotInTimeError, wait_until
 from netns.process import kill_and_wait
 from netns.record import RunRecord
 from netns.topology import Topology
@@ -127,7 +127,8 @@ class Network:
                         host.netlink(remove_links)
                     host.close()
                 remove(self._record)
-                wait_until(self._unloaded, UNLOAD_SECONDS)
+                with suppress(NotInTimeError):
+                    wait_until(self._unloaded, "the kernel has unloaded", UNLOAD_SECONDS)
             atexit.unregister(self._last_resort)
 
     def _last_resort(self) -> None:
@@ -143,7 +144,8 @@ class Network:
             # A stopped one could not end.
             process.signal(signal.SIGTERM)
             process.signal(signal.SIGCONT)
-        wait_until(lambda: all(p.poll() is not None for p in running), END_SECONDS)
+        with suppress(NotInTimeError):
+            wait_until(lambda: all(p.poll() is not None for p in running), "all end", END_SECONDS)
         for process in running:
             process.kill()
         kill_and_wait([process.id for process in processes_of(self.record)])
@@ -151,16 +153,6 @@ class Network:
     def _unloaded(self) -> bool:
         programs, maps = self._ids_before
         return bpf.program_ids() <= programs and bpf.map_ids() <= maps
-
-
-def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
-    """Poll until a condition holds; return whether it did in time."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @contextmanager

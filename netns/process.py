@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from netns.polling import NotInTimeError, wait_until
+
 RUN_VARIABLE = "BUCKET_BRIGADE_RUN"
-POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,12 @@ def kill_and_wait(victims: Collection[ProcessId], timeout_seconds: float = 5.0) 
     """SIGKILL processes and wait until they are gone."""
     for victim in victims:
         signal_process(victim, signal.SIGKILL)
-    deadline = time.monotonic() + timeout_seconds
-    while any(is_alive(victim) for victim in victims) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+    with suppress(NotInTimeError):
+        wait_until(
+            lambda: not any(is_alive(victim) for victim in victims),
+            "all are gone",
+            timeout_seconds,
+        )
 
 
 class Process:

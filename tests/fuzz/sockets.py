@@ -10,13 +10,13 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from netns.libc import unshare_network
+from netns.polling import wait_until
 from tests.fuzz import packets
 from tests.fuzz.packets import TCP, UDP, Flow
 from tests.fuzz.scene import SOCKET_VIPS
@@ -247,20 +247,20 @@ def wait_for_route(source: Address, destination: Address) -> None:
     """An IPv6 address is of use only once a worker of the kernel has seen to it.
 
     Raises:
-        OSError: it still is not after the deadline.
+        NotInTimeError: it still is not after the deadline.
 
     """
-    until = time.monotonic() + DEADLINE_SECONDS
-    while True:
+
+    def is_of_use() -> bool:
         with socket.socket(FAMILIES[source.version], socket.SOCK_DGRAM) as tried:
             try:
                 tried.bind((str(source), 0))
                 tried.connect((str(destination), 9))
-                return
             except OSError:
-                if time.monotonic() > until:
-                    raise
-        time.sleep(0.005)
+                return False
+        return True
+
+    wait_until(is_of_use, f"{source} reaches {destination}", DEADLINE_SECONDS)
 
 
 def syn_ack_for(flow: Flow) -> int:

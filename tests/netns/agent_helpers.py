@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -42,17 +41,6 @@ PORT = 8000
 POOL = "web"
 KEY = bytes(range(16))
 BUCKETS = 256
-DEADLINE_SECONDS = 15.0
-
-
-def eventually(
-    what: str, condition: Callable[[], object], seconds: float = DEADLINE_SECONDS
-) -> None:
-    """Poll until a condition holds; fail with what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.03)
 
 
 def service(vip: IPv4Address = VIP, check: CheckType = CheckType.NONE) -> Service:

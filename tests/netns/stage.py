@@ -19,10 +19,11 @@ from netns import brigade
 from netns.build import build_route
 from netns.host import Host
 from netns.network import Network
+from netns.polling import wait_until
 from netns.process import Process
 from netns.topology import AnyNetwork
 from tests.netns import talk
-from tests.netns.agent_helpers import POOL, Fleet, cluster, eventually, table
+from tests.netns.agent_helpers import POOL, Fleet, cluster, table
 from tests.netns.talk import Place
 
 PORT, ECHO_PORT = 8000, 7000
@@ -107,7 +108,7 @@ class Stage:
         for number in SERVERS:
             self.agents[number] = self.fleet.up(number)
         for number in SERVERS:
-            eventually(f"server {number} is ready", partial(self._is_ready, number), START_SECONDS)
+            wait_until(partial(self._is_ready, number), f"server {number} is ready", START_SECONDS)
         self.enter_by(1)
 
     def _is_ready(self, number: int) -> bool:
@@ -136,11 +137,11 @@ class Stage:
         self._publish(servers)
         kind = table_kind(POOL)
         for number in SERVERS:
-            eventually(
-                f"server {number} has table {self._generation}",
+            wait_until(
                 lambda number=number: (  # type: ignore[misc]
                     self.fleet.acknowledged(number).get(kind) == self._generation
                 ),
+                f"server {number} has table {self._generation}",
             )
 
     def move(self, old: Sequence[int], new: Sequence[int]) -> None:
@@ -162,7 +163,7 @@ class Stage:
             status = self.fleet.status(number)
             return status["pid"] == self.agents[number].pid and bool(status["attached"])
 
-        eventually(f"server {number} has a new agent", attached, START_SECONDS)
+        wait_until(attached, f"server {number} has a new agent", START_SECONDS)
 
     def programs(self, number: int) -> tuple[int, int]:
         """The ids of a server's pinned programs."""

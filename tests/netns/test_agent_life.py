@@ -13,16 +13,8 @@ import pytest
 from controlplane.domain.objects import CheckType, ServerState
 from netns import brigade
 from netns.network import Network
-from tests.netns.agent_helpers import (
-    OTHER_VIP,
-    PORT,
-    VIP,
-    Fleet,
-    cluster,
-    eventually,
-    service,
-    table,
-)
+from netns.polling import wait_until
+from tests.netns.agent_helpers import OTHER_VIP, PORT, VIP, Fleet, cluster, service, table
 
 LOOK = (
     "ip -d link; ip address; ip route show table all; ip rule; tc qdisc show; "
@@ -75,17 +67,17 @@ def test_up_forwards_and_down_leaves_nothing(fleet: Fleet) -> None:
     fleet.publish(table(1, [2, 1]))
     for number in (1, 2):
         fleet.up(number, **(commands if number == 1 else {}))
-    eventually("both ready", lambda: fleet.ready(1) and fleet.ready(2))
+    wait_until(lambda: fleet.ready(1) and fleet.ready(2), "both ready")
     assert fleet.acknowledged(1) == {"cluster": 1, "table/web": 1}
     serve(fleet, 2)
-    eventually("an answer through both hops", lambda: get(fleet) == "200")
-    eventually(
-        "server 2 finds its listener, server 1 has none",
+    wait_until(lambda: get(fleet) == "200", "an answer through both hops")
+    wait_until(
         lambda: (
             {n: h.healthy for n, h in fleet.store.reports()[f"server{2}"].checks.items()}
             == {f"web-{VIP}": True}
             and not fleet.store.reports()["server1"].checks[f"web-{VIP}"].healthy
         ),
+        "server 2 finds its listener, server 1 has none",
     )
     first = json.loads(fleet.lbctl(1, "counters", "--json").stdout)["verdicts"]
     second = json.loads(fleet.lbctl(2, "counters", "--json").stdout)["verdicts"]
@@ -93,7 +85,7 @@ def test_up_forwards_and_down_leaves_nothing(fleet: Fleet) -> None:
     assert second["accept_syn"] > 0
     assert "bucket_brigade_packets_total" in get_text(fleet, f"{brigade.dip(1)}:9109/metrics")
     assert get(fleet, 9109) != "200", "metrics must not be served on a VIP"
-    eventually("on_ready was run", hook_log.exists)
+    wait_until(hook_log.exists, "on_ready was run")
     assert hook_log.read_text() == f"on_ready server1 {VIP}\n"
 
     assert "nothing" not in fleet.lbctl(1, "down").stdout
@@ -123,11 +115,11 @@ def test_what_was_there_before_is_there_afterwards_also_after_sigkill(fleet: Fle
     fleet.publish(cluster(1, BOTH, [service(VIP), service(OTHER_VIP)]))
     fleet.publish(table(1, [2, 0]))
     agent = fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready")
     assert str(OTHER_VIP) in host.run(["ip", "address", "show", "dev", "lo"]).stdout
     assert host.sysctl("net.ipv4.conf.eth0.rp_filter") == "2"
     agent.signal(signal.SIGKILL)
-    eventually("dead", lambda: agent.poll() is not None)
+    wait_until(lambda: agent.poll() is not None, "dead")
     assert look(fleet) != before
     status = json.loads(fleet.lbctl(1, "status", "--json").stdout)
     assert (status["agent_running"], status["ready"]) == (False, True)
@@ -139,7 +131,7 @@ def test_down_refuses_a_server_in_use_and_up_a_second_agent(fleet: Fleet) -> Non
     fleet.publish(cluster(1, BOTH))
     fleet.publish(table(1, [1, 2]))
     agent = fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready")
     refused = fleet.lbctl(1, "down", check=False)
     assert refused.returncode == 3
     assert "current for 256 buckets of pool web" in refused.stderr
@@ -150,23 +142,23 @@ def test_down_refuses_a_server_in_use_and_up_a_second_agent(fleet: Fleet) -> Non
     assert f"process {agent.id.pid}" in second.stderr
 
     fleet.publish(table(2, [2, 1]))
-    eventually("table 2", lambda: fleet.acknowledged(1).get("table/web") == 2)
+    wait_until(lambda: fleet.acknowledged(1).get("table/web") == 2, "table 2")
     hold = (
         "import socket, time\n"
         f"s = socket.create_server(('{VIP}', {PORT})); c = s.accept(); time.sleep(60)"
     )
     server = fleet.host(2)
     fleet.up(2)
-    eventually("server 2 ready", lambda: fleet.ready(2))
+    wait_until(lambda: fleet.ready(2), "server 2 ready")
     server.popen([sys.executable, "-c", hold], "hold")
     call = f"import socket,time; s=socket.create_connection(('{VIP}',{PORT}),5); time.sleep(60)"
-    eventually("listening", lambda: f":{PORT}" in server.run(["ss", "-tln"]).stdout)
+    wait_until(lambda: f":{PORT}" in server.run(["ss", "-tln"]).stdout, "listening")
     fleet.network[brigade.client_name(1)].popen([sys.executable, "-c", call], "call")
-    eventually(
-        "the connection is counted", lambda: fleet.store.reports()["server2"].connections == 1
+    wait_until(
+        lambda: fleet.store.reports()["server2"].connections == 1, "the connection is counted"
     )
     fleet.publish(table(3, [1, 2]))
-    eventually("table 3", lambda: fleet.acknowledged(2).get("table/web") == 3)
+    wait_until(lambda: fleet.acknowledged(2).get("table/web") == 3, "table 3")
     refused = fleet.lbctl(2, "down", check=False)
     assert (refused.returncode, "serving 1 connections" in refused.stderr) == (3, True)
     assert fleet.lbctl(2, "down", "--force").returncode == 0

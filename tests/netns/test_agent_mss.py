@@ -12,7 +12,8 @@ import pytest
 from controlplane.domain.objects import ServerState
 from netns import brigade
 from netns.network import Network
-from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, eventually, table
+from netns.polling import wait_until
+from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, table
 
 ONE = [ServerState.ACTIVE]
 MTU = brigade.CLIENT_MTU
@@ -61,20 +62,20 @@ def test_from_up_to_down_syn_acks_leave_room(fleet: Fleet) -> None:
     assert look(fleet) == before
 
     agent = fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready")
     assert mss(fleet) == MTU - 40 - 40, "no client may come before it is lowered"
-    eventually("it is told", lambda: fleet.status(1).get("mss_room") == 40)
+    wait_until(lambda: fleet.status(1).get("mss_room") == 40, "it is told")
     assert fleet.status(1)["troubles"] == {}
     fleet.publish(cluster(2, ONE, depth=4))
-    eventually("the deeper pool", lambda: mss(fleet) == MTU - 40 - 48, 3)
+    wait_until(lambda: mss(fleet) == MTU - 40 - 48, "the deeper pool", 3)
     gateway = str(brigade.router_address(1))
     host.run(["ip", "route", "replace", "default", "via", gateway, "mtu", "1400"])
-    eventually("the other route", lambda: mss(fleet) == 1400 - 40 - 48, 3)
+    wait_until(lambda: mss(fleet) == 1400 - 40 - 48, "the other route", 3)
     host.run(["ip", "route", "replace", "default", "via", gateway, "proto", "static"])
-    eventually("the first route", lambda: mss(fleet) == MTU - 40 - 48, 3)
+    wait_until(lambda: mss(fleet) == MTU - 40 - 48, "the first route", 3)
 
     agent.signal(signal.SIGKILL)
-    eventually("dead", lambda: agent.poll() is not None)
+    wait_until(lambda: agent.poll() is not None, "dead")
     assert mss(fleet) == MTU - 40 - 48
     said = fleet.lbctl(1, "down", "--force").stdout
     assert "of routing table 6080" in said
@@ -86,11 +87,11 @@ def test_from_up_to_down_syn_acks_leave_room(fleet: Fleet) -> None:
 def test_another_start_with_other_settings_undoes_the_first(fleet: Fleet) -> None:
     start(fleet)
     agent = fleet.up(1)
-    eventually("lowered", lambda: fleet.ready(1) and mss(fleet) == MTU - 40 - 40)
+    wait_until(lambda: fleet.ready(1) and mss(fleet) == MTU - 40 - 40, "lowered")
     agent.kill()
     fleet.up(1, mss="off", mss_table=77)
-    eventually("nothing is lowered", lambda: mss(fleet) == MTU - 40)
+    wait_until(lambda: mss(fleet) == MTU - 40, "nothing is lowered")
     shown = "".join(look(fleet))
     assert "6080" not in shown
     assert "lookup 77" not in shown
-    eventually("it is told", lambda: "mtu" in fleet.status(1)["troubles"])
+    wait_until(lambda: "mtu" in fleet.status(1)["troubles"], "it is told")

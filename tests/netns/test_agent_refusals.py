@@ -16,7 +16,8 @@ from lb.agent.machine.lock import InterfaceLock
 from netns import bpf, brigade
 from netns.network import Network
 from netns.offload import switch_merging
-from tests.netns.agent_helpers import VIP, Fleet, cluster, eventually, service, table
+from netns.polling import wait_until
+from tests.netns.agent_helpers import VIP, Fleet, cluster, service, table
 
 ACTIVE = [ServerState.ACTIVE] * 2
 
@@ -101,7 +102,7 @@ def test_a_dry_run_tells_and_changes_nothing(fleet: Fleet) -> None:
 def test_a_port_in_use_for_metrics_is_one_line(fleet: Fleet) -> None:
     host = fleet.host(1)
     host.popen(["python3", "-m", "http.server", "9109", "--bind", str(brigade.dip(1))], "squatter")
-    eventually("the squatter", lambda: ":9109" in host.run(["ss", "-tln"]).stdout)
+    wait_until(lambda: ":9109" in host.run(["ss", "-tln"]).stdout, "the squatter")
     code, line = refused(fleet)
     assert (code, "cannot serve metrics on 10.0.1.2:9109" in line) == (1, True)
 
@@ -127,7 +128,7 @@ def test_a_changed_neighbour_is_followed(fleet: Fleet) -> None:
     fleet.publish(cluster(1, ACTIVE))
     fleet.publish(table(1, [2, 0]))
     fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready")
     pins = fleet.host(1).bpffs / brigade.INTERFACE
 
     def mac_of_server_2() -> bytes | None:
@@ -136,14 +137,14 @@ def test_a_changed_neighbour_is_followed(fleet: Fleet) -> None:
             assert address == IPv4Address(brigade.dip(2))
             return mac
 
-    eventually("resolved by the agent itself", lambda: mac_of_server_2() is not None)
+    wait_until(lambda: mac_of_server_2() is not None, "resolved by the agent itself")
     gateway = str(brigade.router_address(1))
     words = ["ip", "neigh", "replace", gateway, "dev", "eth0", "lladdr"]
     fleet.host(1).run([*words, "02:00:00:00:00:07", "nud", "permanent"])
     new = bytes.fromhex("020000000007")
-    eventually("the new MAC", lambda: mac_of_server_2() == new)
+    wait_until(lambda: mac_of_server_2() == new, "the new MAC")
     fleet.host(1).run(["ip", "link", "set", "dev", "eth0", "address", "02:00:00:00:00:99"])
-    eventually("still attached", lambda: fleet.status(1)["attached"])
+    wait_until(lambda: fleet.status(1)["attached"], "still attached")
 
 
 def test_an_interface_that_goes_ends_the_agent_with_a_line_and_down_still_works(
@@ -152,7 +153,7 @@ def test_an_interface_that_goes_ends_the_agent_with_a_line_and_down_still_works(
     fleet.publish(cluster(1, ACTIVE))
     fleet.publish(table(1, [2, 0]))
     agent = fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready")
     host = fleet.host(1)
     host.run(["ip", "link", "delete", "dev", "eth0"])
     assert agent.wait(10) == 1

@@ -23,8 +23,9 @@ from lb.dataplane.load.root_array import program_in, put_program
 from netns import brigade
 from netns.bpf import load_pass_all
 from netns.network import Network
+from netns.polling import wait_until
 from netns.process import Process
-from tests.netns.agent_helpers import KEY, PORT, VIP, Fleet, cluster, eventually, service, table
+from tests.netns.agent_helpers import KEY, PORT, VIP, Fleet, cluster, service, table
 
 SERVER = f"""
 import pathlib, socket, sys, time
@@ -74,13 +75,13 @@ def test_a_transfer_survives_sigkill_and_the_replacement_of_both_programs(fleet:
     fleet.publish(cluster(1, ACTIVE))
     fleet.publish(table(1, [2, 1]))
     agents = [fleet.up(1), fleet.up(2)]
-    eventually("both ready", lambda: fleet.ready(1) and fleet.ready(2))
+    wait_until(lambda: fleet.ready(1) and fleet.ready(2), "both ready")
     server, client = fleet.host(2), fleet.network[brigade.client_name(1)]
     enough = server.base / "enough"
     server.popen([sys.executable, "-c", SERVER, enough], "server")
-    eventually("listening", lambda: f":{PORT}" in server.run(["ss", "-tln"]).stdout)
+    wait_until(lambda: f":{PORT}" in server.run(["ss", "-tln"]).stdout, "listening")
     transfer = client.popen([sys.executable, "-c", CLIENT], "client")
-    eventually("bytes flow", lambda: transfer.output().count("\n") > 10)
+    wait_until(lambda: transfer.output().count("\n") > 10, "bytes flow")
 
     before = [programs(fleet, number) for number in (1, 2)]
     pins = sorted(path.name for path in fleet.host(1).bpffs.rglob("*"))
@@ -88,13 +89,13 @@ def test_a_transfer_survives_sigkill_and_the_replacement_of_both_programs(fleet:
         agent.kill()
         assert fleet.ready(number), "an announcement outlives the agent"
         fleet.up(number)
-        eventually(
-            "both programs replaced",
+        wait_until(
             partial(replaced, fleet, number, before[number - 1]),
+            "both programs replaced",
         )
-        eventually("its pins", lambda: not list(fleet.host(1).bpffs.glob("*:*")))
+        wait_until(lambda: not list(fleet.host(1).bpffs.glob("*:*")), "its pins")
     blocks = transfer.output().count("\n")
-    eventually("bytes flow on", lambda: transfer.output().count("\n") > blocks + 10)
+    wait_until(lambda: transfer.output().count("\n") > blocks + 10, "bytes flow on")
     enough.touch()
     assert transfer.wait(10) == 0, transfer.output()[-500:]
     assert sorted(path.name for path in fleet.host(1).bpffs.rglob("*")) == pins
@@ -130,8 +131,8 @@ class Array:
         """Start an agent, and wait until its programs and pins are the only ones."""
         before = programs(self._fleet, 1)
         agent = self._fleet.up(1)
-        eventually("both programs replaced", partial(replaced, self._fleet, 1, before))
-        eventually("its pins", lambda: not list(self.directory.parent.glob("*:*")))
+        wait_until(partial(replaced, self._fleet, 1, before), "both programs replaced")
+        wait_until(lambda: not list(self.directory.parent.glob("*:*")), "its pins")
         return agent
 
 
@@ -145,7 +146,7 @@ def agent(fleet: Fleet) -> Process:
     fleet.publish(cluster(1, ACTIVE))
     fleet.publish(table(1, [2, 0]))
     started = fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready")
     return started
 
 
@@ -172,7 +173,7 @@ def test_the_root_array_stays_with_whom_it_serves_until_nobody_needs_it(
     assert "nothing to undo" in fleet.lbctl(1, "down").stdout
 
     fleet.up(1)
-    eventually("ready again", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready again")
     assert array.info().map_id == first
     descriptor = bpf_syscall.obj_get(array.pin)
     assert program_in(descriptor, Slot.FORWARDER) is not None
@@ -202,13 +203,13 @@ def test_an_array_of_another_version_gives_way_and_whom_it_served_is_named(
 def test_documents_are_followed_and_bad_ones_refused_with_a_metric(fleet: Fleet) -> None:
     fleet.publish(cluster(1, [ServerState.REGISTERED, ServerState.ACTIVE]))
     agent = fleet.up(1)
-    eventually("cluster 1", lambda: fleet.acknowledged(1).get(CLUSTER) == 1)
+    wait_until(lambda: fleet.acknowledged(1).get(CLUSTER) == 1, "cluster 1")
     fleet.publish(table(1, [2, 0]))
-    eventually("table 1", lambda: fleet.acknowledged(1).get("table/web") == 1)
+    wait_until(lambda: fleet.acknowledged(1).get("table/web") == 1, "table 1")
     assert not fleet.ready(1), "a registered server gets no traffic from routers"
 
     fleet.publish_bytes("table/web", 2, b'{"format": "something else"}')
-    eventually("the refusal", lambda: fleet.status(1)["refused"])
+    wait_until(lambda: fleet.status(1)["refused"], "the refusal")
     (refusal,) = fleet.status(1)["refused"]
     assert (refusal["kind"], refusal["count"]) == ("table/web", 1)
     assert fleet.acknowledged(1)["table/web"] == 1
@@ -220,14 +221,14 @@ def test_documents_are_followed_and_bad_ones_refused_with_a_metric(fleet: Fleet)
     assert (shown["generation"], shown["rows"][1]["current"]) == (1, 256)
 
     fleet.publish(cluster(2, [ServerState.JOINING, ServerState.ACTIVE]))
-    eventually("ready once joining", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready once joining")
     fleet.publish(table(3, [1, 2], cluster_generation=2))
-    eventually("table 3", lambda: fleet.acknowledged(1).get("table/web") == 3)
+    wait_until(lambda: fleet.acknowledged(1).get("table/web") == 3, "table 3")
     fleet.publish(cluster(3, [ServerState.DRAINING, ServerState.ACTIVE]))
-    eventually("cluster 3", lambda: fleet.acknowledged(1).get(CLUSTER) == 3)
+    wait_until(lambda: fleet.acknowledged(1).get(CLUSTER) == 3, "cluster 3")
     assert fleet.ready(1), "a draining server still forwards"
     fleet.publish(cluster(4, [ServerState.REGISTERED, ServerState.ACTIVE]))
-    eventually("withdrawn", lambda: not fleet.ready(1))
+    wait_until(lambda: not fleet.ready(1), "withdrawn")
     assert agent.poll() is None
 
 
@@ -236,12 +237,12 @@ def test_vips_follow_the_cluster_document(fleet: Fleet) -> None:
     fleet.publish(cluster(1, ACTIVE))
     fleet.publish(table(1, [2, 0]))
     fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready")
     more = [service(VIP), service(VIP + 5)]
     fleet.publish(cluster(2, ACTIVE, more))
-    eventually("the new VIP", lambda: f"{VIP + 5}/32" in host.run(["ip", "address"]).stdout)
+    wait_until(lambda: f"{VIP + 5}/32" in host.run(["ip", "address"]).stdout, "the new VIP")
     fleet.publish(cluster(3, ACTIVE, more[1:]))
-    eventually("the old one gone", lambda: f"{VIP}/32" not in host.run(["ip", "address"]).stdout)
+    wait_until(lambda: f"{VIP}/32" not in host.run(["ip", "address"]).stdout, "the old one gone")
 
 
 def test_without_a_store_the_last_good_documents_serve_and_without_those_nothing(
@@ -257,11 +258,11 @@ def test_without_a_store_the_last_good_documents_serve_and_without_those_nothing
         token.chmod(0o600)
         nobody_listens = f"http://{brigade.controller_address()}:1"
         fleet.up(number, store=nobody_listens, token_file=str(token))
-    eventually("ready from the last good documents", lambda: fleet.ready(1))
+    wait_until(lambda: fleet.ready(1), "ready from the last good documents")
     assert "last good" in fleet.log(1)
-    eventually("its status", lambda: fleet.status(1)["ready"])
+    wait_until(lambda: fleet.status(1)["ready"], "its status")
     assert fleet.status(1)["source"] == "last good"
-    eventually("server 2 looks for a store", lambda: "no documents yet" in fleet.log(2))
+    wait_until(lambda: "no documents yet" in fleet.log(2), "server 2 looks for a store")
     assert not fleet.ready(2)
     assert str(VIP) not in fleet.host(2).run(["ip", "address", "show", "dev", "lo"]).stdout
     assert "secret-token" not in fleet.log(1) + fleet.log(2)

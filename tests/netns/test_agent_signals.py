@@ -11,7 +11,8 @@ import pytest
 from controlplane.domain.objects import ServerState
 from netns import brigade
 from netns.network import Network
-from tests.netns.agent_helpers import VIP, Fleet, cluster, eventually, table
+from netns.polling import wait_until
+from tests.netns.agent_helpers import VIP, Fleet, cluster, table
 
 ATTACHED = "ip -d link show dev eth0; tc filter show dev eth0 ingress; ip address show dev lo"
 
@@ -39,8 +40,8 @@ def test_signals_leave_everything_in_its_place(fleet: Fleet) -> None:
     before: list[str] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         agent = fleet.up(1)
-        eventually("attached anew", partial(in_charge, fleet, agent.id.pid))
-        eventually("its pins", lambda: not list(fleet.host(1).bpffs.glob("*:*")))
+        wait_until(partial(in_charge, fleet, agent.id.pid), "attached anew")
+        wait_until(lambda: not list(fleet.host(1).bpffs.glob("*:*")), "its pins")
         before = attached(fleet)
         assert any("prog/xdp" in line for line in before)
         assert any(str(VIP) in line for line in before)

@@ -18,7 +18,8 @@ from netns import brigade
 from netns.build import set_link
 from netns.host import Host
 from netns.network import Network
-from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, eventually, table
+from netns.polling import NotInTimeError, wait_until
+from tests.netns.agent_helpers import PORT, VIP, Fleet, cluster, table
 
 GUE_PORT = 6080
 DIP = brigade.dip(1)
@@ -33,7 +34,7 @@ def fleet() -> Iterator[Fleet]:
         made.publish(replace(cluster(1, [ServerState.ACTIVE]), probers=frozenset({PROBER})))
         made.publish(table(1, [1, 0]))
         made.up(1)
-        eventually("ready", lambda: made.ready(1))
+        wait_until(lambda: made.ready(1), "ready")
         yield made
 
 
@@ -61,8 +62,8 @@ def answered(prober: RawProber, seconds: float = 3.0) -> bool:
         return any(answers(answer, probe) for answer in received for probe in probes)
 
     try:
-        eventually("an answer", heard, seconds)
-    except AssertionError:
+        wait_until(heard, "an answer", seconds)
+    except NotInTimeError:
         return False
     return True
 
@@ -106,7 +107,7 @@ def test_what_else_reaches_the_controller_pushes_no_answer_out(
         heard.extend(prober.received())
         return any(answers(one, probe) for one in heard)
 
-    eventually("the answer to the one probe", answer, 3.0)
+    wait_until(answer, "the answer to the one probe", 3.0)
 
 
 def test_who_is_no_prober_gets_no_answer(fleet: Fleet) -> None:

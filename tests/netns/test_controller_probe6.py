@@ -19,7 +19,7 @@ from controlplane.observe.probe.sockets import RawProber, source_towards
 from netns import brigade
 from netns.host import Host
 from netns.network import Network
-from tests.netns.agent_helpers import eventually
+from netns.polling import wait_until
 
 GUE_PORT = 6080
 PORT = 7000
@@ -99,7 +99,7 @@ def answered(controller: Host, prober: RawProber) -> None:
         heard.extend(prober.received())
         return any(answers(one, probe) for one in heard for probe in probes)
 
-    eventually("an answer", answer, 3.0)
+    wait_until(answer, "an answer", 3.0)
 
 
 def test_a_vip_without_listener_proves_life_by_a_reset(

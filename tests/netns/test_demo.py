@@ -14,7 +14,7 @@ import pytest
 
 from netns import snapshot
 from netns.leftovers import processes_of
-from netns.network import wait_until
+from netns.polling import wait_until
 from netns.record import NAMESPACES, records
 from tests.netns.traces import differs_in_nothing
 
@@ -64,7 +64,7 @@ def await_agents(process: subprocess.Popen[str]) -> str:
         run = run_of(process)
         return bool(run) and bool(list(Path(f"/run/bucket-brigade-netns/{run}/bpf").glob("*/eth0")))
 
-    assert wait_until(agents_pinned, 30.0), process.poll()
+    wait_until(agents_pinned, "the agents have pinned their programs", 30.0)
     return run_of(process)
 
 
@@ -99,7 +99,9 @@ def test_a_demo_whose_promise_breaks_fails_and_leaves_nothing() -> None:
 def test_a_demo_that_cannot_be_set_up_fails_in_one_line_and_leaves_nothing() -> None:
     before = snapshot.take()
     process = demo("--only", "spread")
-    assert wait_until(lambda: "lbctl up" in " ".join(command_lines(run_of(process)).values()), 30)
+    wait_until(
+        lambda: "lbctl up" in " ".join(command_lines(run_of(process)).values()), "an agent", 30.0
+    )
     for pid, line in command_lines(run_of(process)).items():
         if "lbctl up" in line:
             os.kill(pid, signal.SIGKILL)

@@ -21,8 +21,9 @@ from netns.brigade import (
 from netns.build import set_link
 from netns.capture import Capture, above_mtu
 from netns.errors import NetworkError
-from netns.network import Network, wait_until
+from netns.network import Network
 from netns.offload import switch_merging
+from netns.polling import wait_until
 
 VIP = IPv6Address("2001:db8::10")
 PREFIX = IPv6Network("2001:db8:1::/64")
@@ -66,12 +67,12 @@ def test_the_router_spreads_flows_over_all_servers_by_their_ports(
 def test_a_server_without_carrier_gets_nothing(network: Network) -> None:
     set_link(network["server2"], INTERFACE, up=False)
     try:
-        assert wait_until(lambda: set(who_answers(network, VIP)) == {"server1"}, 5.0)
+        wait_until(lambda: set(who_answers(network, VIP)) == {"server1"}, "server1 alone", 5.0)
     finally:
         set_link(network["server2"], INTERFACE, up=True)
         gateway = str(server_address6(2) - 1)
         network["server2"].run(["ip", "-6", "route", "replace", "default", "via", gateway])
-    assert wait_until(lambda: set(who_answers(network, VIP)) == {"server1", "server2"}, 5.0)
+    wait_until(lambda: set(who_answers(network, VIP)) == {"server1", "server2"}, "both again", 5.0)
 
 
 def who_answers(network: Network, vip: IPv6Address) -> dict[str, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lb.demo import plan
-from lb.demo.site.site import Site, await_that
+from lb.demo.site.site import Site
 from netns.brigade import server_name
+from netns.polling import wait_until
 from tests.netns.sites import (
     TIMEOUT_SECONDS,
     bucket,
@@ -83,9 +84,9 @@ def test_a_server_that_is_a_generation_behind_delivers_what_others_opened(site: 
         site.catch_up(LAGGING, plan.WEB)
         site.await_behind(LAGGING, plan.WEB)
         others = [server_name(n) for n in plan.FIRST_SERVERS if n != LAGGING]
-        await_that(
-            "the others have the second step",
+        wait_until(
             lambda: site.fleet.is_settled(plan.WEB, others),
+            "the others have the second step",
             TIMEOUT_SECONDS,
         )
         assert site.fleet.generation(plan.WEB) == generation + 2

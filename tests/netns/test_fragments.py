@@ -16,8 +16,8 @@ import pytest
 from lb.dataplane.load import bpf_syscall
 from netns.brigade import INTERFACE, client_address, client_address6, server_name
 from netns.capture import Capture
+from netns.polling import wait_until
 from tests.model.frames import fragments_of, udp_packet
-from tests.netns.agent_helpers import eventually
 from tests.netns.raw import ETHERTYPES, mac, send_frames
 from tests.netns.stage import BOTH, ECHO_PORT, UDP_PLACES, VIP4, VIP6, Stage
 from tests.netns.talk import PMTUDISC_DONT, UdpClient
@@ -156,8 +156,8 @@ def test_a_flood_of_first_fragments_is_bounded_and_does_no_harm(
     assert all(0 < entries <= REMEMBERED for entries in bounds)
     before = stage.counters()
     inject(stage, first_fragments(FLOOD))
-    eventually(
-        "all have been forwarded", lambda: stage.grown(before, 1)["tx_forward"] >= FLOOD * 0.9
+    wait_until(
+        lambda: stage.grown(before, 1)["tx_forward"] >= FLOOD * 0.9, "all have been forwarded"
     )
     assert count(stage.pins(1) / KEPT_MAPS[0]) <= REMEMBERED
     assert udp.ask(SIZE) == "server2"

@@ -14,6 +14,7 @@ import pytest
 
 from netns.brigade import INTERFACE, client_address, client_address6, dip, server_name
 from netns.capture import Capture, Packet
+from netns.polling import wait_until
 from tests.model.frames import (
     C_TAG,
     S_TAG,
@@ -22,7 +23,6 @@ from tests.model.frames import (
     hop_by_hop,
     udp_packet,
 )
-from tests.netns.agent_helpers import eventually
 from tests.netns.raw import as_by_router, mac, send_frames
 from tests.netns.stage import BOTH, UDP_PLACES, Stage
 
@@ -86,7 +86,7 @@ def test_the_forwarder_keeps_tags_outside(
     with Capture(stage.router, server_name(1)) as capture:
         before = stage.counters()
         send_frames(stage.router, server_name(1), [frame])
-        eventually("it was sent on", lambda: tagged(capture, head))
+        wait_until(lambda: tagged(capture, head), "it was sent on")
         (sent,) = tagged(capture, head)
     assert stage.grown(before, 1)["tx_forward"] == 1
     assert sent.data[6:12] == mac(stage.host(1), INTERFACE)
@@ -104,7 +104,7 @@ def test_the_redirector_takes_out_what_has_a_tag_and_the_service_answers(
     frame = as_by_router(stage.network, 1, asker.question(), [PRIORITY_5])
     with Capture(stage.router, server_name(1)) as capture:
         send_frames(stage.router, server_name(1), [frame])
-        eventually("it was sent on", lambda: tagged(capture, PRIORITY_5))
+        wait_until(lambda: tagged(capture, PRIORITY_5), "it was sent on")
         (sent,) = tagged(capture, PRIORITY_5)
     before = stage.counters()
     # A switch would bring it there; the router does not know what to do with tags.

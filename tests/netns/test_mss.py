@@ -22,7 +22,7 @@ from lb.agent.netlink.bulk import RouteSocket
 from netns import brigade
 from netns.host import Host
 from netns.network import Network
-from tests.netns.agent_helpers import eventually
+from netns.polling import wait_until
 
 VIP4, VIP6 = IPv4Address("192.0.2.10"), IPv6Address("2001:db8::10")
 VIPS = (VIP4, VIP6)
@@ -86,7 +86,7 @@ def kept(host: Host, mode: str = "auto", depth: int = 2) -> Iterator[MssKeeper]:
         keeper.start()
     try:
         keeper.lower(NETWORKS, depth)
-        eventually("the first wish is met", lambda: keeper.settled)
+        wait_until(lambda: keeper.settled, "the first wish is met")
         yield keeper
         assert board.facts.troubles == {}
     finally:
@@ -140,16 +140,16 @@ def test_it_follows_depth_mtu_and_the_setting(network: Network, server: Host) ->
     with kept(server, depth=1) as keeper:
         assert advertised(network) == leaves(ROOM[1])
         keeper.lower(NETWORKS, 3)
-        eventually("depth 3", lambda: advertised(network) == leaves(ROOM[3]), 3)
+        wait_until(lambda: advertised(network) == leaves(ROOM[3]), "depth 3", 3)
         server.run(["ip", "link", "set", "dev", "eth0", "mtu", "1400"])
-        eventually("MTU 1400", lambda: advertised(network) == leaves(ROOM[3], 1400), 3)
+        wait_until(lambda: advertised(network) == leaves(ROOM[3], 1400), "MTU 1400", 3)
         server.run(["ip", "link", "set", "dev", "eth0", "mtu", str(MTU + ROOM[3])])
-        eventually("a link with room", lambda: advertised(network) == leaves(0), 3)
+        wait_until(lambda: advertised(network) == leaves(0), "a link with room", 3)
         assert "6080" not in server.run(["ip", "rule"]).stdout
         keeper.lower(NETWORKS, 4)
-        eventually("too little of it", lambda: mss(network, VIP4) == 1544 - 40 - 48, 3)
+        wait_until(lambda: mss(network, VIP4) == 1544 - 40 - 48, "too little of it", 3)
         keeper.lower((), 4)
-        eventually("no VIPs", lambda: not table(server, 4) and not table(server, 6), 3)
+        wait_until(lambda: not table(server, 4) and not table(server, 6), "no VIPs", 3)
 
 
 @pytest.mark.parametrize("cookies", ["1", "2"], ids=["usual", "cookies"])
@@ -162,7 +162,7 @@ def test_many_vips_are_one_rule(network: Network, server: Host, cookies: str) ->
     with kept(server) as keeper:
         for vips, rules in ((many, [(1, 1), (1, 1)]), (many[:2], [(0, 1), (0, 1)])):
             keeper.lower(vips, 2)
-            eventually(str(rules), partial(have_become, server, rules), 3)
+            wait_until(partial(have_become, server, rules), str(rules), 3)
             assert advertised(network) == leaves(ROOM[2])
             own = mss(network, brigade.dip(1))
             assert own == leaves(ROOM[2] if len(vips) > MOST_PREFIXES else 0)[0]
@@ -219,8 +219,8 @@ def test_it_follows_every_kind_of_route_of_main(network: Network, server: Host) 
             for name, value in names.items():
                 text = text.replace("{" + name + "}", str(value))
             server.run(["ip", *text.split()])
-            eventually(f"the mirror after: {text}", lambda: differences(server) == [], 3)
-        eventually("as before", lambda: advertised(network) == leaves(ROOM[2]), 3)
+            wait_until(lambda: differences(server) == [], f"the mirror after: {text}", 3)
+        wait_until(lambda: advertised(network) == leaves(ROOM[2]), "as before", 3)
         text = table(server, 4) + table(server, 6)
         assert "203.0.113.0" not in text, "the interface was down"
     server.run(["ip", "nexthop", "flush"])
@@ -258,9 +258,9 @@ def test_what_others_do_to_it_is_mended_and_theirs_is_left(network: Network, ser
     with kept(server):
         server.run(["ip", "rule", "del", "table", str(TABLE)])
         server.run(["ip", "-6", "route", "flush", "table", str(TABLE)])
-        eventually("mended", lambda: advertised(network) == leaves(ROOM[2]), 3)
+        wait_until(lambda: advertised(network) == leaves(ROOM[2]), "mended", 3)
         for version in (4, 6):
-            eventually("all of it", lambda: differences(server) == [], 3)
+            wait_until(lambda: differences(server) == [], "all of it", 3)
             assert "proto 60" in table(server, version)
     server.call(clear_table)
     assert (
@@ -278,17 +278,17 @@ def test_ten_thousand_routes_and_lost_notifications(network: Network, server: Ho
         batch.write_text("".join(f"route add {prefix} via {gateway}\n" for prefix in many))
         started = time.monotonic()
         server.run(["ip", "-batch", str(batch)])
-        eventually("all copied", lambda: table(server, 4).count("proto 60") >= 10_000, 10)
+        wait_until(lambda: table(server, 4).count("proto 60") >= 10_000, "all copied", 10)
         assert time.monotonic() - started < 10
         assert advertised(network) == leaves(ROOM[2])
         used = cpu_seconds(keeper)
         server.run(["ip", "route", "replace", "10.128.0.0/24", "dev", "eth0"])
         # the keeper rests in proportion to what the 10,000 took
-        eventually("one more change", lambda: "10.128.0.0/24 dev eth0" in table(server, 4), 10)
+        wait_until(lambda: "10.128.0.0/24 dev eth0" in table(server, 4), "one more change", 10)
         assert cpu_seconds(keeper) - used < 1, "one change must not cost what 10,000 do"
         batch.write_text("".join(f"route del {prefix}\n" for prefix in many))
         server.run(["ip", "-batch", str(batch)])
-        eventually("all gone", lambda: differences(server) == [], 10)
+        wait_until(lambda: differences(server) == [], "all gone", 10)
 
 
 def cpu_seconds(keeper: MssKeeper) -> float:

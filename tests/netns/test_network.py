@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from netns.build import set_link
 from netns.errors import NetworkError
 from netns.host import Host
 from netns.leftovers import remove_leftovers
-from netns.network import Network, wait_until
+from netns.network import Network
+from netns.polling import NotInTimeError, wait_until
 from netns.process import Process, is_alive, start_time
 from netns.record import NAMESPACES, records
 from tests.netns.traces import differs_in_nothing
@@ -67,7 +69,7 @@ def test_the_router_spreads_flows_over_all_servers_by_their_ports(network: Netwo
 def test_a_server_without_carrier_gets_nothing(network: Network) -> None:
     set_link(network["server2"], INTERFACE, up=False)
     try:
-        assert wait_until(lambda: set(_who_answers(network)) == {"server1"}, 5.0)
+        wait_until(lambda: set(_who_answers(network)) == {"server1"}, "server1 alone", 5.0)
     finally:
         set_link(network["server2"], INTERFACE, up=True)
         # Its default route went with the link.
@@ -238,7 +240,8 @@ def test_a_person_who_interrupts_again_and_again_leaves_no_trace(holding: Holdin
     process, run = holding()
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: process.poll() is not None, 0.02)
+        with suppress(NotInTimeError):
+            wait_until(lambda: process.poll() is not None, "its end", 0.02)
     assert not list(NAMESPACES.glob(f"bb-{run}-*"))
     assert run not in [record.run for record in records()]
     assert differs_in_nothing(before) == []

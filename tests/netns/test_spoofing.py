@@ -11,9 +11,9 @@ import pytest
 
 from netns.brigade import client_address, client_address6, dip, server_name
 from netns.capture import Capture
+from netns.polling import wait_until
 from netns.topology import Address
 from tests.model.frames import gue_packet, icmp_error, ipv6, udp_packet
-from tests.netns.agent_helpers import eventually
 from tests.netns.raw import send_packets
 from tests.netns.stage import ECHO_PORT, SERVERS, VIP4, VIP6, Stage
 
@@ -180,8 +180,8 @@ def test_what_a_stranger_wraps_is_dropped_by_name_and_goes_nowhere(
         heard.extend(ears.delivered())
         return any(datagram.endswith(b"in order") for datagram in heard)
 
-    eventually("the one that is in order has come", has_come)
-    eventually("it was answered", ears.sent)
+    wait_until(has_come, "the one that is in order has come")
+    wait_until(ears.sent, "it was answered")
     assert len(heard) == 1
     (answer,) = ears.sent()
     assert answer.endswith(b"server1 in order")

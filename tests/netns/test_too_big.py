@@ -13,7 +13,7 @@ from controlplane.domain.overhead import overhead_bytes
 from netns.brigade import CLIENT_MTU, brigade, server_name
 from netns.capture import Capture, above_mtu
 from netns.network import Network
-from tests.netns.agent_helpers import eventually
+from netns.polling import wait_until
 from tests.netns.stage import BOTH, SERVERS, TCP_PLACES, UDP_PLACES, VIPS, Stage
 from tests.netns.talk import PMTUDISC_DO, PMTUDISC_DONT, TcpClient, UdpClient
 
@@ -112,7 +112,7 @@ def test_a_sender_of_datagrams_that_must_not_be_cut_learns_the_mtu(
         udp.discover(PMTUDISC_DO)
         assert udp.path_mtu == CLIENT_MTU
         udp.sock.send(b"x" * largest)
-        eventually("the client knows the MTU", lambda: udp.path_mtu == CLIENT_MTU - ROOM, 2.0)
+        wait_until(lambda: udp.path_mtu == CLIENT_MTU - ROOM, "the client knows the MTU", 2.0)
         # It was told, and is refused from now on.
         assert udp.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EMSGSIZE
         with pytest.raises(OSError, match="Message too long"):
@@ -131,5 +131,5 @@ def test_what_may_be_cut_and_was_not_is_a_counted_drop(stage: Stage) -> None:
     with UdpClient(stage.client, UDP_PLACES["v4"]) as udp:
         udp.discover(PMTUDISC_DONT)
         udp.sock.send(b"x" * (CLIENT_MTU - 28))
-        eventually("it was dropped", lambda: stage.grown(before, 1)["drop_too_big"] == 1)
+        wait_until(lambda: stage.grown(before, 1)["drop_too_big"] == 1, "it was dropped")
     assert stage.grown(before, 1)["tx_too_big"] == 0

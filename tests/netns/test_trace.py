@@ -15,8 +15,9 @@ from controlplane.domain.objects import ServerState
 from netns import brigade
 from netns.build import replace_route
 from netns.network import Network
+from netns.polling import wait_until
 from netns.process import Process
-from tests.netns.agent_helpers import LBCTL, PORT, VIP, Fleet, cluster, eventually, table
+from tests.netns.agent_helpers import LBCTL, PORT, VIP, Fleet, cluster, table
 from tests.netns.test_agent_restart import CLIENT, SERVER, programs
 
 CONNECT = f"import socket; socket.create_connection(('{VIP}', {PORT}), 5).close()"
@@ -42,12 +43,12 @@ def transfer(fleet: Fleet) -> Iterator[Process]:
     """Bytes that flow from server 2 to the client all the while, and must arrive whole."""
     for number in (1, 2):
         fleet.up(number)
-    eventually("both ready", lambda: fleet.ready(1) and fleet.ready(2), START_SECONDS)
-    eventually("the table", lambda: fleet.acknowledged(1).get("table/web") == 1)
+    wait_until(lambda: fleet.ready(1) and fleet.ready(2), "both ready", START_SECONDS)
+    wait_until(lambda: fleet.acknowledged(1).get("table/web") == 1, "the table")
     server, client = fleet.host(2), fleet.network[brigade.client_name(1)]
     enough = server.base / "enough"
     server.popen([sys.executable, "-c", SERVER, enough], "server")
-    eventually("listening", lambda: f":{PORT}" in server.run(["ss", "-tln"]).stdout)
+    wait_until(lambda: f":{PORT}" in server.run(["ss", "-tln"]).stdout, "listening")
     running = client.popen([sys.executable, "-c", CLIENT], "client")
     flows_on(running)
     yield running
@@ -58,7 +59,7 @@ def transfer(fleet: Fleet) -> Iterator[Process]:
 
 def flows_on(transfer: Process) -> None:
     blocks = transfer.output().count("\n")
-    eventually("bytes flow", lambda: transfer.output().count("\n") > blocks + 10)
+    wait_until(lambda: transfer.output().count("\n") > blocks + 10, "bytes flow")
 
 
 def start_trace(fleet: Fleet, number: int, name: str, *words: str) -> Process:
@@ -71,7 +72,7 @@ def start_trace(fleet: Fleet, number: int, name: str, *words: str) -> Process:
         assert trace.poll() is None, trace.output()
         return "tracing" in trace.output()
 
-    eventually("the trace is on", is_on, START_SECONDS)
+    wait_until(is_on, "the trace is on", START_SECONDS)
     return trace
 
 
@@ -101,8 +102,8 @@ def test_a_trace_shows_both_ends_of_a_flow_that_does_not_notice(
 
     client = fleet.network[brigade.client_name(1)]
     client.run([sys.executable, "-c", CONNECT])
-    eventually("the SYN at server 1", lambda: syn(traces[0], "tx_forward"))
-    eventually("the SYN at server 2", lambda: syn(traces[1], "accept_last_hop"))
+    wait_until(lambda: syn(traces[0], "tx_forward"), "the SYN at server 1")
+    wait_until(lambda: syn(traces[1], "accept_last_hop"), "the SYN at server 2")
     sent, taken = syn(traces[0], "tx_forward"), syn(traces[1], "accept_last_hop")
     assert sent is not None
     assert taken is not None
@@ -138,14 +139,14 @@ def test_a_killed_trace_forwards_until_somebody_removes_it(fleet: Fleet, transfe
     agents = [p for p in fleet.host(1).processes if p.name.startswith("agent")]
     agents[0].kill()
     fleet.up(1)
-    eventually("replaced", lambda: not set(programs(fleet, 1)) & set(traced), START_SECONDS)
-    eventually("pins as ever", lambda: pins(fleet, 1) == usual)
+    wait_until(lambda: not set(programs(fleet, 1)) & set(traced), "replaced", START_SECONDS)
+    wait_until(lambda: pins(fleet, 1) == usual, "pins as ever")
     flows_on(transfer)
 
 
 def test_down_removes_a_trace_that_runs(fleet: Fleet) -> None:
     fleet.up(1)
-    eventually("ready", lambda: fleet.ready(1), START_SECONDS)
+    wait_until(lambda: fleet.ready(1), "ready", START_SECONDS)
     trace = start_trace(fleet, 1, "trace", "--client", "198.51.100.0/24")
     fleet.lbctl(1, "down", "--force")
     assert "prog/xdp" not in fleet.host(1).run(["ip", "link"]).stdout

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from lb.demo import plan
-from lb.demo.site.site import Site, await_that
+from lb.demo.site.site import Site
 from netns.brigade import brigade, client_address, server_name
 from netns.network import Network
+from netns.polling import wait_until
 from tests.model.frames import tcp_packet
 from tests.netns import sites
 from tests.netns.deep_site import LOOKUP_PORT, DeepSite
@@ -182,9 +183,9 @@ def test_handshakes_by_syn_cookie_complete_in_transition_and_forged_ones_do_not(
     before, kernel = site.counters.read(), cookies(site, "Failed")
     site.client.call(lambda: send_forged(forged))
     ends = ("accept_last_hop", "accept_syncookie")
-    await_that(
-        "every forged ACK has come to an end",
+    wait_until(
         lambda: sum(total(grown(site, before), name) for name in ends) >= len(forged),
+        "every forged ACK has come to an end",
         sites.TIMEOUT_SECONDS,
     )
     assert total(grown(site, before), "accept_syncookie") == 0
@@ -212,12 +213,12 @@ def test_an_old_server_that_dies_swallows_nobodys_datagrams(site: Site) -> None:
         assert any(flow.startswith("udp") for flow in behind)
     site.kill_server(KILLED)
     for pool in sites.POOLS:
-        await_that(
-            f"{server_name(KILLED)} is in no chain of {pool}",
+        wait_until(
             lambda pool=pool: (  # type: ignore[misc]
                 not site.fleet.in_any_chain(pool, server_name(KILLED))
                 and site.fleet.is_settled(pool, site.alive())
             ),
+            f"{server_name(KILLED)} is in no chain of {pool}",
             sites.TIMEOUT_SECONDS,
         )
     new = cohort(site, idle=10, udp=40)

@@ -21,7 +21,7 @@ from netns import brigade
 from netns.capture import Capture
 from netns.host import Host
 from netns.network import Network
-from tests.netns.agent_helpers import eventually
+from netns.polling import wait_until
 
 VIPS: tuple[Vip, ...] = (
     IPv4Network("192.0.2.10/32"),
@@ -183,7 +183,7 @@ def ask(network: Network, address: str) -> int:
         with Capture(router, link, answers) as seen, router.entered():
             with socket.socket(family, socket.SOCK_DGRAM) as asking:
                 asking.sendto(b"x", (address, 9))
-            eventually("an end", lambda: known("FAILED", "REACHABLE", "DELAY", "STALE"), 5)
+            wait_until(lambda: known("FAILED", "REACHABLE", "DELAY", "STALE"), "an end", 5)
             wanted = ip_address(address).packed
             return sum(not p.outgoing and wanted in p.data for p in seen.packets())
     finally:
@@ -217,6 +217,6 @@ def test_nobody_asks_in_a_vips_name(network: Network, vips_up: Host, vip: str) -
                 sender.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND: of no interface
             sender.bind((vip, 0))
             sender.sendto(b"x", (str(near), 9))
-            eventually("a question", lambda: any(p.outgoing for p in seen.packets()), 3)
+            wait_until(lambda: any(p.outgoing for p in seen.packets()), "a question", 3)
         packed = ip_address(vip).packed
         assert not any(packed in packet.data for packet in seen.packets() if packet.outgoing)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from netns import snapshot
-from netns.network import wait_until
+from netns.polling import NotInTimeError, wait_until
 from netns.process import processes
 from netns.record import records
 
@@ -40,7 +41,8 @@ def differs_in_nothing(before: snapshot.Snapshot) -> list[str]:
         difference[:] = lines
         return not lines
 
-    wait_until(is_same, GONE_SECONDS)
+    with suppress(NotInTimeError):
+        wait_until(is_same, "no difference", GONE_SECONDS)
     return difference
 
 

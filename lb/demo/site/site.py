@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from controlplane.domain.errors import BrigadeError
@@ -24,10 +25,10 @@ from netns.brigade import CONTROLLER, INTERFACE, ROUTER, client_name, dip, serve
 from netns.build import set_link
 from netns.host import Host
 from netns.network import Network
+from netns.polling import wait_until
 from netns.process import Process
 
 START_SECONDS = 30.0
-POLL_SECONDS = 0.02
 WORK_UNIT_MS = 6.0
 
 
@@ -38,21 +39,6 @@ def lbctl() -> str:
     if not found:
         raise BrigadeError("lbctl is not installed beside this Python: run make setup")
     return found
-
-
-def await_that(what: str, condition: Callable[[], bool], timeout_seconds: float) -> float:
-    """Wait until a condition holds and return the seconds that it took.
-
-    Raises:
-        BrigadeError: it did not come to hold; `what` is said.
-
-    """
-    begun = time.monotonic()
-    while not condition():
-        if time.monotonic() - begun > timeout_seconds:
-            raise BrigadeError(f"after {timeout_seconds:g} s it was still not so that {what}")
-        time.sleep(POLL_SECONDS)
-    return time.monotonic() - begun
 
 
 class Site:
@@ -116,7 +102,7 @@ class Site:
         vips = [f"--vip={vip}" for vip in plan.VIPS]
         command = [sys.executable, "-m", "lb.demo.site.routes", "--socket", str(self.router_socket)]
         self.network[ROUTER].popen([*command, *vips, *links], "routes")
-        await_that("the router process answers", self.router_socket.exists, START_SECONDS)
+        wait_until(self.router_socket.exists, "the router process answers", START_SECONDS)
 
     def exclude(self, numbers: Iterable[int]) -> None:
         """Have the router send nothing to these servers, whatever they announce."""
@@ -179,9 +165,9 @@ class Site:
     def await_behind(self, number: int, pool: str) -> None:
         """Wait until a pool has a table that this server, whose agent is suspended, has not."""
         server = server_name(number)
-        await_that(
-            f"{server} is a generation behind",
+        wait_until(
             lambda: not self.fleet.is_settled(pool, [server]),
+            f"{server} is a generation behind",
             START_SECONDS,
         )
 
@@ -196,12 +182,12 @@ class Site:
         try:
             thawed_at = time.time()
             self.thaw_agent(number)
-            await_that(
-                f"{server} has caught up",
+            wait_until(
                 lambda: (
                     self.fleet.is_settled(pool, [server])
                     and self.fleet.has_reported(server, thawed_at)
                 ),
+                f"{server} has caught up",
                 START_SECONDS,
             )
             self.freeze_agent(number)
@@ -211,9 +197,9 @@ class Site:
     def await_ready(self, numbers: Iterable[int], since_unix: float = 0.0) -> None:
         """Wait until these servers say that they are ready, and the router sends to them."""
         for number in numbers:
-            await_that(
+            wait_until(
+                partial(self._is_ready, number, since_unix),
                 f"{server_name(number)} is ready",
-                lambda number=number: self._is_ready(number, since_unix),  # type: ignore[misc]
                 START_SECONDS,
             )
 
@@ -277,16 +263,16 @@ class Site:
         """Wait until these servers, and no others, share pools equally, everywhere."""
         names = {server_name(number) for number in numbers}
         for pool in pools:
-            await_that(
+            wait_until(
+                partial(self._is_equal, pool, names),
                 f"{', '.join(sorted(names))} share pool {pool} equally",
-                lambda pool=pool: self._is_equal(pool, names),  # type: ignore[misc]
                 timeout,
             )
 
     def await_active(self, numbers: Iterable[int]) -> None:
         """Wait until these servers are over their slow start, and the news has settled."""
         names = [server_name(number) for number in numbers]
-        await_that("all servers are active", lambda: self.fleet.are_active(names), START_SECONDS)
+        wait_until(lambda: self.fleet.are_active(names), "all servers are active", START_SECONDS)
 
     def _is_equal(self, pool: str, names: set[str]) -> bool:
         held = {name: count for name, count in self.fleet.buckets(pool).items() if count}

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from lb.demo import experiment, plan
 from lb.demo.experiment import Experiment
 from lb.demo.results import StepResult
-from lb.demo.site.site import Site, await_that
+from lb.demo.site.site import Site
 from lb.demo.stage import Stage
 from netns.brigade import dip, server_name
+from netns.polling import wait_until
 
 TABLE_SECONDS_MAX = 2.0
 WAIT_SECONDS = 20.0
@@ -73,15 +74,15 @@ class _Death:
         survivors = site.alive()
         with self._stage.narrator.doing(f"waiting until nobody counts on {name}"):
             gateway = str(dip(self._victim))
-            await_that(
-                f"the router's route is without {name}",
+            wait_until(
                 lambda: gateway not in site.routed(),
+                f"the router's route is without {name}",
                 WAIT_SECONDS,
             )
             self.route_seconds = time.monotonic() - begun
-            await_that(
-                f"every agent's tables are without {name}",
+            wait_until(
                 lambda: _is_out(site, name, survivors),
+                f"every agent's tables are without {name}",
                 WAIT_SECONDS,
             )
             self.table_seconds = time.monotonic() - begun

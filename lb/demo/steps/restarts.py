@@ -7,9 +7,9 @@ import time
 from lb.demo import experiment, plan
 from lb.demo.experiment import Experiment
 from lb.demo.results import StepResult
-from lb.demo.site.site import await_that
 from lb.demo.stage import Stage
 from netns.brigade import server_name
+from netns.polling import wait_until
 
 AGENTS = (2, 4)
 """Whose agents are killed, one after the other."""
@@ -52,8 +52,8 @@ def controller_restart(stage: Stage) -> list[StepResult]:
     def event(running: Experiment) -> None:
         generation = site.fleet.generation(plan.WEB)
         site.operate("drain", leaver)
-        await_that(
-            "the controller publishes", lambda: site.fleet.generation(plan.WEB) > generation,
+        wait_until(
+            lambda: site.fleet.generation(plan.WEB) > generation, "the controller publishes",
             PUBLISH_SECONDS,
         )  # fmt: skip
         site.control.kill()

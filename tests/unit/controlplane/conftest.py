@@ -21,7 +21,8 @@ from controlplane.observe.probe.sockets import Prober
 from controlplane.publish.published import Newest
 from controlplane.settings.models import ControlConfig
 from controlplane.store.file.store import FileStore
-from tests.unit.controlplane.fleet import Agent, dip, eventually
+from netns.polling import wait_until
+from tests.unit.controlplane.fleet import Agent, dip
 
 QUICK: dict[str, Any] = {
     "tick_seconds": 0.1,
@@ -150,9 +151,9 @@ class Fleet:
         for server in config.server:
             self.agent(server.name)
         self.control(config)
-        eventually(lambda: self.states() == {s.name: "active" for s in config.server}, "active")
-        eventually(lambda: len(self.current()) == servers, "a place in the table for everybody")
-        eventually(self.calm, "everything settled")
+        wait_until(lambda: self.states() == {s.name: "active" for s in config.server}, "active")
+        wait_until(lambda: len(self.current()) == servers, "a place in the table for everybody")
+        wait_until(self.calm, "everything settled")
         return config
 
     def go_on(self, seconds: float, *, failing: bool = False) -> None:
@@ -166,7 +167,7 @@ class Fleet:
         rounds = self.begun_at if failing else self.done_at
         end, before = time.monotonic() + seconds, len(rounds)
         least = before + round(seconds / self.loop.config.tick_seconds)
-        eventually(
+        wait_until(
             lambda: len(rounds) >= least and rounds[-1] > end,
             f"the controller does rounds for {seconds} s",
             seconds + 10.0,

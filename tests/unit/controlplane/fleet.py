@@ -7,8 +7,6 @@ servers of a cluster generation that they have.
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -21,18 +19,6 @@ from lb.agent.documents.cluster_view import check_cluster
 REPORT_SECONDS = 0.05
 EVEN = {"s1": 64, "s2": 64, "s3": 64, "s4": 64}
 """The shares of four servers alike."""
-
-
-def eventually(
-    holds: Callable[[], bool], what: str, seconds: float = 10.0, every: float = 0.01
-) -> float:
-    """Poll until ``holds``; returns how long it took, in seconds."""
-    started = time.monotonic()
-    while not holds():
-        if time.monotonic() - started > seconds:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(every)
-    return time.monotonic() - started
 
 
 @dataclass

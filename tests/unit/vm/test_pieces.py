@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netns.network import wait_until
+from netns.polling import wait_until
 from netns.process import ProcessId, is_alive, start_time
 from tests.vm import initramfs, kernels, qemu
 from tests.vm.__main__ import chosen, main
@@ -210,7 +210,7 @@ def test_a_program_that_takes_too_long_is_ended_with_its_children() -> None:
         follow(["sh", "-c", script], child, 0.5, env=os.environ)
     assert time.monotonic() - began < 20
     # killed is not yet gone
-    assert wait_until(lambda: not is_alive(children[0]), 5)
+    wait_until(lambda: not is_alive(children[0]), "the child is gone", 5)
 
 
 def test_a_program_that_fails_is_told_with_its_last_lines() -> None:

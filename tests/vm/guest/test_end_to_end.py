@@ -21,7 +21,8 @@ from lb.dataplane import PinnedDataplane
 from netns.brigade import INTERFACE, ROUTER, brigade, client_name, server_name, vip_route
 from netns.build import build_route
 from netns.network import Network
-from tests.netns.agent_helpers import LBCTL, POOL, PORT, Fleet, cluster, eventually, table
+from netns.polling import wait_until
+from tests.netns.agent_helpers import LBCTL, POOL, PORT, Fleet, cluster, table
 from tests.vm.guest.cable import plug, without_link
 
 VIPS = (IPv4Address("192.0.2.10"), IPv6Address("2001:db8:1::10"))
@@ -154,10 +155,14 @@ def verdicts(fleet: Fleet, number: int) -> Mapping[str, int]:
 
 def publish(fleet: Fleet, generation: int, chain: list[int]) -> None:
     fleet.publish(table(generation, chain))
+
+    def acknowledged(number: int) -> bool:
+        return fleet.acknowledged(number).get(f"table/{POOL}") == generation
+
     for number in (1, 2):
-        eventually(
+        wait_until(
+            partial(acknowledged, number),
             f"server {number} has table {generation}",
-            lambda number=number: fleet.acknowledged(number).get(f"table/{POOL}") == generation,  # type: ignore[misc]
             PATIENCE_SECONDS,
         )
 
@@ -174,11 +179,11 @@ def fleet() -> Iterator[Fleet]:
         made.publish(table(1, [2, 0]))
         agents = [made.up(number) for number in (1, 2)]
         try:
-            eventually(
-                "both servers are ready",
+            wait_until(
                 lambda: (
                     all(made.ready(n) for n in (1, 2)) or any(a.poll() is not None for a in agents)
                 ),
+                "both servers are ready",
                 PATIENCE_SECONDS,
             )
         finally:

@@ -14,8 +14,8 @@ from controlplane.controller.process import Controller, Signals
 from controlplane.domain.errors import BrigadeError
 from controlplane.observe.probe.sockets import NoProber
 from controlplane.store.http.server import Serving
+from netns.polling import wait_until
 from tests.unit.controlplane.conftest import FakeProber, Fleet
-from tests.unit.controlplane.fleet import eventually
 
 
 def test_the_address_of_probes_may_come_up_after_the_controller(
@@ -37,10 +37,10 @@ def test_the_address_of_probes_may_come_up_after_the_controller(
         running = threading.Thread(target=controller.run, args=(signals,))
         running.start()
         try:
-            eventually(lambda: controller.loop.newest.cluster is not None, "it runs without")
+            wait_until(lambda: controller.loop.newest.cluster is not None, "it runs without")
             assert controller.loop.observer.prober is None
             found.append(FakeProber())
-            eventually(lambda: controller.loop.observer.prober is found[0], "it probes")
+            wait_until(lambda: controller.loop.observer.prober is found[0], "it probes")
         finally:
             signals.stop.set()
             running.join()

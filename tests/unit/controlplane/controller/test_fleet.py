@@ -12,8 +12,9 @@ import pytest
 from controlplane.domain.objects import ServiceHealth, Table
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
+from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
-from tests.unit.controlplane.fleet import EVEN, dip, eventually
+from tests.unit.controlplane.fleet import EVEN, dip
 
 
 def one_step_moves(old: Table, new: Table) -> int:
@@ -37,7 +38,7 @@ def test_the_first_table_waits_for_late_comers_but_not_for_ever(fleet: Fleet) ->
     started = time.monotonic()
     fleet.go_on(0.2)
     fleet.agent("s2")
-    eventually(lambda: len(fleet.current()) == 2, "a table without s3")
+    wait_until(lambda: len(fleet.current()) == 2, "a table without s3")
     assert time.monotonic() - started > 0.5
     assert fleet.states()["s3"] == "registered"
 
@@ -47,10 +48,10 @@ def test_a_newcomer_is_known_and_settled_before_it_is_in_a_table(fleet: Fleet) -
     for name in ("s1", "s2", "s3"):
         fleet.agent(name)
     fleet.control(config)
-    eventually(lambda: len(fleet.current()) == 3, "three")
+    wait_until(lambda: len(fleet.current()) == 3, "three")
     fleet.agent("s4")
-    eventually(lambda: fleet.states().get("s4") == "active", "s4 active")
-    eventually(lambda: fleet.current() == EVEN, f"even: {fleet.current()}")
+    wait_until(lambda: fleet.states().get("s4") == "active", "s4 active")
+    wait_until(lambda: fleet.current() == EVEN, f"even: {fleet.current()}")
     for old, new in itertools.pairwise(fleet.agents["s1"].history):
         assert one_step_moves(old, new) == 0
 
@@ -59,11 +60,11 @@ def test_slow_start_grows_a_share(fleet: Fleet) -> None:
     config = fleet.config(2, slow_start_seconds=1.2)
     fleet.agent("s1")
     fleet.control(config)
-    eventually(lambda: fleet.states().get("s1") == "active", "s1", 10.0)
+    wait_until(lambda: fleet.states().get("s1") == "active", "s1", 10.0)
     fleet.agent("s2")
-    eventually(lambda: fleet.current().get("s2", 0) > 0, "a first share")
+    wait_until(lambda: fleet.current().get("s2", 0) > 0, "a first share")
     assert fleet.current()["s2"] < 100
-    eventually(lambda: fleet.current().get("s2") == 128, "a full share")
+    wait_until(lambda: fleet.current().get("s2") == 128, "a full share")
     shares = [int(np.count_nonzero(t.chains[:, 0] == 2)) for t in fleet.agents["s1"].history]
     assert shares == sorted(shares)
     assert len(set(shares)) > 3
@@ -73,10 +74,10 @@ def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fle
     fleet.up(4)
     since = len(fleet.agents["s1"].history)
     fleet.store.wish_drain("s2", wished=True)
-    eventually(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
+    wait_until(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
     assert fleet.states()["s2"] == "draining"
     assert "s2" in fleet.named()
-    eventually(lambda: len(fleet.agents["s1"].history) == since + 2, "both steps in use")
+    wait_until(lambda: len(fleet.agents["s1"].history) == since + 2, "both steps in use")
     steps = fleet.agents["s1"].history[since - 1 :]
     assert [one_step_moves(old, new) for old, new in itertools.pairwise(steps)] == [0, 0]
     assert fleet.metric("prepared_buckets_total", pool="web") == 64
@@ -88,7 +89,7 @@ def test_the_second_step_does_not_wait_for_the_tick(fleet: Fleet) -> None:
     fleet.up(3, tick_seconds=5.0)
     since = len(fleet.agents["s1"].history)
     fleet.store.wish_drain("s2", wished=True)
-    took = eventually(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
+    took = wait_until(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
     assert len(fleet.agents["s1"].history) >= since
     assert took < 1.0
 
@@ -96,18 +97,18 @@ def test_the_second_step_does_not_wait_for_the_tick(fleet: Fleet) -> None:
 def test_undrain_brings_a_server_back(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.store.wish_drain("s2", wished=True)
-    eventually(lambda: "s2" not in fleet.current(), "drained")
+    wait_until(lambda: "s2" not in fleet.current(), "drained")
     fleet.store.wish_drain("s2", wished=False)
-    eventually(lambda: fleet.current() == EVEN, "even again")
-    eventually(lambda: fleet.states()["s2"] == "active", "active")
+    wait_until(lambda: fleet.current() == EVEN, "even again")
+    wait_until(lambda: fleet.states()["s2"] == "active", "active")
 
 
 def test_joins_and_drains_go_on_after_a_silent_agents_time(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.agents["s2"].end()
     fleet.store.wish_drain("s3", wished=True)
-    eventually(lambda: fleet.states()["s3"] == "draining", "noted: the last generation is settled")
-    took = eventually(lambda: "s3" not in fleet.current(), "s3 is current nowhere")
+    wait_until(lambda: fleet.states()["s3"] == "draining", "noted: the last generation is settled")
+    took = wait_until(lambda: "s3" not in fleet.current(), "s3 is current nowhere")
     assert took > 0.8
     assert fleet.states()["s2"] == "active"
 
@@ -116,11 +117,11 @@ def test_one_that_speaks_but_never_acknowledges_holds_a_drain_back(fleet: Fleet)
     fleet.up(3)
     fleet.agents["s2"].acks = False
     fleet.store.wish_drain("s3", wished=True)
-    eventually(lambda: fleet.states()["s3"] == "draining", "noted")
+    wait_until(lambda: fleet.states()["s3"] == "draining", "noted")
     fleet.go_on(2.0)
     assert "s3" in fleet.current()
     fleet.agents["s2"].acks = True
-    eventually(lambda: "s3" not in fleet.current(), "drained")
+    wait_until(lambda: "s3" not in fleet.current(), "drained")
 
 
 def test_a_failing_check_drains_in_its_pool_only_and_back(fleet: Fleet) -> None:
@@ -137,19 +138,19 @@ def test_a_failing_check_drains_in_its_pool_only_and_back(fleet: Fleet) -> None:
         ],
     )
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=False), "smtp": ServiceHealth(True)}
-    eventually(lambda: "s2" not in fleet.current("web"), "s2 serves no web")
+    wait_until(lambda: "s2" not in fleet.current("web"), "s2 serves no web")
     assert "s2" in fleet.named("web"), "open connections stay"
     assert fleet.current("mail") == EVEN
     assert fleet.states()["s2"] == "active"
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=True)}
-    eventually(lambda: fleet.current("web") == EVEN, "even again")
+    wait_until(lambda: fleet.current("web") == EVEN, "even again")
 
 
 def test_a_majority_failing_keeps_the_last_table(fleet: Fleet) -> None:
     fleet.up(4)
     for name in ("s1", "s2", "s3"):
         fleet.agents[name].checks = {"http": ServiceHealth(healthy=False)}
-    eventually(lambda: fleet.rounds[-1].pools["web"].health.panic, "panic")
+    wait_until(lambda: fleet.rounds[-1].pools["web"].health.panic, "panic")
     assert fleet.metric("panic", pool="web") == 1
     current = fleet.current()
     generation = fleet.newest.generations()
@@ -158,14 +159,14 @@ def test_a_majority_failing_keeps_the_last_table(fleet: Fleet) -> None:
     assert fleet.newest.generations() == generation
     for name in ("s1", "s2", "s3"):
         fleet.agents[name].checks = {"http": ServiceHealth(healthy=True)}
-    eventually(lambda: not fleet.rounds[-1].pools["web"].health.panic, "over")
+    wait_until(lambda: not fleet.rounds[-1].pools["web"].health.panic, "over")
     assert current["s4"] > 0
-    eventually(lambda: fleet.current() == EVEN, "even again")
+    wait_until(lambda: fleet.current() == EVEN, "even again")
 
 
 def test_a_new_controller_changes_nothing_before_it_has_heard(fleet: Fleet) -> None:
     config = fleet.up(4)
-    eventually(fleet.calm, "settled")
+    wait_until(fleet.calm, "settled")
     fleet.stop_control()
     before = fleet.newest.generations()
     fleet.store.wait_reports(0.2)
@@ -173,7 +174,7 @@ def test_a_new_controller_changes_nothing_before_it_has_heard(fleet: Fleet) -> N
         agent.speaks = False
     fleet.rounds.clear()
     fleet.control(config)
-    eventually(lambda: len(fleet.rounds) > 3, "rounds of the new one")
+    wait_until(lambda: len(fleet.rounds) > 3, "rounds of the new one")
     for agent in fleet.agents.values():
         agent.speaks = True
     fleet.go_on(0.5)
@@ -188,7 +189,7 @@ def test_a_new_controller_finishes_what_the_old_one_began(fleet: Fleet) -> None:
     before = fleet.table()
     assert before
     fleet.store.wish_drain("s2", wished=True)
-    eventually(
+    wait_until(
         lambda: (table := fleet.table()) is not None and table.generation > before.generation,
         "the first step",
     )
@@ -197,7 +198,7 @@ def test_a_new_controller_finishes_what_the_old_one_began(fleet: Fleet) -> None:
     for agent in fleet.agents.values():
         agent.acks = True
     fleet.control(config)
-    eventually(lambda: "s2" not in fleet.current(), "the second step")
+    wait_until(lambda: "s2" not in fleet.current(), "the second step")
     history = fleet.agents["s1"].history
     assert all(one_step_moves(old, new) == 0 for old, new in itertools.pairwise(history))
 
@@ -207,10 +208,10 @@ def test_a_removed_server_is_drained_and_leaves_when_it_stopped(fleet: Fleet) ->
     loop = fleet.loop
     assert loop
     loop.configure(fleet.config(2), fleet.prober)
-    eventually(lambda: "s3" not in fleet.current(), "drained")
+    wait_until(lambda: "s3" not in fleet.current(), "drained")
     assert fleet.states()["s3"] == "draining"
     fleet.agents["s3"].end(said=True)
-    eventually(lambda: "s3" not in fleet.states(), "gone")
+    wait_until(lambda: "s3" not in fleet.states(), "gone")
     assert "s3" not in fleet.store.reports()
     assert fleet.table() is not None
     assert (fleet.facts().named) == {1, 2}
@@ -234,9 +235,9 @@ def test_what_is_known_of_a_server_that_left_is_forgotten_though_the_store_stumb
 
     monkeypatch.setattr(FileStore, "forget", stumble)
     loop.configure(fleet.config(2), fleet.prober)
-    eventually(lambda: "s3" not in fleet.current(), "drained")
+    wait_until(lambda: "s3" not in fleet.current(), "drained")
     fleet.agents["s3"].end(said=True)
-    eventually(lambda: "s3" not in fleet.states(), "gone")
+    wait_until(lambda: "s3" not in fleet.states(), "gone")
     assert fleet.store.drain_wishes() == frozenset()
     assert "s3" not in fleet.store.acknowledgements()
 
@@ -245,15 +246,15 @@ def test_load_moves_wait_for_a_silent_agent(fleet: Fleet) -> None:
     """A healed server would get its buckets back, but one agent is silent."""
     fleet.up(4)
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=False)}
-    eventually(lambda: "s2" not in fleet.current(), "drained for health")
-    eventually(fleet.calm, "settled")
+    wait_until(lambda: "s2" not in fleet.current(), "drained for health")
+    wait_until(fleet.calm, "settled")
     fleet.agents["s1"].speaks = False
-    eventually(lambda: fleet.rounds[-1].sight.views["s1"].silent, "silent")
+    wait_until(lambda: fleet.rounds[-1].sight.views["s1"].silent, "silent")
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=True)}
     fleet.go_on(2.0)
     assert "s2" not in fleet.current()
     fleet.agents["s1"].speaks = True
-    eventually(lambda: fleet.current() == EVEN, "even again")
+    wait_until(lambda: fleet.current() == EVEN, "even again")
 
 
 @pytest.mark.parametrize("pools", [1, 3])
@@ -267,9 +268,9 @@ def test_racing_controllers_never_overwrite_each_other(fleet: Fleet, pools: int)
     try:
         for server in config.server:
             fleet.agent(server.name)
-        eventually(lambda: set(fleet.states().values()) == {"active"}, "active")
+        wait_until(lambda: set(fleet.states().values()) == {"active"}, "active")
         fleet.store.wish_drain("s3", wished=True)
-        eventually(lambda: "s3" not in fleet.current("p0"), "drained")
+        wait_until(lambda: "s3" not in fleet.current("p0"), "drained")
     finally:
         rival.close()
     history = fleet.agents["s1"].history
@@ -295,7 +296,7 @@ def test_a_store_that_was_lost_is_not_begun_anew(fleet: Fleet) -> None:
     assert len(fleet.rounds) <= rounds + 1
     shutil.rmtree(fleet.directory, ignore_errors=True)
     away.rename(fleet.directory)
-    eventually(lambda: len(fleet.rounds) > rounds + 1, "it goes on")
+    wait_until(lambda: len(fleet.rounds) > rounds + 1, "it goes on")
     fleet.newest.refresh()
     assert fleet.newest.generations() == before
 
@@ -308,13 +309,13 @@ def test_a_pool_taken_out_of_the_settings_while_a_generation_is_unsettled(fleet:
     assert loop
     fleet.agents["s2"].acks = False
     fleet.store.wish_drain("s1", wished=True)
-    eventually(lambda: fleet.states()["s1"] == "draining", "a generation that s2 holds back")
+    wait_until(lambda: fleet.states()["s1"] == "draining", "a generation that s2 holds back")
     loop.configure(fleet.config(4), fleet.prober)
     fleet.prober.dead.add(dip(3))
     fleet.agents["s3"].end()
-    eventually(lambda: "s3" not in fleet.named("mail"), "a death in the pool that is to go")
+    wait_until(lambda: "s3" not in fleet.named("mail"), "a death in the pool that is to go")
     fleet.agents["s2"].acks = True
-    eventually(lambda: [p.name for p in fleet.cluster().pools] == ["web"], "it is gone")
+    wait_until(lambda: [p.name for p in fleet.cluster().pools] == ["web"], "it is gone")
 
 
 def test_settings_that_agents_refuse_are_replaced_by_those_that_they_take(fleet: Fleet) -> None:
@@ -330,13 +331,13 @@ def test_settings_that_agents_refuse_are_replaced_by_those_that_they_take(fleet:
     ]
     loop.configure(fleet.config(3, service=many), fleet.prober)
     refused = fleet.cluster().generation + 1
-    eventually(
+    wait_until(
         lambda: all(agent.refused == refused for agent in fleet.agents.values()), "refused by all"
     )
     fleet.agent("s3")
     loop.configure(fleet.config(3, service=many[:2]), fleet.prober)
-    eventually(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
-    eventually(fleet.calm, "settled")
+    wait_until(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
+    wait_until(fleet.calm, "settled")
     assert len(fleet.cluster().services) == 2
 
 
@@ -354,11 +355,11 @@ def test_a_pool_that_one_agent_would_not_let_go_comes_back_as_it_was(fleet: Flee
     api = [{"name": "api", "buckets": 256}]
     loop.configure(fleet.config(3, service=services, pool=api), fleet.prober)
     refused = fleet.cluster().generation + 1
-    eventually(lambda: fleet.agents["s1"].refused == refused, "refused by s1")
+    wait_until(lambda: fleet.agents["s1"].refused == refused, "refused by s1")
     s2 = fleet.agents["s2"]
-    eventually(lambda: s2.cluster is not None and s2.cluster.generation == refused, "not by s2")
+    wait_until(lambda: s2.cluster is not None and s2.cluster.generation == refused, "not by s2")
     fleet.agent("s3")
     loop.configure(fleet.config(3), fleet.prober)
-    eventually(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
-    eventually(fleet.calm, "settled")
+    wait_until(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
+    wait_until(fleet.calm, "settled")
     assert fleet.cluster().pools == (web,)

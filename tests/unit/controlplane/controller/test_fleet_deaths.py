@@ -9,8 +9,9 @@ import pytest
 from controlplane.observe.probe.packet import Probe
 from controlplane.operator.overview import overview
 from lb.cli.servers import print_servers
+from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
-from tests.unit.controlplane.fleet import EVEN, dip, eventually
+from tests.unit.controlplane.fleet import EVEN, dip
 
 
 def test_a_dead_server_leaves_every_table_within_two_seconds(fleet: Fleet) -> None:
@@ -29,7 +30,7 @@ def test_a_dead_server_leaves_every_table_within_two_seconds(fleet: Fleet) -> No
         others = (fleet.agents[name] for name in ("s1", "s2", "s4"))
         return all(not (agent.tables["web"].chains == 3).any() for agent in others)
 
-    assert eventually(gone, "s3 in no chain that anybody uses") < 1.8
+    assert wait_until(gone, "s3 in no chain that anybody uses") < 1.8
     assert fleet.states()["s3"] == "down"
     assert "s3" not in fleet.named()
     assert sum(fleet.current().values()) == 256
@@ -56,7 +57,7 @@ def test_a_death_is_seen_whatever_the_fleet_serves(
     fleet.up(3, service=service)
     fleet.prober.dead.add(dip(3))
     fleet.agents["s3"].end()
-    eventually(lambda: fleet.states()["s3"] == "down", "down")
+    wait_until(lambda: fleet.states()["s3"] == "down", "down")
     assert fleet.prober.asked == {(ip_address(asked[0]), asked[1])}
 
 
@@ -76,9 +77,9 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     fleet.up(3, service=only(vip, "tcp", 443))
     fleet.prober.dead.add(dip(3))
     fleet.agents["s3"].end()
-    eventually(lambda: fleet.rounds[-1].sight.views["s3"].silent, "silent")
+    wait_until(lambda: fleet.rounds[-1].sight.views["s3"].silent, "silent")
     rounds = len(fleet.rounds)
-    eventually(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
+    wait_until(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
     assert fleet.states()["s3"] == "active"
     said = capsys.readouterr().out
     assert said.count("cannot probe: no server of this pool will be declared down") == 1
@@ -89,19 +90,19 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     print_servers({**found, "servers": found["servers"][:1]})
     assert "pool web cannot be probed, so its servers are never" in capsys.readouterr().out
     fleet.prober.address6 = IPv6Address("2001:db8:9::9")
-    eventually(lambda: fleet.states()["s3"] == "down", "down")
+    wait_until(lambda: fleet.states()["s3"] == "down", "down")
 
 
 def test_a_death_does_not_wait_for_an_agent_that_never_acknowledges(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.agents["s4"].acks = False
     fleet.store.wish_drain("s1", wished=True)  # s4 holds this back
-    eventually(lambda: fleet.states()["s1"] == "draining", "noted")
+    wait_until(lambda: fleet.states()["s1"] == "draining", "noted")
     before = fleet.table()
     assert before
     fleet.prober.dead.add(dip(3))
     fleet.agents["s3"].end()
-    eventually(lambda: "s3" not in fleet.named(), "s3 is in no chain")
+    wait_until(lambda: "s3" not in fleet.named(), "s3 is in no chain")
     after = fleet.table()
     assert after
     others = before.chains[:, 0] != 3
@@ -113,7 +114,7 @@ def test_a_silent_server_that_answers_probes_keeps_its_share(fleet: Fleet) -> No
     fleet.up(4)
     generation = fleet.newest.generations()
     fleet.agents["s2"].end()
-    eventually(lambda: len(fleet.prober.probed) > 10, "probes")
+    wait_until(lambda: len(fleet.prober.probed) > 10, "probes")
     fleet.newest.refresh()
     assert fleet.newest.generations() == generation
     assert fleet.states()["s2"] == "active"
@@ -127,7 +128,7 @@ def test_a_server_that_comes_back_joins_anew(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.prober.dead.add(dip(2))
     fleet.agents["s2"].end()
-    eventually(lambda: fleet.states()["s2"] == "down", "down")
+    wait_until(lambda: fleet.states()["s2"] == "down", "down")
     fleet.prober.dead.clear()
     fleet.agent("s2", boot_id="2")
     seen = set()
@@ -136,14 +137,14 @@ def test_a_server_that_comes_back_joins_anew(fleet: Fleet) -> None:
         seen.add(fleet.states()["s2"])
         return fleet.current() == EVEN and fleet.states()["s2"] == "active"
 
-    eventually(back, "even again")
+    wait_until(back, "even again")
     assert {"joining", "active"} <= seen
 
 
 def test_a_server_that_stopped_is_taken_out_at_once(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.agents["s2"].end(said=True)
-    eventually(lambda: "s2" not in fleet.named(), "s2 is in no chain")
+    wait_until(lambda: "s2" not in fleet.named(), "s2 is in no chain")
     assert fleet.states()["s2"] == "down"
     assert fleet.prober.probed == []
 
@@ -153,14 +154,14 @@ def test_too_many_deaths_at_once_are_not_believed(fleet: Fleet) -> None:
     for number in (1, 2, 3):
         fleet.prober.dead.add(dip(number))
         fleet.agents[f"s{number}"].speaks = False
-    eventually(lambda: len(fleet.rounds[-1].deaths.withheld) == 3, "three withheld")
+    wait_until(lambda: len(fleet.rounds[-1].deaths.withheld) == 3, "three withheld")
     assert fleet.metric("deaths_withheld") == 3
     assert fleet.current() == EVEN
     assert set(fleet.states().values()) == {"active"}
     fleet.prober.dead.clear()
     for number in (1, 2, 3):
         fleet.agents[f"s{number}"].speaks = True
-    eventually(lambda: not fleet.rounds[-1].deaths.withheld, "over")
+    wait_until(lambda: not fleet.rounds[-1].deaths.withheld, "over")
 
 
 @pytest.mark.parametrize("changed", ["vip", "prober"])
@@ -188,13 +189,13 @@ def test_a_silent_server_is_asked_only_what_it_can_answer(
     else:
         fleet.prober.address = IPv4Address("10.0.0.8")
         loop.configure(fleet.config(4, probers=["10.0.0.8"]), fleet.prober)
-    eventually(lambda: fleet.rounds[-1].sight.views["s2"].silent, "silent")
+    wait_until(lambda: fleet.rounds[-1].sight.views["s2"].silent, "silent")
     rounds = len(fleet.rounds)
-    eventually(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
+    wait_until(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
     assert fleet.states()["s2"] == "active"
     fleet.agents["s2"].speaks = True
-    eventually(fleet.calm, "s2 has the new settings too")
+    wait_until(fleet.calm, "s2 has the new settings too")
     fleet.prober.dead.add(dip(2))
     monkeypatch.setattr(fleet.prober, "send", send)
     fleet.agents["s2"].end()
-    eventually(lambda: fleet.states()["s2"] == "down", "a death is still seen")
+    wait_until(lambda: fleet.states()["s2"] == "down", "a death is still seen")

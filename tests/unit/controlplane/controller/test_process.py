@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.store import open_agent_store
+from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
-from tests.unit.controlplane.fleet import eventually
 
 SETTINGS = """
 store = "file:store"
@@ -108,7 +108,7 @@ def ended(process: subprocess.Popen[str], number: int) -> int:
 def test_a_life_drain_and_undrain_metrics_and_a_clean_end(lbctl: Lbctl, fleet: Fleet) -> None:
     process = lbctl.control()
     agents = [fleet.agent("s1"), fleet.agent("s2", connections=2)]
-    eventually(lambda: fleet.current() == {"s1": 128, "s2": 128}, "a table")
+    wait_until(lambda: fleet.current() == {"s1": 128, "s2": 128}, "a table")
     assert "cannot probe: no server will be declared down" in lbctl.events()
 
     refused = lbctl.run("drain", "s9")
@@ -134,7 +134,7 @@ def test_a_life_drain_and_undrain_metrics_and_a_clean_end(lbctl: Lbctl, fleet: F
     assert "# TYPE bucket_brigade_controller_probes_sent_total counter" in metrics
 
     assert lbctl.run("undrain", "s2").returncode == 0
-    eventually(lambda: fleet.current() == {"s1": 128, "s2": 128}, "even again")
+    wait_until(lambda: fleet.current() == {"s1": 128, "s2": 128}, "even again")
     assert ended(process, signal.SIGTERM) == 0
     assert lbctl.events()[-1] == "stopped"
 
@@ -143,42 +143,42 @@ def test_settings_are_read_again_and_bad_ones_change_nothing(lbctl: Lbctl, fleet
     process = lbctl.control()
     for name in ("s1", "s2", "s3"):
         fleet.agent(name)
-    eventually(lambda: len(fleet.current()) == 2, "a table")
+    wait_until(lambda: len(fleet.current()) == 2, "a table")
     good = lbctl.settings.read_text()
     bads = (good.replace("port = 80", "port = 0"), good.replace("256", "512"), "x =")
     for refusals, bad in enumerate(bads, 1):
         lbctl.settings.write_text(bad)
         process.send_signal(signal.SIGHUP)
-        eventually(partial(lbctl.has_said, "settings not changed", refusals), "refused")
+        wait_until(partial(lbctl.has_said, "settings not changed", refusals), "refused")
     assert process.poll() is None
     lbctl.settings.write_text(good + '[[server]]\nname = "s3"\ndip = "10.1.0.3"\n')
     process.send_signal(signal.SIGHUP)
-    eventually(lambda: len(fleet.current()) == 3, "three servers")
+    wait_until(lambda: len(fleet.current()) == 3, "three servers")
     assert ended(process, signal.SIGTERM) == 0
 
 
 def test_one_leads_and_another_takes_over(lbctl: Lbctl, fleet: Fleet) -> None:
     first = lbctl.control("first")
-    eventually(lambda: "leading" in lbctl.events("first"), "the first leads")
+    wait_until(lambda: "leading" in lbctl.events("first"), "the first leads")
     second = lbctl.control("second")
-    eventually(lambda: "standing by" in lbctl.events("second"), "the second stands by")
+    wait_until(lambda: "standing by" in lbctl.events("second"), "the second stands by")
     fleet.agent("s1")
     fleet.agent("s2")
-    eventually(lambda: len(fleet.current()) == 2, "a table")
+    wait_until(lambda: len(fleet.current()) == 2, "a table")
     before = dict(fleet.newest.generations())
     first.kill()
-    eventually(lambda: "leading" in lbctl.events("second"), "the second leads")
+    wait_until(lambda: "leading" in lbctl.events("second"), "the second leads")
     fleet.store.wish_drain("s1", wished=True)
-    eventually(lambda: fleet.current() == {"s2": 256}, "the second works")
+    wait_until(lambda: fleet.current() == {"s2": 256}, "the second works")
     assert fleet.newest.generations()["table/web"] == before["table/web"] + 2
     assert ended(second, signal.SIGTERM) == 0
 
 
 def test_ending_while_standing_by(lbctl: Lbctl) -> None:
     lbctl.control("first")
-    eventually(lambda: "leading" in lbctl.events("first"), "the first leads")
+    wait_until(lambda: "leading" in lbctl.events("first"), "the first leads")
     second = lbctl.control("second")
-    eventually(lambda: "standing by" in lbctl.events("second"), "the second stands by")
+    wait_until(lambda: "standing by" in lbctl.events("second"), "the second stands by")
     assert ended(second, signal.SIGINT) == 130
 
 
@@ -190,8 +190,8 @@ def test_agents_reach_the_store_over_http(lbctl: Lbctl, fleet: Fleet) -> None:
     with lbctl.settings.open("a") as file:
         file.write(f'[listen]\naddress = "127.0.0.1"\nport = {port}\ntoken_file = "token"\n')
     process = lbctl.control()
-    eventually(lambda: "leading" in lbctl.events(), "leading")
-    eventually(lambda: fleet.cluster().generation > 0, "a cluster document")
+    wait_until(lambda: "leading" in lbctl.events(), "leading")
+    wait_until(lambda: fleet.cluster().generation > 0, "a cluster document")
     store = open_agent_store(f"http://127.0.0.1:{port}", token)
     try:
         assert store.kinds() == {"cluster": 1}
@@ -233,7 +233,7 @@ def test_a_taken_metrics_port_is_one_line(lbctl: Lbctl) -> None:
 
 def test_seed_refuses_a_store_in_use(lbctl: Lbctl) -> None:
     process = lbctl.control()
-    eventually((lbctl.directory / "store/documents/cluster/1.json").exists, "published")
+    wait_until((lbctl.directory / "store/documents/cluster/1.json").exists, "published")
     assert ended(process, signal.SIGTERM) == 0
     done = lbctl.run("control", "--seed", str(lbctl.directory))
     assert done.returncode == 1

@@ -12,8 +12,8 @@ from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, Report, Table, table_kind
 from controlplane.store.file.store import FileStore
 from controlplane.store.state_dir import StateDir
+from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
-from tests.unit.controlplane.fleet import eventually
 
 
 @pytest.fixture
@@ -51,10 +51,10 @@ def test_a_seeded_store_goes_on_where_the_lost_one_was(
             for kind, generation in before.items():
                 heir.store.acknowledge(name, kind, generation)
             heir.agent(name, tables=dict(old.tables), cluster=old.cluster)
-        eventually(heir.calm, "settled")
+        wait_until(heir.calm, "settled")
         assert heir.newest.generations() == before, "nothing changes"
         heir.store.wish_drain("s2", wished=True)
-        eventually(lambda: "s2" not in heir.current(), "drained")
+        wait_until(lambda: "s2" not in heir.current(), "drained")
         assert heir.newest.generations()["table/web"] == before["table/web"] + 2
     finally:
         heir.close()
@@ -71,7 +71,7 @@ def test_servers_that_had_newer_tables_are_overtaken(
         heir.store.acknowledge("s1", "table/web", before["table/web"] + 7)
         heir.control(config)
         wanted = before["table/web"] + 8
-        eventually(lambda: (t := heir.table()) is not None and t.generation == wanted, "ahead")
+        wait_until(lambda: (t := heir.table()) is not None and t.generation == wanted, "ahead")
         table = heir.table()
         old = fleet.table()
         assert table
@@ -141,7 +141,7 @@ def test_the_tables_of_pools_long_gone_are_left_out(state_dir: Path, tmp_path: P
 
 def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing(fleet: Fleet) -> None:
     fleet.control(fleet.config(2))
-    eventually(lambda: fleet.cluster().generation == 1, "a first document")
+    wait_until(lambda: fleet.cluster().generation == 1, "a first document")
     for name in ("s1", "s2"):
         fleet.store.acknowledge(name, CLUSTER, 50)
         fleet.store.acknowledge(name, "table/web", 70)

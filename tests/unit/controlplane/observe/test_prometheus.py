@@ -24,9 +24,9 @@ from controlplane.observe.prometheus import (
     loads_of,
     samples,
 )
+from netns.polling import wait_until
 from tests.needed import missing
 from tests.unit.controlplane.conftest import Fleet
-from tests.unit.controlplane.fleet import eventually
 
 DIPS = {"s1": "10.1.0.1", "s2": "10.1.0.2", "s3": "10.1.0.3"}
 
@@ -193,13 +193,13 @@ def test_shares_follow_a_real_prometheus(fleet: Fleet, prometheus: str, exporter
     }
     fleet.up(2, pool=[pool])
     assert fleet.current() == {"s1": 512, "s2": 512}
-    eventually(lambda: fleet.current()["s1"] > 560, "the idle one gets more", 20)
+    wait_until(lambda: fleet.current()["s1"] > 560, "the idle one gets more", 20)
     # Its sample disappears: unknown is not idle, and one alone cannot be compared.
     del exporter.busy["s1"]
-    eventually(lambda: settled_shares(fleet), "nothing moves", 10)
+    wait_until(lambda: settled_shares(fleet), "nothing moves", 10)
     before = fleet.current()
     exporter.busy = {"s1": 0.9, "s2": 0.1}
-    eventually(lambda: fleet.current()["s1"] < before["s1"], "the busy one gets less", 20)
+    wait_until(lambda: fleet.current()["s1"] < before["s1"], "the busy one gets less", 20)
 
 
 def settled_shares(fleet: Fleet) -> bool:
@@ -219,7 +219,7 @@ def test_old_answers_are_unknown(prometheus: str, exporter: Exporter) -> None:
     asker = PrometheusLoad(Query(prometheus, "busy", "server"), 0.1, lambda: now[0])
     try:
         expected = {"s1": 0.25, "s2": 0.5, "s3": None}
-        eventually(lambda: asker.loads(DIPS) == expected, "loads", 20)
+        wait_until(lambda: asker.loads(DIPS) == expected, "loads", 20)
     finally:
         asker.close()
     now[0] = 0.3

@@ -11,8 +11,8 @@ from controlplane.domain.objects import ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.publish.pool_shares import Balance, PoolSight
 from controlplane.settings.models import PoolConfig
+from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
-from tests.unit.controlplane.fleet import eventually
 
 ACTIVE, JOINING, DRAINING = ServerState.ACTIVE, ServerState.JOINING, ServerState.DRAINING
 POOL = PoolConfig(name="web")
@@ -123,7 +123,7 @@ def test_max_connections_caps_a_server_whatever_its_load_says(fleet: Fleet) -> N
     fleet.up(4, server=[{**servers[0], "max_connections": 100}, *servers[1:]])
     for agent in fleet.agents.values():
         agent.connections = 200
-    eventually(lambda: fleet.current()["s1"] <= 32, "800 connections over 256 buckets: 100 in 32")
+    wait_until(lambda: fleet.current()["s1"] <= 32, "800 connections over 256 buckets: 100 in 32")
     others = {name: n for name, n in fleet.current().items() if name != "s1"}
     assert max(others.values()) - min(others.values()) <= 1
 
@@ -132,11 +132,11 @@ def test_load_reported_by_agents_moves_buckets(fleet: Fleet) -> None:
     fleet.up(2, pool=[{"name": "web", "buckets": 1024}])
     fleet.agents["s1"].load = 0.9
     fleet.agents["s2"].load = 0.2
-    eventually(lambda: fleet.current()["s1"] < 480, "the busy one gets less", 20)
+    wait_until(lambda: fleet.current()["s1"] < 480, "the busy one gets less", 20)
     fleet.agents["s1"].load = None
     fleet.agents["s2"].load = 0.9
-    eventually(fleet.calm, "settled")
+    wait_until(fleet.calm, "settled")
     before = fleet.current()
     rounds = len(fleet.rounds)
-    eventually(lambda: len(fleet.rounds) > rounds + 30, "some rounds")
+    wait_until(lambda: len(fleet.rounds) > rounds + 30, "some rounds")
     assert fleet.current() == before, "one alone cannot be compared"

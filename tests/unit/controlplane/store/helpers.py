@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,13 +45,6 @@ def race(store: ControllerStore, kind: str, author: str, until: int, size: int) 
             continue
         won.append(generation)
     return won
-
-
-def eventually(reached: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from itertools import chain
 import pytest
 
 from controlplane.store.contract import ControllerStore, StoreConflict, StoreCorrupt, Version
+from netns.polling import wait_until
 from tests.unit.controlplane.store.conftest import Backing
-from tests.unit.controlplane.store.helpers import Worker, document, eventually, race, read_document
+from tests.unit.controlplane.store.helpers import Worker, document, race, read_document
 
 KIND = "table/web"
 
@@ -184,4 +185,4 @@ def test_a_publisher_wakes_readers_of_other_processes(backing: Backing) -> None:
     store = backing.controller()
     with Worker("publish", backing.url, "other") as worker:
         worker.expect("ready")
-        eventually(lambda: store.wait({}, 1.0).get(KIND, 0) > 3)
+        wait_until(lambda: store.wait({}, 1.0).get(KIND, 0) > 3, "a fourth generation")

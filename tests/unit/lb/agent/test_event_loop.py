@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from lb.agent.event_loop import Agent, Event, LinkChange, NeighbourChange, Parts
 from lb.agent.facts import Board
 from lb.agent.netlink.links import LinkInfo
 from lb.dataplane.objects import Identity
+from netns.polling import wait_until
 from tests.unit.lb.agent.fakes import (
     KEYS,
     VIP,
@@ -125,17 +127,17 @@ class World:
         def feed() -> None:
             for event in events:
                 self.inbox.put(event)
-            deadline = time.monotonic() + 3
-            while until is not None and not until() and time.monotonic() < deadline:
-                time.sleep(0.005)
-            self.inbox.put(Stop(signal.SIGTERM))
+            try:
+                if until is not None:
+                    wait_until(until, "what the test lets the loop run until", 3.0)
+            finally:
+                self.inbox.put(Stop(signal.SIGTERM))
 
-        feeder = threading.Thread(target=feed)
-        feeder.start()
-        try:
-            return self.agent().run()
-        finally:
-            feeder.join()
+        with ThreadPoolExecutor(1) as helper:
+            feeding = helper.submit(feed)
+            code = self.agent().run()
+            feeding.result()
+        return code
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ from controlplane.store.http import application
 from controlplane.store.http.protocol import MAX_REQUEST_BYTES
 from controlplane.store.http.server import ServeConfig, Serving, serve
 from controlplane.store.reports import encode_report
+from netns.polling import wait_until
 from tests.unit.controlplane.store.conftest import TOKEN, opened, write_token
-from tests.unit.controlplane.store.helpers import eventually
 
 Served = tuple[ControllerStore, Serving]
 KEY = b"\xc3key-of-the-pool"
@@ -260,7 +260,7 @@ def test_stopping_ends_long_polls_at_once(tmp_path: Path, held: ExitStack) -> No
     with ThreadPoolExecutor(4) as pool:
         with serve(store, ServeConfig("127.0.0.1", 0, write_token(tmp_path))) as serving:
             waiting = [pool.submit(opened(held, serving.url).wait, {}, 60.0) for _ in range(4)]
-            eventually(lambda: sum(f.running() for f in waiting) == 4)
+            wait_until(lambda: sum(f.running() for f in waiting) == 4, "four long polls")
             opened(held, serving.url).kinds()
             started = time.monotonic()
         for future in waiting:
@@ -304,7 +304,10 @@ def test_a_broken_store_behind_it_is_said_and_mended(
         agent.kinds()
     shutil.rmtree(tmp_path / "store/documents", ignore_errors=True)  # made anew, empty
     (tmp_path / "away").rename(tmp_path / "store/documents")
-    eventually(lambda: agent.wait({}, 1.0) == {"cluster": 1, "table/web": 1})
+    wait_until(
+        lambda: agent.wait({}, 1.0) == {"cluster": 1, "table/web": 1},
+        "the documents that were away",
+    )
 
 
 def test_proxies_of_the_environment_are_ignored(

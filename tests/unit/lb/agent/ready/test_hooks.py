@@ -23,6 +23,7 @@ from lb.agent.ready import announcer as announce
 from lb.agent.ready.announcer import Announcer
 from lb.agent.ready.hooks import run_hook
 from lb.agent.ready.systemd import sd_notify
+from netns.polling import wait_until
 
 
 def test_a_hook_finds_its_variables(tmp_path: Path) -> None:
@@ -50,10 +51,7 @@ def test_a_hook_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
         run_hook("on_ready", ["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"], 0.5, {})
     assert time.monotonic() - started < 5
     child = Path(f"/proc/{pid_file.read_text().strip()}/stat")
-    deadline = time.monotonic() + 5
-    while child.exists() and " Z " not in child.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not child.exists() or " Z " in child.read_text(), "the child is killed", 5)
 
 
 def test_a_hook_may_leave_something_running_that_holds_its_standard_error(tmp_path: Path) -> None:
@@ -129,20 +127,13 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         assert not world.announcer.is_alive()
 
 
-def soon(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_ready_is_a_file_a_fact_a_record_and_one_run_of_the_hook(
     make: Callable[..., World],
 ) -> None:
     world = make()
     for _ in range(5):
         world.announcer.want(ready=True)
-    soon(lambda: world.board.facts.hooks == {("on_ready", "ok"): 1})
+    wait_until(lambda: world.board.facts.hooks == {("on_ready", "ok"): 1}, "one run of on_ready")
     assert world.ready_file
     assert world.board.facts.ready
     record = read_record(world.folder / "state")
@@ -159,57 +150,60 @@ def test_other_vips_are_announced_by_another_run_of_the_hook(make: Callable[...,
     for vips in ((first,), (first, second), (first, second), (second,)):
         world.board.post(vips=vips)
         world.announcer.want(ready=True)
-        soon(lambda: " ".join(map(vip_text, world.board.facts.vips)) in world.lines())
+        wait_until(
+            lambda: " ".join(map(vip_text, world.board.facts.vips)) in world.lines(),
+            "a run with these VIPs",
+        )
     assert world.lines() == ["192.0.2.1", "192.0.2.1 192.0.2.0/24", "192.0.2.0/24"]
     world.announcer.want(ready=False)
     world.board.post(vips=(first,))
     world.announcer.want(ready=False)
-    soon(lambda: not world.ready_file)
+    wait_until(lambda: not world.ready_file, "no ready file")
     assert world.lines()[3:] == ["on_withdraw"]
 
 
 def test_withdrawing_runs_the_hook_before_the_file_goes(make: Callable[..., World]) -> None:
     world = make()
     world.announcer.want(ready=True)
-    soon(lambda: world.lines() == ["on_ready"])
+    wait_until(lambda: world.lines() == ["on_ready"], "on_ready")
     world.announcer.want(ready=False)
-    soon(lambda: not world.ready_file)
+    wait_until(lambda: not world.ready_file, "no ready file")
     assert world.lines() == ["on_ready", "on_withdraw"]
-    soon(lambda: not world.journal.record.announced)
+    wait_until(lambda: not world.journal.record.announced, "no record of an announcement")
 
 
 def test_what_was_never_announced_is_not_withdrawn(make: Callable[..., World]) -> None:
     world = make()
     world.announcer.want(ready=False)
     world.announcer.want(ready=True)
-    soon(lambda: world.board.facts.hooks.get(("on_ready", "ok")) == 1)
+    wait_until(lambda: world.board.facts.hooks.get(("on_ready", "ok")) == 1, "on_ready")
     assert world.lines() == ["on_ready"]
 
 
 def test_what_an_earlier_agent_announced_is_withdrawn(make: Callable[..., World]) -> None:
     world = make(announced=True)
     world.announcer.want(ready=False)
-    soon(lambda: world.lines() == ["on_withdraw"])
+    wait_until(lambda: world.lines() == ["on_withdraw"], "on_withdraw")
 
 
 def test_a_failed_hook_is_run_again_and_told_meanwhile(make: Callable[..., World]) -> None:
     world = make()
     world.broken.touch()
     world.announcer.want(ready=True)
-    soon(lambda: world.lines().count("on_ready failed") >= 2)
+    wait_until(lambda: world.lines().count("on_ready failed") >= 2, "a second try")
     assert "hook" in world.board.facts.troubles
     world.broken.unlink()
-    soon(lambda: world.lines()[-1:] == ["on_ready"])
-    soon(lambda: "hook" not in world.board.facts.troubles)
+    wait_until(lambda: world.lines()[-1:] == ["on_ready"], "a run that succeeds")
+    wait_until(lambda: "hook" not in world.board.facts.troubles, "no trouble with the hook")
 
 
 def test_a_change_of_mind_ends_the_retries(make: Callable[..., World]) -> None:
     world = make()
     world.broken.touch()
     world.announcer.want(ready=True)
-    soon(world.lines)
+    wait_until(world.lines, "a first run")
     world.announcer.want(ready=False)
     world.broken.unlink()
-    soon(lambda: world.lines()[-1:] == ["on_withdraw"])
+    wait_until(lambda: world.lines()[-1:] == ["on_withdraw"], "on_withdraw")
     assert "on_ready" not in world.lines()
-    soon(lambda: not world.ready_file)
+    wait_until(lambda: not world.ready_file, "no ready file")

@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +19,7 @@ import pytest
 from controlplane.domain.objects import TCP, Check, CheckType, Service, ServiceHealth
 from lb.agent.facts import Board
 from lb.agent.report.checks import Checker, check_once, wanted_checks
+from netns.polling import wait_until
 
 HERE = IPv4Network("127.0.0.1")
 
@@ -173,21 +174,19 @@ def checker() -> Iterator[tuple[Checker, Board]]:
     assert "died" not in board.facts.troubles
 
 
-def soon(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_verdicts_come_after_rise_and_fall_and_go_with_the_service(
     checker: tuple[Checker, Board], port: int
 ) -> None:
     running, board = checker
     assert board.facts.checks == {}
     running.follow({"web": service(port, CheckType.HTTP)})
-    soon(lambda: board.facts.checks == {"web": ServiceHealth(healthy=True)})
+    wait_until(
+        lambda: board.facts.checks == {"web": ServiceHealth(healthy=True)}, "a healthy verdict"
+    )
     running.follow({"web": service(port, CheckType.HTTP, "/broken")})
-    soon(lambda: board.facts.checks.get("web") == ServiceHealth(False, "status 500, not 200"))
+    wait_until(
+        lambda: board.facts.checks.get("web") == ServiceHealth(False, "status 500, not 200"),
+        "an unhealthy verdict",
+    )
     running.follow({})
-    soon(lambda: board.facts.checks == {})
+    wait_until(lambda: board.facts.checks == {}, "no verdict")

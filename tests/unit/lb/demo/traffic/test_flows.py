@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from lb.demo.traffic.flows import Download, Flow, Idle, Short, Target, UdpFlow
 from lb.demo.traffic.generator import Cohort
 from lb.demo.traffic.http import BadResponse, Response
 from lb.demo.traffic.verdicts import Outcome
+from netns.polling import wait_until
 
 CONTENT = b"bucket" * 2000
 NAME = hashlib.sha256(CONTENT).hexdigest()
@@ -45,28 +47,28 @@ def has_ended(flow: Flow) -> bool:
 
 def visit_until(flow: Flow, condition: Callable[[], bool], *, leap: float = 0.0) -> None:
     """Visit as often as needed; `leap` seconds are put on the clock."""
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, flow.outcome
-        flow.visit(time.monotonic() + leap)
-        time.sleep(0.001)
+
+    def visited() -> bool:
+        if not condition():
+            flow.visit(time.monotonic() + leap)
+        return condition()
+
+    wait_until(visited, f"the flow's next state: {flow.name}", 5.0)
 
 
-def accept(sock: socket.socket) -> socket.socket:
-    connection, _address = sock.accept()
-    connection.settimeout(5)
-    assert connection.recv(4096).startswith(b"GET ")
-    return connection
+def is_readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 @contextmanager
 def asked(flow: Flow, sock: socket.socket) -> Iterator[socket.socket]:
     """The server's end of a flow that is connected and has sent its request."""
-    flow.visit(time.monotonic())
-    for _ in range(20):
-        flow.visit(time.monotonic())
-        time.sleep(0.001)
-    with accept(sock) as connection:
+    visit_until(flow, lambda: is_readable(sock))
+    connection, _address = sock.accept()
+    with connection:
+        connection.settimeout(5)
+        visit_until(flow, lambda: is_readable(connection))
+        assert connection.recv(4096).startswith(b"GET ")
         yield connection
 
 
@@ -242,12 +244,14 @@ def test_a_cohort_counts_what_is_well_and_names_what_broke() -> None:
         pass
     with udp_server() as (sock, target):
         cohort = Cohort([UdpFlow(target), Short(gone, "/")], 0.0, time.monotonic())
-        deadline = time.monotonic() + 5
         cohort.visit_due(time.monotonic())
         answer(sock, "server1")
-        while not cohort.is_open:
-            assert time.monotonic() < deadline
+
+        def is_open() -> bool:
             cohort.visit_due(time.monotonic())
+            return cohort.is_open
+
+        wait_until(is_open, "all flows are open or broken", 5.0)
         assert cohort.count() == {"tcp": 0, "udp": 1, "broken": 1}
         assert [name.split()[0] for name in cohort.names()] == ["udp"]
         verdict = cohort.verdict()
