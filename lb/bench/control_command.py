@@ -1,4 +1,4 @@
-"""`lbctl bench control`."""
+"""The command `lbctl bench control`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from lb.bench.control import OTHER_SIZES, POOLS, SIZE, Row, measure, measure_poo
 
 MEANINGS = {
     "cold": "the first table of a pool",
-    "one_died": "a server died: its buckets go to others at once",
-    "all_shares_changed": "every server's share changed: moves are prepared",
-    "nothing_changed": "a tick without news",
+    "one_died": "a server died: its buckets move at once",
+    "all_shares_changed": "every share changed: moves are prepared",
+    "nothing_changed": "nothing changed",
 }
 
 
-@click.command()
-@click.option("--json", "json_file", metavar="FILE", help="Write the result as JSON; - is stdout.")
-@click.option("--quick", is_flag=True, help="Fewer rounds, one size.")
-def command(json_file: str | None, quick: bool) -> None:  # noqa: FBT001 - click's way
-    """What a table costs: milliseconds and memory of a build."""
+@click.command(epilog="Exit codes: 0 success, 1 failed, 2 wrong usage.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    help="Write the result as JSON to this file; - is standard output.",
+)
+@click.option("--quick", is_flag=True, help="Run fewer rounds, with one size.")
+def command(json_file: str | None, quick: bool) -> None:  # noqa: FBT001 (click passes a flag so)
+    """Measure the time and the memory of building a table."""
     rows = measure(rounds=5) if quick else measure()
     others = [] if quick else [row for size in OTHER_SIZES for row in measure(size, rounds=5)]
     pools_ms = measure_pools()
@@ -38,7 +43,7 @@ def command(json_file: str | None, quick: bool) -> None:  # noqa: FBT001 - click
 
 
 def as_json(rows: Sequence[Row], others: Sequence[Row], pools_ms: float) -> dict[str, Any]:
-    """Everything for machines; `rows` is the stable part, at one size."""
+    """Return all results as values for JSON; `rows`, at one size, keeps its format."""
     return {
         "rows": [_rounded(row) for row in rows],
         "other_sizes": [_rounded(row) for row in others],
@@ -55,10 +60,10 @@ def _rounded(row: Row) -> dict[str, Any]:
 
 def show(rows: Sequence[Row], others: Sequence[Row], pools_ms: float) -> None:
     """Print a table for people."""
-    from rich.console import Console  # noqa: PLC0415 - only when somebody looks
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 (only for the table)
+    from rich.table import Table  # noqa: PLC0415 (the same)
 
-    table = Table("what happened", title="One build of a pool's table", title_justify="left")
+    table = Table("situation", title="One build of a pool's table", title_justify="left")
     for heading in ("buckets", "servers", "median ms", "peak MiB"):
         table.add_column(heading, justify="right")
     for row in (*rows, *others):
@@ -75,5 +80,5 @@ def show(rows: Sequence[Row], others: Sequence[Row], pools_ms: float) -> None:
     console.print(table)
     console.print(
         f"{POOLS} pools of {SIZE[0]:,} buckets over {SIZE[1]:,} servers, all shares changed: "
-        f"{pools_ms:.0f} ms together."
+        f"{pools_ms:.0f} ms in total."
     )

@@ -1,4 +1,4 @@
-"""`lbctl bench dataplane`."""
+"""The command `lbctl bench dataplane`."""
 
 from __future__ import annotations
 
@@ -17,37 +17,42 @@ from lb.bench.frames import write_pcap
 WIDTH = 78
 
 
-def say(text: str) -> None:
-    """Show progress on one line of a terminal, on a line of its own elsewhere."""
+def show_progress(text: str) -> None:
+    """Show progress: on one line of a terminal, elsewhere a line for each load."""
     if sys.stderr.isatty():
         click.echo(f"\r{text:{WIDTH}}", nl=False, err=True)
     elif "round" not in text:
         click.echo(text, err=True)
 
 
-@click.command()
-@click.option("--json", "json_file", metavar="FILE", help="Write the result as JSON; - is stdout.")
+@click.command(epilog="Exit codes: 0 success, 1 failed, 2 wrong usage.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    help="Write the result as JSON to this file; - is standard output.",
+)
 @click.option(
     "--pin",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Create DIR on a bpffs and leave DIR/forwarder and DIR/redirector there, maps filled.",
+    help="Create DIR on a bpffs, and leave DIR/forwarder and DIR/redirector there with filled maps.",
 )
 @click.option(
     "--packets",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the packets of the row tcp4_ack as a pcap file.",
+    help="Write the packets of the row tcp4_ack to this pcap file.",
 )
-@click.option("--quick", is_flag=True, help="A look of a few seconds instead of a measurement.")
+@click.option("--quick", is_flag=True, help="Run for some seconds only: an estimate, not a measurement.")
 def command(json_file: str | None, pin: Path | None, packets: Path | None, *, quick: bool) -> None:
-    """What a packet costs, against a program that decides nothing."""
+    """Measure a packet's cost against a program that decides nothing."""
     if pin is not None:
         _check_pin(pin)
     effort = Effort.quick() if quick else Effort()
     if packets is not None:
         write_pcap(packets, tcp4_ack_frames())
-    measured = measure(effort, say, pin=pin)
+    measured = measure(effort, show_progress, pin=pin)
     if sys.stderr.isatty():
         click.echo(f"\r{'':{WIDTH}}\r", nl=False, err=True)
     text = json.dumps(as_json(measured, effort), indent=2)
@@ -60,9 +65,9 @@ def command(json_file: str | None, pin: Path | None, packets: Path | None, *, qu
 
 
 def _check_pin(pin: Path) -> None:
-    """Refuse now what would fail after the measurement; mount the usual bpffs if it is meant."""
+    """Refuse now what would fail after the measurement; mount the usual bpffs if `pin` is on it."""
     if pin.exists():
-        raise UsageError(f"--pin {pin}: is there already; name a new folder or remove it")
+        raise UsageError(f"--pin {pin}: exists already; name a new folder or remove it")
     point = mount_point(pin.absolute(), mounts())
     if point == USUAL_MOUNT:
         prepare(USUAL_MOUNT)

@@ -1,4 +1,4 @@
-"""What commands beside the controller share: its settings, and its store opened from them."""
+"""Shared by the commands that need the controller's settings and its store."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def config_option(function: Command) -> Command:
         type=settings_file,
         default=DEFAULT_PATH,
         show_default=True,
-        help="The controller's settings.",
+        help="Read the controller's settings from this file.",
     )
     return option(function)
 
 
 @contextmanager
 def opened(config_path: Path) -> Iterator[tuple[ControlConfig, ControllerStore]]:
-    """Yield the settings and the store they name; the store is closed afterwards.
+    """Yield the settings and the store that they name; the store is closed afterwards.
 
-    Opening a store makes it. Only a controller may: a drain that is wished in a new store, because
-    the path or the machine is the wrong one, would be wished of nobody.
+    Opening a store creates it, and only a controller may do that. With a wrong path, or on the
+    wrong machine, a request to drain would go to a new store that no controller reads.
 
     Raises:
-        StoreUnavailable: there is no store.
+        StoreUnavailable: the store does not exist.
 
     """
     config = load_control_config(config_path)
     directory = directory_of(config.store)
     if _is_missing(directory):
         raise StoreUnavailable(
-            f"there is no store {directory}: run this where lbctl control runs, which makes it"
+            f"there is no store {directory}: run this where lbctl control runs, which creates it"
         )
     store = open_controller_store(config.store)
     try:
@@ -59,5 +59,5 @@ def opened(config_path: Path) -> Iterator[tuple[ControlConfig, ControllerStore]]
 def _is_missing(directory: Path) -> bool:
     try:
         return not directory.exists()
-    except PermissionError:  # who may not look is told so when it is opened
+    except PermissionError:  # opening the store will report it
         return False

@@ -1,4 +1,4 @@
-"""Printing tables for people."""
+"""Prints tables for people."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LINE_COLUMNS = 500
-"""What no table needs."""
+"""No table is wider than this."""
 
 
 def show_whole(table: Table, console: Console | None = None) -> None:
-    """Print a table as wide as it needs: a name cut short can be neither copied nor grepped."""
+    """Print a table at its full width: a shortened name can be neither copied nor grepped."""
     from rich.console import Console
     from rich.measure import Measurement
 

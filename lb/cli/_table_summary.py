@@ -1,4 +1,4 @@
-"""A table summed up for people and programs: who has how much, and what is on the move. Pure."""
+"""Summary of a table: each server's buckets, and the buckets in transition. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlplane.domain.objects import Cluster, Table
 
 @dataclass(frozen=True)
 class Row:
-    """One server's part of a table; ``later`` counts buckets in which it is a later hop."""
+    """One server's part of a table; ``later`` counts the buckets in which it is a later hop."""
 
     server: str
     dip: str
@@ -41,12 +41,12 @@ class TableSummary:
     rows: tuple[Row, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON will have it."""
+        """Return the summary as values for JSON."""
         return asdict(self)
 
 
 def summarise(table: Table, cluster: Cluster) -> TableSummary:
-    """Sum a table up, a row for each known server and for each index that no server has."""
+    """Summarise a table: a row for each known server, and for each index without a server."""
     size = max((int(table.chains.max(initial=0)), *(s.index for s in cluster.servers))) + 1
     current = np.bincount(table.chains[:, 0], minlength=size)
     later = np.bincount(table.chains[:, 1:].ravel(), minlength=size)

@@ -1,4 +1,4 @@
-"""Read a settings file as its program would, and say what is wrong with it."""
+"""The command `lbctl check`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ CONTROLLER_ONLY = frozenset({"server", "service", "pool", "listen", "probers", "
 
 
 def kind_of(settings: dict[str, object]) -> str:
-    """Tell whose settings these are: a controller's have servers, services or pools."""
+    """Detect the kind of a settings file; only a controller's has servers, services or pools."""
     return "control" if CONTROLLER_ONLY & settings.keys() else "agent"
 
 
 @click.command(
-    epilog="Exit codes: 0 it is right (notes may follow), 2 it is not: the line names the key."
+    epilog="Exit codes: 0 success (there may be notes), 2 the file is wrong (the message names the "
+    "key)."
 )
 @click.argument("file", type=settings_file)
 @json_option
 def command(file: Path, as_json: bool) -> None:
-    """Read a settings file as its program would, and say what is wrong with it.
+    """Check the settings file of an agent or a controller.
 
-    FILE is an agent's or a controller's; which, is told by what is in it.
+    FILE is read as its program would read it; the kind is detected from its keys.
     """
     from controlplane.settings.load import load_control_config
     from controlplane.settings.rules import notes
@@ -41,6 +42,6 @@ def command(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"file": str(file), "kind": kind, "ok": True, "notes": noted}))
         return
-    click.echo(f"{file}: right, settings of {'a controller' if kind != 'agent' else 'an agent'}")
+    click.echo(f"{file}: valid settings of {'a controller' if kind != 'agent' else 'an agent'}")
     for note in noted:
         click.echo(f"note: {note}")

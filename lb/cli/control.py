@@ -1,4 +1,4 @@
-"""Run the control loop: health and load in, forwarding tables out."""
+"""The command `lbctl control`."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ from pathlib import Path
 
 import click
 
-from controlplane.settings.models import DEFAULT_PATH
-from lb.cli._options import settings_file
+from lb.cli._controller_store import config_option
 
 
 @click.command(
-    epilog="Exit codes: 0 ended by SIGTERM, 1 failed, 2 wrong configuration, 5 the store cannot be "
-    "reached, 130 ended by Ctrl-C."
+    epilog="Exit codes: 0 success (ended by SIGTERM), 1 failed, 2 wrong configuration, 5 the store "
+    "cannot be reached, 130 ended by Ctrl-C."
 )
-@click.option(
-    "--config",
-    "config_path",
-    type=settings_file,
-    default=DEFAULT_PATH,
-    show_default=True,
-    help="The controller's settings.",
-)
+@config_option
 @click.option(
     "--seed",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Begin an empty store from a server's state directory.",
+    help="Start an empty store from a server's state directory.",
 )
 def command(config_path: Path, seed: Path | None) -> int:
-    """Run the control loop in the foreground.
+    """Run the controller: it turns health and load into tables.
 
-    Of several controllers of one store one leads, the others stand by. SIGHUP reads the settings
-    again, SIGTERM ends the loop; forwarding goes on without it.
+    It runs in the foreground. Of several controllers with the same store, one leads and the others
+    stand by. SIGHUP makes it read its settings again, SIGTERM ends it; forwarding continues
+    without a controller.
     """
     from controlplane.controller.process import Signals, run_controller
 

@@ -1,4 +1,4 @@
-"""Show what the programs counted: every verdict by name, packets and bytes by service."""
+"""The command `lbctl counters`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read(dataplane: PinnedDataplane) -> dict[str, Any]:
-    """Return all counters as JSON will have them."""
+    """Return all counters as values for JSON."""
     return {
         "verdicts": dataplane.counters(),
         "services": [
@@ -32,12 +32,12 @@ def read(dataplane: PinnedDataplane) -> dict[str, Any]:
 
 
 def service_row(service: ServiceEntry, counts: tuple[int, int]) -> dict[str, Any]:
-    """Return one service's counters; no port is any port."""
-    from controlplane.domain.objects import vip_text
+    """Return one service's counters; a port of None is any port."""
+    from controlplane.domain.objects import protocol_text, vip_text
 
     return {
         "vip": vip_text(service.vip),
-        "protocol": "tcp" if service.protocol == 6 else "udp",  # noqa: PLR2004
+        "protocol": protocol_text(service.protocol),
         "port": service.port,
         "pool": service.pool,
         "packets": counts[0],
@@ -46,12 +46,12 @@ def service_row(service: ServiceEntry, counts: tuple[int, int]) -> dict[str, Any
 
 
 def rates(now: Mapping[str, int], before: Mapping[str, int], seconds: float) -> dict[str, float]:
-    """Return packets a second by verdict; a counter that went back began anew."""
+    """Return packets per second by verdict; a counter that went back has started again at zero."""
     return {n: max(0, c - before.get(n, 0)) / seconds for n, c in now.items()}
 
 
 def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -> RichTable:
-    """Lay the counters out, those that never counted left out."""
+    """Return a table of the counters that are not zero."""
     from rich.table import Table
 
     from controlplane.domain.objects import port_text
@@ -60,7 +60,7 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
     table = Table(box=None, pad_edge=False)
     for heading in ("verdict", "program"):
         table.add_column(heading)
-    for heading in ("packets", "a second") if every_second is not None else ("packets",):
+    for heading in ("packets", "per second") if every_second is not None else ("packets",):
         table.add_column(heading, justify="right")
     for name, count in counters["verdicts"].items():
         if count:
@@ -76,23 +76,23 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
 
 
 @click.command(
-    epilog="Exit codes: 0 told, 1 no programs are pinned here, or you may not read them, 2 wrong "
+    epilog="Exit codes: 0 success, 1 no programs are pinned here or they cannot be read, 2 wrong "
     "configuration, 130 --watch ended by Ctrl-C."
 )
 @config_option
 @json_option
-@click.option("--watch", is_flag=True, help="Go on until interrupted, with rates.")
+@click.option("--watch", is_flag=True, help="Continue until interrupted, and show rates.")
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
     default=1.0,
     show_default=True,
-    help="Seconds between looks.",
+    help="Wait this many seconds between two readings.",
 )
 def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
-    """Show what the programs counted: every verdict by name, packets and bytes by service.
+    """Show packets by verdict, and packets and bytes by service.
 
-    Counters start at zero with every `lbctl up`. With --json and --watch: one object a line.
+    Counters start at zero with every `lbctl up`. With --json and --watch, each line is one object.
     """
     from rich.console import Console
     from rich.live import Live
@@ -115,7 +115,7 @@ def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
         while True:
             time.sleep(interval)
             before = counters["verdicts"]
-            with PinnedDataplane(directory) as dataplane:  # afresh: the agent may be a new one
+            with PinnedDataplane(directory) as dataplane:  # a restart makes new pins
                 counters = read(dataplane)
             if as_json:
                 click.echo(json.dumps(counters))

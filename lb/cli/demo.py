@@ -1,4 +1,4 @@
-"""Build a network of namespaces and show the load balancer at work in it."""
+"""The command `lbctl demo`."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from controlplane.domain.errors import BrigadeError, UsageError
 
 
 @click.command(
-    epilog="Exit codes: 0 every promise was kept, 1 one was not, or the demo could not run, 2 "
-    "wrong usage, 130 interrupted."
+    epilog="Exit codes: 0 success (every promise was kept), 1 a promise was broken or the demo "
+    "could not run, 2 wrong usage, 130 interrupted."
 )
-@click.option("--quick", is_flag=True, help="Half the connections, at most 150 seconds.")
-@click.option("--keep", is_flag=True, help="Leave the network running, and say what to try in it.")
-@click.option("--remove", is_flag=True, help="Only remove networks that --keep left.")
+@click.option("--quick", is_flag=True, help="Use half the connections; take at most 150 seconds.")
+@click.option("--keep", is_flag=True, help="Keep the network running and print commands to try.")
+@click.option("--remove", is_flag=True, help="Remove the networks that --keep left, then stop.")
 @click.option(
     "--json",
     "json_path",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Write what was measured to this file; - is standard output.",
+    help="Write the measurements to this file; - is standard output.",
 )
 @click.option(
     "--only",
     multiple=True,
     metavar="STEP",
-    help="Run only this step; can be given more than once.",
+    help="Run only this step. Can be repeated.",
 )
 def command(
     quick: bool, keep: bool, remove: bool, json_path: Path | None, only: tuple[str, ...]
 ) -> int:
-    """Show the load balancer at work: real servers, a real router, real connections.
+    """Show the load balancer at work in network namespaces.
 
-    Every number is measured. The steps for --only: spread, join, drain, reshuffle, agent_restart,
-    controller_restart, kill, balance.
+    Servers, routers and connections are real, and every number is measured. Steps for --only:
+    spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance.
     """
     import json
 
@@ -44,10 +44,10 @@ def command(
 
     if remove:
         if quick or keep or only or json_path:
-            raise UsageError("--remove stands alone")
+            raise UsageError("--remove cannot be combined with other options")
         check_machine()
         removed = remove_leftovers(kept=True)
-        click.echo(f"removed {', '.join(removed)}" if removed else "there was nothing to remove")
+        click.echo(f"removed {', '.join(removed)}" if removed else "nothing to remove")
         return 0
     narrator = Narrator()
     findings = run(Options(quick, keep, only), narrator)

@@ -1,4 +1,4 @@
-"""Undo what `up` did: withdraw, take VIPs down, detach, restore; works after a crash too."""
+"""The command `lbctl down`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from lb.cli._options import config_option
 
 
 @click.command(
-    epilog="Exit codes: 0 all undone (or nothing to undo), 1 failed, 2 wrong configuration, "
+    epilog="Exit codes: 0 success (or nothing to undo), 1 failed, 2 wrong configuration, "
     "3 refused because the server is in use."
 )
 @config_option
-@click.option("--force", is_flag=True, help="Even if the server is in use, or a hook fails.")
+@click.option("--force", is_flag=True, help="Continue if the server is in use or a hook fails.")
 def command(config: Path, force: bool) -> None:
-    """Undo what `up` did: withdraw, take VIPs down, detach, restore; works after a crash too."""
+    """Undo what `lbctl up` changed on this server.
+
+    Routes are withdrawn, VIPs removed, programs detached and kernel settings restored. It also
+    works after an agent was killed.
+    """
     from controlplane import logs
     from lb.agent.config import load_agent_config
     from lb.agent.down import take_down

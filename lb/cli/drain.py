@@ -1,4 +1,4 @@
-"""Drain a server: no new connections, open ones stay."""
+"""The command `lbctl drain`."""
 
 from __future__ import annotations
 
@@ -15,46 +15,49 @@ if TYPE_CHECKING:
 
     from controlplane.operator.drain import DrainProgress
 
-TELL_SECONDS = 2.0
+PRINT_SECONDS = 2.0
 
 
 class Progress:
-    """Tells a person who waits how far it is: when that has changed, every 2 s at most."""
+    """Prints the progress of a drain when it has changed, at most every 2 s."""
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self._name = name
         self._clock = clock
-        self._next = clock() + TELL_SECONDS
-        self._said = ""
+        self._next = clock() + PRINT_SECONDS
+        self._printed = ""
 
     def __call__(self, progress: DrainProgress) -> None:
-        """Take what is still missing."""
+        """Print what is still missing, if that is new."""
         text = f"{self._name} is {progress}"
         now = self._clock()
-        if now >= self._next and text != self._said:
+        if now >= self._next and text != self._printed:
             click.echo(text, err=True)
-            self._said, self._next = text, now + TELL_SECONDS
+            self._printed, self._next = text, now + PRINT_SECONDS
 
 
 @click.command(
-    epilog="Exit codes: 0 done, 1 failed, 2 no such server or wrong configuration, 4 the timeout "
-    "came first, 5 there is no store here."
+    epilog="Exit codes: 0 success, 1 failed, 2 no such server or wrong configuration, 4 timeout, "
+    "5 there is no store here."
 )
 @click.argument("name")
-@click.option("--wait", is_flag=True, help="Return when the server serves nobody any longer.")
+@click.option(
+    "--wait", is_flag=True, help="Wait until the server has no buckets and no connections."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="With --wait: give up after this time, with exit code 4. The wish stays.",
+    help="Stop waiting after this time, with exit code 4; the request stays.",
 )
 @config_option
 def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> None:
-    """Wish the server NAME drained, on the machine of the controller's store.
+    """Ask the controller to drain a server.
 
-    The wish survives controllers; `lbctl undrain` takes it back. With --wait, returns when the
-    server is current for no bucket, every server has that table in use, and the server reports no
-    connection on its VIPs.
+    NAME gets no new connections, and keeps the open ones. Run this on the machine of the
+    controller's store. The request stays there, also when controllers restart, until `lbctl
+    undrain` cancels it. With --wait, the command returns when NAME is the current server of no
+    bucket, every server uses that table, and NAME reports no connection on its VIPs.
     """
     from controlplane.domain.errors import UsageError
     from controlplane.operator.drain import known_server, wait_drained
@@ -72,6 +75,6 @@ def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> 
             click.echo(f"{name} is drained")
         else:
             click.echo(
-                f"{name} is wished drained: lbctl servers shows how far it is, "
-                f"lbctl undrain {name} takes it back"
+                f"drain of {name} requested: lbctl servers shows the progress, "
+                f"lbctl undrain {name} cancels it"
             )

@@ -1,4 +1,4 @@
-"""The entry point of `lbctl`: finds the command, runs it, turns errors into one line and a code."""
+"""Entry point of `lbctl`: runs the command, and turns an error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ cli = LazyGroup(
     package="lb.cli",
     folder=Path(__file__).parent,
     help="Bucket Brigade: a layer-4 load balancer in which every server is also a load balancer.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted; a "
-    "command that has others says so in its own --help.",
+    epilog="Exit codes: 0 success, 1 failed, 2 wrong usage or configuration, 130 interrupted. A "
+    "command with other codes lists them in its own --help.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
 )
@@ -36,8 +36,8 @@ def fail(message: str, exit_code: int) -> int:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `lbctl` and return its exit code.
 
-    A command ends well by returning nothing (or its exit code), and badly by raising
-    `BrigadeError`. Anything else it raises is a fault of ours and keeps its traceback.
+    A command that succeeds returns nothing, or an exit code. One that fails raises `BrigadeError`.
+    Any other exception is a bug and keeps its traceback.
     """
     try:
         result = cli.main(args=arguments, prog_name="lbctl", standalone_mode=False)
@@ -55,7 +55,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader, `head` say, has seen enough. Python would complain when it ends.
+        # The reader (`head`, for example) has closed the pipe. Python would report an error when
+        # it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0

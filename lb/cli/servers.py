@@ -1,4 +1,4 @@
-"""Show the controller's view: servers, states, shares, wishes."""
+"""The command `lbctl servers`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from lb.cli._options import json_option
 from lb.cli._show import show_whole
 
 LISTEN_SECONDS = 0.6
-"""How long reports are listened to before somebody is called silent: agents report every 0.25 s."""
+"""How long to wait for reports before a server counts as silent: agents report every 0.25 s."""
 
 
 @click.command(
-    epilog="Exit codes: 0 told, 1 failed, 2 wrong configuration, 5 there is no store here."
+    epilog="Exit codes: 0 success, 1 failed, 2 wrong configuration, 5 there is no store here."
 )
 @json_option
 @config_option
 def command(as_json: bool, config_path: Path) -> None:
-    """Show servers, tables and wishes as the store has them; works without a controller."""
+    """Show servers, tables and drain requests of the controller.
+
+    They are read from its store, so it also works while no controller runs.
+    """
     from controlplane.operator.overview import overview
 
     with opened(config_path) as (config, store):
@@ -38,7 +41,7 @@ def print_servers(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     if not found["servers"]:
-        click.echo("no server yet: lbctl control has published nothing here")
+        click.echo("no servers yet: lbctl control has published nothing here")
         return
     pools = [pool["name"] for pool in found["pools"]]
     servers = Table("server", "DIP", "state", "agent", "load", "connections", box=None)
@@ -46,11 +49,11 @@ def print_servers(found: dict[str, Any]) -> None:
         servers.add_column(f"{pool} buckets", justify="right")
     for server in found["servers"]:
         load = "-" if server["load"] is None else f"{server['load']:.2f}"
-        wished = " (wished)" if server["wished_draining"] else ""
+        drain = " (drain requested)" if server["wished_draining"] else ""
         servers.add_row(
             server["name"],
             server["dip"],
-            f"{server['state']}{wished}",
+            f"{server['state']}{drain}",
             server["agent"],
             load,
             str(server["connections"]),

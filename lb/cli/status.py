@@ -1,4 +1,4 @@
-"""Show how this server's agent is: alive, ready, generations, health, and what is wrong."""
+"""The command `lbctl status`."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from lb.cli._show import show_whole
 
 
 def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
-    """Return what to say of a status, label and text."""
+    """Return the lines that show a status, each a label and a text."""
     lines = [("server", f"{status['server']}, DIP {status['dip']} on {status['interface']}")]
     if status["agent_running"]:
         lines.append(("agent", f"running, process {status['agent_pid']}"))
     else:
         since = now - status["written_at"]
         lines.append(
-            ("agent", f"NOT RUNNING, last heard of {since:.0f} s ago; what follows is old")
+            ("agent", f"NOT RUNNING, last status {since:.0f} s ago; the lines below are old")
         )
     attached = f"attached, {status['xdp_mode']} XDP" if status["attached"] else "NOT ATTACHED"
     lines.append(("programs", attached))
     if status.get("trace"):
-        lines.append(("trace", "ON, each packet costs more: lbctl trace --off, if none runs"))
-    ready = "ready" if status["ready"] else "not ready: no traffic is asked for"
-    state = f"the controller calls it {status['state']}" if status["state"] else "no documents yet"
+        lines.append(("trace", "ON, packets cost more; if no trace runs, use lbctl trace --off"))
+    ready = "ready" if status["ready"] else "not ready for traffic"
+    state = (
+        f"the controller lists it as {status['state']}" if status["state"] else "no documents yet"
+    )
     lines.append(("state", f"{ready}; {state}"))
     for kind, generation in sorted(status["generations"].items()):
         age = now - status["since"].get(kind, now)
         lines.append((kind, f"generation {generation}, in use for {age:.0f} s"))
-    lines.append(("documents from", status["source"] or "nowhere yet"))
+    lines.append(("documents from", status["source"] or "no source yet"))
     lines.append(("store", f"{status['store']}, {_contact(status['last_contact'], now)}"))
     lines.append(("VIPs", " ".join(status["vips"]) or "none"))
     if status.get("mss_room"):
-        own = ", this server's own connections too: VIPs are many"
-        text = f"lowered by {status['mss_room']} bytes for the wrap"
+        own = ", also for this server's own connections: there are many VIPs"
+        text = f"lowered by {status['mss_room']} bytes for the encapsulation"
         lines.append(("MSS", text + (own if status.get("mss_of_all") else "")))
     load = "unknown" if status["load"] is None else f"{status['load']:.0%}"
     lines.append(("load", f"{load}, {status['connections']} connections on VIPs"))
@@ -60,13 +62,15 @@ def _contact(last: float | None, now: float) -> str:
     return "never answered" if last is None else f"last answered {max(0.0, now - last):.0f} s ago"
 
 
-@click.command(epilog="Exit codes: 0 told, 1 there is nothing to tell: no agent ever ran here.")
+@click.command(
+    epilog="Exit codes: 0 success, 1 no status here or it cannot be read, 2 wrong configuration."
+)
 @config_option
 @json_option
 def command(config: Path, as_json: bool) -> None:
-    """Show how this server's agent is: alive, ready, generations, health, and what is wrong.
+    """Show the state of this server's agent.
 
-    Reads what the agent last wrote, and asks the kernel whether it still runs.
+    The command reads the last status that the agent wrote, and checks whether the agent still runs.
     """
     from controlplane.domain.errors import BrigadeError
     from lb.agent.attach.trace_swap import is_on
@@ -80,7 +84,7 @@ def command(config: Path, as_json: bool) -> None:
     except (OSError, ValueError) as error:
         raise BrigadeError(f"{settings.run_dir}: the status cannot be read: {error}") from error
     if status is None:
-        raise BrigadeError(f"no agent's status in {settings.run_dir}: start one with lbctl up")
+        raise BrigadeError(f"no agent status in {settings.run_dir}: start the agent with lbctl up")
     holder = find_holder(settings.interface)
     status["agent_running"] = holder is not None
     status["agent_pid"] = holder.pid if holder else None

@@ -1,4 +1,4 @@
-"""Show the forwarding tables that this server last had in use: shares, moves, generations."""
+"""The command `lbctl table`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def bar(share: float, largest: float) -> str:
 
 
 def transitions(summary: TableSummary) -> str:
-    """Say how many buckets are in transition and, where chains can be longer than two, how far."""
+    """Return the number of buckets in transition and, at depths above 2, the chain lengths."""
     lengths = enumerate(summary.lengths[1:], start=2)
-    some = ", ".join(f"{count} of {length}" for length, count in lengths if count)
+    lengths_text = ", ".join(f"{count} of {length}" for length, count in lengths if count)
     return f"{summary.transitions} in transition" + (
-        f" (chains: {some})" if some and summary.depth > DEFAULT_DEPTH else ""
+        f" (chains: {lengths_text})" if lengths_text and summary.depth > DEFAULT_DEPTH else ""
     )
 
 
@@ -40,7 +40,7 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
     from rich.table import Table
 
     moved = summary.last_moved_at
-    when = f"last move {max(0.0, now - moved):.0f} s ago" if moved else "nothing moved yet"
+    when = f"last move {max(0.0, now - moved):.0f} s ago" if moved else "no moves yet"
     console.print(
         f"[bold]{summary.pool}[/bold]  generation {summary.generation}, on cluster generation "
         f"{summary.cluster_generation}; {summary.buckets} buckets, depth {summary.depth}; "
@@ -70,13 +70,13 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
 
 
 @click.command(
-    epilog="Exit codes: 0 told, 1 no documents here, 2 no such pool or wrong configuration."
+    epilog="Exit codes: 0 success, 1 no documents here, 2 no such pool or wrong configuration."
 )
 @click.argument("pool", required=False)
 @config_option
 @json_option
 def command(pool: str | None, config: Path, as_json: bool) -> None:
-    """Show the forwarding tables that this server last had in use: shares, moves, generations."""
+    """Show the forwarding tables that this server last used."""
     from rich.console import Console
 
     from controlplane.domain.errors import UsageError
@@ -87,7 +87,7 @@ def command(pool: str | None, config: Path, as_json: bool) -> None:
     saved = load_saved(load_agent_config(config))
     if pool is not None and pool not in saved.tables:
         have = ", ".join(sorted(saved.tables)) or "none"
-        raise UsageError(f"no table of a pool {pool!r} here; there are: {have}")
+        raise UsageError(f"pool {pool!r} has no table here; there are: {have}")
     wanted = [pool] if pool else sorted(saved.tables)
     summaries = [summarise(saved.tables[name], saved.cluster) for name in wanted]
     if as_json:

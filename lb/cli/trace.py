@@ -1,4 +1,4 @@
-"""Show packets one by one: what the programs did with each, and why it goes where it goes."""
+"""The command `lbctl trace`."""
 
 from __future__ import annotations
 
@@ -16,31 +16,43 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Example: lbctl trace --client 198.51.100.7 --verdict 'drop_*'. The agent's programs "
-    "are replaced, in one step each, by the same ones that also tell of packets, and put back at "
-    "the end: nothing is dropped or changed by it. Exit codes: 0 told, 1 failed (no programs here, "
-    "of another version, replaced meanwhile), 2 wrong usage or configuration, 3 somebody else "
-    "traces, 130 ended by Ctrl-C or SIGTERM."
+    epilog="Example: lbctl trace --client 198.51.100.7 --verdict 'drop_*'. During a trace, the "
+    "agent's programs are replaced by the same programs with reporting, and restored at the end. "
+    "Each replacement is one step, and drops or changes no packet. Exit codes: 0 success, 1 failed "
+    "(no programs here, programs of another version, or replaced during the trace), 2 wrong usage "
+    "or configuration, 3 another trace runs, 130 ended by Ctrl-C or SIGTERM."
 )
-@click.option("--vip", metavar="ADDRESS|PREFIX", help="Packets to this VIP.")
-@click.option("--client", metavar="ADDRESS|PREFIX", help="Packets of this client.")
-@click.option("--protocol", type=click.Choice(["tcp", "udp", "icmp"]), help="Only these.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Packets to this port of a VIP.")
+@click.option("--vip", metavar="ADDRESS|PREFIX", help="Show only packets to this VIP.")
+@click.option("--client", metavar="ADDRESS|PREFIX", help="Show only packets of this client.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["tcp", "udp", "icmp"]),
+    help="Show only this protocol.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Show only packets to this port of a VIP."
+)
 @click.option(
     "--verdict",
     "verdicts",
     metavar="NAME",
     multiple=True,
-    help="Packets that this counter counts, or these: 'drop_*'. More than once. "
-    "[default: all but those that are for no VIP]",
+    help="Show only packets with this verdict; 'drop_*' is a pattern. Can be repeated. The "
+    "default is every verdict except those of packets for no VIP.",
 )
-@click.option("--count", type=click.IntRange(1), default=100, show_default=True, help="So many.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Stop after this many packets.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 3600),
     default=60.0,
     show_default=True,
-    help="At most so long.",
+    help="Stop after this many seconds.",
 )
 @click.option("--off", is_flag=True, help="Remove what a killed trace left, and do nothing else.")
 @config_option
@@ -58,9 +70,9 @@ def command(
     config: Path,
     as_json: bool,
 ) -> None:
-    """Show packets one by one: what the programs did with each, and why it goes where it goes.
+    """Show packets one by one: what the programs did with each, and why.
 
-    With --json: one object a line.
+    With --json, each line is one object.
     """
     from lb.agent.config import load_agent_config
     from lb.trace.event import as_data, line
@@ -69,7 +81,7 @@ def command(
 
     settings = load_agent_config(config)
     if off:
-        click.echo("removed the trace" if switch_off(settings) else "no trace is on")
+        click.echo("removed the trace" if switch_off(settings) else "no trace is active")
         return
     wanted = Filter(
         counters=wanted_counters(verdicts),
@@ -85,7 +97,7 @@ def command(
         else:
             click.echo(line(event, place, name))
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         click.echo(text, err=True)
 
-    run_trace(settings, wanted, Limits(count, seconds), show, say)
+    run_trace(settings, wanted, Limits(count, seconds), show, log)

@@ -1,4 +1,4 @@
-"""Take back the wish that a server be drained."""
+"""The command `lbctl undrain`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from lb.cli._controller_store import config_option, opened
 
 
 @click.command(
-    epilog="Exit codes: 0 done, 1 failed, 2 no such server or wrong configuration, 5 there is no "
-    "store here."
+    epilog="Exit codes: 0 success, 1 failed, 2 no such server or wrong configuration, 5 there is "
+    "no store here."
 )
 @click.argument("name")
 @config_option
 def command(name: str, config_path: Path) -> None:
-    """Let the server NAME serve again; it joins anew, with slow start."""
+    """Cancel the request to drain a server.
+
+    NAME joins again, with slow start. Run this on the machine of the controller's store.
+    """
     from controlplane.operator.drain import known_server
     from controlplane.publish.published import Newest
 
@@ -25,4 +28,4 @@ def command(name: str, config_path: Path) -> None:
         newest.refresh()
         known_server(config, newest.cluster, name)
         store.wish_drain(name, wished=False)
-        click.echo(f"{name} may serve: it joins again")
+        click.echo(f"drain of {name} cancelled: it joins again")

@@ -1,4 +1,4 @@
-"""Attach the programs, follow the store and run until a signal; forwarding outlives it."""
+"""The command `lbctl up`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from lb.cli._options import config_option
 
 
 @click.command(
-    epilog="Exit codes: 0 ended by a signal (Ctrl-C too), 1 failed, 2 wrong configuration, "
-    "3 refused (a second up, a foreign program). None detaches anything: lbctl down does."
+    epilog="Exit codes: 0 success (ended by a signal, Ctrl-C too), 1 failed, 2 wrong "
+    "configuration, 3 refused (an agent runs already, or a foreign program is attached). The "
+    "programs stay attached in all cases; lbctl down detaches them."
 )
 @config_option
 @click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 def command(config: Path, dry_run: bool) -> None:
-    """Attach the programs, follow the store and run until a signal; forwarding outlives it."""
+    """Run the agent of this server until a signal ends it.
+
+    It attaches the programs, fills their tables from the store, and sets up the VIPs. Forwarding
+    continues after the agent has ended.
+    """
     from controlplane import logs
     from lb.agent.config import load_agent_config
 

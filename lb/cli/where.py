@@ -1,4 +1,4 @@
-"""Tell a flow's bucket and chain, and what this server would do with its packets."""
+"""The command `lbctl where`."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from lb.where import Answer
 
 MEANINGS = (
-    ("pass_local", "delivered here: this server is current and nobody else is asked"),
+    ("pass_local", "delivered here: this server is current and there is no later hop"),
     (
         "pass_to_self",
-        "wrapped for this server itself, whose redirector decides: mine, or passed on",
+        "encapsulated for this server itself: its redirector decides whether to deliver or pass on",
     ),
-    ("tx_forward", "wrapped and sent to {first}"),
-    ("tx_forward_chain", "wrapped and sent to {first}, with {later} as later hop"),
-    ("pass_no_service", "for no service: left to this server's own network stack"),
+    ("tx_forward", "encapsulated and sent to {first}"),
+    ("tx_forward_chain", "encapsulated and sent to {first}, with {later} as later hop"),
+    ("pass_no_service", "matches no service: passed to this server's own network stack"),
     ("drop_no_table", "dropped: the service's pool has no table here"),
     ("drop_no_bucket", "dropped: the bucket is empty"),
-    ("drop_no_dip", "dropped: the chain names a server that is not known"),
-    ("drop_spoofed", "dropped: it claims to come from this server itself"),
+    ("drop_no_dip", "dropped: the chain names an unknown server"),
+    ("drop_spoofed", "dropped: its source is this server's own address"),
 )
 
 
 def name_of(hop: Server | int) -> str:
-    """Name a hop for people."""
+    """Return a hop as text for people."""
     return f"index {hop}" if isinstance(hop, int) else f"{hop.name} ({hop.dip}, {hop.state.value})"
 
 
 def as_data(answer: Answer) -> dict[str, Any]:
-    """Return the answer as JSON will have it."""
+    """Return the answer as values for JSON."""
 
     def hop(server: Server | int) -> dict[str, Any]:
         if isinstance(server, int):
@@ -61,16 +61,16 @@ def as_data(answer: Answer) -> dict[str, Any]:
 
 
 def describe(answer: Answer) -> str:
-    """Say in a sentence what this server would do."""
+    """Describe in a sentence what this server would do."""
     names = [name_of(hop) for hop in answer.visits]
     meaning = dict(MEANINGS)[answer.verdict]
     return meaning.format(first=names[0] if names else "", later=", then ".join(names[1:]))
 
 
 @click.command(
-    epilog="Example: lbctl where tcp 198.51.100.7:40000 192.0.2.10:80. Reads the documents that "
-    "this server last had in use, so it answers with the agent stopped, too. Exit codes: 0 told, 1 "
-    "no documents here, 2 no such flow or wrong configuration."
+    epilog="Example: lbctl where tcp 198.51.100.7:40000 192.0.2.10:80. It reads the documents "
+    "that this server last used, so it also works while the agent is stopped. Exit codes: 0 "
+    "success, 1 no documents here, 2 wrong flow or wrong configuration."
 )
 @click.argument("protocol", type=click.Choice(["tcp", "udp"]))
 @click.argument("source", metavar="SOURCE:PORT")
@@ -78,7 +78,7 @@ def describe(answer: Answer) -> str:
 @config_option
 @json_option
 def command(protocol: str, source: str, destination: str, config: Path, as_json: bool) -> None:
-    """Tell a flow's bucket and chain, and what this server would do with its packets."""
+    """Show a flow's bucket and chain, and the verdict of this server."""
     from lb.agent.config import load_agent_config
     from lb.agent.documents.last_good import load_saved
     from lb.where import parse_flow, where

@@ -125,7 +125,7 @@ def test_a_life_drain_and_undrain_metrics_and_a_clean_end(lbctl: Lbctl, fleet: F
     s2 = shown["servers"][1]
     assert (s2["state"], s2["wished_draining"], s2["buckets"]) == ("draining", True, {"web": 0})
     assert all(document["settled"] for document in shown["documents"])
-    assert "draining (wished)" in lbctl.run("servers").stdout
+    assert "draining (drain requested)" in lbctl.run("servers").stdout
 
     metrics = lbctl.metrics()
     assert 'bucket_brigade_controller_server_state{server="s2",state="draining"} 1.0' in metrics

@@ -117,4 +117,4 @@ def test_pins_need_a_bpffs_and_that_is_said_before_anything_is_measured(tmp_path
 def test_pins_replace_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["--pin", str(tmp_path)])
     assert isinstance(result.exception, UsageError)
-    assert "is there already" in str(result.exception)
+    assert "exists already" in str(result.exception)

@@ -1,4 +1,4 @@
-"""`lbctl` itself: finding commands, and what it makes of errors."""
+"""`lbctl` itself: how it finds commands and reports errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def add(folder: Path, name: str, body: str, doc: str = "Do it.") -> None:
     (folder / f"{name}.py").write_text(
-        f'"""{doc}\n\nMore.\n"""\n{HEAD}@click.command()\ndef command():\n    {body}\n'
+        f'{HEAD}@click.command()\ndef command():\n    """{doc}\n\n    More.\n    """\n    {body}\n'
     )
 
 

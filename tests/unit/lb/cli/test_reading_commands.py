@@ -192,15 +192,21 @@ def test_status_says_whether_the_agent_lives(
 @pytest.mark.parametrize(
     ("of_all", "text"),
     [
-        (False, "lowered by 40 bytes for the wrap"),
-        (True, "lowered by 40 bytes for the wrap, this server's own connections too: VIPs are man"),
+        (False, "lowered by 40 bytes for the encapsulation"),
+        (
+            True,
+            (
+                "lowered by 40 bytes for the encapsulation, "
+                "also for this server's own connections: there are many VIPs"
+            ),
+        ),
     ],
 )
 def test_status_says_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, text: str) -> None:
     board = Board(0.0)
     board.post(mss_room=40, mss_of_all=of_all)
     shown = dict(lines_of({**status_of(board.facts, settings, 1.0), "agent_running": False}, 1.0))
-    assert shown["MSS"].rstrip("y") == text
+    assert shown["MSS"] == text
 
 
 def test_a_table_is_summed_up_by_current_and_later_hops() -> None:
