@@ -38,8 +38,8 @@ def command(
     """
     import json
 
-    from lb.demo.narrator import Narrator
-    from lb.demo.run import Options, check_machine, run
+    from lb.demo.progress import ProgressLog
+    from lb.demo.runner import Options, check_machine, run
     from netns.leftovers import remove_leftovers
 
     if remove:
@@ -49,10 +49,10 @@ def command(
         removed = remove_leftovers(kept=True)
         click.echo(f"removed {', '.join(removed)}" if removed else "nothing to remove")
         return 0
-    narrator = Narrator()
-    findings = run(Options(quick, keep, only), narrator)
-    narrator.summary(findings)
-    narrator.lines(findings.to_try)
+    progress = ProgressLog()
+    findings = run(Options(quick, keep, only), progress)
+    progress.summary(findings)
+    progress.print_lines(findings.to_try)
     if json_path is not None:
         text = json.dumps(findings.as_json(), indent=2) + "\n"
         if str(json_path) == "-":

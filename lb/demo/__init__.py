@@ -1,1 +1,1 @@
-"""The demonstration: real servers, a real router, real traffic, and promises that are checked."""
+"""The demo: real servers, a real router, real traffic, and promises that are checked."""

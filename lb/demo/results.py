@@ -1,4 +1,4 @@
-"""What a step found, and whether that is what was promised."""
+"""Results of the steps, and whether each promise was kept."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class StepResult:
 
     ``tcp_open`` and ``udp_open`` are the flows open and well just before the event,
     ``tcp_after`` and ``udp_after`` those at the end, before they were finished. ``broken``
-    includes ``broken_expected``. ``failures`` says which promises were not kept; none: all were.
-    ``fatal``: the step came to no end, and what follows it cannot be relied on.
+    includes ``broken_expected``. ``failures`` lists the promises that were not kept. ``fatal``: the
+    step was not completed, so the steps after it would not be valid.
     """
 
     name: str
@@ -36,13 +36,13 @@ class StepResult:
         """Whether every promise was kept."""
         return not self.failures
 
-    def promise(self, kept: bool, otherwise: str) -> None:  # noqa: FBT001 (reads as a sentence)
-        """Note a promise that was not kept."""
+    def promise(self, kept: bool, otherwise: str) -> None:  # noqa: FBT001 (a call reads as a sentence)
+        """Record a failure, unless the promise was kept."""
         if not kept:
             self.failures.append(otherwise)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what machines read."""
+        """Return the result as values for JSON."""
         return {
             "name": self.name,
             "control": self.control,
@@ -62,7 +62,7 @@ class StepResult:
 
 @dataclass
 class Findings:
-    """All steps, the balance at the end by server, and what to try if the network is kept."""
+    """All results, the final balance by server, and the commands to try in a kept network."""
 
     steps: list[StepResult] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Findings:
         return bool(self.steps) and all(step.ok for step in self.steps)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what machines read (docs/demo.md)."""
+        """Return all results as values for JSON (docs/demo.md)."""
         return {
             "ok": self.ok,
             "steps": [step.as_json() for step in self.steps],

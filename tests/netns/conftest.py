@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lb.demo import plan
+from lb.demo import scenario
 from lb.demo.site.site import Site
 from netns.brigade import brigade
 from netns.network import Network
@@ -17,13 +17,13 @@ from tests.netns.stage import SERVERS, VIPS, Stage
 @pytest.fixture(scope="module")
 def running_site() -> Iterator[Site]:
     """A client, a router, a controller, and four servers that share equally."""
-    with Network(brigade(servers=len(plan.FIRST_SERVERS) + 1)) as network:
+    with Network(brigade(servers=len(scenario.FIRST_SERVERS) + 1)) as network:
         made = Site(network)
         try:
             sites.start(made)
             yield made
         finally:
-            made.fleet.close()
+            made.store.close()
 
 
 @pytest.fixture

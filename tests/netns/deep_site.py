@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lb.demo import plan
+from lb.demo import scenario
 from lb.demo.site import nginx
 from lb.demo.site.site import Site
 from netns.brigade import controller_address, dip, server_name
 
 LOOKUP_PORT = 7002
 """A UDP service of the pool `web` that is `stateless`; its server connects sockets all the same."""
-DEPTHS = {plan.WEB: 4, plan.PLAIN: 2}
-VIPS = {plan.WEB: plan.WEB_VIP, plan.PLAIN: plan.PLAIN_VIP}
+DEPTHS = {scenario.WEB: 4, scenario.PLAIN: 2}
+VIPS = {scenario.WEB: scenario.WEB_VIP, scenario.PLAIN: scenario.PLAIN_VIP}
 
 
 class DeepSite(Site):
@@ -28,7 +28,7 @@ class DeepSite(Site):
         super().start_services(number)
         words = ["--name", server_name(number), "--port", str(LOOKUP_PORT)]
         command = [sys.executable, "-m", "lb.demo.site.udp_server", *words]
-        address = f"--address={plan.WEB_VIP}"
+        address = f"--address={scenario.WEB_VIP}"
         host = self.server(number)
         self.running[number]["lookup"] = host.popen([*command, address], "lookup")
 
@@ -46,7 +46,7 @@ tick_seconds = 0.25
 slow_start_seconds = 0
 log_format = "json"
 """
-    for number in plan.FIRST_SERVERS:
+    for number in scenario.FIRST_SERVERS:
         text += f'[[server]]\nname = "{server_name(number)}"\ndip = "{dip(number)}"\n'
     for pool, depth in DEPTHS.items():
         text += f"""
@@ -58,10 +58,10 @@ cap = 0
 drain_time_seconds = 2
 forget_after_seconds = 120
 """
-        text += service(f"{pool}-http", pool, "tcp", plan.HTTP_PORT)
+        text += service(f"{pool}-http", pool, "tcp", scenario.HTTP_PORT)
         text += f'[service.check]\ntype = "http"\npath = "{nginx.HEALTH_PATH}"\n'
-        text += service(f"{pool}-echo", pool, "udp", plan.ECHO_PORT)
-    return text + service("lookup", plan.WEB, "udp", LOOKUP_PORT) + "stateless = true\n"
+        text += service(f"{pool}-echo", pool, "udp", scenario.ECHO_PORT)
+    return text + service("lookup", scenario.WEB, "udp", LOOKUP_PORT) + "stateless = true\n"
 
 
 def service(name: str, pool: str, protocol: str, port: int) -> str:

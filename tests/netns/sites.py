@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from controlplane.domain.objects import PROTOCOLS
 from controlplane.store.file.store import FileStore
 from lb.dataplane.pinned import PinnedDataplane
-from lb.demo import counters, plan
+from lb.demo import scenario
+from lb.demo.site import counters
 from lb.demo.site.site import Site
 from lb.demo.traffic.cohort import Cohort, Verdict
 from netns.brigade import INTERFACE, server_name
@@ -20,39 +21,39 @@ from tests.model.flow import Flow, bucket_of
 
 START_SECONDS = 30.0
 TIMEOUT_SECONDS = 20.0
-POOLS = (plan.WEB, plan.PLAIN)
-VIPS = {plan.WEB: plan.WEB_VIP, plan.PLAIN: plan.PLAIN_VIP}
+POOLS = (scenario.WEB, scenario.PLAIN)
+VIPS = {scenario.WEB: scenario.WEB_VIP, scenario.PLAIN: scenario.PLAIN_VIP}
 
 
 def start(site: Site) -> None:
     """Start the router, the first servers and the controller."""
     site.start_router()
-    for number in plan.FIRST_SERVERS:
+    for number in scenario.FIRST_SERVERS:
         site.start_services(number)
         site.start_agent(number)
     site.start_controller()
-    site.await_ready(plan.FIRST_SERVERS)
+    site.await_ready(scenario.FIRST_SERVERS)
 
 
 def rest(site: Site) -> None:
     """Have everybody active, with equal shares, and the router using all servers."""
     assert site.ended() == []
-    for server in site.fleet.drained():
-        site.operate("undrain", server)
+    for server in site.store.drained():
+        site.run_lbctl("undrain", server)
     site.exclude([])
-    site.await_equal(POOLS, plan.FIRST_SERVERS, START_SECONDS)
-    site.await_active(plan.FIRST_SERVERS)
+    site.await_equal(POOLS, scenario.FIRST_SERVERS, START_SECONDS)
+    site.await_active(scenario.FIRST_SERVERS)
 
 
-def drained(site: Site, number: int, pools: Sequence[str] = (plan.WEB,)) -> None:
+def drained(site: Site, number: int, pools: Sequence[str] = (scenario.WEB,)) -> None:
     """Drain a server, and wait until the others share what it had."""
-    site.operate("drain", server_name(number))
-    others = [n for n in plan.FIRST_SERVERS if n != number]
+    site.run_lbctl("drain", server_name(number))
+    others = [n for n in scenario.FIRST_SERVERS if n != number]
     site.await_equal(pools, others, TIMEOUT_SECONDS)
 
 
 def cohort(
-    site: Site, *, downloads: int = 0, idle: int = 0, udp: int = 0, pool: str = plan.WEB
+    site: Site, *, downloads: int = 0, idle: int = 0, udp: int = 0, pool: str = scenario.WEB
 ) -> Cohort:
     """Open flows to a pool's VIP and wait until all of them are open."""
     arguments = [f"--downloads={downloads}", f"--idle={idle}", f"--udp={udp}"]
@@ -65,7 +66,7 @@ def cohort(
 
 def finished(flows: Cohort) -> Verdict:
     """Bring flows to their end, and hear how they fared."""
-    flows.tell_finish()
+    flows.finish()
     return flows.verdict()
 
 
@@ -80,9 +81,9 @@ def total(sums: Mapping[str, Mapping[str, int]], name: str) -> int:
     return sum(counts.get(name, 0) for counts in sums.values())
 
 
-def bucket(site: Site, flow: str, pool: str = plan.WEB, port: int | None = None) -> int:
+def bucket(site: Site, flow: str, pool: str = scenario.WEB, port: int | None = None) -> int:
     """The bucket of a flow by the model's hash, with the pool's key as the store has it."""
-    cluster = site.fleet.cluster()
+    cluster = site.store.cluster()
     known = cluster.pool(pool) if cluster else None
     assert known is not None
     store = FileStore(site.network.store_dir)
@@ -90,22 +91,22 @@ def bucket(site: Site, flow: str, pool: str = plan.WEB, port: int | None = None)
     store.close()
     protocol, _, client = flow.partition(" ")
     address, _, client_port = client.partition(":")
-    usual = plan.HTTP_PORT if protocol == "tcp" else plan.ECHO_PORT
+    usual = scenario.HTTP_PORT if protocol == "tcp" else scenario.ECHO_PORT
     source = IPv4Address(address), int(client_port)
     named = Flow(PROTOCOLS[protocol], *source, VIPS[pool], port or usual)
     return bucket_of(named.hash(key), known.buckets)
 
 
-def chains(site: Site, pool: str = plan.WEB) -> NDArray[np.uint16]:
+def chains(site: Site, pool: str = scenario.WEB) -> NDArray[np.uint16]:
     """The chains of a pool's newest table."""
-    table = site.fleet.table(pool)
+    table = site.store.table(pool)
     assert table is not None
     return table.chains
 
 
-def chain(site: Site, flow: str, pool: str = plan.WEB, port: int | None = None) -> list[str]:
+def chain(site: Site, flow: str, pool: str = scenario.WEB, port: int | None = None) -> list[str]:
     """The servers of a flow's bucket, newest first, by the newest table."""
-    names = {index_of(site, number): server_name(number) for number in plan.FIRST_SERVERS}
+    names = {index_of(site, number): server_name(number) for number in scenario.FIRST_SERVERS}
     slots = chains(site, pool)[bucket(site, flow, pool, port)]
     return [names[int(index)] for index in slots if index]
 
@@ -113,12 +114,12 @@ def chain(site: Site, flow: str, pool: str = plan.WEB, port: int | None = None) 
 def loaded(site: Site, number: int) -> NDArray[np.uint16]:
     """The chains that a server's data plane forwards by."""
     with PinnedDataplane(site.server(number).bpffs / INTERFACE) as plane:
-        return plane.chains(plan.WEB)
+        return plane.chains(scenario.WEB)
 
 
 def index_of(site: Site, number: int) -> int:
     """A server's DIP index."""
-    cluster = site.fleet.cluster()
+    cluster = site.store.cluster()
     server = cluster.server(server_name(number)) if cluster else None
     assert server is not None
     return server.index

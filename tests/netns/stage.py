@@ -14,7 +14,7 @@ from pathlib import Path
 
 from controlplane.domain.objects import TCP, UDP, ServerState, Service, table_kind
 from lb.dataplane.load import bpf_syscall
-from lb.demo.counters import Counters, growth
+from lb.demo.site.counters import Counters, growth
 from netns import brigade
 from netns.build import build_route
 from netns.host import Host

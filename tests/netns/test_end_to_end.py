@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lb.demo import plan
+from lb.demo import scenario
 from lb.demo.site.site import Site
 from netns.brigade import server_name
 from netns.polling import wait_until
@@ -29,7 +29,7 @@ def test_tcp_and_udp_reach_the_server_that_the_table_names_over_two_hops(site: S
     before = site.counters.read()
     flows = cohort(site, downloads=20, idle=40, udp=40)
     current = chains(site)[:, 0]
-    names = {index_of(site, number): server_name(number) for number in plan.FIRST_SERVERS}
+    names = {index_of(site, number): server_name(number) for number in scenario.FIRST_SERVERS}
     for flow, server in flows.names().items():
         assert names[int(current[bucket(site, flow)])] == server, flow
     assert finished(flows).broken == ()
@@ -75,38 +75,38 @@ def test_a_server_that_is_a_generation_behind_delivers_what_others_opened(site: 
     """Freeze one agent between the two steps of a move, and let the router change its mind."""
     laggard = [server_name(LAGGING)]
     site.exclude([LAGGING])
-    site.freeze_agent(LAGGING)
+    site.suspend_agent(LAGGING)
     try:
-        generation = site.fleet.generation(plan.WEB)
-        site.operate("drain", server_name(DRAINED_LATER))
-        site.await_behind(LAGGING, plan.WEB)
+        generation = site.store.generation(scenario.WEB)
+        site.run_lbctl("drain", server_name(DRAINED_LATER))
+        site.await_behind(LAGGING, scenario.WEB)
         # The first step puts newcomers behind; the laggard loads that and no more.
-        site.catch_up(LAGGING, plan.WEB)
-        site.await_behind(LAGGING, plan.WEB)
-        others = [server_name(n) for n in plan.FIRST_SERVERS if n != LAGGING]
+        site.catch_up(LAGGING, scenario.WEB)
+        site.await_behind(LAGGING, scenario.WEB)
+        others = [server_name(n) for n in scenario.FIRST_SERVERS if n != LAGGING]
         wait_until(
-            lambda: site.fleet.is_settled(plan.WEB, others),
+            lambda: site.store.is_settled(scenario.WEB, others),
             "the others have the second step",
             TIMEOUT_SECONDS,
         )
-        assert site.fleet.generation(plan.WEB) == generation + 2
+        assert site.store.generation(scenario.WEB) == generation + 2
         flows = cohort(site, downloads=40, idle=60, udp=40)
         affected = _affected(site, list(flows.names()))
         # They were opened at the new owner, of which the laggard knows only as a later hop.
         assert any(flow.startswith("tcp") for flow in affected)
         assert any(flow.startswith("udp") for flow in affected)
         before = site.counters.read()
-        site.exclude([n for n in plan.FIRST_SERVERS if n != LAGGING])
+        site.exclude([n for n in scenario.FIRST_SERVERS if n != LAGGING])
         verdict = finished(flows)
         assert verdict.broken == ()
         sums = grown(site, before)
         assert sums[laggard[0]]["tx_forward_chain"] > 0
         assert sum(s["pass_on"] for s in sums.values()) > 0
     finally:
-        site.thaw_agent(LAGGING)
+        site.resume_agent(LAGGING)
     site.exclude([])
     site.await_equal(
-        (plan.WEB,), [n for n in plan.FIRST_SERVERS if n != DRAINED_LATER], TIMEOUT_SECONDS
+        (scenario.WEB,), [n for n in scenario.FIRST_SERVERS if n != DRAINED_LATER], TIMEOUT_SECONDS
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lb.demo import plan
+from lb.demo import scenario
 from lb.demo.site.site import Site
 from netns.brigade import brigade, client_address, server_name
 from netns.network import Network
@@ -27,30 +27,30 @@ PSH_ACK = 0x18
 @pytest.fixture(scope="module")
 def running_site() -> Iterator[Site]:
     """Four servers that share two pools equally: chains of four, chains of two."""
-    with Network(brigade(servers=len(plan.FIRST_SERVERS) + 1)) as network:
+    with Network(brigade(servers=len(scenario.FIRST_SERVERS) + 1)) as network:
         made = DeepSite(network)
         try:
             sites.start(made)
             yield made
         finally:
-            made.fleet.close()
+            made.store.close()
 
 
 def move_everything_to(site: Site, number: int) -> None:
     """Have one server current for every bucket: each bucket moves once."""
-    wished = site.fleet.drained()
+    wished = site.store.drained()
     if server_name(number) in wished:
-        site.operate("undrain", server_name(number))
-    for other in plan.FIRST_SERVERS:
+        site.run_lbctl("undrain", server_name(number))
+    for other in scenario.FIRST_SERVERS:
         if other != number and server_name(other) not in wished:
-            site.operate("drain", server_name(other))
+            site.run_lbctl("drain", server_name(other))
     site.await_equal(sites.POOLS, [number], sites.TIMEOUT_SECONDS)
 
 
 def test_three_moves_at_depth_four_keep_what_depth_two_loses(site: Site) -> None:
     move_everything_to(site, 1)
     deep = cohort(site, downloads=10, idle=20, udp=10)
-    shallow = cohort(site, idle=20, udp=10, pool=plan.PLAIN)
+    shallow = cohort(site, idle=20, udp=10, pool=scenario.PLAIN)
     for flows in (deep, shallow):
         assert set(flows.names().values()) == {server_name(1)}
     first = index_of(site, 1)
@@ -60,7 +60,7 @@ def test_three_moves_at_depth_four_keep_what_depth_two_loses(site: Site) -> None
     assert (shallow.count().broken, len(shallow.names())) == (0, 30)
     move_everything_to(site, 3)
     move_everything_to(site, 4)
-    for pool, held in ((plan.WEB, True), (plan.PLAIN, False)):
+    for pool, held in ((scenario.WEB, True), (scenario.PLAIN, False)):
         assert ((chains(site, pool) == first).any(axis=1) == held).all()
     before = site.counters.read()
     assert finished(deep).broken == ()
@@ -73,7 +73,7 @@ def test_udp_flows_stay_and_new_ones_are_at_the_current_server_at_once(site: Sit
     stay = [flow for flow, server in old.names().items() if server == server_name(DRAINED)]
     assert stay
     sites.drained(site, DRAINED)
-    generation = site.fleet.generation(plan.WEB)
+    generation = site.store.generation(scenario.WEB)
     before = site.counters.read()
     new = cohort(site, udp=60)
     through = 0
@@ -86,7 +86,7 @@ def test_udp_flows_stay_and_new_ones_are_at_the_current_server_at_once(site: Sit
     assert grown(site, before)[server_name(DRAINED)]["pass_on"] >= through
     assert {old.names()[flow] for flow in stay} == {server_name(DRAINED)}
     assert grown(site, before)[server_name(DRAINED)]["accept_udp_socket"] > 0
-    assert site.fleet.generation(plan.WEB) == generation
+    assert site.store.generation(scenario.WEB) == generation
     assert finished(old).broken == finished(new).broken == ()
 
 
@@ -113,7 +113,7 @@ def test_a_stateless_service_is_asked_of_the_current_server_alone(site: Site) ->
     def open_socket() -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.settimeout(ANSWER_SECONDS)
-        sock.connect((str(plan.WEB_VIP), LOOKUP_PORT))
+        sock.connect((str(scenario.WEB_VIP), LOOKUP_PORT))
         return sock
 
     sockets = [site.client.call(open_socket) for _ in range(40)]
@@ -139,7 +139,7 @@ def test_a_stateless_service_is_asked_of_the_current_server_alone(site: Site) ->
 def flooded(site: Site) -> Iterator[Site]:
     """Every server answers every SYN with a cookie, as it does in a flood."""
     sysctl = "net.ipv4.tcp_syncookies"
-    servers = [site.server(number) for number in plan.FIRST_SERVERS]
+    servers = [site.server(number) for number in scenario.FIRST_SERVERS]
     usual = [server.sysctl(sysctl) for server in servers]
     for server in servers:
         server.sysctl(sysctl, "2")
@@ -153,7 +153,7 @@ def flooded(site: Site) -> Iterator[Site]:
 def cookies(site: Site, what: str) -> int:
     """How many cookies the servers' kernels have received so far, or found to be wrong."""
     found = 0
-    for number in plan.FIRST_SERVERS:
+    for number in scenario.FIRST_SERVERS:
         text = site.server(number).run(["cat", "/proc/net/netstat"]).stdout
         names, values = (line.split() for line in text.splitlines() if line.startswith("TcpExt"))
         found += int(values[names.index(f"Syncookies{what}")])
@@ -199,15 +199,17 @@ def send_forged(ports: Sequence[int]) -> None:
         for port in ports:
             source = client_address(1), port
             data = b"GET / HTTP/1.0\r\n\r\n"
-            packet = tcp_packet(*source, plan.WEB_VIP, plan.HTTP_PORT, flags=PSH_ACK, payload=data)
-            sender.sendto(packet, (str(plan.WEB_VIP), 0))
+            packet = tcp_packet(
+                *source, scenario.WEB_VIP, scenario.HTTP_PORT, flags=PSH_ACK, payload=data
+            )
+            sender.sendto(packet, (str(scenario.WEB_VIP), 0))
 
 
 def test_an_old_server_that_dies_swallows_nobodys_datagrams(site: Site) -> None:
     """The last test: its server stays dead."""
     sites.drained(site, KILLED, sites.POOLS)
     deep, shallow = (cohort(site, idle=10, udp=40, pool=pool) for pool in sites.POOLS)
-    for flows, pool in ((deep, plan.WEB), (shallow, plan.PLAIN)):
+    for flows, pool in ((deep, scenario.WEB), (shallow, scenario.PLAIN)):
         behind = [f for f in flows.names() if server_name(KILLED) in chain(site, f, pool)[1:]]
         # UDP asks the oldest first, so these packets go to the dead until its death is published.
         assert any(flow.startswith("udp") for flow in behind)
@@ -215,8 +217,8 @@ def test_an_old_server_that_dies_swallows_nobodys_datagrams(site: Site) -> None:
     for pool in sites.POOLS:
         wait_until(
             lambda pool=pool: (  # type: ignore[misc]
-                not site.fleet.in_any_chain(pool, server_name(KILLED))
-                and site.fleet.is_settled(pool, site.alive())
+                not site.store.in_any_chain(pool, server_name(KILLED))
+                and site.store.is_settled(pool, site.alive())
             ),
             f"{server_name(KILLED)} is in no chain of {pool}",
             sites.TIMEOUT_SECONDS,

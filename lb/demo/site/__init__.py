@@ -1,1 +1,1 @@
-"""The demo's network: servers, routers and what runs on them."""
+"""The machines of the demo and the programs that run on them."""

@@ -1,4 +1,4 @@
-"""The demo's web server: the distribution's nginx with a configuration of its own."""
+"""The web server of the demo: nginx of the distribution, with its own configuration."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def command(configuration: Path) -> list[str]:
 
 
 def accepts(base: Path, nonce: str) -> int:
-    """Return how many connections this server took in for requests to `/accept/NONCE`."""
+    """Return how many connections with requests for `/accept/NONCE` this server accepted."""
     path = base / ACCEPT_LOG
     if not path.exists():
         return 0

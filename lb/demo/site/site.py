@@ -1,7 +1,7 @@
-"""The demo's machines and their programs: what an operator would start, stop and configure.
+"""The machines of the demo and their programs: what an operator starts, stops and configures.
 
-Everything runs as a process of its own in the namespace of its host. Nothing here writes a table,
-a BPF map, or anything else in the store: the servers' agents and the controller do.
+Each program is a process in the namespace of its host. Nothing here writes a table, a BPF map or
+anything in the store: only the agents and the controller do.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 
 from controlplane.domain.errors import BrigadeError
-from lb.demo import plan, settings
-from lb.demo.counters import Counters
-from lb.demo.site import nginx, routes, worker
-from lb.demo.site.fleet import Fleet
-from lb.demo.traffic import content
+from lb.demo import scenario
+from lb.demo.site import content, nginx, router, settings, work_service
+from lb.demo.site.counters import Counters
+from lb.demo.site.store_reader import StoreReader
 from netns.brigade import CONTROLLER, INTERFACE, ROUTER, client_name, dip, server_name
 from netns.build import set_link
 from netns.host import Host
@@ -42,36 +41,36 @@ def lbctl() -> str:
 
 
 class Site:
-    """All of it: router, controller, servers, client."""
+    """Router, controller, servers and client, with their processes."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.running: dict[int, dict[str, Process]] = {}
-        self.known: list[int] = list(plan.FIRST_SERVERS)
+        self.known: list[int] = list(scenario.FIRST_SERVERS)
         self.work_balance = "equal"
         self.controller_process: Process | None = None
         files = network.record.path / "files"
         files.mkdir()
         self.files = content.write_files(files)
         self._files_folder = files
-        self.fleet = Fleet(network.store_dir)
-        numbers = (*plan.FIRST_SERVERS, plan.NEWCOMER)
+        self.store = StoreReader(network.store_dir)
+        numbers = (*scenario.FIRST_SERVERS, scenario.NEWCOMER)
         pins = {server_name(n): network[server_name(n)].bpffs / INTERFACE for n in numbers}
         self.counters = Counters(pins)
 
     @property
     def client(self) -> Host:
-        """Where traffic comes from."""
+        """The host that all traffic comes from."""
         return self.network[client_name(1)]
 
     @property
     def controller(self) -> Host:
-        """Where `lbctl control` runs."""
+        """The host that runs `lbctl control`."""
         return self.network[CONTROLLER]
 
     @property
     def router_socket(self) -> Path:
-        """Where servers announce themselves."""
+        """The Unix socket on which the router takes announcements."""
         return self.network[ROUTER].run_dir / "routes.sock"
 
     @property
@@ -88,7 +87,7 @@ class Site:
         return [server_name(number) for number, programs in self.running.items() if programs]
 
     def ended(self) -> list[str]:
-        """Return the programs that run no more although nobody ended them."""
+        """Return the programs that have ended although nobody stopped them."""
         programs = [p for server in self.running.values() for p in server.values()]
         if self.controller_process is not None:
             programs.append(self.controller_process)
@@ -97,44 +96,47 @@ class Site:
     # The router
 
     def start_router(self) -> None:
-        """Start the process that keeps the ECMP routes."""
-        links = [f"--link={dip(n)}={server_name(n)}" for n in (*plan.FIRST_SERVERS, plan.NEWCOMER)]
-        vips = [f"--vip={vip}" for vip in plan.VIPS]
-        command = [sys.executable, "-m", "lb.demo.site.routes", "--socket", str(self.router_socket)]
+        """Start the process that maintains the ECMP routes."""
+        links = [
+            f"--link={dip(n)}={server_name(n)}"
+            for n in (*scenario.FIRST_SERVERS, scenario.NEWCOMER)
+        ]
+        vips = [f"--vip={vip}" for vip in scenario.VIPS]
+        command = [sys.executable, "-m", "lb.demo.site.router", "--socket", str(self.router_socket)]
         self.network[ROUTER].popen([*command, *vips, *links], "routes")
         wait_until(self.router_socket.exists, "the router process answers", START_SECONDS)
 
     def exclude(self, numbers: Iterable[int]) -> None:
-        """Have the router send nothing to these servers, whatever they announce."""
-        routes.ask(self.router_socket, {"exclude": [str(dip(number)) for number in numbers]})
+        """Make the router send nothing to these servers, even if they are announced."""
+        router.request(self.router_socket, {"exclude": [str(dip(number)) for number in numbers]})
 
     def routed(self) -> list[str]:
-        """Return the DIPs that the router sends to."""
-        return routes.ask(self.router_socket, {})
+        """Return the DIPs to which the router sends."""
+        return router.request(self.router_socket, {})
 
     # Servers
 
     def start_services(self, number: int) -> None:
-        """Start nginx, the UDP service and perhaps the work service of a server."""
+        """Start nginx, the UDP service and, on a server with a capacity, the work service."""
         host = self.server(number)
-        # Services start before the agent brings the VIPs.
+        # Services start before the agent adds the VIPs.
         host.sysctl("net.ipv4.ip_nonlocal_bind", "1")
         web = nginx.write_configuration(
             self.nginx_base(number),
             host.name,
-            (plan.WEB_VIP, plan.PLAIN_VIP),
-            plan.HTTP_PORT,
+            (scenario.WEB_VIP, scenario.PLAIN_VIP),
+            scenario.HTTP_PORT,
             self._files_folder,
         )
         programs = self.running.setdefault(number, {})
         programs["nginx"] = host.popen(nginx.command(web), "nginx")
         programs["echo"] = host.popen(settings.echo_command(number), "echo")
-        if number in plan.CAPACITIES:
-            command = settings.worker_command(number, WORK_UNIT_MS)
-            programs["worker"] = host.popen(command, "worker")
+        if number in scenario.CAPACITIES:
+            command = settings.work_command(number, WORK_UNIT_MS)
+            programs["work"] = host.popen(command, "work")
 
     def nginx_base(self, number: int) -> Path:
-        """Where a server's nginx has its files."""
+        """The folder of a server's nginx."""
         return self.server(number).base / "nginx"
 
     def start_agent(self, number: int) -> None:
@@ -147,55 +149,56 @@ class Site:
         self.running.setdefault(number, {})["agent"] = agent
 
     def kill_server(self, number: int) -> None:
-        """What a power failure does: the link goes, and all processes with it."""
+        """Simulate a power failure: take the link down and kill all processes."""
         host = self.server(number)
         set_link(host, INTERFACE, up=False)
         for process in self.running[number].values():
             process.kill()
         self.running[number] = {}
 
-    def freeze_agent(self, number: int) -> None:
-        """Suspend a server's agent; its programs go on, with the table that they have."""
+    def suspend_agent(self, number: int) -> None:
+        """Suspend a server's agent; its programs continue with their current table."""
         self.running[number]["agent"].signal(signal.SIGSTOP)
 
-    def thaw_agent(self, number: int) -> None:
-        """Let a suspended agent go on."""
+    def resume_agent(self, number: int) -> None:
+        """Resume a suspended agent."""
         self.running[number]["agent"].signal(signal.SIGCONT)
 
     def await_behind(self, number: int, pool: str) -> None:
-        """Wait until a pool has a table that this server, whose agent is suspended, has not."""
+        """Wait until a pool has a newer table than this server, whose agent is suspended."""
         server = server_name(number)
         wait_until(
-            lambda: not self.fleet.is_settled(pool, [server]),
+            lambda: not self.store.is_settled(pool, [server]),
             f"{server} is a generation behind",
             START_SECONDS,
         )
 
     def catch_up(self, number: int, pool: str) -> None:
-        """Let a suspended agent load the newest table, and not the one that follows from that.
+        """Let a suspended agent load the newest table, but no later one.
 
-        The controller is suspended meanwhile: it would publish the next at once. The agent reports
-        before it is suspended again, so that the controller does not take it for silent and wait.
+        The controller is suspended during this, because it would publish the next table at once.
+        The agent reports before it is suspended again, so that the controller does not wait for it
+        as for a silent one.
         """
         server = server_name(number)
         self.control.signal(signal.SIGSTOP)
         try:
-            thawed_at = time.time()
-            self.thaw_agent(number)
+            resumed_at = time.time()
+            self.resume_agent(number)
             wait_until(
                 lambda: (
-                    self.fleet.is_settled(pool, [server])
-                    and self.fleet.has_reported(server, thawed_at)
+                    self.store.is_settled(pool, [server])
+                    and self.store.has_reported(server, resumed_at)
                 ),
                 f"{server} has caught up",
                 START_SECONDS,
             )
-            self.freeze_agent(number)
+            self.suspend_agent(number)
         finally:
             self.control.signal(signal.SIGCONT)
 
     def await_ready(self, numbers: Iterable[int], since_unix: float = 0.0) -> None:
-        """Wait until these servers say that they are ready, and the router sends to them."""
+        """Wait until these servers report ready and the router sends to them."""
         for number in numbers:
             wait_until(
                 partial(self._is_ready, number, since_unix),
@@ -208,28 +211,28 @@ class Site:
         if agent.poll() is not None:
             last = agent.output().strip().splitlines()[-1:]
             raise BrigadeError(f"{agent.name} has ended: {''.join(last)}")
-        ready = self.fleet.is_ready(server_name(number), since_unix)
+        ready = self.store.is_ready(server_name(number), since_unix)
         return ready and str(dip(number)) in self.routed()
 
     def busy_seconds(self, number: int) -> float:
-        """Return how long the work service of a server was busy, by its own count."""
-        url = f"http://127.0.0.1:{plan.WORKER_METRICS_PORT}/metrics"
+        """Return how long the work service of a server was busy, from its own counter."""
+        url = f"http://127.0.0.1:{scenario.WORK_METRICS_PORT}/metrics"
 
         def read() -> str:
             with urllib.request.urlopen(url, timeout=2) as page:
                 return bytes(page.read()).decode()
 
         for line in self.server(number).call(read).splitlines():
-            if line.startswith(f"{worker.BUSY_METRIC} "):
+            if line.startswith(f"{work_service.BUSY_METRIC} "):
                 return float(line.split()[1])
         raise BrigadeError(
-            f"the work service of {server_name(number)} shows no {worker.BUSY_METRIC}"
+            f"the work service of {server_name(number)} has no {work_service.BUSY_METRIC}"
         )
 
     # The controller
 
     def write_settings(self) -> None:
-        """Write the controller's settings as they are meant to be now."""
+        """Write the current settings of the controller."""
         text = settings.control_toml(self.network.store_dir, self.known, self.work_balance)
         new = self.control_file.with_suffix(".new")
         new.write_text(text, encoding="utf-8")
@@ -242,7 +245,7 @@ class Site:
         self.controller_process = self.controller.popen(command, "control")
 
     def reload_controller(self) -> None:
-        """Have the controller read its settings again."""
+        """Make the controller read its settings again."""
         self.write_settings()
         self.control.signal(signal.SIGHUP)
 
@@ -253,14 +256,14 @@ class Site:
             raise BrigadeError("no controller was started")
         return self.controller_process
 
-    def operate(self, *words: str) -> None:
+    def run_lbctl(self, *words: str) -> None:
         """Run `lbctl` on the controller's machine, as an operator would."""
         self.controller.run([lbctl(), *words, "--config", self.control_file])
 
     # Waiting
 
     def await_equal(self, pools: Iterable[str], numbers: Sequence[int], timeout: float) -> None:
-        """Wait until these servers, and no others, share pools equally, everywhere."""
+        """Wait until every server uses tables in which exactly these servers have equal shares."""
         names = {server_name(number) for number in numbers}
         for pool in pools:
             wait_until(
@@ -270,12 +273,12 @@ class Site:
             )
 
     def await_active(self, numbers: Iterable[int]) -> None:
-        """Wait until these servers are over their slow start, and the news has settled."""
+        """Wait until the slow start of these servers is over and that document is settled."""
         names = [server_name(number) for number in numbers]
-        wait_until(lambda: self.fleet.are_active(names), "all servers are active", START_SECONDS)
+        wait_until(lambda: self.store.are_active(names), "all servers are active", START_SECONDS)
 
     def _is_equal(self, pool: str, names: set[str]) -> bool:
-        held = {name: count for name, count in self.fleet.buckets(pool).items() if count}
+        held = {name: count for name, count in self.store.buckets(pool).items() if count}
         if set(held) != names or max(held.values()) - min(held.values()) > 1:
             return False
-        return self.fleet.is_settled(pool, self.alive())
+        return self.store.is_settled(pool, self.alive())

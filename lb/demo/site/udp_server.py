@@ -1,8 +1,8 @@
-"""The demo's UDP service: a connected socket for each client, as QUIC and game servers have it.
+"""The UDP service of the demo: a connected socket for each client, as in QUIC or game servers.
 
-Answers `NUMBER` with `NAME NUMBER`. A client's first datagram reaches the shared socket, which
-makes a socket connected to that client; from then on the kernel delivers there, and the redirector
-can see that this server has the flow.
+It answers `NUMBER` with `NAME NUMBER`. The first datagram of a client reaches the shared socket.
+The service then opens a socket that is connected to this client. From then on the kernel delivers
+to that socket, and the redirector can see that this server has the flow.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 FORGET_SECONDS = 30.0
-"""A client that was silent for this long is forgotten."""
+"""The socket of a client that sent nothing for this long is closed."""
 DATAGRAM_BYTES = 65535
-TOLD_BY_ICMP = frozenset({errno.ECONNREFUSED, errno.EMSGSIZE})
-"""The client has closed its socket; an answer was too big for a link on the way, udp(7)."""
+ICMP_ERRORS = frozenset({errno.ECONNREFUSED, errno.EMSGSIZE})
+"""The client has closed its socket, or an answer was too big for a link on its path, udp(7)."""
 Address = Any
-"""As the socket module has it: two fields for IPv4, four for IPv6."""
+"""An address of the socket module: two fields for IPv4, four for IPv6."""
 
 
 @dataclass
-class Flow:
+class ClientSocket:
     """A client's connected socket."""
 
     sock: socket.socket
-    heard_at: float
+    received_at: float
 
 
 class UdpServer:
@@ -38,7 +38,7 @@ class UdpServer:
     def __init__(self, name: str, addresses: list[str], port: int) -> None:
         self._name = name.encode()
         self._selector = selectors.DefaultSelector()
-        self._flows: dict[tuple[Address, Address], Flow] = {}
+        self._clients: dict[tuple[Address, Address], ClientSocket] = {}
         for address in addresses:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             sock = self._socket(family, (address, port))
@@ -69,35 +69,35 @@ class UdpServer:
             except BlockingIOError:
                 return
             except OSError as error:
-                # Others may wait behind this.
-                _expect_told_by_icmp(error)
+                # An ICMP error is reported once; datagrams may be queued after it.
+                _raise_unless_icmp(error)
                 continue
-            # A datagram can come to a fresh socket between its bind and its connect, from anyone.
-            flow = self._flow(sock.family, sock.getsockname(), client)
-            flow.heard_at = time.monotonic()
+            # Between bind and connect, a new socket can receive a datagram of any client.
+            own = self._client_socket(sock.family, sock.getsockname(), client)
+            own.received_at = time.monotonic()
             try:
-                flow.sock.send(self._name + b" " + data)
+                own.sock.send(self._name + b" " + data)
             except OSError as error:
-                _expect_told_by_icmp(error)
+                _raise_unless_icmp(error)
 
-    def _flow(self, family: int, local: Address, client: Address) -> Flow:
-        flow = self._flows.get((local, client))
-        if flow is None:
+    def _client_socket(self, family: int, local: Address, client: Address) -> ClientSocket:
+        found = self._clients.get((local, client))
+        if found is None:
             sock = self._socket(family, local)
             sock.connect(client)
             self._selector.register(sock, selectors.EVENT_READ)
-            flow = self._flows[local, client] = Flow(sock, 0.0)
-        return flow
+            found = self._clients[local, client] = ClientSocket(sock, 0.0)
+        return found
 
     def _forget(self, before: float) -> None:
-        for key in [key for key, flow in self._flows.items() if flow.heard_at < before]:
-            flow = self._flows.pop(key)
-            self._selector.unregister(flow.sock)
-            flow.sock.close()
+        for key in [key for key, own in self._clients.items() if own.received_at < before]:
+            own = self._clients.pop(key)
+            self._selector.unregister(own.sock)
+            own.sock.close()
 
 
-def _expect_told_by_icmp(error: OSError) -> None:
-    if error.errno not in TOLD_BY_ICMP:
+def _raise_unless_icmp(error: OSError) -> None:
+    if error.errno not in ICMP_ERRORS:
         raise error
 
 

@@ -1,1 +1,1 @@
-"""The steps of the demo, one file an event."""
+"""The steps of the demo, one file for each kind of event."""

@@ -1,4 +1,4 @@
-"""Kill: a machine dies. It loses its own connections, and nobody loses another."""
+"""Kill: a machine fails. Only its own connections break."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 import time
 from collections.abc import Sequence
 
-from lb.demo import experiment, plan
-from lb.demo.experiment import Experiment
+from lb.demo import scenario
 from lb.demo.results import StepResult
 from lb.demo.site.site import Site
-from lb.demo.stage import Stage
+from lb.demo.steps import experiment
+from lb.demo.steps.context import StepContext
+from lb.demo.steps.experiment import Experiment
 from netns.brigade import dip, server_name
 from netns.polling import wait_until
 
@@ -19,60 +20,60 @@ WAIT_SECONDS = 20.0
 ENDPOINTS = re.compile(r"(\d+(?:\.\d+){3}):(\d+)\s+(\d+(?:\.\d+){3}):(\d+)")
 
 
-def kill(stage: Stage) -> list[StepResult]:
-    """Kill one server: its link first, then its processes."""
-    victim = plan.NEWCOMER if plan.NEWCOMER in stage.serving() else stage.serving()[-1]
+def kill(context: StepContext) -> list[StepResult]:
+    """Kill one server: first its link, then its processes."""
+    victim = scenario.NEWCOMER if scenario.NEWCOMER in context.serving() else context.serving()[-1]
     name = server_name(victim)
-    stage.narrator.step(f"kill: {name} loses power while connections are open")
-    stage.rest()
-    death = _Death(stage, victim)
-    outcomes = experiment.run(stage, (plan.WEB,), death.event)
-    outcome = outcomes[plan.WEB]
+    context.progress.heading(f"kill: {name} loses power while connections are open")
+    context.restore_equal_shares()
+    failure = _Failure(context, victim)
+    outcomes = experiment.run(context, (scenario.WEB,), failure.event)
+    outcome = outcomes[scenario.WEB]
     result = outcome.fill(StepResult("kill"))
-    others = [flow for flow in outcome.broken if flow.flow not in death.expected]
-    result.broken_expected = len(death.expected)
+    others = [flow for flow in outcome.broken if flow.flow not in failure.expected]
+    result.broken_expected = len(failure.expected)
     result.more = {
-        "table_seconds": round(death.table_seconds, 3),
-        "route_seconds": round(death.route_seconds, 3),
+        "table_seconds": round(failure.table_seconds, 3),
+        "route_seconds": round(failure.route_seconds, 3),
         "broken_unexpected": len(others),
     }
-    amounts = stage.amounts
+    amounts = context.amounts
     result.promise(outcome.before.tcp >= amounts.tcp, f"only {outcome.before.tcp} TCP were open")
     result.promise(outcome.before.udp >= amounts.udp, f"only {outcome.before.udp} UDP were open")
-    result.promise(bool(death.expected), f"{name} had no connection to lose")
-    result.promise(not others, f"{len(others)} others broke: {experiment.listed(others)}")
+    result.promise(bool(failure.expected), f"{name} had no connections")
+    result.promise(not others, f"{len(others)} other flows broke: {experiment.listed(others)}")
     result.promise(
-        death.table_seconds <= TABLE_SECONDS_MAX,
-        f"it took {death.table_seconds:.2f} s until no agent's table had {name}",
+        failure.table_seconds <= TABLE_SECONDS_MAX,
+        f"it took {failure.table_seconds:.2f} s until no agent's table had {name}",
     )
     result.shown = (
-        f"{len(outcome.broken)} broken, {len(death.expected)} were on {name}; out of every "
-        f"agent's table in {death.table_seconds:.2f} s, off the router in "
-        f"{death.route_seconds:.2f} s"
+        f"{len(outcome.broken)} broken, {len(failure.expected)} were on {name}; out of every "
+        f"agent's table in {failure.table_seconds:.2f} s, off the router in "
+        f"{failure.route_seconds:.2f} s"
     )
     return [result]
 
 
-class _Death:
-    """The event: what was lost, and how long it took everybody to notice."""
+class _Failure:
+    """The event: the connections that it breaks, and the time until the others react."""
 
-    def __init__(self, stage: Stage, victim: int) -> None:
-        self._stage = stage
+    def __init__(self, context: StepContext, victim: int) -> None:
+        self._context = context
         self._victim = victim
         self.expected: frozenset[str] = frozenset()
         self.table_seconds = 0.0
         self.route_seconds = 0.0
 
     def event(self, running: Experiment) -> None:
-        """Note what the server has, let it die, and time what follows."""
-        site, name = self._stage.site, server_name(self._victim)
-        # Sockets of UDP flows that ended a while ago are listed as well: only open ones can break.
+        """List the connections of the server, kill it, and measure the reaction times."""
+        site, name = self._context.site, server_name(self._victim)
+        # `ss` also lists sockets of UDP flows that have ended; only open flows can break.
         self.expected = connections(site, self._victim) & running.names()
-        self._stage.narrator.say(f"ss lists {len(self.expected)} open connections on {name}")
+        self._context.progress.log(f"ss lists {len(self.expected)} open connections on {name}")
         begun = time.monotonic()
         site.kill_server(self._victim)
         survivors = site.alive()
-        with self._stage.narrator.doing(f"waiting until nobody counts on {name}"):
+        with self._context.progress.task(f"waiting until nobody uses {name}"):
             gateway = str(dip(self._victim))
             wait_until(
                 lambda: gateway not in site.routed(),
@@ -87,24 +88,24 @@ class _Death:
             )
             self.table_seconds = time.monotonic() - begun
         running.open_newcomers()
-        site.await_equal((plan.WEB,), self._stage.serving(), WAIT_SECONDS)
+        site.await_equal((scenario.WEB,), self._context.serving(), WAIT_SECONDS)
 
 
 def _is_out(site: Site, server: str, survivors: Sequence[str]) -> bool:
-    pools = (plan.WEB, plan.PLAIN)
+    pools = (scenario.WEB, scenario.PLAIN)
     return all(
-        not site.fleet.in_any_chain(pool, server) and site.fleet.is_settled(pool, survivors)
+        not site.store.in_any_chain(pool, server) and site.store.is_settled(pool, survivors)
         for pool in pools
     )
 
 
 def connections(site: Site, number: int) -> frozenset[str]:
-    """Return the flows that `ss` lists on a server, named by protocol and client."""
+    """Return the flows that `ss` lists on a server: protocol, address and port of the client."""
     found = set()
     for protocol, option in (("tcp", "-t"), ("udp", "-u")):
         states = ["state", "connected", "exclude", "time-wait"]
         listing = site.server(number).run(["ss", "-H", "-n", option, *states]).stdout
         for local, _port, peer, peer_port in ENDPOINTS.findall(listing):
-            if local == str(plan.WEB_VIP) and peer != local:
+            if local == str(scenario.WEB_VIP) and peer != local:
                 found.add(f"{protocol} {peer}:{peer_port}")
     return frozenset(found)

@@ -1,1 +1,1 @@
-"""The demo's clients: connections and flows, and what counts as broken."""
+"""The clients of the demo: connections and flows, and when one counts as broken."""

@@ -1,4 +1,4 @@
-"""The demo's end of a traffic process: opens flows, counts them, hears the verdict."""
+"""Control of a traffic process: it opens flows, counts them, and reports its verdict."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BrokenFlow:
 
 @dataclass(frozen=True)
 class Count:
-    """How many flows are open and well now, and how many are broken."""
+    """How many flows are open and not broken, and how many are broken."""
 
     tcp: int
     udp: int
@@ -55,7 +55,7 @@ class Verdict:
 
 
 class TrafficProcess:
-    """A process that prints JSON events and obeys lines."""
+    """A process that reads commands and prints JSON events."""
 
     def __init__(self, host: Host, module: str, arguments: Sequence[str], name: str) -> None:
         self.process: Process = host.popen(
@@ -63,19 +63,19 @@ class TrafficProcess:
         )
         self._rest = b""
 
-    def tell(self, word: str) -> None:
-        """Send a line."""
+    def send(self, command: str) -> None:
+        """Send a command as a line."""
         pipe = self.process.stdin
         if pipe is None:
             raise BrigadeError(f"{self.process.name} has no input")
-        pipe.write(word.encode() + b"\n")
+        pipe.write(command.encode() + b"\n")
         pipe.flush()
 
     def expect(self, event: str, timeout_seconds: float) -> dict[str, Any]:
-        """Return the next event of this name; others are passed over.
+        """Return the next event of this name, and skip others.
 
         Raises:
-            BrigadeError: it did not come in time, or the process ended.
+            BrigadeError: no such event in time, or the process ended.
 
         """
         deadline = time.monotonic() + timeout_seconds
@@ -96,7 +96,7 @@ class TrafficProcess:
                 why = "ended" if readable else "is late"
                 log = self.process.output().strip().splitlines()
                 raise BrigadeError(
-                    f"{self.process.name} {why}, {event!r} was expected: {log[-1] if log else ''}"
+                    f"{self.process.name} {why}, expected {event!r}: {log[-1] if log else ''}"
                 )
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
@@ -104,7 +104,7 @@ class TrafficProcess:
 
 
 class Cohort:
-    """Flows of one kind of mixture to one VIP, held by one process."""
+    """Flows to one VIP, held by one process."""
 
     def __init__(self, host: Host, vip: IPv4Address, name: str, arguments: Sequence[str]) -> None:
         self._traffic = TrafficProcess(
@@ -116,22 +116,22 @@ class Cohort:
         return Count(**self._traffic.expect("open", OPEN_SECONDS))
 
     def count(self) -> Count:
-        """Count now."""
-        self._traffic.tell("count")
+        """Return the current counts."""
+        self._traffic.send("count")
         return Count(**self._traffic.expect("count", OPEN_SECONDS))
 
     def names(self) -> dict[str, str]:
-        """Return the flows that are open and well, by protocol, address and port: their servers."""
-        self._traffic.tell("names")
+        """Return the server of each flow that is open and not broken, by flow name."""
+        self._traffic.send("names")
         names: dict[str, str] = self._traffic.expect("names", OPEN_SECONDS)["names"]
         return names
 
-    def tell_finish(self) -> None:
-        """Have every flow come to its end."""
-        self._traffic.tell("finish")
+    def finish(self) -> None:
+        """Make every flow finish."""
+        self._traffic.send("finish")
 
     def verdict(self) -> Verdict:
-        """Wait for the end that `tell_finish` asked for."""
+        """Wait until every flow has finished, and return the verdict."""
         message = self._traffic.expect("verdict", VERDICT_SECONDS)
         broken = tuple(BrokenFlow(**flow) for flow in message["broken"])
         self._traffic.process.wait(OPEN_SECONDS)

@@ -1,7 +1,7 @@
-"""The demo's flows: downloads, idle connections, short connections, UDP queries.
+"""The flows of the demo: downloads, idle connections, short connections, UDP queries.
 
-Each is a non-blocking socket that is visited now and then and says when it wants to be visited
-next, so that one thread holds thousands of them.
+Each is a non-blocking socket. A visit does what is due and returns the time until the next visit,
+so that one thread can hold thousands of flows.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ DATAGRAM_BYTES = 2048
 
 @dataclass(frozen=True)
 class Target:
-    """Where a flow goes."""
+    """Destination of a flow."""
 
     address: str
     port: int
 
 
 class Flow(ABC):
-    """One flow. ``name`` is what `ss` on a server calls its client: protocol, address, port."""
+    """One flow. ``name`` has the form that `ss` on a server shows: protocol, address, port."""
 
     kind = ""
     protocol = "tcp"
@@ -53,20 +53,20 @@ class Flow(ABC):
     @property
     @abstractmethod
     def outcome(self) -> Outcome:
-        """How it fared so far."""
+        """The outcome so far."""
 
     @property
     @abstractmethod
     def server(self) -> str:
-        """Which server has it, as far as the flow was told."""
+        """The server of this flow, empty until it is known."""
 
     @abstractmethod
     def visit(self, now: float) -> float:
-        """Do what is to be done, and return in how many seconds to come again."""
+        """Do what is due, and return the seconds until the next visit."""
 
     @abstractmethod
     def finish(self) -> None:
-        """From the next visit on, bring it to its end, which must be a good one."""
+        """From the next visit on, complete the flow; after that it must still be good."""
 
     @abstractmethod
     def close(self) -> None:
@@ -91,16 +91,16 @@ class TcpFlow(Flow):
 
     @property
     def outcome(self) -> Outcome:
-        """How it fared so far."""
+        """The outcome so far."""
         return self._outcome
 
     @property
     def server(self) -> str:
-        """Which server has it."""
+        """The server of this flow."""
         return self._server
 
     def visit(self, now: float) -> float:
-        """Do the next thing; whatever the network answers becomes an outcome."""
+        """Do what is due; an error of the network becomes the outcome."""
         try:
             if self._sock is None:
                 return self._connect(now)
@@ -108,7 +108,7 @@ class TcpFlow(Flow):
                 delay = CONNECT_VISIT_SECONDS
             else:
                 if self.response is None:
-                    self.ask(now)
+                    self.send_request(now)
                 delay = self.proceed(now)
         except ConnectionRefusedError:
             return self._fail(Outcome.REFUSED)
@@ -142,7 +142,7 @@ class TcpFlow(Flow):
         sock = self.sock
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code != 0:
-            # OSError makes the subclass that belongs to the number.
+            # OSError creates the subclass of this error number.
             raise OSError(code, "connect")
         try:
             sock.getpeername()
@@ -154,7 +154,7 @@ class TcpFlow(Flow):
 
     @property
     def sock(self) -> socket.socket:
-        """The socket, which is there from the first visit on."""
+        """The socket, which exists from the first visit on."""
         if self._sock is None:
             raise ValueError("not connected yet")
         return self._sock
@@ -163,20 +163,20 @@ class TcpFlow(Flow):
         """Set the socket's options before it connects."""
 
     def sink(self) -> Any:
-        """Return what takes the body."""
+        """Return the object that receives the body."""
         return hashlib.sha256()
 
-    def ask(self, now: float) -> None:
+    def send_request(self, now: float) -> None:
         """Send the request."""
         self.response = Response(self.sink())
         self.sock.send(request(self.target.address, self.path, keep=self.keep))
         self.patience.progress(now)
 
     def receive(self, limit: int, now: float) -> bool:
-        """Receive once; return whether something came.
+        """Receive once, and return whether there was data.
 
         Raises:
-            BadResponse: the server closed the connection or sent nonsense.
+            BadResponse: the server closed the connection, or the response is wrong.
 
         """
         try:
@@ -188,7 +188,7 @@ class TcpFlow(Flow):
             raise BadResponse("closed early")
         self.patience.progress(now)
         if self.response is None:
-            raise BadResponse("an answer without a question")
+            raise BadResponse("a response without a request")
         self.response.feed(data)
         self._server = self._server or self.response.server
         return True
@@ -201,10 +201,10 @@ class TcpFlow(Flow):
 
     @abstractmethod
     def proceed(self, now: float) -> float:
-        """Go on with the connection, which is up and has asked."""
+        """Continue with a connection whose request is sent."""
 
     def finish(self) -> None:
-        """Bring it to an end."""
+        """Complete the connection from the next visit on."""
         self.finishing = True
 
     def close(self) -> None:
@@ -221,49 +221,49 @@ class Download(TcpFlow):
     keep = False
 
     def prepare(self, sock: socket.socket) -> None:
-        """Keep little in the client, so that the server has most of the file yet to send."""
+        """Use a small receive buffer, so that most of the file stays at the server."""
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DOWNLOAD_BUFFER_BYTES)
 
     def proceed(self, now: float) -> float:
-        """Read a little, or, when finishing, all there is."""
+        """Read a little, or, when finishing, everything."""
         response = self.response
         if response is None:
             return CONNECT_VISIT_SECONDS
-        came = self.receive(FLUSH_BYTES if self.finishing else DOWNLOAD_BYTES_A_VISIT, now)
+        received = self.receive(FLUSH_BYTES if self.finishing else DOWNLOAD_BYTES_A_VISIT, now)
         self.opened = self.opened or response.begun
         if response.complete:
             if response.sink.hexdigest() != PurePosixPath(self.path).stem:  # type: ignore[attr-defined]
-                raise BadResponse("another content than the name says")
+                raise BadResponse("the content does not match the hash in the name")
             self.close()
         if self.finishing:
             return FLUSH_VISIT_SECONDS
-        return DOWNLOAD_VISIT_SECONDS if came else WAIT_VISIT_SECONDS
+        return DOWNLOAD_VISIT_SECONDS if received else WAIT_VISIT_SECONDS
 
 
 class Idle(TcpFlow):
-    """A connection that is used once, then idle, then spoken to at the end."""
+    """A connection that is used once, stays idle, and is used again at the end."""
 
     kind = "idle"
 
     def __init__(self, target: Target, path: str) -> None:
         super().__init__(target, path)
-        self._spoke = False
+        self._used_again = False
 
     def proceed(self, now: float) -> float:
-        """Hear the answer that is due; while idle, hear whether the connection is torn down."""
+        """Read the response that is due; while idle, notice if the connection is closed."""
         response = self.response
         if response is None:
             return CONNECT_VISIT_SECONDS
-        if self.opened and self.finishing and not self._spoke:
-            self._spoke = True
-            self.ask(now)
+        if self.opened and self.finishing and not self._used_again:
+            self._used_again = True
+            self.send_request(now)
             return WAIT_VISIT_SECONDS
         self.receive(FLUSH_BYTES, now)
         if not response.complete:
             return WAIT_VISIT_SECONDS
         self.patience.done()
         self.opened = True
-        if self._spoke:
+        if self._used_again:
             if response.server != self._server:
                 raise BadResponse(f"{response.server} answers instead of {self._server}")
             self.close()
@@ -277,7 +277,7 @@ class Short(TcpFlow):
     keep = False
 
     def proceed(self, now: float) -> float:
-        """Hear the answer."""
+        """Read the response."""
         if self.receive(FLUSH_BYTES, now) and self.response is not None and self.response.complete:
             self.opened = True
             self.close()
@@ -285,10 +285,10 @@ class Short(TcpFlow):
 
 
 class UdpFlow(Flow):
-    """A query every half second from one socket, to be answered by one server for ever.
+    """A query every half second from one socket; all answers must come from one server.
 
-    ``source_port`` should be one that no flow had before: while a server still holds the socket of
-    an earlier client with the same address and port, it is right to take the newcomer for that one.
+    ``source_port`` should be one that no flow had before. While a server still has the socket of an
+    earlier client with the same address and port, it correctly treats this flow as that client.
     """
 
     kind = "udp"
@@ -300,23 +300,23 @@ class UdpFlow(Flow):
         self.source_port = source_port
         self.verdict = UdpVerdict()
         self._number = 0
-        self._ask_at = 0.0
+        self._query_at = 0.0
         self._finishing = False
         self._last_number = 0
         self._sock: socket.socket | None = None
 
     @property
     def outcome(self) -> Outcome:
-        """How it fared so far."""
+        """The outcome so far."""
         return self.verdict.outcome
 
     @property
     def server(self) -> str:
-        """Which server has it."""
+        """The server of this flow."""
         return self.verdict.server
 
     def visit(self, now: float) -> float:
-        """Hear answers, ask again."""
+        """Read answers, and send a query if it is due."""
         if self._sock is None:
             self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._sock.settimeout(0)
@@ -326,38 +326,38 @@ class UdpFlow(Flow):
             self.name = f"udp {host}:{port}"
         if self._finishing and not self._last_number:
             self._last_number = self._number + 1
-            self._ask_at = now
-        done = self._hear(self._sock, now) >= self._last_number > 0
+            self._query_at = now
+        done = self._receive(self._sock, now) >= self._last_number > 0
         self.verdict.tick(now)
         if self.outcome is not Outcome.GOOD or done:
             self.close()
             return 0.0
-        if now >= self._ask_at:
-            self._ask(self._sock, now)
-            self._ask_at = now + UDP_VISIT_SECONDS
-        return WAIT_VISIT_SECONDS if self._waits else self._ask_at - now
+        if now >= self._query_at:
+            self._send_query(self._sock, now)
+            self._query_at = now + UDP_VISIT_SECONDS
+        return WAIT_VISIT_SECONDS if self._waits else self._query_at - now
 
     @property
     def _waits(self) -> bool:
         return self._finishing or not self.opened
 
-    def _ask(self, sock: socket.socket, now: float) -> None:
+    def _send_query(self, sock: socket.socket, now: float) -> None:
         self._number += 1
-        self.verdict.asked(now)
+        self.verdict.query_sent(now)
         try:
             sock.send(b"%d" % self._number)
         except (ConnectionRefusedError, BlockingIOError):
-            # Nobody listens there at this moment: it stays unanswered, and that is what counts.
+            # Nobody listens there at the moment. The query stays unanswered, which is what counts.
             return
 
-    def _hear(self, sock: socket.socket, now: float) -> int:
-        """Hear all that came, and return the highest number that was answered, or 0."""
-        heard = 0
+    def _receive(self, sock: socket.socket, now: float) -> int:
+        """Read all answers, and return the highest number that was answered, or 0."""
+        highest = 0
         while True:
             try:
                 data = sock.recv(DATAGRAM_BYTES)
             except BlockingIOError:
-                return heard
+                return highest
             except ConnectionRefusedError:
                 continue
             server, _, number = data.decode(errors="replace").rpartition(" ")
@@ -366,10 +366,10 @@ class UdpFlow(Flow):
             else:
                 self.verdict.answered(server, now)
                 self.opened = True
-                heard = max(heard, int(number))
+                highest = max(highest, int(number))
 
     def finish(self) -> None:
-        """Ask once more, and end when that is answered."""
+        """Send one more query, and end with its answer."""
         self._finishing = True
 
     def close(self) -> None:

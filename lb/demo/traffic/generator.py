@@ -1,8 +1,8 @@
-"""A process full of flows, told what to do through its standard input.
+"""A process that holds many flows and reads commands from its standard input.
 
-It opens its flows, prints `{"event": "open"}` when each of them is open or broken, and then obeys:
-`count` prints how many are open and well, `names` which; `finish` brings each to its end and
-prints the verdict. The end of its input ends it.
+It opens its flows, and prints `{"event": "open"}` when each of them is open or broken. Then it
+reads commands: `count` prints how many flows are open and not broken, `names` prints which;
+`finish` completes each flow and prints the verdict. The process ends at the end of its input.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 from lb.demo.traffic.flows import Download, Flow, Idle, Short, Target, UdpFlow
 from lb.demo.traffic.verdicts import Outcome
 
-NAP_SECONDS = 0.25
+MAX_WAIT_SECONDS = 0.25
 INPUT_BYTES = 4096
 
 
-class Cohort:
-    """Flows of one process, and the times at which each wants to be visited."""
+class FlowSchedule:
+    """The flows of one process, and the time of the next visit of each."""
 
     def __init__(self, flows: Sequence[Flow], over_seconds: float, now: float) -> None:
         self.flows = flows
@@ -38,17 +38,17 @@ class Cohort:
         heapq.heapify(self._due)
 
     def visit_due(self, now: float) -> float:
-        """Visit the flows whose time has come; return when the next one's comes."""
+        """Visit the flows that are due, and return the time of the next visit."""
         while self._due and self._due[0][0] <= now:
             _at, _order, flow = heapq.heappop(self._due)
             delay = flow.visit(now)
             if not flow.ended:
                 heapq.heappush(self._due, (now + delay, next(self._order), flow))
             now = time.monotonic()
-        return self._due[0][0] if self._due else now + NAP_SECONDS
+        return self._due[0][0] if self._due else now + MAX_WAIT_SECONDS
 
     def finish(self, now: float) -> None:
-        """Have every flow come to its end, from now on."""
+        """Make every flow finish, from now on."""
         remaining = [flow for flow in self.flows if not flow.ended]
         for flow in remaining:
             flow.finish()
@@ -65,23 +65,23 @@ class Cohort:
         return all(flow.ended for flow in self.flows)
 
     def count(self) -> dict[str, int]:
-        """Return how many flows are open and well, by protocol, and how many are broken."""
-        well = self._well()
+        """Return how many flows are open and not broken, by protocol, and how many are broken."""
+        good = self._good()
         return {
-            "tcp": sum(flow.protocol == "tcp" for flow in well),
-            "udp": sum(flow.protocol == "udp" for flow in well),
+            "tcp": sum(flow.protocol == "tcp" for flow in good),
+            "udp": sum(flow.protocol == "udp" for flow in good),
             "broken": sum(flow.outcome is not Outcome.GOOD for flow in self.flows),
         }
 
     def names(self) -> dict[str, str]:
-        """Return the flows that are open and well, by protocol, address and port: their servers."""
-        return {flow.name: flow.server for flow in self._well()}
+        """Return the server of each flow that is open and not broken, by flow name."""
+        return {flow.name: flow.server for flow in self._good()}
 
-    def _well(self) -> list[Flow]:
+    def _good(self) -> list[Flow]:
         return [f for f in self.flows if f.opened and not f.ended and f.outcome is Outcome.GOOD]
 
     def verdict(self) -> dict[str, Any]:
-        """Return how everything ended."""
+        """Return the number of flows, and the broken ones."""
         broken = [flow for flow in self.flows if flow.outcome is not Outcome.GOOD]
         return {
             "flows": len(self.flows),
@@ -98,14 +98,14 @@ class Cohort:
 
 
 class Commands:
-    """Lines from a descriptor, read without blocking for longer than asked."""
+    """Reads lines from a file descriptor, with a timeout."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._rest = b""
 
     def wait(self, seconds: float) -> list[str] | None:
-        """Return the lines that came within this time; None at the end of the input."""
+        """Return the lines that arrive within this time; None at the end of the input."""
         readable, _, _ = select.select([self._descriptor], [], [], max(0.0, seconds))
         if not readable:
             return []
@@ -116,36 +116,36 @@ class Commands:
         return [line.decode() for line in lines]
 
 
-def serve(cohort: Cohort, commands: Commands) -> None:
-    """Visit flows and obey commands until told to finish, and the verdict is printed."""
-    told_open = finishing = False
+def serve(schedule: FlowSchedule, commands: Commands) -> None:
+    """Visit flows and execute commands until the verdict is printed."""
+    reported_open = finishing = False
     while True:
-        next_at = cohort.visit_due(time.monotonic())
-        if not told_open and cohort.is_open:
-            told_open = True
-            _say({"event": "open", **cohort.count()})
-        if finishing and cohort.has_ended:
-            _say({"event": "verdict", **cohort.verdict()})
+        next_at = schedule.visit_due(time.monotonic())
+        if not reported_open and schedule.is_open:
+            reported_open = True
+            _print_event({"event": "open", **schedule.count()})
+        if finishing and schedule.has_ended:
+            _print_event({"event": "verdict", **schedule.verdict()})
             return
-        lines = commands.wait(min(NAP_SECONDS, next_at - time.monotonic()))
+        lines = commands.wait(min(MAX_WAIT_SECONDS, next_at - time.monotonic()))
         if lines is None:
             return
         for line in lines:
             if line == "count":
-                _say({"event": "count", **cohort.count()})
+                _print_event({"event": "count", **schedule.count()})
             elif line == "names":
-                _say({"event": "names", "names": cohort.names()})
+                _print_event({"event": "names", "names": schedule.names()})
             elif line == "finish":
                 finishing = True
-                cohort.finish(time.monotonic())
+                schedule.finish(time.monotonic())
 
 
-def _say(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)  # noqa: T201 (how it talks to the demo)
+def _print_event(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)  # noqa: T201 (the demo reads it)
 
 
 def make_flows(options: argparse.Namespace) -> list[Flow]:
-    """Make the flows that the command line asks for, in an order that mixes the kinds."""
+    """Create the flows that the command line asks for, with all kinds mixed."""
     web, echo = (Target(options.vip, port) for port in (options.tcp_port, options.udp_port))
     flows: list[Flow] = []
     flows += [Download(web, options.file[n % len(options.file)]) for n in range(options.downloads)]
@@ -153,7 +153,7 @@ def make_flows(options: argparse.Namespace) -> list[Flow]:
     flows += [Short(web, options.page) for _ in range(options.short)]
     port = options.udp_source_port
     flows += [UdpFlow(echo, port and port + n) for n in range(options.udp)]
-    random.Random(len(flows)).shuffle(flows)  # noqa: S311 (an order, no secret)
+    random.Random(len(flows)).shuffle(flows)  # noqa: S311 (an order, not a secret)
     return flows
 
 
@@ -164,13 +164,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tcp-port", type=int, default=80)
     made.add_argument("--udp-port", type=int, default=7000)
     made.add_argument(
-        "--udp-source-port", type=int, default=0, help="of the first UDP flow; 0: any"
+        "--udp-source-port", type=int, default=0, help="source port of the first UDP flow; 0: any"
     )
-    made.add_argument("--file", action="append", default=[], help="path of a hashed file")
-    made.add_argument("--page", default="/hello", help="path of a small page")
+    made.add_argument("--file", action="append", default=[], help="URL path of a file")
+    made.add_argument("--page", default="/hello", help="URL path of a small page")
     for kind in ("downloads", "idle", "short", "udp"):
-        made.add_argument(f"--{kind}", type=int, default=0, help="how many")
-    made.add_argument("--over-seconds", type=float, default=0.5, help="open them over this time")
+        made.add_argument(f"--{kind}", type=int, default=0, help="number of flows")
+    made.add_argument(
+        "--over-seconds", type=float, default=0.5, help="time over which to open the flows"
+    )
     return made
 
 
@@ -179,8 +181,8 @@ def main() -> None:
     options = parser().parse_args()
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    cohort = Cohort(make_flows(options), options.over_seconds, time.monotonic())
-    serve(cohort, Commands(sys.stdin.fileno()))
+    schedule = FlowSchedule(make_flows(options), options.over_seconds, time.monotonic())
+    serve(schedule, Commands(sys.stdin.fileno()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """When a connection counts as broken: pure state machines, fed with events and times.
 
-Broken is a connection that was reset or refused, got wrong content, or made no progress for
-`PATIENCE_SECONDS` while data was due; an idle one that does not answer when spoken to at the end;
-a UDP flow that is answered by another server than before, or not for `PATIENCE_SECONDS`.
+A TCP connection is broken if it was reset or refused, received wrong content, or made no progress
+for `PATIENCE_SECONDS` while data was due; an idle one also if it cannot be used again at the end. A
+UDP flow is broken if another server answers than before, or nobody for `PATIENCE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 PATIENCE_SECONDS = 5.0
-"""TCP's backoff turns an outage of 2 s into 3.1 s of silence; this leaves room for it."""
+"""With the backoff of TCP, an outage of 2 s becomes a pause of 3.1 s; this is longer."""
 
 
 class Outcome(str, Enum):
-    """How a flow fared."""
+    """The outcome of a flow."""
 
     GOOD = "good"
     REFUSED = "refused"
@@ -28,7 +28,7 @@ class Outcome(str, Enum):
 
 @dataclass
 class Patience:
-    """Waits for data that is due, and no longer than is fair."""
+    """Measures how long data has been due, up to a limit."""
 
     limit_seconds: float = PATIENCE_SECONDS
     _since: float | None = None
@@ -39,12 +39,12 @@ class Patience:
         return self._since is not None
 
     def due(self, now: float) -> None:
-        """Data is due from now on, if it was not already."""
+        """Data is due from now on, unless it was due already."""
         if self._since is None:
             self._since = now
 
     def progress(self, now: float) -> None:
-        """Some data came; more is due."""
+        """Some data was received; more is due."""
         self._since = now
 
     def done(self) -> None:
@@ -52,26 +52,26 @@ class Patience:
         self._since = None
 
     def is_over(self, now: float) -> bool:
-        """Say whether nothing came for too long."""
+        """Return whether data has been due for longer than the limit."""
         return self._since is not None and now - self._since > self.limit_seconds
 
 
 @dataclass
 class UdpVerdict:
-    """Judges a UDP flow, which asks all the time: an answer is always due."""
+    """Judges a UDP flow, which sends queries all the time: an answer is always due."""
 
     server: str = ""
     outcome: Outcome = Outcome.GOOD
     answers: int = 0
     _patience: Patience = field(default_factory=Patience)
 
-    def asked(self, now: float) -> None:
-        """Note that a query was sent."""
+    def query_sent(self, now: float) -> None:
+        """Record that a query was sent."""
         self._patience.due(now)
         self.tick(now)
 
     def answered(self, server: str, now: float) -> None:
-        """Note that this server answered."""
+        """Record an answer of this server."""
         self.tick(now)
         self.answers += 1
         self._patience.progress(now)
@@ -81,21 +81,21 @@ class UdpVerdict:
             self.outcome = Outcome.OTHER_SERVER
 
     def garbled(self) -> None:
-        """Note an answer to something that was not asked."""
+        """Record an answer that does not match a query."""
         if self.outcome is Outcome.GOOD:
             self.outcome = Outcome.WRONG_CONTENT
 
     def tick(self, now: float) -> None:
-        """See whether the flow has been silent for too long."""
+        """Check whether an answer has been due for too long."""
         if self.outcome is Outcome.GOOD and self._patience.is_over(now):
             self.outcome = Outcome.SILENT
 
 
 def max_over_mean(values: list[float]) -> float:
-    """Return the largest value over the mean of all; 1.0 is perfect balance.
+    """Return the largest value divided by the mean; 1.0 is perfect balance.
 
     Raises:
-        ValueError: there are no values, or nothing but zeros.
+        ValueError: there are no values, or all are zero.
 
     """
     if not values or sum(values) <= 0:
@@ -107,10 +107,10 @@ SPREAD_DEVIATIONS = 4.0
 
 
 def deviations(count: int, total: int, share: float) -> float:
-    """Return by how many standard deviations a binomial count is off its expectation.
+    """Return how many standard deviations a binomial count is away from its expectation.
 
-    `total` connections chose independently, each this server with probability `share`. A share
-    of 0 or 1 leaves no room for chance: 0.0 if the count is right, infinity otherwise.
+    Each of `total` independent connections reaches this server with probability `share`. With a
+    share of 0 or 1 there is no variance: 0.0 if the count is right, infinity otherwise.
     """
     expected = total * share
     variance = expected * (1.0 - share)

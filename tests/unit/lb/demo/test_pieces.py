@@ -16,15 +16,14 @@ from rich.console import Console
 from controlplane.domain.errors import UsageError
 from controlplane.settings.load import load_control_config
 from lb.agent.config import load_agent_config
-from lb.demo import counters, plan, settings
-from lb.demo.narrator import Narrator
+from lb.demo import scenario
+from lb.demo.progress import ProgressLog
 from lb.demo.results import Findings, StepResult
-from lb.demo.run import chosen_steps
-from lb.demo.site import nginx
-from lb.demo.site.routes import RouteState
+from lb.demo.runner import chosen_steps
+from lb.demo.site import content, counters, nginx, settings
+from lb.demo.site.router import RouteState
 from lb.demo.steps.balance import Sample, utilisation
 from lb.demo.steps.kill import ENDPOINTS
-from lb.demo.traffic import content
 from netns.host import Host
 
 A, B, C = "10.0.1.2", "10.0.2.2", "10.0.3.2"
@@ -76,7 +75,7 @@ def test_the_agents_settings_are_valid(tmp_path: Path, number: int) -> None:
     assert config.dip == IPv4Address(f"10.0.{number}.2")
     assert config.on_ready[-2:] == ("--announce", str(config.dip))
     assert config.on_withdraw[-2:] == ("--withdraw", str(config.dip))
-    assert (config.load.source == "metric") == (number in plan.CAPACITIES)
+    assert (config.load.source == "metric") == (number in scenario.CAPACITIES)
 
 
 def test_the_controllers_settings_are_valid_and_the_control_pool_is_unchained(
@@ -86,10 +85,12 @@ def test_the_controllers_settings_are_valid_and_the_control_pool_is_unchained(
     path.write_text(settings.control_toml(tmp_path, (1, 2, 3, 4), "load"), encoding="utf-8")
     config = load_control_config(path)
     depths = {pool.name: pool.depth for pool in config.pool}
-    assert depths == {plan.WEB: 2, plan.PLAIN: 1, plan.WORK: 2}
-    work = [server.name for server in config.server if server.serves(plan.WORK)]
+    assert depths == {scenario.WEB: 2, scenario.PLAIN: 1, scenario.WORK: 2}
+    work = [server.name for server in config.server if server.serves(scenario.WORK)]
     assert work == ["server1", "server2", "server3"]
-    assert {service.vip for service in config.service} == {IPv4Network(vip) for vip in plan.VIPS}
+    assert {service.vip for service in config.service} == {
+        IPv4Network(vip) for vip in scenario.VIPS
+    }
 
 
 def test_no_file_that_agents_or_controller_read_tells_a_capacity(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_no_file_that_agents_or_controller_read_tells_a_capacity(tmp_path: Path)
         settings.agent_toml(n, host(tmp_path), tmp_path, tmp_path / "r.sock").replace(
             f"10.0.{n}.2", ""
         )
-        for n in plan.CAPACITIES
+        for n in scenario.CAPACITIES
     ]
     assert not any("capacity" in text for text in texts)
     # Apart from names and addresses, all three agents are told the same.
@@ -120,7 +121,7 @@ def test_accepts_are_counted_by_connection_and_nonce(tmp_path: Path) -> None:
 
 
 def test_steps_keep_their_order_and_a_control_stands_for_its_step() -> None:
-    assert chosen_steps([]) == list(plan.STEPS)
+    assert chosen_steps([]) == list(scenario.STEPS)
     assert chosen_steps(["kill", "join_unchained", "join"]) == ["join", "kill"]
     with pytest.raises(UsageError, match="'jump'"):
         chosen_steps(["jump"])
@@ -164,8 +165,8 @@ def test_the_summary_names_every_step_and_its_verdict() -> None:
     bad = step("drain", broken=3)
     bad.promise(kept=False, otherwise="3 broken")
     stream = StringIO()
-    narrator = Narrator(Console(file=stream, width=120))
-    narrator.summary(Findings([step("join", daisy_chained=77), bad]))
+    progress = ProgressLog(Console(file=stream, width=120))
+    progress.summary(Findings([step("join", daisy_chained=77), bad]))
     text = stream.getvalue()
     for word in ("join", "77", "kept", "drain", "BROKEN", "a promise was broken"):
         assert word in text

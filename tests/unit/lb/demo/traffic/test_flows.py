@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from lb.demo.traffic.flows import Download, Flow, Idle, Short, Target, UdpFlow
-from lb.demo.traffic.generator import Cohort
+from lb.demo.traffic.generator import FlowSchedule
 from lb.demo.traffic.http import BadResponse, Response
 from lb.demo.traffic.verdicts import Outcome
 from netns.polling import wait_until
@@ -243,18 +243,18 @@ def test_a_cohort_counts_what_is_well_and_names_what_broke() -> None:
     with listener() as (_sock, gone):
         pass
     with udp_server() as (sock, target):
-        cohort = Cohort([UdpFlow(target), Short(gone, "/")], 0.0, time.monotonic())
-        cohort.visit_due(time.monotonic())
+        schedule = FlowSchedule([UdpFlow(target), Short(gone, "/")], 0.0, time.monotonic())
+        schedule.visit_due(time.monotonic())
         answer(sock, "server1")
 
         def is_open() -> bool:
-            cohort.visit_due(time.monotonic())
-            return cohort.is_open
+            schedule.visit_due(time.monotonic())
+            return schedule.is_open
 
         wait_until(is_open, "all flows are open or broken", 5.0)
-        assert cohort.count() == {"tcp": 0, "udp": 1, "broken": 1}
-        assert [name.split()[0] for name in cohort.names()] == ["udp"]
-        verdict = cohort.verdict()
+        assert schedule.count() == {"tcp": 0, "udp": 1, "broken": 1}
+        assert [name.split()[0] for name in schedule.names()] == ["udp"]
+        verdict = schedule.verdict()
     assert verdict["flows"] == 2
     (broken,) = verdict["broken"]
     assert broken["kind"] == "short"

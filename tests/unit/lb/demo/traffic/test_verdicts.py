@@ -43,7 +43,7 @@ def test_progress_starts_patience_anew_and_done_ends_it() -> None:
 def test_a_udp_flow_stays_with_its_first_server() -> None:
     verdict = UdpVerdict()
     for second in range(20):
-        verdict.asked(second)
+        verdict.query_sent(second)
         verdict.answered("server1", second + 0.4)
     assert outcome_of(verdict) is Outcome.GOOD
     assert verdict.server == "server1"
@@ -54,20 +54,20 @@ def test_a_udp_flow_stays_with_its_first_server() -> None:
 
 def test_a_udp_flow_may_lose_packets_but_not_be_silent_for_longer_than_patience() -> None:
     verdict = UdpVerdict()
-    verdict.asked(0.0)
+    verdict.query_sent(0.0)
     verdict.answered("server1", 0.1)
     for step in range(1, 10):
-        verdict.asked(step * 0.5)
+        verdict.query_sent(step * 0.5)
     verdict.answered("server1", 5.0)
     assert outcome_of(verdict) is Outcome.GOOD
     for step in range(11, 24):
-        verdict.asked(step * 0.5)
+        verdict.query_sent(step * 0.5)
     assert outcome_of(verdict) is Outcome.SILENT
 
 
 def test_a_udp_flow_that_is_never_answered_is_silent() -> None:
     verdict = UdpVerdict()
-    verdict.asked(0.0)
+    verdict.query_sent(0.0)
     verdict.tick(PATIENCE_SECONDS)
     assert outcome_of(verdict) is Outcome.GOOD
     verdict.tick(PATIENCE_SECONDS + 0.01)
@@ -76,14 +76,14 @@ def test_a_udp_flow_that_is_never_answered_is_silent() -> None:
 
 def test_an_answer_after_too_long_a_silence_mends_nothing() -> None:
     verdict = UdpVerdict()
-    verdict.asked(0.0)
+    verdict.query_sent(0.0)
     verdict.answered("server1", 5.2)
     assert outcome_of(verdict) is Outcome.SILENT
 
 
 def test_an_answer_to_another_question_is_wrong_content() -> None:
     verdict = UdpVerdict()
-    verdict.asked(0.0)
+    verdict.query_sent(0.0)
     verdict.garbled()
     assert outcome_of(verdict) is Outcome.WRONG_CONTENT
 

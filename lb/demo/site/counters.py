@@ -1,6 +1,6 @@
-"""The servers' packet counters, read from the pins of their data planes.
+"""Packet counters of the servers, read from the pins of their data planes.
 
-Counters start at zero with each new agent; `Counters` adds up what each generation of them said.
+Counters start at zero with each new agent; `Counters` sums them over restarts.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.pinned import PinnedDataplane
 
 FIRST_HOP = ("pass_local", "pass_to_self", "tx_forward", "tx_forward_chain")
-"""Verdicts of packets that met their first hop: decided by the forwarder, not dropped."""
+"""Verdicts of the forwarder for packets of services that it did not drop."""
 FORWARDED = ("tx_forward", "tx_forward_chain")
 ACCEPTED = ("accept_last_hop", "accept_syn", "accept_socket", "accept_syncookie")
 DAISY_CHAINED = "pass_on"
 
 
 def growth(before: Mapping[str, int], now: Mapping[str, int]) -> Counter[str]:
-    """Return by how much counters grew; those that shrank began again at zero."""
+    """Return the increase of each counter; one that is smaller now has started again at zero."""
     return Counter(
         {
             name: value - before.get(name, 0) if value >= before.get(name, 0) else value
@@ -30,7 +30,7 @@ def growth(before: Mapping[str, int], now: Mapping[str, int]) -> Counter[str]:
 
 
 class Counters:
-    """Sums over the demo's life, by server."""
+    """Sums since the start of the demo, by server."""
 
     def __init__(self, pins: Mapping[str, Path]) -> None:
         self._pins = pins
@@ -38,7 +38,7 @@ class Counters:
         self._sums: dict[str, Counter[str]] = {name: Counter() for name in pins}
 
     def read(self) -> dict[str, Counter[str]]:
-        """Look now, and return the sums so far. A server without pins keeps what it had."""
+        """Read the counters and return the sums. A server without pins keeps its last sums."""
         for server, path in self._pins.items():
             try:
                 plane = PinnedDataplane(path)

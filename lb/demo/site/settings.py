@@ -1,4 +1,4 @@
-"""The configuration files that the demo writes: what a person would write for these servers."""
+"""Settings files and service commands of the demo, as a person would write them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from controlplane.domain.store_url import file_url
-from lb.demo import plan
-from lb.demo.site import nginx, worker
+from lb.demo import scenario
+from lb.demo.site import nginx, work_service
 from netns.brigade import INTERFACE, controller_address, dip, server_name
 from netns.host import Host
 
 
 def agent_toml(number: int, host: Host, store: Path, router_socket: Path) -> str:
-    """Return the agent's settings of this server."""
-    announce = [sys.executable, "-m", "lb.demo.site.routes", "--socket", str(router_socket)]
+    """Return the settings of this server's agent."""
+    announce = [sys.executable, "-m", "lb.demo.site.router", "--socket", str(router_socket)]
     address = str(dip(number))
     lines = [
         *_keys(
@@ -35,11 +35,11 @@ def agent_toml(number: int, host: Host, store: Path, router_socket: Path) -> str
             }
         ),
     ]
-    if number in plan.CAPACITIES:
+    if number in scenario.CAPACITIES:
         load: Mapping[str, object] = {
             "source": "metric",
-            "url": f"http://127.0.0.1:{plan.WORKER_METRICS_PORT}/metrics",
-            "metric": worker.BUSY_METRIC,
+            "url": f"http://127.0.0.1:{scenario.WORK_METRICS_PORT}/metrics",
+            "metric": work_service.BUSY_METRIC,
             "kind": "counter",
             "window_seconds": 2.0,
         }
@@ -54,23 +54,23 @@ def control_toml(store: Path, servers: Iterable[int], work_balance: str) -> str:
         {
             "store": file_url(store),
             "probers": [str(controller_address())],
-            "tick_seconds": plan.TICK_SECONDS,
-            "slow_start_seconds": plan.SLOW_START_SECONDS,
+            "tick_seconds": scenario.TICK_SECONDS,
+            "slow_start_seconds": scenario.SLOW_START_SECONDS,
             "log_format": "json",
         }
     )
     sections = [
         *(_section("server", _server(number)) for number in servers),
-        _section("pool", _pool(plan.WEB, 2, "equal")),
-        _section("pool", _pool(plan.PLAIN, 1, "equal")),
-        # Capacities of 1:2:4 need shares beyond 1.5 times the mean: no cap.
-        _section("pool", {**_pool(plan.WORK, 2, work_balance), "cap": 0.0}),
-        *_web_services(plan.WEB, plan.WEB_VIP),
-        *_web_services(plan.PLAIN, plan.PLAIN_VIP),
+        _section("pool", _pool(scenario.WEB, 2, "equal")),
+        _section("pool", _pool(scenario.PLAIN, 1, "equal")),
+        # Capacities of 1:2:4 need shares above 1.5 times the mean, so there is no cap.
+        _section("pool", {**_pool(scenario.WORK, 2, work_balance), "cap": 0.0}),
+        *_web_services(scenario.WEB, scenario.WEB_VIP),
+        *_web_services(scenario.PLAIN, scenario.PLAIN_VIP),
         _section(
             "service",
             {
-                **_service("work", plan.WORK_VIP, "udp", plan.WORK_PORT, plan.WORK),
+                **_service("work", scenario.WORK_VIP, "udp", scenario.WORK_PORT, scenario.WORK),
                 "stateless": True,
             },
         ),
@@ -79,7 +79,11 @@ def control_toml(store: Path, servers: Iterable[int], work_balance: str) -> str:
 
 
 def _server(number: int) -> dict[str, object]:
-    pools = [plan.WEB, plan.PLAIN, *([plan.WORK] if number in plan.CAPACITIES else [])]
+    pools = [
+        scenario.WEB,
+        scenario.PLAIN,
+        *([scenario.WORK] if number in scenario.CAPACITIES else []),
+    ]
     return {"name": server_name(number), "dip": str(dip(number)), "pools": pools}
 
 
@@ -88,7 +92,7 @@ def _pool(name: str, depth: int, balance: str) -> dict[str, object]:
         "name": name,
         "depth": depth,
         "balance": balance,
-        "drain_time_seconds": plan.DRAIN_TIME_SECONDS,
+        "drain_time_seconds": scenario.DRAIN_TIME_SECONDS,
     }
 
 
@@ -99,9 +103,9 @@ def _service(name: str, vip: IPv4Address, protocol: str, port: int, pool: str) -
 def _web_services(pool: str, vip: IPv4Address) -> list[str]:
     check = ["", "[service.check]", *_keys({"type": "http", "path": nginx.HEALTH_PATH}), ""]
     return [
-        _section("service", _service(f"{pool}-http", vip, "tcp", plan.HTTP_PORT, pool)),
+        _section("service", _service(f"{pool}-http", vip, "tcp", scenario.HTTP_PORT, pool)),
         *check,
-        _section("service", _service(f"{pool}-echo", vip, "udp", plan.ECHO_PORT, pool)),
+        _section("service", _service(f"{pool}-echo", vip, "udp", scenario.ECHO_PORT, pool)),
     ]
 
 
@@ -110,28 +114,28 @@ def _section(name: str, keys: Mapping[str, object]) -> str:
 
 
 def _keys(values: Mapping[str, object]) -> list[str]:
-    # Text, numbers, booleans and lists of text look in TOML as they do in JSON.
+    # For text, numbers, booleans and lists of text, JSON is valid TOML.
     return [f"{key} = {json.dumps(value)}" for key, value in values.items()]
 
 
-def worker_command(number: int, unit_ms: float) -> Sequence[str]:
-    """Return the command of the work service on this server: here, and only here, its capacity."""
+def work_command(number: int, unit_ms: float) -> Sequence[str]:
+    """Return the command of the work service on this server; only this has its capacity."""
     return [
-        sys.executable, "-m", "lb.demo.site.worker",
+        sys.executable, "-m", "lb.demo.site.work_service",
         "--name", server_name(number),
-        "--address", str(plan.WORK_VIP),
-        "--port", str(plan.WORK_PORT),
+        "--address", str(scenario.WORK_VIP),
+        "--port", str(scenario.WORK_PORT),
         "--unit-ms", str(unit_ms),
-        "--capacity", str(plan.CAPACITIES[number]),
-        "--metrics-port", str(plan.WORKER_METRICS_PORT),
+        "--capacity", str(scenario.CAPACITIES[number]),
+        "--metrics-port", str(scenario.WORK_METRICS_PORT),
     ]  # fmt: skip
 
 
 def echo_command(number: int) -> Sequence[str]:
     """Return the command of the UDP service on this server."""
-    addresses = [f"--address={vip}" for vip in (plan.WEB_VIP, plan.PLAIN_VIP)]
+    addresses = [f"--address={vip}" for vip in (scenario.WEB_VIP, scenario.PLAIN_VIP)]
     name = server_name(number)
-    port = str(plan.ECHO_PORT)
+    port = str(scenario.ECHO_PORT)
     return [
         sys.executable,
         "-m",

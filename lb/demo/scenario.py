@@ -1,4 +1,4 @@
-"""What the demo consists of: addresses, pools, amounts. Data only."""
+"""Addresses, pools, amounts of traffic and steps of the demo. Data only."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ VIPS = (WEB_VIP, PLAIN_VIP, WORK_VIP)
 HTTP_PORT = 80
 ECHO_PORT = 7000
 WORK_PORT = 7001
-WORKER_METRICS_PORT = 9200
+WORK_METRICS_PORT = 9200
 
 WEB = "web"
 """The pool with daisy chaining: depth 2."""
 PLAIN = "plain"
-"""The same servers and services without: depth 1, the control."""
+"""The same servers and services without daisy chaining: depth 1, the control."""
 WORK = "work"
 """Three servers of unequal capacity."""
 
 FIRST_SERVERS = (1, 2, 3, 4)
 NEWCOMER = 5
 CAPACITIES = {1: 1.0, 2: 2.0, 3: 4.0}
-"""Capacity of the work service by server number: told to that service, and to nobody else."""
+"""Capacity of the work service by server number. Only that service knows it."""
 
 TICK_SECONDS = 0.5
 SLOW_START_SECONDS = 2.0
 DRAIN_TIME_SECONDS = 20.0
-"""Longer than any connection of the demo lives on after its bucket moved."""
+"""Longer than any connection of the demo stays open after its bucket has moved."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much traffic there is, and how long some things take.
+    """Amounts of traffic and durations.
 
-    ``downloads``, ``idle`` and ``udp`` are of one cohort: as many are opened before each event and
-    again after it, and all are held for ``hold_seconds`` more.
+    ``downloads``, ``idle`` and ``udp`` count the flows of one cohort. One cohort is opened before
+    each event and one after it has begun; both stay open for ``hold_seconds`` after the event.
     """
 
     spread_connections: int

@@ -1,7 +1,7 @@
-"""An event with connections open before, during and after it, and what became of them.
+"""An event with connections open before, during and after it, and their outcome.
 
-Before the event a cohort of flows is opened to each VIP in question; when the event has begun, as
-many again are opened while it goes on. When it is over, every flow is brought to its end.
+Before the event, a cohort of flows is opened to each VIP of the experiment. When the event has
+begun, a second cohort of the same size is opened. After the event, every flow is completed.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from lb.demo import plan
+from lb.demo import scenario
 from lb.demo.results import StepResult
-from lb.demo.stage import Stage
+from lb.demo.steps.context import StepContext
 from lb.demo.traffic.cohort import BrokenFlow, Cohort, Count
 
 OPEN_OVER_SECONDS = 0.5
 NEWCOMERS_OVER_SECONDS = 2.0
-VIPS = {plan.WEB: plan.WEB_VIP, plan.PLAIN: plan.PLAIN_VIP}
+VIPS = {scenario.WEB: scenario.WEB_VIP, scenario.PLAIN: scenario.PLAIN_VIP}
 SHOW_BROKEN = 5
 
 
 @dataclass
-class Outcome:
-    """What became of the flows to one pool's VIP."""
+class PoolOutcome:
+    """The outcome of the flows to the VIP of one pool."""
 
     before: Count
     after: Count
@@ -33,7 +33,7 @@ class Outcome:
     daisy_chained: int
 
     def fill(self, result: StepResult) -> StepResult:
-        """Put the numbers into a result."""
+        """Copy the numbers to a result."""
         result.tcp_open, result.udp_open = self.before.tcp, self.before.udp
         result.tcp_after, result.udp_after = self.after.tcp, self.after.udp
         result.broken = len(self.broken)
@@ -44,21 +44,21 @@ class Outcome:
 
 @dataclass
 class Experiment:
-    """One event under way. The event's function calls `open_newcomers` once it has begun."""
+    """A running experiment. The function of the event calls `open_newcomers` during the event."""
 
-    stage: Stage
+    context: StepContext
     pools: Sequence[str]
     cohorts: dict[str, list[Cohort]] = field(default_factory=dict)
     newcomers: list[Cohort] = field(default_factory=list)
 
     def cohort(self, pool: str, name: str, over_seconds: float) -> Cohort:
-        """Begin to open a cohort to a pool's VIP."""
-        amounts, site = self.stage.amounts, self.stage.site
+        """Start to open a cohort to the VIP of a pool."""
+        amounts, site = self.context.amounts, self.context.site
         arguments = [
             f"--downloads={amounts.downloads}",
             f"--idle={amounts.idle}",
             f"--udp={amounts.udp}",
-            f"--udp-source-port={self.stage.take_udp_ports(amounts.udp)}",
+            f"--udp-source-port={self.context.take_udp_ports(amounts.udp)}",
             f"--over-seconds={over_seconds}",
             *(f"--file={path}" for path in site.files),
         ]
@@ -68,46 +68,47 @@ class Experiment:
         return cohort
 
     def names(self) -> frozenset[str]:
-        """Return all flows that are open and well, each by its protocol, address and port."""
+        """Return the names of all flows that are open and not broken: protocol, address, port."""
         cohorts = [cohort for cohorts in self.cohorts.values() for cohort in cohorts]
         return frozenset().union(*(cohort.names() for cohort in cohorts))
 
     def open_newcomers(self) -> None:
-        """Open as many flows again, now that the event has begun."""
+        """Open the second cohort, now that the event has begun."""
         self.newcomers = [self.cohort(pool, "after", NEWCOMERS_OVER_SECONDS) for pool in self.pools]
 
     def await_newcomers(self) -> None:
-        """Wait until the later flows are open."""
+        """Wait until the flows of the second cohort are open."""
         for cohort in self.newcomers:
             cohort.wait_open()
 
 
 Event = Callable[[Experiment], None]
-"""What happens while the flows are open."""
+"""The event: it runs while the flows are open."""
 
 
-def run(stage: Stage, pools: Sequence[str], event: Event) -> dict[str, Outcome]:
-    """Open flows, let the event happen, finish the flows, and return what became of them."""
-    experiment = Experiment(stage, pools)
-    with stage.narrator.doing(f"opening flows to {' and '.join(pools)}"):
+def run(context: StepContext, pools: Sequence[str], event: Event) -> dict[str, PoolOutcome]:
+    """Open flows, run the event, complete the flows, and return the outcome by pool."""
+    experiment = Experiment(context, pools)
+    with context.progress.task(f"opening flows to {' and '.join(pools)}"):
         first = [experiment.cohort(pool, "before", OPEN_OVER_SECONDS) for pool in pools]
         for cohort in first:
             cohort.wait_open()
     before = {pool: _count(experiment, pool) for pool in pools}
     for pool, count in before.items():
-        stage.narrator.say(f"{pool}: {count.tcp} TCP and {count.udp} UDP flows are open")
-    chained = stage.site.counters.daisy_chained()
+        context.progress.log(f"{pool}: {count.tcp} TCP and {count.udp} UDP flows are open")
+    chained = context.site.counters.daisy_chained()
     begun = time.monotonic()
     event(experiment)
     seconds = time.monotonic() - begun
     experiment.await_newcomers()
-    time.sleep(stage.amounts.hold_seconds)
+    time.sleep(context.amounts.hold_seconds)
     after = {pool: _count(experiment, pool) for pool in pools}
-    with stage.narrator.doing("bringing every flow to its end"):
+    with context.progress.task("completing every flow"):
         broken = _finish(experiment)
-    chained = stage.site.counters.daisy_chained() - chained
+    chained = context.site.counters.daisy_chained() - chained
     return {
-        pool: Outcome(before[pool], after[pool], broken[pool], seconds, chained) for pool in pools
+        pool: PoolOutcome(before[pool], after[pool], broken[pool], seconds, chained)
+        for pool in pools
     }
 
 
@@ -119,40 +120,40 @@ def _count(experiment: Experiment, pool: str) -> Count:
 def _finish(experiment: Experiment) -> dict[str, tuple[BrokenFlow, ...]]:
     for cohorts in experiment.cohorts.values():
         for cohort in cohorts:
-            cohort.tell_finish()
+            cohort.finish()
     return {
         pool: tuple(flow for cohort in cohorts for flow in cohort.verdict().broken)
         for pool, cohorts in experiment.cohorts.items()
     }
 
 
-def judge(stage: Stage, name: str, outcome: Outcome) -> StepResult:
-    """Judge a step in which nothing may break."""
+def judge(context: StepContext, name: str, outcome: PoolOutcome) -> StepResult:
+    """Return the result of a step in which no flow may break."""
     result = outcome.fill(StepResult(name))
-    amounts = stage.amounts
+    amounts = context.amounts
     result.promise(outcome.before.tcp >= amounts.tcp, f"only {outcome.before.tcp} TCP were open")
     result.promise(outcome.before.udp >= amounts.udp, f"only {outcome.before.udp} UDP were open")
     result.promise(outcome.after.tcp >= 2 * amounts.tcp, f"only {outcome.after.tcp} TCP at the end")
     result.promise(outcome.after.udp >= 2 * amounts.udp, f"only {outcome.after.udp} UDP at the end")
     result.promise(not outcome.broken, f"{len(outcome.broken)} broken: {listed(outcome.broken)}")
     result.shown = (
-        f"{outcome.after.tcp} TCP and {outcome.after.udp} UDP flows in the end, "
+        f"{outcome.after.tcp} TCP and {outcome.after.udp} UDP flows at the end, "
         f"{len(outcome.broken)} broken, {outcome.daisy_chained} packets daisy-chained"
     )
     return result
 
 
-def judge_control(name: str, outcome: Outcome) -> StepResult:
-    """Judge a control, in which something must break."""
+def judge_control(name: str, outcome: PoolOutcome) -> StepResult:
+    """Return the result of a control, in which flows must break."""
     result = outcome.fill(StepResult(name, control=True))
-    # The packets that were passed on belong to the pool that chains.
+    # The packets that were passed on belong to the pool with daisy chaining.
     result.daisy_chained = 0
-    result.promise(bool(outcome.broken), "without daisy chaining something must break")
+    result.promise(bool(outcome.broken), "no flow broke without daisy chaining")
     result.shown = f"{len(outcome.broken)} broken without daisy chaining"
     return result
 
 
 def listed(flows: Sequence[BrokenFlow]) -> str:
-    """Name some flows."""
+    """Return some of the flows as text."""
     more = f" and {len(flows) - SHOW_BROKEN} more" if len(flows) > SHOW_BROKEN else ""
     return ", ".join(str(flow) for flow in flows[:SHOW_BROKEN]) + more

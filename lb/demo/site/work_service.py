@@ -1,7 +1,7 @@
-"""The demo's service of limited capacity: one request at a time, each takes UNIT / CAPACITY.
+"""The service with limited capacity: one request at a time, each takes UNIT / CAPACITY.
 
-The time it was busy is measured, counted, and shown as a Prometheus text page, as any service
-might. Its capacity is known to its own command line and to nobody else.
+It measures its busy time and serves that as a Prometheus counter. Its capacity is on its command
+line and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RECEIVE_BYTES = 1 << 20
 DATAGRAM_BYTES = 2048
 
 
-class Worker:
+class WorkService:
     """Serves datagrams one after the other."""
 
     def __init__(self, name: str, work_seconds: float) -> None:
@@ -38,48 +38,50 @@ class Worker:
             sock.sendto(self._name + b" " + data, client)
 
     def page(self) -> bytes:
-        """Return the metrics in Prometheus' text format."""
+        """Return the metrics in the text format of Prometheus."""
         return (
             f"# TYPE {BUSY_METRIC} counter\n{BUSY_METRIC} {self.busy_seconds:.6f}\n"
             f"# TYPE {REQUESTS_METRIC} counter\n{REQUESTS_METRIC} {self.requests}\n"
         ).encode()
 
 
-def serve_page(worker: Worker, port: int) -> None:
-    """Show the metrics on the loopback address from a thread of its own."""
+def serve_metrics(service: WorkService, port: int) -> None:
+    """Serve the metrics on the loopback address, in a thread."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            page = worker.page()
+            page = service.page()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(page)))
             self.end_headers()
             self.wfile.write(page)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (likewise)
-            """Keep quiet: the page is asked for several times a second."""
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (name of the base class)
+            """Log nothing: the page is read several times per second."""
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 def main() -> None:
-    """Run as `python -m lb.demo.site.worker`."""
+    """Run as `python -m lb.demo.site.work_service`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--unit-ms", type=float, required=True, help="work of one request")
-    parser.add_argument("--capacity", type=float, required=True, help="units done at a time")
+    parser.add_argument(
+        "--unit-ms", type=float, required=True, help="duration of a request at capacity 1"
+    )
+    parser.add_argument("--capacity", type=float, required=True, help="speed of this server")
     parser.add_argument("--metrics-port", type=int, required=True)
     options = parser.parse_args()
-    worker = Worker(options.name, options.unit_ms / 1000 / options.capacity)
-    serve_page(worker, options.metrics_port)
+    service = WorkService(options.name, options.unit_ms / 1000 / options.capacity)
+    serve_metrics(service, options.metrics_port)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         sock.bind((options.address, options.port))
-        worker.serve(sock)
+        service.serve(sock)
 
 
 if __name__ == "__main__":

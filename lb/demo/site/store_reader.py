@@ -1,4 +1,4 @@
-"""What the store says of the fleet: read, never written."""
+"""Reads the state of the servers from the store; it never writes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from controlplane.domain.store_url import file_url
 from controlplane.store import open_controller_store
 
 
-class Fleet:
-    """A reader of documents, acknowledgements and reports."""
+class StoreReader:
+    """Reads documents, acknowledgements and reports."""
 
     def __init__(self, store: Path) -> None:
         self._store = open_controller_store(file_url(store))
@@ -44,7 +44,7 @@ class Fleet:
         return self._store.kinds().get(table_kind(pool), 0)
 
     def buckets(self, pool: str) -> dict[str, int]:
-        """Return how many buckets each server of the cluster is current for."""
+        """Return the number of buckets of which each server is the current one."""
         table, cluster = self.table(pool), self.cluster()
         if table is None or cluster is None:
             return {}
@@ -55,13 +55,13 @@ class Fleet:
         }
 
     def shares(self, pool: str) -> dict[str, float]:
-        """Return each server's part of a pool's buckets, those without any left out."""
+        """Return each server's part of a pool's buckets, without the servers that have none."""
         buckets = self.buckets(pool)
         total = sum(buckets.values())
         return {name: count / total for name, count in buckets.items() if count}
 
     def in_any_chain(self, pool: str, server: str) -> bool:
-        """Say whether a table names this server at all."""
+        """Return whether any chain of a pool's table contains this server."""
         table, cluster = self.table(pool), self.cluster()
         known = cluster.server(server) if cluster else None
         return bool(table is not None and known is not None and (table.chains == known.index).any())
@@ -73,15 +73,15 @@ class Fleet:
         return known.state if known else None
 
     def acknowledged(self, server: str, kind: str) -> int:
-        """Return the generation that this server has in use, 0 for none."""
+        """Return the generation that this server uses, 0 for none."""
         return self._store.acknowledgements().get(server, {}).get(kind, 0)
 
     def is_settled(self, pool: str, servers: Iterable[str]) -> bool:
-        """Say whether these servers have a pool's newest table in use."""
+        """Return whether these servers use the newest table of a pool."""
         return self._have_newest(table_kind(pool), servers)
 
     def are_active(self, servers: Iterable[str]) -> bool:
-        """Say whether these servers are active, and all of them know."""
+        """Return whether these servers are active and use the newest cluster document."""
         names = list(servers)
         active = all(self.state(name) is ServerState.ACTIVE for name in names)
         return active and self._have_newest(CLUSTER, names)
@@ -94,15 +94,15 @@ class Fleet:
         )
 
     def is_ready(self, server: str, since_unix: float = 0.0) -> bool:
-        """Say whether a server's agent reports, since some moment, that it is ready."""
+        """Return whether a server's agent has reported since this time that it is ready."""
         report = self._store.reports().get(server)
         return report is not None and report.ready and report.sent_at >= since_unix
 
     def has_reported(self, server: str, since_unix: float) -> bool:
-        """Say whether a server's agent has reported since some moment."""
+        """Return whether a server's agent has reported since this time."""
         report = self._store.reports().get(server)
         return report is not None and report.sent_at >= since_unix
 
     def drained(self) -> frozenset[str]:
-        """Return the servers that somebody wishes drained."""
+        """Return the servers with a drain request."""
         return self._store.drain_wishes()

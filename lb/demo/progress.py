@@ -1,4 +1,4 @@
-"""Tells a person what is happening, and shows the end as a table and bars."""
+"""Prints the progress of the demo, its results, and the final table."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ BAR_COLUMNS = 40
 LOG_COLUMNS = 110
 
 
-class Narrator:
-    """Speaks on standard error, so that standard output is free for `--json -`."""
+class ProgressLog:
+    """Prints to standard error, so that standard output is free for `--json -`."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or _console()
         self._begun = time.monotonic()
 
-    def step(self, title: str) -> None:
-        """Begin a chapter."""
+    def heading(self, title: str) -> None:
+        """Print the heading of a step."""
         self._console.rule(f"[bold]{escape(title)}", align="left")
 
-    def say(self, text: str) -> None:
-        """Say one thing."""
+    def log(self, text: str) -> None:
+        """Print a line with the time since the start."""
         self._console.print(f"[dim]{time.monotonic() - self._begun:6.1f} s[/]  {escape(text)}")
 
     @contextmanager
-    def doing(self, text: str) -> Iterator[None]:
-        """Say what is going on for as long as it goes on."""
-        self.say(f"{text} ...")
+    def task(self, text: str) -> Iterator[None]:
+        """Show what the demo does, until the context ends."""
+        self.log(f"{text} ...")
         with self._console.status(escape(text)):
             yield
 
     def result(self, result: StepResult) -> None:
-        """Say how a step ended."""
+        """Print the result of a step."""
         mark = "[green]as promised[/]" if result.ok else "[bold red]PROMISE BROKEN[/]"
         self._console.print(f"          [bold]{result.name}[/]: {mark}: {escape(result.shown)}")
         for failure in result.failures:
@@ -55,7 +55,7 @@ class Narrator:
             self._console.print(f"          {server:8} {bar} {value:6.1%}")
 
     def summary(self, findings: Findings) -> None:
-        """Show the table that everything led to."""
+        """Print the final table."""
         table = Table(
             title="What was measured", title_justify="left", box=box.SIMPLE, pad_edge=False
         )
@@ -76,22 +76,22 @@ class Narrator:
             )
         self._console.print(table)
         self._console.print(
-            "TCP and UDP: flows open when it happened. Chained: packets passed on to a later hop. "
-            "Controls show what happens without: they must break, or be out of balance.",
+            "TCP and UDP: flows open at the event. Chained: packets passed on to a later hop. "
+            "Controls run without chaining or without the controller: they must fail.",
             style="dim",
         )
         verdict = "every promise kept" if findings.ok else "[bold red]a promise was broken[/]"
         self._console.print(f"{verdict}, in {findings.seconds:.0f} s")
 
-    def lines(self, lines: list[str]) -> None:
-        """Print lines as they are, to be pasted into a shell."""
+    def print_lines(self, lines: list[str]) -> None:
+        """Print lines without changes, so that they can be pasted into a shell."""
         for line in lines:
             self._console.print(line, soft_wrap=True, markup=False)
 
 
 def _console() -> Console:
     console = Console(stderr=True, highlight=False)
-    # A log file has no width: let the table have what it needs.
+    # A log file has no width of its own: use one that the table fits into.
     return (
         console if console.is_terminal else Console(stderr=True, highlight=False, width=LOG_COLUMNS)
     )

@@ -1,4 +1,4 @@
-"""What the demo's web servers serve: files named after the hash of their content."""
+"""Files for the web servers of the demo, each named after the hash of its content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEED = 20
 
 
 def write_files(folder: Path) -> list[str]:
-    """Write the files and return their paths as a browser would ask for them."""
+    """Write the files and return their URL paths."""
     source = random.Random(SEED)  # noqa: S311 (content, no secret)
     paths = []
     for _ in range(FILES):

@@ -1,10 +1,10 @@
-"""A stand-in for the router's BGP: servers announce themselves, the kernel gets an ECMP route.
+"""Replacement for BGP on the router: servers announce themselves, the kernel gets an ECMP route.
 
-Runs in the router's namespace. Each VIP's route goes over the servers that announced themselves,
-whose link has carrier, and that the operator has not taken out. Requests come as one line of JSON
-over a Unix socket and are answered, after the kernel has the routes, by the servers in use:
-`{"announce": DIP}`, `{"withdraw": DIP}` from servers; `{"exclude": [DIP, ...]}` from the operator,
-who says anew each time which servers get no traffic whatever they announce; `{}` only asks.
+The process runs in the router's namespace. The route of each VIP has those servers as next hops
+that are announced, whose link has carrier, and that the operator has not excluded. A request is one
+line of JSON on a Unix socket. The answer lists the servers in use and comes after the kernel has
+the routes. Servers send `{"announce": DIP}` and `{"withdraw": DIP}`. The operator sends
+`{"exclude": [DIP, ...]}`, the full list of servers that get no traffic. `{}` changes nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass
 class RouteState:
-    """Which servers the router uses: pure, sets of DIPs as text."""
+    """The servers that the router uses, as sets of DIPs in text form. Pure."""
 
     announced: set[str] = field(default_factory=set)
     excluded: set[str] = field(default_factory=set)
 
     def apply(self, request: dict[str, Any]) -> None:
-        """Take one request into account."""
+        """Apply one request."""
         if "announce" in request:
             self.announced.add(str(request["announce"]))
         if "withdraw" in request:
@@ -45,10 +45,10 @@ class RouteState:
 
 
 class RouterProcess:
-    """Keeps the kernel's ECMP routes as `RouteState` says."""
+    """Keeps the ECMP routes of the kernel equal to `RouteState`."""
 
     def __init__(self, vips: list[str], links: dict[str, str], path: Path) -> None:
-        from pyroute2 import IPRoute  # noqa: PLC0415 (`ask` is run as a hook: keep it quick)
+        from pyroute2 import IPRoute  # noqa: PLC0415 (hooks run `request`: start quickly)
 
         self._vips = vips
         self._links = links
@@ -105,14 +105,14 @@ class RouterProcess:
             else:
                 self._netlink.route("del", dst=f"{vip}/32")
         self._routed = in_use
-        print(f"routes over {', '.join(in_use) or 'nobody'}", flush=True)  # noqa: T201 (its log)
+        print(f"next hops: {', '.join(in_use) or 'none'}", flush=True)  # noqa: T201 (its log)
 
     def _index(self, dip: str) -> int:
         return int(self._netlink.link_lookup(ifname=self._links[dip])[0])
 
 
-def ask(path: Path, request: dict[str, Any]) -> list[str]:
-    """Send the router a request and return the servers in use then.
+def request(path: Path, message: dict[str, Any]) -> list[str]:
+    """Send a request to the router and return the servers in use after it.
 
     Raises:
         OSError: the router does not answer.
@@ -121,27 +121,27 @@ def ask(path: Path, request: dict[str, Any]) -> list[str]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(TIMEOUT_SECONDS)
         sock.connect(str(path))
-        sock.sendall(json.dumps(request).encode() + b"\n")
+        sock.sendall(json.dumps(message).encode() + b"\n")
         line = sock.makefile("rb").readline(REQUEST_BYTES)
     if not line:
-        raise ConnectionError(f"the router refused {request}; its log says why")
+        raise ConnectionError(f"the router refused {message}; its log says why")
     answer: list[str] = json.loads(line)
     return answer
 
 
 def main() -> None:
-    """Run as `python -m lb.demo.site.routes`: the router's process, or a server's hook."""
+    """Run as `python -m lb.demo.site.router`: the process of the router, or a hook of a server."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--socket", type=Path, required=True)
-    parser.add_argument("--announce", metavar="DIP", help="as a hook: this server is ready")
-    parser.add_argument("--withdraw", metavar="DIP", help="as a hook: this server is not")
+    parser.add_argument("--announce", metavar="DIP", help="announce this server (in a hook)")
+    parser.add_argument("--withdraw", metavar="DIP", help="withdraw this server (in a hook)")
     parser.add_argument("--vip", action="append", default=[])
     parser.add_argument("--link", action="append", default=[], metavar="DIP=INTERFACE")
     options = parser.parse_args()
     for word in ("announce", "withdraw"):
         dip = getattr(options, word)
         if dip:
-            ask(options.socket, {word: dip})
+            request(options.socket, {word: dip})
             return
     links = dict(link.split("=", 1) for link in options.link)
     RouterProcess(options.vip, links, options.socket).run()

@@ -1,6 +1,7 @@
-"""Open-loop load: many UDP flows, each of which asks at its own fixed times, answered or not.
+"""Open-loop load: many UDP flows that send at fixed times, with or without answers.
 
-Obeys `count` with `{"event": "count", "sent", "answered"}` until its input ends.
+The process answers the command `count` with `{"event": "count", "sent", "answered"}`, and ends at
+the end of its input.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import sys
 import time
 from collections import deque
 
-from lb.demo.traffic.generator import NAP_SECONDS, Commands
+from lb.demo.traffic.generator import MAX_WAIT_SECONDS, Commands
 
 DATAGRAM_BYTES = 2048
 
 
 class OpenLoop:
-    """Flows taken in turn, at even distances of time."""
+    """Sends on the flows in turn, at a constant rate."""
 
     def __init__(self, target: tuple[str, int], flows: int, rate: float, now: float) -> None:
         self._flows = deque(self._socket(target) for _ in range(flows))
-        self._distance = 1.0 / rate
+        self._interval_seconds = 1.0 / rate
         self._next_at = now
         self.sent = 0
         self.answered = 0
@@ -37,19 +38,19 @@ class OpenLoop:
         return sock
 
     def send_due(self, now: float) -> float:
-        """Send what is due by now, answers or no answers; return when the next is due."""
+        """Send what is due, with or without answers, and return the time of the next datagram."""
         while self._next_at <= now:
             sock = self._flows[0]
             self._flows.rotate(-1)
-            self._hear(sock)
+            self._receive(sock)
             with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
-                # If not, it counts as sent and stays unanswered.
+                # A datagram that cannot be sent counts as sent and not answered.
                 sock.send(b"%d" % self.sent)
             self.sent += 1
-            self._next_at += self._distance
+            self._next_at += self._interval_seconds
         return self._next_at
 
-    def _hear(self, sock: socket.socket) -> None:
+    def _receive(self, sock: socket.socket) -> None:
         while True:
             try:
                 sock.recv(DATAGRAM_BYTES)
@@ -61,12 +62,14 @@ class OpenLoop:
 
 
 def main() -> None:
-    """Run as `python -m lb.demo.site.load`."""
+    """Run as `python -m lb.demo.traffic.open_loop`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vip", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--flows", type=int, required=True)
-    parser.add_argument("--rate", type=float, required=True, help="requests a second, all flows")
+    parser.add_argument(
+        "--rate", type=float, required=True, help="requests per second of all flows"
+    )
     options = parser.parse_args()
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -74,12 +77,12 @@ def main() -> None:
     commands = Commands(sys.stdin.fileno())
     while True:
         pause = loop.send_due(time.monotonic()) - time.monotonic()
-        lines = commands.wait(min(NAP_SECONDS, pause))
+        lines = commands.wait(min(MAX_WAIT_SECONDS, pause))
         if lines is None:
             return
         if "count" in lines:
             counts = {"sent": loop.sent, "answered": loop.answered}
-            print(json.dumps({"event": "count", **counts}), flush=True)  # noqa: T201 (its voice)
+            print(json.dumps({"event": "count", **counts}), flush=True)  # noqa: T201 (the demo reads it)
 
 
 if __name__ == "__main__":

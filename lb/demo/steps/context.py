@@ -1,0 +1,47 @@
+"""The objects that every step works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lb.demo import scenario
+from lb.demo.progress import ProgressLog
+from lb.demo.results import Findings
+from lb.demo.scenario import Amounts
+from lb.demo.site.site import Site
+
+EQUAL_SHARES_SECONDS = 60.0
+FIRST_UDP_PORT = 10_000
+"""First source port of UDP flows; the ports lie below those that the kernel assigns."""
+
+
+@dataclass
+class StepContext:
+    """The site, the amounts of traffic, the progress log, and the results so far."""
+
+    site: Site
+    amounts: Amounts
+    progress: ProgressLog
+    findings: Findings = field(default_factory=Findings)
+    next_udp_port: int = FIRST_UDP_PORT
+
+    def take_udp_ports(self, count: int) -> int:
+        """Reserve this many source ports, never used before, and return the first."""
+        first = self.next_udp_port
+        self.next_udp_port += count
+        return first
+
+    def serving(self) -> list[int]:
+        """Return the numbers of the servers that run, in order."""
+        return sorted(number for number, programs in self.site.running.items() if programs)
+
+    def restore_equal_shares(self) -> None:
+        """Cancel all drains and exclusions, and wait until all servers have equal shares."""
+        drained = self.site.store.drained()
+        for server in sorted(drained):
+            self.site.run_lbctl("undrain", server)
+        self.site.exclude([])
+        with self.progress.task("waiting until all servers have equal shares"):
+            self.site.await_equal(
+                (scenario.WEB, scenario.PLAIN), self.serving(), EQUAL_SHARES_SECONDS
+            )
