@@ -1,4 +1,4 @@
-"""Where does a flow's packet go, and what would this server do with it? Pure, by docs/wire.md."""
+"""The path of a flow's packet, and the verdict of this server, as in docs/wire.md. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a flow, and the verdict counter that its first packet would count."""
+    """The path of a flow, and the verdict of its first packet."""
 
     flow: Flow
     verdict: str
@@ -31,7 +31,7 @@ class Answer:
 
 
 def parse_endpoint(text: str) -> tuple[Address, int]:
-    """Read ``198.51.100.7:40000`` or ``[2001:db8::7]:40000``. ``UsageError``: something else."""
+    """Parse ``198.51.100.7:40000`` or ``[2001:db8::7]:40000``. Raises ``UsageError``."""
     match = ENDPOINT.fullmatch(text)
     try:
         if match is None:
@@ -41,24 +41,24 @@ def parse_endpoint(text: str) -> tuple[Address, int]:
             raise ValueError
     except ValueError:
         raise UsageError(
-            f"{text!r} is no ADDRESS:PORT, as 198.51.100.7:40000 or [2001:db8::7]:40000"
+            f"{text!r} is not ADDRESS:PORT, like 198.51.100.7:40000 or [2001:db8::7]:40000"
         ) from None
     return address, port
 
 
 def parse_flow(protocol: str, source: str, destination: str) -> Flow:
-    """Read a flow's three words. ``UsageError``: something is wrong with one."""
+    """Parse the three words of a flow. Raises ``UsageError``."""
     if protocol not in PROTOCOLS:
-        raise UsageError(f"{protocol!r} is no protocol: tcp or udp")
+        raise UsageError(f"{protocol!r} is not a supported protocol: use tcp or udp")
     from_address, from_port = parse_endpoint(source)
     to_address, to_port = parse_endpoint(destination)
     if from_address.version != to_address.version:
-        raise UsageError(f"{source} and {destination} are of two IP versions")
+        raise UsageError(f"{source} and {destination} have different IP versions")
     return Flow(from_address, from_port, to_address, to_port, PROTOCOLS[protocol])
 
 
 class Matched(Protocol):
-    """What a flow is matched by: a port of None is any port."""
+    """The fields of a service that select its flows; a port of None is any port."""
 
     @property
     def vip(self) -> Vip:
@@ -77,13 +77,13 @@ AnyService = TypeVar("AnyService", bound=Matched)
 
 
 def find_service(cluster: Cluster, flow: Flow) -> Service | None:
-    """Return a cluster's service that a flow is for."""
+    """Return the service of a cluster that matches a flow."""
     return most_specific(cluster.services, flow)
 
 
 def most_specific(services: Iterable[AnyService], flow: Flow) -> AnyService | None:
-    """Return the service that a flow is for: longest prefix, then port before any port."""
-    fitting = (
+    """Return the service that matches a flow: longest prefix, then its port before any port."""
+    matching = (
         service
         for service in services
         if service.protocol == flow.protocol
@@ -91,7 +91,7 @@ def most_specific(services: Iterable[AnyService], flow: Flow) -> AnyService | No
         and flow.destination in service.vip
     )
     return max(
-        fitting, key=lambda found: (found.vip.prefixlen, found.port is not None), default=None
+        matching, key=lambda found: (found.vip.prefixlen, found.port is not None), default=None
     )
 
 
@@ -109,9 +109,9 @@ def where(
     keys: Mapping[str, bytes],
     own: IPv4Address,
 ) -> Answer:
-    """Say where a flow's first packet goes from the server whose DIP is ``own``.
+    """Return the path of a flow's first packet from the server with the DIP ``own``.
 
-    A packet that is whole, fits the link and carries no IP options is assumed.
+    The packet is assumed to be unfragmented, to fit the link and to have no IP options.
     """
     if flow.source == own and flow.protocol == UDP and flow.destination_port == cluster.gue_port:
         return Answer(flow, "drop_spoofed")

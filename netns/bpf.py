@@ -1,6 +1,6 @@
-"""BPF by raw system call: programs of few instructions, and the ids of what is loaded.
+"""BPF by system call: small programs, and the ids of loaded programs and maps.
 
-Kept free of bcc, so that a network can be built where none is installed. Numbers from
+This module does not use bcc, so that a network can be built without it. The numbers are from
 include/uapi/linux/bpf.h.
 """
 
@@ -31,7 +31,7 @@ PASS_ALL = struct.pack("<BBhi", MOVE_TO_R0, 0, 0, XDP_PASS) + struct.pack("<BBhi
 def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     number = SYSCALL.get(platform.machine())
     if number is None:
-        raise NetworkError(f"no bpf system call number is known for {platform.machine()}")
+        raise NetworkError(f"unknown number of the bpf system call on {platform.machine()}")
     libc = ctypes.CDLL(None, use_errno=True)
     result = int(libc.syscall(number, command, attributes, len(attributes)))
     if result < 0:
@@ -46,7 +46,7 @@ def load_pass_all() -> int:
 
 
 def load_xdp(instructions: bytes, name: str) -> int:
-    """Load an XDP program as libbpf does; `instructions` as <linux/bpf.h> has them."""
+    """Load an XDP program as libbpf does; `instructions` are `struct bpf_insn`s."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"Dual BSD/GPL")
     attributes = struct.pack(

@@ -1,13 +1,13 @@
-"""The network that Bucket Brigade is for: clients, one ECMP router, servers, a controller.
+"""The usual network of Bucket Brigade: clients, one ECMP router, servers, a controller.
 
 ```
 client1 ... --- router --- server1 (DIP 10.0.1.2)
                   |  `---- server2 (DIP 10.0.2.2) ...
               controller (10.0.0.2)
 ```
-Each server has a link and a small subnet to itself. Link ends of hosts are called `eth0`, those of
-the router after the host at the other end. With `dual_stack` everybody has an IPv6 address too;
-DIPs are IPv4 all the same, since servers reach each other by IPv4 alone.
+Each server has its own link and subnet. The interface of a host is called `eth0`; an interface of
+the router has the name of the host at the other end. With `dual_stack`, each host also has an IPv6
+address; DIPs stay IPv4, because servers reach each other over IPv4 only.
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ ROUTER = "router"
 CONTROLLER = "controller"
 INTERFACE = "eth0"
 CLIENT_MTU = 1500
-WRAP_ROOM = 48
-"""Bytes that a server's link offers beyond a client's: the wrap at depth 4."""
+ENCAPSULATION_BYTES = 48
+"""Encapsulation overhead at depth 4: server links take this much more than client links.
+
+This package imports neither `lb` nor `controlplane`; a test compares the number with theirs.
+"""
 ANYWHERE: tuple[AnyNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 SITE6 = IPv6Network("2001:db8:b::/48")
-"""Where everybody's IPv6 addresses are from; a /64 for each link."""
+"""All IPv6 addresses are from this prefix, with a /64 for each link."""
 CLIENTS6 = 0xC000
-"""Clients' links are numbered from here."""
+"""First number of the links to clients."""
 
 
 def server_name(number: int) -> str:
@@ -84,7 +87,7 @@ def client_address(number: int) -> IPv4Address:
 
 
 def server_address6(number: int) -> IPv6Address:
-    """The IPv6 address of the server with this number, from 1: where the router sends VIPs."""
+    """The IPv6 address of the server with this number, from 1: the router's next hop for VIPs."""
     return SITE6[number << 64 | 2]
 
 
@@ -109,20 +112,20 @@ def brigade(
     servers: int,
     clients: int = 1,
     vips: Sequence[Address | AnyNetwork] = (),
-    server_mtu: int = CLIENT_MTU + WRAP_ROOM,
+    server_mtu: int = CLIENT_MTU + ENCAPSULATION_BYTES,
     *,
     dual_stack: bool = False,
 ) -> Topology:
-    """Describe the network; `vips` get a fixed ECMP route over all servers from the start.
+    """Describe the network; each of `vips` has a fixed ECMP route over all servers.
 
-    A `server_mtu` of `CLIENT_MTU` is a network without jumbo frames.
+    With a `server_mtu` of `CLIENT_MTU`, the links have no space for the encapsulation.
     """
     names = [client_name(n + 1) for n in range(clients)]
     names += [server_name(n + 1) for n in range(servers)]
     names.append(CONTROLLER)
     router = DUAL_STACK_ROUTER_SYSCTLS if dual_stack else ROUTER_SYSCTLS
-    usual = DUAL_STACK_SYSCTLS if dual_stack else HOST_SYSCTLS
-    hosts = [HostSpec(ROUTER, dict(router)), *(HostSpec(name, dict(usual)) for name in names)]
+    others = DUAL_STACK_SYSCTLS if dual_stack else HOST_SYSCTLS
+    hosts = [HostSpec(ROUTER, dict(router)), *(HostSpec(name, dict(others)) for name in names)]
     links = [_link(CONTROLLER, controller_address(), controller_address6())]
     links += [
         _link(client_name(n), client_address(n), client_address6(n)) for n in range(1, clients + 1)
@@ -164,7 +167,7 @@ def _link(name: str, address: IPv4Address, address6: IPv6Address) -> Link:
 
 
 def _server_link(number: int, mtu: int) -> Link:
-    # Neighbours are resolved by ARP and NDP here, as they are in the field: agents have to manage.
+    # Neighbours are resolved by ARP and NDP, as in a real network: agents must handle that.
     address6 = server_address6(number)
     return Link(
         End(

@@ -1,4 +1,4 @@
-"""Turning a topology's links and routes into real ones, by netlink."""
+"""Creates the links and routes of a topology, by netlink."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAMILIES = MappingProxyType({4: socket.AF_INET, 6: socket.AF_INET6})
 
 
 def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
-    """Make a veth pair with one end on each host, set up both, and bring them up."""
+    """Create a veth pair between two hosts, configure both ends, and bring them up."""
     first, second = hosts[link.a.host], hosts[link.b.host]
     first.netlink(
         lambda netlink: netlink.link(
@@ -31,20 +31,23 @@ def build_link(link: Link, hosts: Mapping[str, Host]) -> None:
             peer={"ifname": link.b.interface, "net_ns_fd": second.descriptor},
         )
     )
-    # Before any XDP program: the peer's would make segmentation unchangeable (and off) here.
+    # This must be before any XDP program: with one on the peer, the kernel fixes segmentation here
+    # to "off" and refuses to change it.
     for end in link.ends:
         if end.originates:
             hosts[end.host].call(switch_off_sending_offloads, end.interface)
     for end in link.ends:
         hosts[end.host].netlink(partial(_set_up, end=end, mtu=link.mtu))
         if end.follow_carrier:
-            # Has to be set on the interface itself; `conf.all` does nothing.
+            # This must be set on the interface itself; `conf.all` has no effect.
             for family in ("ipv4", "ipv6") if end.address6 else ("ipv4",):
                 name = f"net.{family}.conf.{end.interface}.ignore_routes_with_linkdown"
                 hosts[end.host].sysctl(name, "1")
     if link.known_neighbours:
         for end, other in (link.ends, link.ends[::-1]):
-            _know(hosts[end.host], end, mac_address(hosts[other.host], other.interface), other)
+            _add_neighbours(
+                hosts[end.host], end, mac_address(hosts[other.host], other.interface), other
+            )
 
 
 def _set_up(netlink: Any, end: End, mtu: int) -> None:
@@ -71,8 +74,8 @@ def _set_up(netlink: Any, end: End, mtu: int) -> None:
     netlink.link("set", index=index, state="up")
 
 
-def _know(host: Host, end: End, mac: str, other: End) -> None:
-    def know(netlink: Any) -> None:
+def _add_neighbours(host: Host, end: End, mac: str, other: End) -> None:
+    def add(netlink: Any) -> None:
         for address in other.addresses:
             netlink.neigh(
                 "replace",
@@ -83,7 +86,7 @@ def _know(host: Host, end: End, mac: str, other: End) -> None:
                 ifindex=index_of(netlink, end.interface),
             )
 
-    host.netlink(know)
+    host.netlink(add)
 
 
 def index_of(netlink: Any, interface: str) -> int:
@@ -102,7 +105,7 @@ def mac_address(host: Host, interface: str) -> str:
 
 
 def set_link(host: Host, interface: str, *, up: bool) -> None:
-    """Bring an interface up or down; down, its peer loses carrier."""
+    """Bring an interface up or down; when it is down, its peer has no carrier."""
     state = "up" if up else "down"
     host.netlink(
         lambda netlink: netlink.link("set", index=index_of(netlink, interface), state=state)
@@ -110,18 +113,18 @@ def set_link(host: Host, interface: str, *, up: bool) -> None:
 
 
 def build_route(route: Route, host: Host) -> None:
-    """Make a route, or replace the one to the same destination."""
+    """Create a route, or replace the one with the same destination."""
     host.netlink(lambda netlink: replace_route(netlink, route))
 
 
 def replace_route(netlink: Any, route: Route) -> None:
-    """Make or replace a route through an open netlink socket."""
+    """Create or replace a route through an open netlink socket."""
     hops = [_hop(netlink, hop) for hop in route.hops]
-    there = {"family": FAMILIES[route.destination.version], "dst": str(route.destination)}
+    destination = {"family": FAMILIES[route.destination.version], "dst": str(route.destination)}
     if len(hops) == 1:
-        netlink.route("replace", **there, **hops[0])
+        netlink.route("replace", **destination, **hops[0])
         return
-    netlink.route("replace", **there, multipath=hops)
+    netlink.route("replace", **destination, multipath=hops)
 
 
 def _hop(netlink: Any, hop: Hop) -> dict[str, object]:
@@ -130,13 +133,13 @@ def _hop(netlink: Any, hop: Hop) -> dict[str, object]:
         "oif": index_of(netlink, hop.interface),
     }
     if hop.weight != 1:
-        # rtnexthop.rtnh_hops is the weight less one.
+        # rtnexthop.rtnh_hops is the weight minus one.
         made["hops"] = hop.weight - 1
     return made
 
 
 def remove_links(netlink: Any) -> None:
-    """Delete every veth of a namespace, and so every program attached to them."""
+    """Delete every veth interface of a namespace, with the programs attached to it."""
     for link in netlink.get_links():
         information = link.get_attr("IFLA_LINKINFO")
         if information is not None and information.get_attr("IFLA_INFO_KIND") == "veth":

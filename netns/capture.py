@@ -1,8 +1,8 @@
-"""What was on a link: packets of one interface, both ways, from the moment of asking on.
+"""Captures the packets of one interface, in both directions.
 
-A packet socket (packet(7)) with a filter that libpcap compiles (pcap-filter(7)). Nothing has to be
-started and waited for, and nothing runs beside the test: the kernel keeps what passes the filter,
-up to a bound, and says so if there was more.
+It uses a packet socket (packet(7)) with a filter that libpcap compiles (pcap-filter(7)). There is
+no process to start or to wait for. The kernel stores the packets that match, up to a limit, and
+counts those beyond the limit.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 ETHERNET_BYTES = 14
 TAG_BYTES = 4
 SNAP_BYTES = 512
-"""This much is kept of each packet, unless more is asked for."""
+"""Number of bytes that are stored of each packet by default."""
 BUFFER_BYTES = 32 << 20
-"""What the kernel keeps: some 14,000 full-size packets."""
+"""Size of the kernel's buffer: some 14,000 full-size packets."""
 
 DLT_EN10MB = 1
 SO_ATTACH_FILTER = 26
@@ -52,15 +52,15 @@ class Packet:
 
 
 def above_mtu(mtu: int) -> str:
-    """The filter for frames that carry more than `mtu` bytes; a tag in the frame counts as such."""
+    """A filter for frames that carry more than `mtu` bytes; a VLAN tag counts as payload."""
     return f"greater {mtu + ETHERNET_BYTES + 1}"
 
 
 class Capture:
     """Packets of one interface that match a pcap filter; a context manager.
 
-    While it lasts nothing that arrives there is merged (GRO off): a packet is what it was on the
-    wire. Frames sent by XDP_TX are seen at the other end of their link.
+    GRO is off during the capture, so packets are as they were on the wire. Frames sent by XDP_TX
+    are captured only at the other end of the link.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Capture:
         self._socket = host.call(_open, interface, program)
 
     def packets(self) -> list[Packet]:
-        """Return everything since the beginning.
+        """Return all packets since the start.
 
         Raises:
-            NetworkError: there was more than the kernel kept.
+            NetworkError: the kernel had to drop packets.
 
         """
         while True:
@@ -92,13 +92,13 @@ class Capture:
         _seen, lost = struct.unpack("=II", statistics)
         if lost:
             raise NetworkError(
-                f"{lost} packets on {self._interface} of {self._host.name} were not kept: "
-                "capture less at a time, or with a narrower filter"
+                f"{lost} packets on {self._interface} of {self._host.name} did not fit the buffer: "
+                "capture for a shorter time, or with a narrower filter"
             )
         return list(self._found)
 
     def close(self) -> None:
-        """End it."""
+        """End the capture."""
         self._socket.close()
         self._host.call(switch_merging, self._interface, on=self._merged)
 
@@ -117,14 +117,14 @@ class Capture:
 def _packet(data: bytes, auxdata: bytes, *, outgoing: bool) -> Packet:
     status, length, _snap, _mac, _net, tci, protocol = AUXDATA.unpack(auxdata[: AUXDATA.size])
     if status & TP_STATUS_VLAN_VALID:
-        # The kernel has taken the tag out of the frame; on the wire it was in there.
+        # The kernel has removed the tag from the frame; on the wire it was there.
         data = data[:12] + struct.pack(">HH", protocol, tci) + data[12:]
         length += TAG_BYTES
     return Packet(length, data, outgoing)
 
 
 def _open(interface: str, program: bytes) -> socket.socket:
-    # Protocol 0 receives nothing: what is there between the two calls would pass no filter.
+    # Protocol 0 receives nothing: packets before the filter is attached would not be filtered.
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         sock.settimeout(0)

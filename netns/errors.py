@@ -1,7 +1,7 @@
-"""What can go wrong with a simulated network."""
+"""Errors of simulated networks."""
 
 from __future__ import annotations
 
 
 class NetworkError(Exception):
-    """A topology that cannot be, or a network that could not be built; one line says why."""
+    """A topology is wrong or a network could not be built; the message is one line."""

@@ -1,4 +1,4 @@
-"""A simulated host while it runs: a network namespace, a thread inside it, a base directory."""
+"""A running simulated host: a network namespace, a thread in it, and a base directory."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREAD_NETWORK = "/proc/thread-self/ns/net"
-FIND_PROGRAMS_IN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Host:
-    """One host. `Network` makes and ends them."""
+    """One host. `Network` creates and removes it."""
 
     def __init__(self, name: str, record: RunRecord) -> None:
         self.name = name
@@ -39,26 +39,26 @@ class Host:
 
     @property
     def state_dir(self) -> Path:
-        """For an agent's `state_dir`."""
+        """The `state_dir` for an agent."""
         return self.base / "state"
 
     @property
     def run_dir(self) -> Path:
-        """For an agent's `run_dir`."""
+        """The `run_dir` for an agent."""
         return self.base / "run"
 
     @property
     def log_dir(self) -> Path:
-        """Where the host's processes log."""
+        """Folder of the log files of the host's processes."""
         return self.base / "log"
 
     @property
     def bpffs(self) -> Path:
-        """For an agent's `bpffs`: a directory of this host alone on the run's own bpffs."""
+        """The `bpffs` for an agent: a directory of this host on the bpffs of the run."""
         return self.record.path / "bpf" / self.name
 
     def create(self) -> None:
-        """Make the namespace, name it, and make the directories."""
+        """Create the namespace with its name, and the directories."""
         for path in (self.base, self.state_dir, self.run_dir, self.log_dir, self.bpffs):
             path.mkdir(mode=0o755)
         self._descriptor = self.call(self._create_namespace)
@@ -72,11 +72,11 @@ class Host:
 
     @property
     def descriptor(self) -> int:
-        """Refers to the namespace."""
+        """File descriptor of the namespace."""
         return self._descriptor
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function on the host's own thread, which is in the namespace all its life."""
+        """Run a function on the host's thread, which is always in the namespace."""
         return self._thread.submit(function, *args, **kwargs).result()
 
     def netlink(self, function: Callable[[Any], T]) -> T:
@@ -90,7 +90,7 @@ class Host:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Have the calling thread in the namespace: what it opens and forks belongs there."""
+        """Put the calling thread into the namespace; what it opens and forks stays there."""
         before = os.open(THREAD_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
         try:
             enter_network(self._descriptor)
@@ -102,7 +102,7 @@ class Host:
             os.close(before)
 
     def sysctl(self, name: str, value: str | None = None) -> str:
-        """Read a `net.` sysctl, or set it, and return what it is then."""
+        """Read a `net.` sysctl, or set it, and return its value."""
         path = Path("/proc/sys") / name.replace(".", "/")
 
         def read_or_write() -> str:
@@ -113,11 +113,11 @@ class Host:
         return self.call(read_or_write)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return what its processes find in their environment."""
-        path = os.environ.get("PATH", FIND_PROGRAMS_IN)
+        """Return the environment of its processes."""
+        path = os.environ.get("PATH", STANDARD_PATH)
         return {
             **os.environ,
-            "PATH": f"{path}:{FIND_PROGRAMS_IN}",
+            "PATH": f"{path}:{STANDARD_PATH}",
             "TMPDIR": str(self.record.path / "tmp"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -134,17 +134,17 @@ class Host:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Process:
-        """Start a program in the namespace; it is ended with the network at the latest.
+        """Start a program in the namespace; the end of the network also ends the program.
 
-        Standard error goes to `log_dir/NAME.log` and standard output too, unless `pipes` asks
-        for pipes to its standard input and from its standard output.
+        Standard output and standard error go to `log_dir/NAME.log`. With `pipes`, standard input
+        and standard output are pipes instead.
         """
         words = [str(word) for word in command]
         label = name or Path(words[0]).name
         log = self.log_dir / f"{label}.log"
 
         def start() -> Process:
-            """Start it and note it, all in a thread that Ctrl-C does not interrupt in between."""
+            """Start and record it in the host's thread, so that Ctrl-C cannot come in between."""
             with log.open("ab") as file:
                 popen = subprocess.Popen(
                     words,
@@ -170,10 +170,10 @@ class Host:
         check: bool = True,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the namespace to its end.
+        """Run a program in the namespace and wait for its end.
 
         Raises:
-            NetworkError: it failed and `check` is set, or it took too long.
+            NetworkError: the program failed and `check` is set, or the timeout expired.
 
         """
         words = [str(word) for word in command]
@@ -197,7 +197,7 @@ class Host:
                 os.killpg(popen.pid, signal.SIGKILL)
                 if isinstance(error, subprocess.TimeoutExpired):
                     raise NetworkError(
-                        f"on {self.name}: {' '.join(words)}: no end after {timeout_seconds} s"
+                        f"on {self.name}: {' '.join(words)}: timeout after {timeout_seconds} s"
                     ) from error
                 raise
         if check and popen.returncode != 0:
@@ -208,7 +208,7 @@ class Host:
         return subprocess.CompletedProcess(words, popen.returncode, output, errors)
 
     def close(self) -> None:
-        """End the thread and let go of the namespace; its name is removed with the run's rest."""
+        """End the thread and close the namespace; `leftovers.remove` removes its name."""
         for process in self.processes:
             process.close()
         self._thread.shutdown(wait=True)

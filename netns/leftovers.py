@@ -1,7 +1,7 @@
-"""Removing what a run has: at its end, or, after a SIGKILL, on behalf of the dead.
+"""Removes everything that belongs to a run: at its end, or later if its process was killed.
 
-Every step finds its work from the record and the machine, and does nothing where nothing is left:
-it can be done twice, and begun again in the middle.
+Each step takes its input from the record and the machine, and does nothing if nothing is left. So a
+removal can be repeated, also after an interruption.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from netns.record import NAMESPACES, ROOT, RunRecord, records
 
 
 def remove_leftovers(root: Path = ROOT, *, kept: bool = False) -> list[str]:
-    """Remove the runs whose owner is dead, and return their ids.
+    """Remove the runs whose owner has ended, and return their ids.
 
-    Those kept on purpose are left alone unless `kept` says otherwise.
+    Runs that were kept on purpose stay, unless `kept` is set.
     """
     removed = []
     for record in records(root):
         owner = record.owner()
-        if owner is None and _in_the_making(record):
+        if owner is None and _is_being_created(record):
             continue
         if owner is not None and (owner.alive or (owner.kept and not kept)):
             continue
@@ -31,14 +31,14 @@ def remove_leftovers(root: Path = ROOT, *, kept: bool = False) -> list[str]:
     return removed
 
 
-def _in_the_making(record: RunRecord) -> bool:
-    """Say whether a record without an owner is one that a live process is just writing."""
+def _is_being_created(record: RunRecord) -> bool:
+    """Return whether a running process is creating this record, which has no owner yet."""
     parts = record.path.name.split("-")
     return record.path.name.startswith(".new-") and start_time(int(parts[1])) is not None
 
 
 def remove(record: RunRecord) -> None:
-    """Remove everything that this run has or had."""
+    """Remove everything that belongs to this run."""
     owner = record.owner()
     kill_and_wait([process.id for process in processes_of(record)])
     for point in mount_points():
@@ -55,9 +55,9 @@ def remove(record: RunRecord) -> None:
 def processes_of(record: RunRecord) -> list[ProcessInfo]:
     """Return the processes that the run started, and what those started.
 
-    One is recognized by its environment, or by the session of a process that the record names
-    together with its namespace (nginx writes its title over its environment). A shell that someone
-    opened in one of the namespaces is neither.
+    A process of the run has its environment variable, or it is in one of its namespaces and in the
+    session of a recorded process (nginx overwrites its environment with its title). A shell that a
+    person has opened in one of the namespaces is not a process of the run.
     """
     networks = {path.stat().st_ino for path in record.namespaces() if path.exists()}
     sessions = record.sessions()
@@ -76,14 +76,14 @@ def _is_session_of(session: int, sessions: dict[int, int]) -> bool:
 
 
 def remove_namespace(path: Path) -> None:
-    """Take a namespace's name away. It goes when its last process and socket go."""
+    """Remove the name of a namespace; the namespace ends with its last process and socket."""
     if path in mount_points():
         unmount(path)
     path.unlink(missing_ok=True)
 
 
 def mount_points() -> list[Path]:
-    """Return where something is mounted, the latest mount first."""
+    """Return all mount points, the latest first."""
     text = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     points = [Path(line.split()[4].replace("\\040", " ")) for line in text.splitlines()]
     return points[::-1]
@@ -93,5 +93,5 @@ def _remove_if_empty(path: Path) -> None:
     try:
         path.rmdir()
     except OSError:
-        # Somebody else is using it.
+        # Another run uses it.
         return

@@ -1,7 +1,7 @@
-"""The few system calls that Python 3.10 has no function for.
+"""System calls without a function in Python (`os.setns` and `os.unshare` are new in 3.12).
 
 A network namespace belongs to a thread, not to a process: `setns` and `unshare` here change the
-calling thread alone (namespaces(7)), and what that thread forks starts where it stands.
+calling thread only (namespaces(7)). A process that this thread starts is in the same namespace.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ def _check(result: int, what: str) -> None:
 
 
 def unshare_network() -> None:
-    """Put the calling thread into a network namespace of its own, a new one."""
+    """Put the calling thread into a new network namespace."""
     _check(_libc().unshare(CLONE_NEWNET), "unshare")
 
 
 def enter_network(descriptor: int) -> None:
-    """Put the calling thread into the network namespace that a descriptor refers to."""
+    """Put the calling thread into the network namespace of a file descriptor."""
     _check(_libc().setns(descriptor, CLONE_NEWNET), "setns")
 
 
 def mount(source: str, target: Path, kind: str = "", flags: int = 0) -> None:
-    """Make a file system, or an existing file with MS_BIND, appear at `target`."""
+    """Mount a file system, or an existing file with MS_BIND, at `target`."""
     result = _libc().mount(source.encode(), os.fsencode(target), kind.encode(), flags, None)
     _check(result, str(target))
 
 
 def unmount(target: Path) -> None:
-    """Unmount lazily: what is in use goes when its last user goes, umount2(2)."""
+    """Unmount lazily: the file system stays until its last user has closed it, umount2(2)."""
     _check(_libc().umount2(os.fsencode(target), MNT_DETACH), str(target))

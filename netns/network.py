@@ -1,9 +1,8 @@
-"""A topology brought to life, and everything of it taken away again."""
+"""Builds a topology on this machine, and removes all of it again."""
 
 from __future__ import annotations
 
 import atexit
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -29,18 +28,18 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 END_SECONDS = 2.0
-"""How long processes have to end by themselves."""
+"""How long processes have after SIGTERM, before SIGKILL."""
 UNLOAD_SECONDS = 2.0
-"""How long to wait for the kernel to let go of BPF programs and maps of ours."""
+"""How long to wait until the kernel has freed our BPF programs and maps."""
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Network:
     """A running topology: a context manager.
 
-    Building removes, first, what runs left behind whose process is dead. Leaving the context
-    removes processes, mounts, namespaces and files, also if building failed halfway. Only
-    namespaces of its own are touched.
+    Entering the context first removes runs whose process has ended. Leaving it removes processes,
+    mounts, namespaces and files, also if the network was built only in part. Nothing outside its
+    own namespaces is changed.
     """
 
     def __init__(self, topology: Topology, record: RunRecord | None = None) -> None:
@@ -53,14 +52,14 @@ class Network:
 
     @property
     def record(self) -> RunRecord:
-        """Where the run's files lie."""
+        """The record of the run, with the path of its files."""
         if self._record is None:
             raise NetworkError("the network is not built")
         return self._record
 
     @property
     def store_dir(self) -> Path:
-        """A directory for a `file:` store that all hosts share."""
+        """Directory of a `file:` store, shared by all hosts."""
         return self.record.path / "store"
 
     def __getitem__(self, name: str) -> Host:
@@ -98,7 +97,7 @@ class Network:
             build_route(route, self.hosts[route.host])
 
     def keep(self) -> None:
-        """Leave everything running when the context ends; `remove_leftovers(kept=True)` ends it."""
+        """Leave everything running after the context, until `remove_leftovers(kept=True)`."""
         self._kept = True
 
     def __exit__(
@@ -110,7 +109,7 @@ class Network:
         if self._kept and kind is None:
             owner = self.record.owner()
             if owner is None:
-                raise NetworkError(f"{self.record.path} has lost its owner record")
+                raise NetworkError(f"the owner file in {self.record.path} is missing")
             self.record.write_owner(owner.as_kept())
             for host in self.hosts.values():
                 host.close()
@@ -132,7 +131,7 @@ class Network:
             atexit.unregister(self._last_resort)
 
     def _last_resort(self) -> None:
-        """Clean up at the end of the program if an interrupt kept `__exit__` from it."""
+        """Clean up at the end of the program, if an interrupt prevented `__exit__`."""
         for number in ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         if self._record is not None:
@@ -141,7 +140,7 @@ class Network:
     def _end_processes(self) -> None:
         running = [p for host in self.hosts.values() for p in host.processes if p.poll() is None]
         for process in running:
-            # A stopped one could not end.
+            # A stopped process handles SIGTERM only after SIGCONT.
             process.signal(signal.SIGTERM)
             process.signal(signal.SIGCONT)
         with suppress(NotInTimeError):
@@ -157,30 +156,30 @@ class Network:
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Let nothing but SIGKILL interrupt a clean-up; what comes meanwhile comes after it.
+    """Delay signals until a clean-up is complete; only SIGKILL interrupts it.
 
-    By handlers, not by a mask: a masked signal would go to one of the hosts' threads, and Python
-    would interrupt the main thread all the same. Other threads are not interrupted anyway.
+    This uses handlers, not a mask: the kernel would deliver a masked signal to the thread of a
+    host, and Python would then interrupt the main thread. Other threads are never interrupted.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in ENDINGS}
+    received: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in ENDINGS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 @contextmanager
 def endings_as_interrupts() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that contexts are left in good order.
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that context managers clean up.
 
-    For the main thread of a program.
+    Only the main thread of a program may use this.
     """
 
     def interrupt(number: int, _frame: object) -> None:
@@ -192,8 +191,3 @@ def endings_as_interrupts() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def running_as_root() -> bool:
-    """Say whether namespaces can be made at all."""
-    return os.geteuid() == 0

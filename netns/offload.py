@@ -1,7 +1,7 @@
-"""Switching an interface's offloads, as `ethtool -K IF tx off gso off tso off` and `gro off` do.
+"""Sets the offloads of an interface, as `ethtool -K IF tx off gso off tso off` and `gro off` do.
 
-One ioctl each (SIOCETHTOOL, include/uapi/linux/ethtool.h). The calling thread's network namespace
-is the one that counts.
+Each is one ioctl (SIOCETHTOOL, include/uapi/linux/ethtool.h) in the network namespace of the
+calling thread.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ ETHTOOL_SGRO = 0x2C
 
 
 def switch_off_sending_offloads(interface: str) -> None:
-    """Make the stack finish checksums and segments itself before `interface` gets them."""
+    """Make the stack complete checksums and segments before it hands packets to `interface`."""
     for command in (ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM):
         _ethtool(interface, command, 0)
 
 
 def switch_merging(interface: str, *, on: bool) -> bool:
-    """Have received segments merged (GRO) or not, and return how it was before."""
+    """Set whether received segments are merged (GRO), and return the previous setting."""
     before = bool(_ethtool(interface, ETHTOOL_GGRO, 0))
     _ethtool(interface, ETHTOOL_SGRO, int(on))
     return before

@@ -1,7 +1,7 @@
-"""Processes of a simulated host: started in its namespace, known by id, ended for certain.
+"""Processes of a simulated host: they run in its namespace and end with the network.
 
-Each is started as the leader of a session of its own, so that a terminal's Ctrl-C reaches only us
-and whatever it forks stays recognizable. The environment variable `RUN_VARIABLE` marks it too.
+Each is the leader of a new session. So Ctrl-C of a terminal does not reach it, and its children can
+be found by their session. The environment variable `RUN_VARIABLE` marks it, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RUN_VARIABLE = "BUCKET_BRIGADE_RUN"
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process for certain: ids are used again, but not with the same start time.
+    """Identifies a process: the kernel reuses ids, but not with the same start time.
 
     ``start`` is field 22 of /proc/PID/stat (proc(5)), clock ticks since boot.
     """
@@ -33,7 +33,7 @@ class ProcessId:
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """What /proc says of a process; ``network`` is its namespace's inode."""
+    """A process as in /proc; ``network`` is the inode of its network namespace."""
 
     id: ProcessId
     session: int
@@ -42,21 +42,21 @@ class ProcessInfo:
 
 
 def start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if it is not there."""
+    """Return when a process started, in clock ticks since boot; None if it does not exist."""
     fields = _stat(pid)
     return None if fields is None else int(fields[19])
 
 
 def myself() -> ProcessId:
-    """Return this very process."""
+    """Return the id of this process."""
     start = start_time(os.getpid())
     if start is None:
-        raise ProcessLookupError("/proc does not show this process: is it mounted?")
+        raise ProcessLookupError("/proc does not list this process: is /proc mounted?")
     return ProcessId(os.getpid(), start)
 
 
 def is_alive(process: ProcessId) -> bool:
-    """Say whether the process is there, zombies excepted."""
+    """Return whether the process exists and is not a zombie."""
     fields = _stat(process.pid)
     return fields is not None and int(fields[19]) == process.start and fields[0] != "Z"
 
@@ -71,7 +71,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def processes() -> Iterator[ProcessInfo]:
-    """Yield every process that may be looked at; those that vanish meanwhile are left out."""
+    """Yield every process that this one may read, except those that end meanwhile."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -96,7 +96,7 @@ def _run_of(environment: bytes) -> str:
 
 
 def signal_process(process: ProcessId, number: signal.Signals) -> None:
-    """Send a signal to exactly this process; to nobody if it has ended."""
+    """Send a signal to exactly this process, unless it has ended."""
     if is_alive(process):
         try:
             os.kill(process.pid, number)
@@ -105,7 +105,7 @@ def signal_process(process: ProcessId, number: signal.Signals) -> None:
 
 
 def kill_and_wait(victims: Collection[ProcessId], timeout_seconds: float = 5.0) -> None:
-    """SIGKILL processes and wait until they are gone."""
+    """Kill processes with SIGKILL, and wait until they have ended."""
     for victim in victims:
         signal_process(victim, signal.SIGKILL)
     with suppress(NotInTimeError):
@@ -117,7 +117,7 @@ def kill_and_wait(victims: Collection[ProcessId], timeout_seconds: float = 5.0) 
 
 
 class Process:
-    """A running program of a host, with its log file; `Host.popen` makes them."""
+    """A running program of a host, with its log file; `Host.popen` creates it."""
 
     def __init__(self, name: str, popen: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -127,47 +127,47 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Process id, and id of the session it leads."""
+        """Process id, which is also its session id."""
         return self._popen.pid
 
     @property
     def stdin(self) -> IO[bytes] | None:
-        """Its standard input, if `popen` was asked for a pipe."""
+        """Its standard input, if started with `pipes`."""
         return self._popen.stdin
 
     @property
     def stdout(self) -> IO[bytes] | None:
-        """Its standard output, if `popen` was asked for a pipe."""
+        """Its standard output, if started with `pipes`."""
         return self._popen.stdout
 
     def poll(self) -> int | None:
-        """Return the exit code, None while it runs."""
+        """Return the exit code, or None while it runs."""
         return self._popen.poll()
 
     def wait(self, timeout_seconds: float) -> int:
         """Wait for the end and return the exit code.
 
         Raises:
-            TimeoutError: it still runs.
+            TimeoutError: it is still running.
 
         """
         try:
             return self._popen.wait(timeout_seconds)
         except subprocess.TimeoutExpired as error:
-            raise TimeoutError(f"{self.name} still runs after {timeout_seconds} s") from error
+            raise TimeoutError(f"{self.name} is still running after {timeout_seconds} s") from error
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and all that it forked into its process group."""
+        """Send a signal to the process and its process group."""
         if self._popen.poll() is None:
             os.killpg(self._popen.pid, number)
 
     def kill(self) -> None:
-        """End it at once, with all that it forked, and collect it."""
+        """Kill it and its process group, and wait for its end."""
         self.signal(signal.SIGKILL)
         self._popen.wait()
 
     def stop(self, timeout_seconds: float = 5.0) -> int:
-        """Ask it to end (SIGTERM), insist after the timeout, and return the exit code."""
+        """Send SIGTERM, after the timeout SIGKILL, and return the exit code."""
         self.signal(signal.SIGTERM)
         try:
             return self._popen.wait(timeout_seconds)
@@ -176,7 +176,7 @@ class Process:
             return self._popen.wait()
 
     def output(self) -> str:
-        """Return what it logged so far."""
+        """Return its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""A run's record on disk: who owns it, what it has, where its files lie.
+"""The record of a run on disk: its owner, its processes, its files.
 
 `/run/bucket-brigade-netns/RUN/` holds `owner.json`, `sessions` (the processes started, one a
-line), `bpf/` (a bpffs of its own), `tmp/`, `store/` and `hosts/NAME/`. Namespaces are called
-`bb-RUN-NAME`. All of it can be found again from here after a SIGKILL.
+line), `bpf/` (its bpffs), `tmp/`, `store/` and `hosts/NAME/`. Namespaces are called `bb-RUN-NAME`.
+After a SIGKILL, everything that belongs to the run can be found from here.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _NEW = ".new-"
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that a run belongs to. ``kept``: it ended and left the network on purpose.
+    """The process that owns a run. ``kept``: it has ended and left the network on purpose.
 
-    ``made_namespaces_dir``: /run/netns was not there before.
+    ``made_namespaces_dir``: /run/netns did not exist before.
     """
 
     pid: int
@@ -42,12 +42,12 @@ class Owner:
         return self.boot_id == boot_id() and is_alive(ProcessId(self.pid, self.start))
 
     def as_kept(self) -> Owner:
-        """Return the same owner, having left the network on purpose."""
+        """Return the same owner, with ``kept`` set."""
         return replace(self, kept=True)
 
 
 def boot_id() -> str:
-    """Return what tells this boot of the machine from others."""
+    """Return the id of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
@@ -60,7 +60,7 @@ class RunRecord:
 
     @classmethod
     def create(cls, root: Path = ROOT) -> RunRecord:
-        """Begin a run that this process owns. Nothing exists of it before its record does.
+        """Start a run that this process owns; the record is created before anything else.
 
         Raises:
             NetworkError: not root.
@@ -73,52 +73,52 @@ class RunRecord:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         new = root / f"{_NEW}{me.pid}-{run}"
         new.mkdir(mode=0o755)
-        # The last to leave takes the directory away, if it was one of us who made it.
+        # The last run removes the directory, if one of the runs has created it.
         owners = [record.owner() for record in records(root)]
         made = not NAMESPACES.exists() or any(o.made_namespaces_dir for o in owners if o)
         record = cls(run, new)
         record.write_owner(Owner(me.pid, me.start, boot_id(), made_namespaces_dir=made))
         for name in ("hosts", "bpf", "tmp"):
             (new / name).mkdir(mode=0o755)
-        # Stores hold keys.
+        # A store contains keys.
         (new / "store").mkdir(mode=0o700)
         return cls(run, new.rename(root / run))
 
     @property
     def namespace_prefix(self) -> str:
-        """What the names of this run's namespaces begin with."""
+        """Prefix of the names of this run's namespaces."""
         return f"{NAMESPACE_PREFIX}{self.run}-"
 
     def namespace_path(self, host: str) -> Path:
-        """Where a host's namespace has its name."""
+        """Path of the name of a host's namespace."""
         return NAMESPACES / f"{self.namespace_prefix}{host}"
 
     def namespaces(self) -> list[Path]:
-        """Return this run's namespaces that have a name now."""
+        """Return the names of this run's namespaces."""
         if not NAMESPACES.is_dir():
             return []
         return sorted(NAMESPACES.glob(f"{self.namespace_prefix}*"))
 
     def owner(self) -> Owner | None:
-        """Return the owner, None if the record is not readable."""
+        """Return the owner, or None if the record cannot be read."""
         try:
             return Owner(**json.loads((self.path / OWNER).read_text(encoding="utf-8")))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
 
     def write_owner(self, owner: Owner) -> None:
-        """Write the owner, whole or not at all."""
+        """Write the owner atomically."""
         new = self.path / f"{OWNER}.new"
         new.write_text(json.dumps(asdict(owner)), encoding="utf-8")
         new.replace(self.path / OWNER)
 
     def add_session(self, process: ProcessId) -> None:
-        """Note a process that was started, before it can be lost."""
+        """Record a process that was started."""
         with (self.path / "sessions").open("a", encoding="ascii") as file:
             file.write(f"{process.pid} {process.start}\n")
 
     def sessions(self) -> dict[int, int]:
-        """Return the processes that were started: id -> start time, the latest if used twice."""
+        """Return the recorded processes: id -> start time, the latest if an id was reused."""
         try:
             lines = (self.path / "sessions").read_text(encoding="ascii").splitlines()
         except FileNotFoundError:
@@ -128,7 +128,7 @@ class RunRecord:
 
 
 def records(root: Path = ROOT) -> list[RunRecord]:
-    """Return the runs that have a record, half-made ones included."""
+    """Return the runs that have a record, incomplete ones included."""
     if not root.is_dir():
         return []
     return [

@@ -1,8 +1,9 @@
-"""What a machine looks like, for comparing before with after.
+"""A snapshot of the machine, to compare its state before and after a run.
 
-Of the machine's own network namespace: links, addresses, routes, rules, sysctls. Of the machine:
-names of namespaces, BPF programs and maps, pins, mounts, cgroups, and processes and files of ours.
-What changes by itself (counters, lifetimes, timers) is left out.
+From the machine's own network namespace: links, addresses, routes, rules, sysctls. From the whole
+machine: names of namespaces, BPF programs and maps, pins, mounts, cgroups, and the processes and
+files of Bucket Brigade. Values that change by themselves (counters, lifetimes, timers) are
+excluded.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from netns.process import processes
 from netns.record import NAMESPACE_PREFIX, NAMESPACES, ROOT
 
 OURS = (ROOT, Path("/run/bucket-brigade"), Path("/var/lib/bucket-brigade"))
-"""Where Bucket Brigade puts files unless told otherwise."""
+"""The default folders of Bucket Brigade."""
 
 OUR_PROGRAMS = ("lbctl", "lb.demo.", "nginx: ", str(ROOT))
 OUR_CGROUPS = ("bucket-brigade", NAMESPACE_PREFIX)
 COMMAND_CHARACTERS = 120
 
-RESTLESS_SYSCTLS = ("nf_conntrack_count", "fib_info_count", "/neigh/", "_count", "random")
-RESTLESS_ATTRIBUTES = frozenset({
+CHANGING_SYSCTLS = ("nf_conntrack_count", "fib_info_count", "/neigh/", "_count", "random")
+CHANGING_ATTRIBUTES = frozenset({
     "IFLA_STATS", "IFLA_STATS64", "IFLA_AF_SPEC", "IFLA_CARRIER_CHANGES", "IFLA_CARRIER_UP_COUNT",
     "IFLA_CARRIER_DOWN_COUNT", "IFA_CACHEINFO", "RTA_CACHEINFO", "RTA_EXPIRES",
 })  # fmt: skip
@@ -35,7 +36,7 @@ RESTLESS_ATTRIBUTES = frozenset({
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One line of text for each thing that is there, by kind."""
+    """One line of text for each object, by kind."""
 
     namespaces: frozenset[str]
     links: frozenset[str]
@@ -52,7 +53,7 @@ class Snapshot:
     files: frozenset[str]
 
     def difference(self, after: Snapshot) -> list[str]:
-        """Return a line for each thing that came (+) or went (-) between this and `after`."""
+        """Return a line for each object that is new (+) or missing (-) in `after`."""
         lines = []
         for kind in fields(self):
             old, new = getattr(self, kind.name), getattr(after, kind.name)
@@ -62,14 +63,14 @@ class Snapshot:
 
 
 def take() -> Snapshot:
-    """Look at the machine now."""
+    """Take a snapshot of the machine now."""
     with IPRoute() as netlink:
         links = _lines(netlink.get_links())
         addresses = _lines(netlink.get_addr())
         routes = _lines(netlink.get_routes())
         rules = _lines(netlink.get_rules())
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    # Fields 5 on: mount ids and parents are numbered anew each time.
+    # From field 5 on: mount ids and parent ids differ each time.
     points = [" ".join(line.split()[4:]) for line in mounts]
     return Snapshot(
         namespaces=frozenset(str(path) for path in _files_below(NAMESPACES)),
@@ -97,7 +98,7 @@ def _line(message: Any) -> str:
         name: message[name] for name in ("index", "family", "table", "flags") if name in message
     }
     attributes = sorted(
-        f"{name}={value}" for name, value in message["attrs"] if name not in RESTLESS_ATTRIBUTES
+        f"{name}={value}" for name, value in message["attrs"] if name not in CHANGING_ATTRIBUTES
     )
     return f"{header} {' '.join(attributes)}"
 
@@ -105,14 +106,14 @@ def _line(message: Any) -> str:
 def _sysctls() -> Iterator[str]:
     for folder, _folders, names in os.walk("/proc/sys/net"):
         for name in names:
-            path = os.path.join(folder, name)  # noqa: PTH118 (a thousand files: keep it quick)
-            if any(word in path for word in RESTLESS_SYSCTLS):
+            path = os.path.join(folder, name)  # noqa: PTH118 (faster, for a thousand files)
+            if any(word in path for word in CHANGING_SYSCTLS):
                 continue
             try:
                 with open(path, "rb") as file:  # noqa: PTH123 (the same)
                     value = file.read(4096)
             except OSError:
-                # Some may only be written, some only read while their feature is on.
+                # Some can only be written, others only be read while their feature is on.
                 continue
             yield f"{path} {value.decode(errors='replace').strip()}"
 
@@ -126,14 +127,14 @@ def _pins(mounts: list[str]) -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
-    """Yield cgroups that are called after us: others come and go with every session and unit."""
+    """Yield the cgroups with our names; others change with every session and unit."""
     for folder, _folders, _names in os.walk("/sys/fs/cgroup"):
         if any(name in folder for name in OUR_CGROUPS):
             yield folder
 
 
 def _our_processes() -> Iterator[str]:
-    """Yield processes that are marked as a run's, or look like programs that runs start."""
+    """Yield processes that belong to a run, or look like programs that runs start."""
     for process in processes():
         try:
             words = Path(f"/proc/{process.id.pid}/cmdline").read_bytes()

@@ -1,4 +1,4 @@
-"""A network as data: hosts, links between them, routes. Nothing here touches the machine."""
+"""A network as data: hosts, links between them, routes. Nothing here changes the machine."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ HOST_SYSCTLS = {
     "net.ipv6.conf.all.disable_ipv6": "1",
     "net.ipv6.conf.default.disable_ipv6": "1",
 }
-"""What every host starts with: IPv4 only, so that nothing is multicast behind a test's back."""
+"""Sysctls of every host by default: IPv4 only, so that the kernel sends no multicast by itself."""
 
 DUAL_STACK_SYSCTLS = {
     "net.ipv6.conf.all.disable_ipv6": "0",
     "net.ipv6.conf.default.disable_ipv6": "0",
-    # An address can be used at once, and nobody announces or asks for any.
+    # Addresses can be used at once, and no host sends router or neighbour messages by itself.
     "net.ipv6.conf.all.accept_dad": "0",
     "net.ipv6.conf.default.accept_dad": "0",
     "net.ipv6.conf.default.dad_transmits": "0",
     "net.ipv6.conf.default.accept_ra": "0",
     "net.ipv6.conf.default.autoconf": "0",
     "net.ipv6.conf.default.router_solicitations": "0",
-    # As IPv4 has it: an address outlives its interface's going down.
+    # As with IPv4, an address stays when its interface goes down.
     "net.ipv6.conf.default.keep_addr_on_down": "1",
 }
-"""A host with IPv6 beside IPv4; link-local addresses stay, neighbour discovery needs them."""
+"""A host with IPv4 and IPv6; it has link-local addresses, which neighbour discovery needs."""
 
 ROUTER_SYSCTLS = {
     **HOST_SYSCTLS,
@@ -52,7 +52,7 @@ ROUTER_SYSCTLS = {
     "net.ipv4.conf.all.send_redirects": "0",
     "net.ipv4.conf.default.send_redirects": "0",
 }
-"""A router: forwards, hashes ECMP by addresses and ports, minds no asymmetric path."""
+"""A router: it forwards, hashes ECMP by addresses and ports, and accepts asymmetric paths."""
 
 DUAL_STACK_ROUTER_SYSCTLS = {
     **ROUTER_SYSCTLS,
@@ -79,12 +79,12 @@ class HostSpec:
 class End:
     """One end of a link.
 
-    ``originates`` says that applications send from here: checksum and segmentation offloads are
-    switched off, because a veth pair leaves them undone and XDP_TX does not make up for it.
-    ``xdp_pass`` attaches a program that passes everything, without which a veth end receives
-    nothing that its peer sends by XDP_TX. ``follow_carrier`` makes routes through this interface
-    unusable while it has no carrier (``ignore_routes_with_linkdown``). ``address6`` needs a host
-    with IPv6 (`DUAL_STACK_SYSCTLS`).
+    ``originates``: applications send from here. Checksum and segmentation offloads are switched
+    off, because a veth pair does not complete them, and neither does XDP_TX. ``xdp_pass`` attaches
+    a program that passes everything; without a program, a veth end does not receive what its peer
+    sends by XDP_TX. ``follow_carrier`` makes routes through this interface unusable while it has no
+    carrier (``ignore_routes_with_linkdown``). ``address6`` needs a host with IPv6
+    (`DUAL_STACK_SYSCTLS`).
     """
 
     host: str
@@ -97,7 +97,7 @@ class End:
 
     @property
     def addresses(self) -> tuple[AnyInterface, ...]:
-        """The addresses that it has, IPv4 first."""
+        """Its addresses, IPv4 first."""
         return tuple(a for a in (self.address, self.address6) if a is not None)
 
 
@@ -105,8 +105,8 @@ class End:
 class Link:
     """A veth pair. ``mtu`` holds for both ends.
 
-    ``known_neighbours`` gives each end the other's MAC address as a permanent neighbour: nothing
-    is asked by ARP or NDP, and nothing fails because an answer came late.
+    ``known_neighbours`` gives each end the other's MAC address as a permanent neighbour. There are
+    no ARP or NDP requests, so no test fails because of a late answer.
     """
 
     a: End
@@ -140,7 +140,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Topology:
-    """Hosts, links and routes that fit together; `check` says whether they do."""
+    """Hosts, links and routes; `check` verifies that they fit together."""
 
     hosts: tuple[HostSpec, ...]
     links: tuple[Link, ...] = ()
@@ -150,7 +150,7 @@ class Topology:
         """Return the host of this name.
 
         Raises:
-            NetworkError: there is none.
+            NetworkError: there is no such host.
 
         """
         for host in self.hosts:
@@ -178,10 +178,10 @@ class Topology:
         raise NetworkError(f"host {host} has no interface {interface!r}")
 
     def check(self) -> None:
-        """See that names are unique, links end at hosts, and hops are reachable.
+        """Check that names are unique, links end at hosts, and next hops are reachable.
 
         Raises:
-            NetworkError: something does not fit; the line names it.
+            NetworkError: something does not fit; the message names it.
 
         """
         names = [host.name for host in self.hosts]
@@ -201,7 +201,7 @@ class Topology:
     def _check_route(self, route: Route) -> None:
         self.host(route.host)
         if not route.hops:
-            raise NetworkError(f"route to {route.destination} on {route.host} has no hop")
+            raise NetworkError(f"route to {route.destination} on {route.host} has no next hop")
         for hop in route.hops:
             addresses = self.end(route.host, hop.interface).addresses
             if not any(hop.gateway in address.network for address in addresses):
@@ -213,4 +213,4 @@ class Topology:
 def _unique(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise NetworkError(f"{what} {name!r} is there twice")
+            raise NetworkError(f"{what} {name!r} exists twice")

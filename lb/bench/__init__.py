@@ -1,1 +1,1 @@
-"""Benchmarks: what a packet costs, what a table costs."""
+"""Benchmarks: the cost of a packet, and of building a table."""

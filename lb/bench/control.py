@@ -1,4 +1,4 @@
-"""What a table costs the controller: times and memory of `controlplane.builder.build`."""
+"""The cost of a table for the controller: time and memory of `controlplane.builder.build`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = 1_700_000_000.0
 
 @dataclass(frozen=True)
 class Row:
-    """One scene at one size: the median of several builds, and the memory one of them takes."""
+    """One situation at one size: the median time of several builds, and the memory of one."""
 
     name: str
     buckets: int
@@ -34,8 +34,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A question for the builder; ``changes`` is whether a new table is the right answer."""
+class Situation:
+    """Input for the builder; ``changes`` is whether the result must be a new table."""
 
     name: str
     old: Table | None
@@ -43,8 +43,8 @@ class Scene:
     changes: bool = True
 
 
-def scenes(buckets: int, servers: int) -> Iterator[Scene]:
-    """Make the four situations that a controller meets, the same ones every time."""
+def situations(buckets: int, servers: int) -> Iterator[Situation]:
+    """Yield the four situations of a controller, the same ones every time."""
     draw = np.random.default_rng(SEED)
     states = dict.fromkeys(range(1, servers + 1), ServerState.ACTIVE)
     shares = {index: float(draw.uniform(0.5, 2.0)) for index in states}
@@ -58,13 +58,13 @@ def scenes(buckets: int, servers: int) -> Iterator[Scene]:
         now=NOW,
         drain_time_seconds=900.0,
     )
-    yield Scene("cold", None, request)
+    yield Situation("cold", None, request)
     old = build(None, request).table
     dead = {**states, servers // 2: ServerState.DOWN}
-    yield Scene("one_died", old, replace(request, states=dead, settled=False))
+    yield Situation("one_died", old, replace(request, states=dead, settled=False))
     changed = {index: float(draw.uniform(0.5, 2.0)) for index in states}
-    yield Scene("all_shares_changed", old, replace(request, shares=changed))
-    yield Scene("nothing_changed", old, request, changes=False)
+    yield Situation("all_shares_changed", old, replace(request, shares=changed))
+    yield Situation("nothing_changed", old, request, changes=False)
 
 
 def measure(
@@ -72,8 +72,8 @@ def measure(
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
-    """Time every scene at ``size`` (buckets, servers)."""
-    return [_row(scene, size, rounds, clock) for scene in scenes(*size)]
+    """Measure every situation at ``size`` (buckets, servers)."""
+    return [_row(situation, size, rounds, clock) for situation in situations(*size)]
 
 
 def measure_pools(
@@ -81,27 +81,27 @@ def measure_pools(
     pools: int = POOLS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Return the milliseconds that so many pools take whose shares all changed."""
-    scene = next(s for s in scenes(*size) if s.name == "all_shares_changed")
+    """Return the milliseconds for this number of pools in which all shares changed."""
+    situation = next(s for s in situations(*size) if s.name == "all_shares_changed")
     start = clock()
     for _ in range(pools):
-        _build(scene)
+        _build(situation)
     return 1e3 * (clock() - start)
 
 
-def _row(scene: Scene, size: tuple[int, int], rounds: int, clock: Callable[[], float]) -> Row:
+def _row(situation: Situation, size: tuple[int, int], rounds: int, clock: Callable[[], float]) -> Row:
     tracemalloc.start()
-    _build(scene)
+    _build(situation)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     taken = []
     for _ in range(rounds):
         start = clock()
-        _build(scene)
+        _build(situation)
         taken.append(clock() - start)
-    return Row(scene.name, *size, 1e3 * statistics.median(taken), peak / (1 << 20))
+    return Row(situation.name, *size, 1e3 * statistics.median(taken), peak / (1 << 20))
 
 
-def _build(scene: Scene) -> None:
-    if (build(scene.old, scene.request).table is not None) is not scene.changes:
-        raise BrigadeError(f"the builder answered {scene.name} wrongly; run its tests")
+def _build(situation: Situation) -> None:
+    if (build(situation.old, situation.request).table is not None) is not situation.changes:
+        raise BrigadeError(f"the builder's result for {situation.name} is wrong; run its tests")

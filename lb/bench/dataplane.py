@@ -1,10 +1,11 @@
-"""`lbctl bench dataplane`: what a packet costs, as multiples of a program that decides nothing.
+"""`lbctl bench dataplane`: the cost of a packet, as a multiple of the floor.
 
-Each program runs side by side with the floor, and each of the two with a program that does nothing
-and is fed with the same packets: turns of a few hundred packets, microseconds apart, so that what
-else the machine does is done to all of them. The difference to nothing is the program, and the
-ratio is that of neighbours. Programs are loaded anew a few times, because where the JIT puts one
-decides over the CPU's branch prediction. Medians are reported.
+The floor is a program that decides nothing: it makes space for the encapsulation and writes
+constants. The program under test, the floor, and for each of them a program that does nothing with
+the same packets, take turns of a few hundred packets. The turns are microseconds apart, so other
+load on the machine affects all of them alike. The cost of a program is its difference to the
+program that does nothing; the ratio is taken between neighbouring turns. The programs are loaded
+several times, because their addresses influence the CPU's branch prediction. Medians are reported.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lb.dataplane.load import bpf_syscall
 FLOOR_ROW = "tcp4_ack"
 FLOWS_ROW = f"tcp4_ack_2e{FLOW_BITS}_flows"
 FLOWS_BESIDE_ONE = f"2e{FLOW_BITS}_flows_beside_one"
-"""The row of many flows side by side with the same packets of one flow each, not with the floor."""
+"""Row of many flows, compared with the same packets of one flow each and not with the floor."""
 CONTROLS = {
     "control_floor_and_a_clock_read": "lb_floor_slower",
     "control_floor_and_itself": "lb_floor",
@@ -41,7 +42,8 @@ Progress = Callable[[str], None]
 class Effort:
     """How long to measure.
 
-    Loads of the programs, rounds of each; in a round, cycles of turns (XDP) and samples (TC).
+    ``loads`` of the programs, ``rounds`` per load; in each round, ``cycles`` of turns (XDP) and
+    ``samples`` (TC).
     """
 
     loads: int = 4
@@ -51,13 +53,13 @@ class Effort:
 
     @classmethod
     def quick(cls) -> Effort:
-        """A look, not a measurement."""
+        """Return a short effort: an estimate, not a measurement."""
         return cls(loads=2, rounds=2, cycles=256, samples=16)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A row's nanoseconds beyond the harness (TC: with it), and against its base."""
+    """A row's nanoseconds without the harness (TC: with it), and its ratio to the base."""
 
     name: str
     ns: float
@@ -68,7 +70,7 @@ class Cost:
 
 @dataclass
 class Measured:
-    """Everything that a run found out."""
+    """All results of a run."""
 
     floor_ns: float
     noop_tc_ns: float
@@ -82,7 +84,7 @@ class Measured:
 
 @contextmanager
 def on_one_cpu() -> Iterator[int]:
-    """Stay on the last CPU that this process may use, which the rest of the machine uses least."""
+    """Use only the last allowed CPU, which other processes use least."""
     allowed = os.sched_getaffinity(0)
     cpu = max(allowed)
     os.sched_setaffinity(0, {cpu})
@@ -94,10 +96,10 @@ def on_one_cpu() -> Iterator[int]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Run before everything else on this CPU, where that is allowed, for as long as a round takes.
+    """Run with real-time priority on this CPU, if that is allowed, for one round.
 
-    Only so can a busy machine's median be compared with a quiet one's: what else runs in between
-    leaves the caches to others.
+    Without it, the median of a busy machine cannot be compared with that of an idle one: other
+    processes would run in between and fill the caches.
     """
     policy, before = os.sched_getscheduler(0), os.sched_getparam(0)
     with suppress(PermissionError):
@@ -110,21 +112,21 @@ def undisturbed() -> Iterator[None]:
 
 
 class Samples:
-    """Collects numbers by name."""
+    """Measured numbers, by name."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = defaultdict(list)
 
     def add(self, name: str, values: Iterable[float]) -> None:
-        """Add some."""
+        """Add numbers."""
         self._values[name].extend(values)
 
     def median(self, name: str) -> float:
-        """The median of all."""
+        """Return the median."""
         return statistics.median(self._values[name])
 
     def spread(self, name: str) -> float:
-        """Half of the distance between the quartiles."""
+        """Return half of the interquartile range."""
         low, _, high = statistics.quantiles(self._values[name], n=4)
         return (high - low) / 2
 
@@ -133,7 +135,7 @@ RATIO = "ratio of "
 
 
 def ratios(program: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide; a base that an interruption of its neighbour made free is infinitely cheaper."""
+    """Return the ratios; they are infinite where an interruption made the base zero or less."""
     return np.divide(program, base, out=np.full_like(program, np.inf), where=base > 0)
 
 
@@ -170,10 +172,10 @@ def _one_round(
             side_by_side(row.name, under_test(dataplane.forwarder_fd, row))
             continue
         nothing = harness.tc(harness.nothing(row), effort.samples)
-        it = harness.tc(under_test(dataplane.redirector_fd, row), effort.samples)
+        program = harness.tc(under_test(dataplane.redirector_fd, row), effort.samples)
         found.add("noop_tc", [nothing])
-        found.add(row.name, [it])
-        found.add(RATIO + row.name, [it / nothing])
+        found.add(row.name, [program])
+        found.add(RATIO + row.name, [program / nothing])
 
 
 def _warm_up(harness: Harness, dataplane: Dataplane, rows: Sequence[Row]) -> None:
@@ -223,23 +225,23 @@ def _result(
 
 
 def load_identity() -> Dataplane:
-    """Load the programs as this server, of the attach type that the feeder has: it jumps to them.
+    """Load the programs with the attach type of the feeder, because it jumps to them.
 
-    So may others' feeders of that type, to what `--pin` leaves.
+    Other feeders of that type can jump to the programs that `--pin` leaves.
     """
     return Dataplane.load(identity(), xdp_attach_type=XDP_ATTACH_TYPE)
 
 
 def tcp4_ack_frames() -> Sequence[bytes]:
-    """The packets of the row `tcp4_ack`."""
+    """Return the packets of the row `tcp4_ack`."""
     return next(row for row in forwarder_rows() if row.name == FLOOR_ROW).frames
 
 
 def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> Measured:
-    """Load, fill and time the programs; with `pin`, leave the last load pinned there.
+    """Load, fill and measure the programs; with `pin`, leave the last load pinned there.
 
     Raises:
-        DataplaneError: the programs do not load, or do something else than a row says.
+        DataplaneError: the programs do not load, or a result differs from the row.
 
     """
     rows = [*forwarder_rows(), *redirector_rows()]

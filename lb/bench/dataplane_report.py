@@ -1,4 +1,4 @@
-"""The result of `lbctl bench dataplane`, for people and for machines."""
+"""The result of `lbctl bench dataplane`, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lb.abi import WRAP_LEN
 from lb.bench.dataplane import FLOWS_ROW, Cost, Effort, Measured
 from lb.bench.workload import BUCKETS, DIPS, SERVICES
 
 MEANINGS = {
-    "tcp4_syn": "TCP SYN to 16 services, wrapped and sent",
-    "tcp4_ack": "TCP ACK to the same",
-    "udp4": "UDP, likewise",
+    "tcp4_syn": "TCP SYN to 16 services, encapsulated and sent",
+    "tcp4_ack": "TCP ACK to the same services",
+    "udp4": "UDP, encapsulated and sent",
     "tcp6_ack": "TCP ACK over IPv6",
     "tcp4_ack_2e19_flows": "tcp4_ack from 524,288 clients",
     "tcp4_ack_in_transition": "TCP ACK whose bucket has a previous owner",
-    "not_for_vip": "TCP to an address beside the VIPs: passed",
-    "not_for_vip6": "likewise over IPv6",
+    "not_for_vip": "TCP to an address that is not a VIP: passed",
+    "not_for_vip6": "the same over IPv6",
     "tcp4_any_port_and_prefix": "TCP ACK to services of any port and of prefixes",
     "all_services_2e19_flows": "TCP ACK of 524,288 flows over all IPv4 services",
-    "redirector_other": "any packet that is no GUE: let through",
-    "redirector_accept": "GUE at its last hop: taken out",
+    "redirector_other": "a packet that is not GUE: passed",
+    "redirector_accept": "GUE at its last hop: decapsulated",
     "redirector_pass_on": "GUE of an unknown connection: rewritten for the next hop",
 }
 
 
 def cpu_model() -> str:
-    """The CPU's name, as /proc/cpuinfo has it."""
+    """Return the name of the CPU from /proc/cpuinfo."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -37,7 +38,7 @@ def cpu_model() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were taken on."""
+    """Return a description of this machine."""
     jit = Path("/proc/sys/net/core/bpf_jit_enable")
     return {
         "cpu": cpu_model(),
@@ -50,7 +51,7 @@ def machine() -> dict[str, Any]:
 
 
 def as_row(cost: Cost) -> dict[str, Any]:
-    """One row for machines."""
+    """Return one row as values for JSON."""
     return {
         "name": cost.name,
         "ns": round(cost.ns, 2),
@@ -61,7 +62,7 @@ def as_row(cost: Cost) -> dict[str, Any]:
 
 
 def as_json(measured: Measured, effort: Effort) -> dict[str, Any]:
-    """Everything for machines; `floor_ns`, `noop_tc_ns` and `rows` are the stable part."""
+    """Return all results as values for JSON; `floor_ns`, `noop_tc_ns`, `rows` keep their format."""
     return {
         "floor_ns": round(measured.floor_ns, 2),
         "noop_tc_ns": round(measured.noop_tc_ns, 2),
@@ -84,31 +85,31 @@ def _line(cost: Cost, meaning: str) -> str:
 
 def _program(name: str, program: dict[str, int]) -> str:
     return (
-        f"  {name:24} {program['instructions']:6,} instructions, the verifier looked at "
+        f"  {name:24} {program['instructions']:6,} instructions, the verifier processed "
         f"{program['verified_instructions']:6,}, {program['jited_bytes']:6,} bytes of machine code"
     )
 
 
 def as_table(measured: Measured) -> str:
-    """The result for people."""
+    """Return the result as text for people."""
     forwarder = [cost for cost in measured.rows if cost.base == "floor"]
     redirector = [cost for cost in measured.rows if cost.base != "floor"]
     lines = [
-        f"Nanoseconds a packet on one core of {cpu_model()}, Linux {os.uname().release};",
-        f"{SERVICES:,} services, {DIPS:,} DIPs, {BUCKETS:,} buckets, everything counted.",
+        f"Nanoseconds per packet on one core of {cpu_model()}, Linux {os.uname().release};",
+        f"{SERVICES:,} services, {DIPS:,} DIPs, {BUCKETS:,} buckets, all counters on.",
         "",
-        f"Forwarder (XDP), beyond the harness's {measured.harness_ns:.1f} ns.",
-        f"The floor makes room for 36 bytes and writes constants: {measured.floor_ns:.1f} ns.",
+        f"Forwarder (XDP), without the {measured.harness_ns:.1f} ns of the harness.",
+        f"The floor adds {WRAP_LEN} bytes and writes constants: {measured.floor_ns:.1f} ns.",
         *(_line(cost, MEANINGS.get(cost.name, "")) for cost in forwarder),
-        "Beside one flow to each of the same 16 services, in the same turns:",
+        "Compared with one flow to each of the same 16 services:",
         _line(measured.flows, MEANINGS[FLOWS_ROW]),
         "",
-        "Redirector (TC), from entry to the next packet; sending is not in it.",
+        "Redirector (TC), from entry to the next packet, without sending.",
         f"A program that does nothing: {measured.noop_tc_ns:.1f} ns.",
         *(_line(cost, MEANINGS.get(cost.name, "")) for cost in redirector),
         "",
-        "Controls: would the harness notice? The floor with one look at the clock must be dearer,",
-        "the floor beside itself must not.",
+        "Controls of the harness: the floor with a read of the clock must cost more than the floor,",
+        "the floor compared with itself must not.",
         *(_line(cost, "") for cost in measured.controls),
         "",
         f"Programs, compiled and loaded in {measured.load_seconds:.1f} s:",

@@ -1,7 +1,7 @@
-"""Nanoseconds per packet, honestly: a feeder gives the program under test a fresh packet each time.
+"""Measures nanoseconds per packet: a feeder gives the program under test a new packet each time.
 
-bpf/bench/feeder.bpf.c says how. One feeder serves all programs of a comparison, so that its own
-place in memory, which the CPU's branch predictor cares about, is the same for each.
+bpf/bench/feeder.bpf.c describes how. One feeder serves all programs of a comparison, so its own
+address, which influences the CPU's branch prediction, is the same for all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lb.abi import WRAP_LEN
 from lb.bench.workload import Row
 from lb.dataplane import DataplaneError
 from lb.dataplane.load import bpf_syscall
@@ -29,8 +30,8 @@ STAMPS = 8192
 LANES = 4
 TURN, MEASURED = 256, 224
 STAMPS_A_TURN = 2
-MOST_CYCLES = STAMPS // (LANES * STAMPS_A_TURN)
-"""Of turns of all lanes in one run, whose times fit into the feeder's memory."""
+MAX_CYCLES = STAMPS // (LANES * STAMPS_A_TURN)
+"""Cycles of one run whose times fit into the feeder's memory; in a cycle, each lane has a turn."""
 TC_STEP = 512
 WORD = (1 << 64) - 1
 MULTIPLIER = 0x9E3779B97F4A7C15
@@ -59,7 +60,7 @@ FEED = np.dtype(
 TARGET = np.dtype([("daddr", "V4"), ("dport", "V2"), ("pad", "<u2")])
 TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
 XDP_ATTACH_TYPE = 0
-"""`expected_attach_type` of the feeder, and so of what it may jump to."""
+"""`expected_attach_type` of the feeder, and so of the programs that it can jump to."""
 FEEDERS = {"lb_feed_xdp": "XDP", "lb_feed_tc": "SCHED_CLS"}
 BASES = {
     "lb_floor": "XDP",
@@ -71,7 +72,7 @@ BASES = {
 
 @dataclass(frozen=True)
 class Program:
-    """A program under test with the packets it gets."""
+    """A program under test, with its packets and the expected result."""
 
     fd: int
     row: Row
@@ -80,12 +81,12 @@ class Program:
 
 
 def under_test(fd: int, row: Row) -> Program:
-    """A program that must do with every packet what the row says."""
+    """Return a program that must have the result of the row for every packet."""
     return Program(fd, row, row.verdict, row.growth)
 
 
 class Harness:
-    """The feeders and the programs that decide nothing; one CPU must run it."""
+    """The feeders, and the programs that decide nothing; it must run on one CPU."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         folder = bpf_dir()
@@ -114,7 +115,7 @@ class Harness:
         self._feed: Any = self._feed_memory.values[0]
         self._first: dict[str, int] = {}
         self._flows: dict[tuple[str, int], tuple[int, int]] = {}
-        """By row and program: packets fed and multiplier, for the next run to go on with."""
+        """By row and program: packets fed and multiplier, where the next run continues."""
         self._write_templates(rows)
 
     def _write_templates(self, rows: Sequence[Row]) -> None:
@@ -128,23 +129,23 @@ class Harness:
                 at += 1
 
     def _write_targets(self, row: Row) -> None:
-        """Spread flows over the destinations of a row's frames."""
+        """Distribute flows over the destinations of a row's frames."""
         for number, frame in enumerate(row.frames):
             self._target_memory.values["daddr"][number] = frame[30:34]
             self._target_memory.values["dport"][number] = frame[36:38]
 
     def nothing(self, row: Row) -> Program:
-        """The program that does nothing, given a row's packets: what the harness costs."""
+        """Return the program that does nothing, with a row's packets: the cost of the harness."""
         if row.name.startswith("redirector"):
             return Program(self.fds["lb_nothing_tc"], row, NOTHING_TC, 0)
         return Program(self.fds["lb_nothing_xdp"], row, NOTHING_XDP, 0)
 
     def floor(self, row: Row, name: str = "lb_floor") -> Program:
-        """The floor, given a row's packets."""
-        return Program(self.fds[name], row, NOTHING_XDP, 36)
+        """Return the floor, with a row's packets."""
+        return Program(self.fds[name], row, NOTHING_XDP, WRAP_LEN)
 
     def _prepare(self, feeder: str, programs: Sequence[Program]) -> bytes:
-        """Give each program a lane; return the longest packet, which is what comes in first."""
+        """Give each program a lane, and return the longest packet, which is the input of the run."""
         feed = self._feed
         for name in FEED.names or ():
             feed[name] = 0
@@ -160,47 +161,47 @@ class Harness:
             )
         longest = max((frame for program in programs for frame in program.row.frames), key=len)
         feed["last_length"], feed["last_growth"] = len(longest), programs[-1].growth & WORD
-        # the first packet of all begins the first program's turn
+        # the first packet starts the turn of the first program
         feed["lane"], feed["turn"], feed["measured"] = len(programs) - 1, TURN, MEASURED
         return longest
 
     def _run(self, feeder: str, programs: Sequence[Program], packets: int) -> None:
-        """Feed packets; the last one is the last program's."""
+        """Feed packets; the last packet belongs to the last program."""
         frame = self._prepare(feeder, programs)
         run = bpf_syscall.prog_test_run(self.fds[feeder], frame, repeat=packets, out_size=0)
         last = programs[-1]
         for number, program in enumerate(programs):
             lane = self._feed["lanes"][number]
             self._flows[program.row.name, program.fd] = int(lane["fed"]), int(lane["multiplier"])
-        # the first packet of a run meets a buffer that nothing has grown yet
+        # the buffer of the first packet of a run has not been enlarged before
         odd = int(self._feed["odd"]) - (1 if last.growth else 0)
         refused = int(self._feed["refused"])
         if run.retval != last.verdict or odd or refused:
             raise DataplaneError(
                 f"{last.row.name}: verdict {run.retval}, not {last.verdict}; of {packets} "
-                f"packets {odd} came back with another length, {refused} could not be fed"
+                f"packets {odd} had a wrong length afterwards, {refused} could not be fed"
             )
 
     def xdp(
         self, base: Program, program: Program, cycles: int, *, base_last: bool = False
     ) -> NDArray[np.float64]:
-        """Time two programs side by side: nanoseconds a packet, shape (cycles, 3).
+        """Measure two programs in turns: nanoseconds per packet, shape (cycles, 3).
 
-        The columns are the harness with the base's packets, and by how much base and program cost
-        more than a program that does nothing with the same packets. A cycle takes some 80 us.
-        `base_last` exchanges their lanes, for what a lane's place may cost.
+        The columns are the cost of the harness with the packets of the base, and the costs of base
+        and program, each minus a program that does nothing with the same packets. A cycle takes
+        about 80 us. `base_last` exchanges their lanes, in case the position of a lane matters.
 
         Raises:
-            DataplaneError: a program did something else than it must.
-            ValueError: more than `MOST_CYCLES`.
+            DataplaneError: a program had a wrong result.
+            ValueError: more than `MAX_CYCLES`.
 
         """
-        if cycles > MOST_CYCLES:
-            raise ValueError(f"{cycles} cycles: at most {MOST_CYCLES}")
+        if cycles > MAX_CYCLES:
+            raise ValueError(f"{cycles} cycles: at most {MAX_CYCLES}")
         pairs = [(self.nothing(base.row), base), (self.nothing(program.row), program)]
         if base_last:
             pairs.reverse()
-        # one turn more, as a turn's end is seen at the beginning of the next
+        # one more turn, because the end of a turn is noticed at the start of the next
         self._run("lb_feed_xdp", [*pairs[0], *pairs[1]], TURN * LANES * (cycles + 1))
         stamps = self._feed["stamp"][: STAMPS_A_TURN * LANES * cycles].astype(np.int64)
         times = np.diff(stamps.reshape(cycles, LANES, STAMPS_A_TURN))[..., 0] / MEASURED
@@ -209,9 +210,9 @@ class Harness:
         return np.stack([times[:, 0], times[:, 1] - times[:, 0], times[:, 3] - times[:, 2]], axis=1)
 
     def tc(self, program: Program, samples: int) -> float:
-        """The median of samples of the mean time from the jump to the next packet's start.
+        """Return the median over samples of the mean time from the jump to the next packet.
 
-        Samples are short, so that few of them are interrupted. Reading the clock is not in it.
+        Samples are short, so that few of them are interrupted. Reading the clock is excluded.
         """
         means = []
         for _ in range(samples):
@@ -220,7 +221,7 @@ class Harness:
         return statistics.median(means)
 
     def close(self) -> None:
-        """Let go of programs and maps."""
+        """Close programs and maps."""
         del self._feed
         self._feed_memory.close()
         self._template_memory.close()

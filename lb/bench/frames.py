@@ -1,4 +1,4 @@
-"""The frames that the benchmark feeds: short TCP and UDP, alone or in GUE; and pcap files."""
+"""Frames for the benchmark: short TCP and UDP packets, plain or in GUE; and pcap files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from controlplane.domain.objects import TCP, UDP
+
 FRAME_BYTES = 64
-"""An IPv4 frame's length; IPv6 with TCP alone takes 74."""
+"""Length of an IPv4 frame; IPv6 with only a TCP header takes 74."""
 SYN = 0x02
 ACK = 0x10
-TCP = 6
-UDP = 17
 OWN_MAC = bytes.fromhex("02000000aa01")
 ROUTER_MAC = bytes.fromhex("02000000aafe")
 Address = IPv4Address | IPv6Address
@@ -21,7 +21,7 @@ ETHERNET = 1
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum of an even number of bytes (RFC 1071)."""
+    """Return the Internet checksum of an even number of bytes (RFC 1071)."""
     total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -29,13 +29,13 @@ def checksum(data: bytes) -> int:
 
 
 def ethernet(packet: bytes, tags: bytes = b"") -> bytes:
-    """A frame as the router sends it; tags with their EtherTypes."""
+    """Return a frame as the router sends it; `tags` are VLAN tags with their EtherTypes."""
     kind = b"\x86\xdd" if packet[0] >> 4 == 6 else b"\x08\x00"  # noqa: PLR2004
     return OWN_MAC + ROUTER_MAC + tags + kind + packet
 
 
 def ipv4(source: IPv4Address, target: IPv4Address, protocol: int, payload: bytes) -> bytes:
-    """An IPv4 packet."""
+    """Return an IPv4 packet."""
     length = 20 + len(payload)
     head = struct.pack(">BBHHHBB", 0x45, 0, length, 0x1234, 0x4000, 62, protocol)
     ends = source.packed + target.packed
@@ -43,23 +43,23 @@ def ipv4(source: IPv4Address, target: IPv4Address, protocol: int, payload: bytes
 
 
 def ipv6(source: IPv6Address, target: IPv6Address, protocol: int, payload: bytes) -> bytes:
-    """An IPv6 packet."""
+    """Return an IPv6 packet."""
     head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, 62)
     return head + source.packed + target.packed + payload
 
 
 def tcp(source: Address, sport: int, target: Address, port: int, flags: int) -> bytes:
-    """A TCP packet; over IPv4 it fills a frame of 64 bytes."""
+    """Return a TCP packet; with IPv4 it fills a frame of 64 bytes."""
     header = struct.pack(">HHIIBBHHH", sport, port, 1, 1, 5 << 4, flags, 65535, 0, 0)
     if isinstance(source, IPv6Address) and isinstance(target, IPv6Address):
         return ipv6(source, target, TCP, header)
     if isinstance(source, IPv4Address) and isinstance(target, IPv4Address):
         return ipv4(source, target, TCP, header.ljust(FRAME_BYTES - 34, b"x"))
-    raise TypeError(f"{source} and {target} are of two families")
+    raise TypeError(f"{source} and {target} are of different IP versions")
 
 
 def udp(source: IPv4Address, sport: int, target: IPv4Address, port: int) -> bytes:
-    """A UDP packet that fills a frame of 64 bytes."""
+    """Return a UDP packet that fills a frame of 64 bytes."""
     length = FRAME_BYTES - 34
     return ipv4(
         source, target, UDP, struct.pack(">HHHH", sport, port, length, 0).ljust(length, b"x")
@@ -69,7 +69,7 @@ def udp(source: IPv4Address, sport: int, target: IPv4Address, port: int) -> byte
 def gue(
     source: IPv4Address, target: IPv4Address, inner: bytes, hops: Sequence[IPv4Address] = ()
 ) -> bytes:
-    """An encapsulated packet (docs/wire.md, section 2)."""
+    """Return an encapsulated packet (docs/wire.md, section 2)."""
     listed = b"".join(hop.packed for hop in hops)
     proto = 41 if inner[0] >> 4 == 6 else 4  # noqa: PLR2004
     private = struct.pack(">BBHBBBB", 1 + len(hops), proto, 0, 0, 0, 0, len(hops))

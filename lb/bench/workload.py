@@ -1,4 +1,4 @@
-"""What the data plane is loaded with while it is measured, and the packets of each row."""
+"""The contents of the data plane during the measurement, and the packets of each row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 import numpy as np
 
-from lb.bench.frames import ACK, OWN_MAC, SYN, TCP, UDP, ethernet, gue, tcp, udp
+from controlplane.domain.objects import TCP, UDP
+from lb.abi import HOP_LEN, WRAP_LEN
+from lb.bench.frames import ACK, OWN_MAC, SYN, ethernet, gue, tcp, udp
 from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
 
 SERVICES = 1000
@@ -39,12 +41,11 @@ MOVING_POOL = "moving"
 MTU = 1600
 TX, PASS = 3, 2
 TC_OK, TC_REDIRECT = 0, 7
-WRAP = 36
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result: the packets fed and what must happen to each of them."""
+    """One line of the result: the packets, and the expected result of each."""
 
     name: str
     frames: Sequence[bytes]
@@ -54,12 +55,12 @@ class Row:
 
 
 def identity() -> Identity:
-    """This server, which owns no bucket."""
+    """Return the identity of this server, which owns no bucket."""
     return Identity(dip=OWN_DIP, mac=OWN_MAC, mtu=MTU, ifindex=1)
 
 
 def _exact4() -> list[ServiceEntry]:
-    """Ten services a VIP: the last one's pool is in transition, nine before it are UDP."""
+    """Return ten services per VIP; the pool of the last is in transition, nine before it are UDP."""
     count = SERVICES - ANY_PORT - PREFIXES - EXACT6
     found = []
     for number in range(count):
@@ -89,14 +90,14 @@ def _exact6() -> list[ServiceEntry]:
 
 
 def _any_port() -> list[ServiceEntry]:
-    """Half of them IPv4, on VIPs of their own."""
+    """Return services for any port, half of them IPv4, each with its own VIP."""
     vips4 = [ip_network(FIRST_VIP + 512 + number) for number in range(ANY_PORT // 2)]
     vips6 = [ip_network(FIRST_VIP6 + 512 + number) for number in range(ANY_PORT // 2)]
     return [ServiceEntry(vip, TCP, None, POOL) for vip in (*vips4, *vips6)]
 
 
 def _prefixes() -> list[ServiceEntry]:
-    """Of three lengths in each family, one every 256 addresses or every /48."""
+    """Return prefixes of three lengths per IP version, one every 256 addresses or every /48."""
     found = []
     for number in range(PREFIXES_OF_A_FAMILY):
         length, length6 = PREFIX_LENGTHS[number % 3], PREFIX_LENGTHS6[number % 3]
@@ -107,22 +108,22 @@ def _prefixes() -> list[ServiceEntry]:
 
 
 def services() -> tuple[ServiceEntry, ...]:
-    """A thousand of all kinds, IPv4 and IPv6."""
+    """Return a thousand services of all kinds, IPv4 and IPv6."""
     return (*_exact4(), *_exact6(), *_any_port(), *_prefixes())
 
 
 def dips() -> dict[int, IPv4Address]:
-    """A thousand other servers and this one."""
+    """Return the DIPs of a thousand other servers and of this one, by index."""
     return {OWN_INDEX: OWN_DIP} | {index: FIRST_DIP + index for index in range(1, DIPS + 1)}
 
 
 def fill(dataplane: Dataplane) -> None:
-    """Load everything: services, DIPs with their MACs, a table at rest and one in transition."""
+    """Load services, DIPs with their MACs, a table at rest and one in transition."""
     numbers = np.random.default_rng(SEED)
     dataplane.set_cluster(ClusterView(services(), dips()))
     for index in range(1, DIPS + 1):
         dataplane.set_neighbour(index, b"\x02\x00\xbb\x00" + index.to_bytes(2, "big"))
-    # every DIP equally often, in any order
+    # each DIP equally often, in random order
     current = numbers.permutation(np.arange(BUCKETS) % DIPS + 1).astype(np.uint16)
     previous = (current % DIPS + 1).astype(np.uint16)
     key = numbers.bytes(16)
@@ -141,7 +142,7 @@ def _clients(count: int, random_source: random.Random) -> list[tuple[IPv4Address
 
 
 def _frame(service: ServiceEntry, flags: int, random_source: random.Random) -> bytes:
-    """One packet to a service: any address of its VIP, any port if it has none."""
+    """Return a packet to a service: a random address of its VIP, a random port if it has none."""
     ((client, sport),) = _clients(1, random_source)
     vip = service.vip
     target = vip.network_address + random_source.randrange(min(vip.num_addresses, 1 << 16))
@@ -168,7 +169,7 @@ def _at_rest(version: int) -> list[ServiceEntry]:
 
 
 def forwarder_rows() -> list[Row]:
-    """The rows that are compared with the floor."""
+    """Return the rows that are compared with the floor."""
     numbers = random.Random(SEED)
     all4, all6 = _at_rest(4), _at_rest(6)
     some, some6 = (numbers.sample(found, PACKETS_OF_A_ROW) for found in (all4, all6))
@@ -181,27 +182,27 @@ def forwarder_rows() -> list[Row]:
     beside = ServiceEntry(ip_network(FIRST_VIP + 128), TCP, 8000, POOL)
     beside6 = ServiceEntry(ip_network(FIRST_VIP6 + 128), TCP, 8000, POOL)
     return [
-        Row("tcp4_syn", _one_each(some, SYN, numbers), TX, WRAP),
-        Row("tcp4_ack", acks, TX, WRAP),
-        Row("udp4", _one_each(of_udp, 0, numbers), TX, WRAP),
-        Row("tcp6_ack", _one_each(some6, ACK, numbers), TX, WRAP),
-        Row(f"tcp4_ack_2e{FLOW_BITS}_flows", acks, TX, WRAP, flow_bits=FLOW_BITS),
-        Row("tcp4_ack_in_transition", _one_each(moving, ACK, numbers), TX, WRAP + 4),
+        Row("tcp4_syn", _one_each(some, SYN, numbers), TX, WRAP_LEN),
+        Row("tcp4_ack", acks, TX, WRAP_LEN),
+        Row("udp4", _one_each(of_udp, 0, numbers), TX, WRAP_LEN),
+        Row("tcp6_ack", _one_each(some6, ACK, numbers), TX, WRAP_LEN),
+        Row(f"tcp4_ack_2e{FLOW_BITS}_flows", acks, TX, WRAP_LEN, flow_bits=FLOW_BITS),
+        Row("tcp4_ack_in_transition", _one_each(moving, ACK, numbers), TX, WRAP_LEN + HOP_LEN),
         Row("not_for_vip", _one_each([beside] * PACKETS_OF_A_ROW, ACK, numbers), PASS, 0),
         Row("not_for_vip6", _one_each([beside6] * PACKETS_OF_A_ROW, ACK, numbers), PASS, 0),
-        Row("tcp4_any_port_and_prefix", _one_each(rare, ACK, numbers), TX, WRAP),
+        Row("tcp4_any_port_and_prefix", _one_each(rare, ACK, numbers), TX, WRAP_LEN),
         Row(
             f"all_services_2e{FLOW_BITS}_flows",
             _one_each(all4, ACK, numbers),
             TX,
-            WRAP,
+            WRAP_LEN,
             flow_bits=FLOW_BITS,
         ),
     ]
 
 
 def redirector_rows() -> list[Row]:
-    """The rows that are compared with a TC program that does nothing."""
+    """Return the rows that are compared with a TC program that does nothing."""
     numbers = random.Random(SEED)
     service = services()[0]
     vip = service.vip.network_address
@@ -211,7 +212,7 @@ def redirector_rows() -> list[Row]:
     ]
     return [
         Row("redirector_other", [ethernet(packet + bytes(40)) for packet in inner], TC_OK, 0),
-        Row("redirector_accept", [ethernet(gue(first, OWN_DIP, p)) for p in inner], TC_OK, -WRAP),
+        Row("redirector_accept", [ethernet(gue(first, OWN_DIP, p)) for p in inner], TC_OK, -WRAP_LEN),
         Row(
             "redirector_pass_on",
             [ethernet(gue(first, OWN_DIP, packet, [second])) for packet in inner],

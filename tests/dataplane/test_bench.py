@@ -59,9 +59,9 @@ def test_every_packet_is_fresh_and_another_verdict_is_noticed() -> None:
         with pytest.raises(DataplaneError, match="verdict 2, not 3"):
             harness.xdp(floor, Program(empty.forwarder_fd, ack, 3, 36), 2)
         with pytest.raises(ValueError, match="at most"):
-            harness.xdp(floor, floor, feeder.MOST_CYCLES + 1)
+            harness.xdp(floor, floor, feeder.MAX_CYCLES + 1)
         # a program that grows less than said
-        with pytest.raises(DataplaneError, match="another length"):
+        with pytest.raises(DataplaneError, match="wrong length"):
             harness.xdp(floor, Program(harness.fds["lb_floor"], ack, 3, 40), 2)
 
 

@@ -157,5 +157,7 @@ def test_a_capture_that_lost_packets_or_has_no_filter_says_so(network: Network) 
     with Capture(network[ROUTER], "server1", "udp", snap_bytes=64) as capture:
         capture._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         who_answers(network, VIP)
-        with pytest.raises(NetworkError, match="packets on server1 of router were not kept"):
+        with pytest.raises(
+            NetworkError, match="packets on server1 of router did not fit the buffer"
+        ):
             capture.packets()

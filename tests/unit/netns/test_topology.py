@@ -7,7 +7,15 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 
 import pytest
 
-from netns.brigade import brigade, client_address, dip, router_address, server_address6
+from lb import abi
+from netns.brigade import (
+    ENCAPSULATION_BYTES,
+    brigade,
+    client_address,
+    dip,
+    router_address,
+    server_address6,
+)
 from netns.errors import NetworkError
 from netns.topology import End, Hop, HostSpec, Link, Route, Topology
 
@@ -28,11 +36,11 @@ def test_two_hosts_and_a_link_fit() -> None:
 @pytest.mark.parametrize(
     ("topology", "says"),
     [
-        (replace(PAIR, hosts=(*PAIR.hosts, HostSpec("one"))), "host 'one' is there twice"),
+        (replace(PAIR, hosts=(*PAIR.hosts, HostSpec("one"))), "host 'one' exists twice"),
         (replace(PAIR, hosts=PAIR.hosts[:1]), "no host is called 'two'"),
-        (replace(PAIR, links=PAIR.links * 2), "interface of one 'eth0' is there twice"),
+        (replace(PAIR, links=PAIR.links * 2), "interface of one 'eth0' exists twice"),
         (replace(PAIR, links=(Link(replace(ONE, interface="e" * 16), TWO),)), "1 to 15"),
-        (replace(PAIR, routes=(Route("one", THERE, ()),)), "has no hop"),
+        (replace(PAIR, routes=(Route("one", THERE, ()),)), "has no next hop"),
         (
             replace(PAIR, routes=(Route("one", THERE, (Hop(IPv4Address("10.9.9.9"), "eth0"),)),)),
             "cannot reach gateway 10.9.9.9",
@@ -47,6 +55,10 @@ def test_two_hosts_and_a_link_fit() -> None:
 def test_what_does_not_fit_is_refused(topology: Topology, says: str) -> None:
     with pytest.raises(NetworkError, match=says):
         topology.check()
+
+
+def test_links_have_space_for_the_longest_encapsulation() -> None:
+    assert ENCAPSULATION_BYTES == abi.WRAP_LEN + abi.MAX_HOPS * abi.HOP_LEN
 
 
 def test_the_brigade_has_a_subnet_a_server_and_ecmp_over_all() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from controlplane.domain.errors import BrigadeError
 from lb.bench import control
-from lb.bench.control import measure, scenes
+from lb.bench.control import measure, situations
 from lb.cli.main import run
 
 NAMES = ["cold", "one_died", "all_shares_changed", "nothing_changed"]
@@ -26,8 +26,8 @@ def test_rows_are_named_and_timed_by_the_clock_given() -> None:
 
 
 def test_a_wrong_answer_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    cold = next(scenes(256, 5))
-    monkeypatch.setattr(control, "scenes", lambda *size: iter([replace(cold, changes=False)]))
+    cold = next(situations(256, 5))
+    monkeypatch.setattr(control, "situations", lambda *size: iter([replace(cold, changes=False)]))
     with pytest.raises(BrigadeError, match="cold"):
         measure((256, 5), rounds=1)
 
