@@ -1,4 +1,4 @@
-"""A run's record: who owns what, and what the dead have left."""
+"""The record of a run: its owner, and the removal of what ended processes left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def alive() -> Owner:
     return Owner(me.pid, me.start, boot_id())
 
 
-def test_an_owner_lives_only_as_the_same_process_in_the_same_boot() -> None:
+def test_an_owner_is_alive_only_as_the_same_process_in_the_same_boot() -> None:
     me = alive()
     assert me.alive
     assert not Owner(me.pid, me.start + 1, me.boot_id).alive
@@ -41,7 +41,7 @@ def test_an_owner_lives_only_as_the_same_process_in_the_same_boot() -> None:
     assert not dead().alive
 
 
-def test_only_what_the_dead_left_is_removed(tmp_path: Path) -> None:
+def test_only_runs_of_ended_processes_are_removed(tmp_path: Path) -> None:
     made(tmp_path, "aaaaaa", dead())
     made(tmp_path, "bbbbbb", alive())
     made(tmp_path, "cccccc", dead(kept=True))
@@ -51,14 +51,14 @@ def test_only_what_the_dead_left_is_removed(tmp_path: Path) -> None:
     assert [record.run for record in records(tmp_path)] == ["bbbbbb"]
 
 
-def test_a_record_in_the_making_belongs_to_its_maker(tmp_path: Path) -> None:
+def test_an_incomplete_record_belongs_to_its_creator(tmp_path: Path) -> None:
     (tmp_path / f".new-{os.getpid()}-abcdef").mkdir()
     (tmp_path / f".new-{dead().pid}-abcde0").mkdir()
     assert remove_leftovers(tmp_path) == ["abcde0"]
     assert [record.run for record in records(tmp_path)] == ["abcdef"]
 
 
-def test_removing_twice_is_no_harm(tmp_path: Path) -> None:
+def test_removing_twice_is_harmless(tmp_path: Path) -> None:
     root = tmp_path / "root"
     record = made(root, "aaaaaa", dead())
     remove(record)

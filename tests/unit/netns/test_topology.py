@@ -1,4 +1,4 @@
-"""Topologies are data that fits together, or is refused in one line."""
+"""A topology is consistent, or it is refused with one line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_two_hosts_and_a_link_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topology", "says"),
+    ("topology", "message"),
     [
         (replace(PAIR, hosts=(*PAIR.hosts, HostSpec("one"))), "host 'one' exists twice"),
         (replace(PAIR, hosts=PAIR.hosts[:1]), "no host is called 'two'"),
@@ -52,8 +52,8 @@ def test_two_hosts_and_a_link_fit() -> None:
         (replace(PAIR, routes=(Route("six", THERE, (Hop(TWO_IP, "eth0"),)),)), "called 'six'"),
     ],
 )
-def test_what_does_not_fit_is_refused(topology: Topology, says: str) -> None:
-    with pytest.raises(NetworkError, match=says):
+def test_what_does_not_fit_is_refused(topology: Topology, message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
         topology.check()
 
 
@@ -76,7 +76,7 @@ def test_the_brigade_has_a_subnet_a_server_and_ecmp_over_all() -> None:
     assert topology.end("router", "server2").address == IPv4Interface(f"{router_address(2)}/30")
 
 
-def test_server_links_have_room_for_the_wrap_and_xdp_at_the_routers_end() -> None:
+def test_server_links_have_space_for_the_encapsulation_and_xdp_at_the_routers_end() -> None:
     topology = brigade(servers=1, clients=1)
     server = topology.end("server1", "eth0")
     (link,) = [link for link in topology.links if server in link.ends]
@@ -106,7 +106,7 @@ def test_a_dual_stack_brigade_routes_both_families_to_the_same_servers() -> None
     assert defaults == [4, 6]
 
 
-def test_without_it_nobody_has_ipv6() -> None:
+def test_without_dual_stack_no_host_has_ipv6() -> None:
     topology = brigade(servers=1)
     assert {end.address6 for link in topology.links for end in link.ends} == {None}
     assert all(host.sysctls["net.ipv6.conf.all.disable_ipv6"] == "1" for host in topology.hosts)

@@ -1,4 +1,4 @@
-"""`lbctl bench control`: the rows that machines read."""
+"""`lbctl bench control`: the rows and their JSON."""
 
 from __future__ import annotations
 

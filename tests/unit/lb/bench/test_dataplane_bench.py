@@ -1,4 +1,4 @@
-"""The benchmark's frames and load are what it says they are."""
+"""The frames, rows and services of the data-plane benchmark."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_thousand_services_and_dips_and_this_server_owns_nothing() -> None:
     assert dips[workload.OWN_INDEX] == workload.OWN_DIP
 
 
-def test_the_model_says_what_each_row_expects() -> None:
+def test_the_model_agrees_with_each_row() -> None:
     services = tuple(
         Service(s.vip, s.protocol, s.port, s.pool, stateless=s.stateless)
         for s in workload.services()
@@ -107,7 +107,7 @@ def test_pcap_is_classic_ethernet(tmp_path: Path) -> None:
     assert found == list(wanted)
 
 
-def test_pins_need_a_bpffs_and_that_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+def test_pins_need_a_bpffs_which_is_checked_before_anything_is_measured(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["--pin", str(tmp_path / "pins")])
     assert isinstance(result.exception, UsageError)
     assert "not on a BPF file system" in str(result.exception)

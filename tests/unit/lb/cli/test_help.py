@@ -75,7 +75,7 @@ def test_the_help_of_an_option_is_a_sentence(option: click.Option) -> None:
     assert text.endswith(".")
 
 
-def test_lbctl_help_loads_nothing_that_takes_time() -> None:
+def test_lbctl_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from lb.cli.main import run; assert run(['--help']) == 0; "
         f"print('loaded:', *(m for m in {HEAVY!r} if m in sys.modules))"

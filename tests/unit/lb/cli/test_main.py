@@ -69,7 +69,7 @@ def test_help_imports_no_command(group: Path, capsys: pytest.CaptureFixture[str]
         ("return 'text'", 0, ""),
     ],
 )
-def test_ends(
+def test_how_commands_end(
     group: Path, capsys: pytest.CaptureFixture[str], body: str, code: int, message: str
 ) -> None:
     add(group, "thing", body)
@@ -77,7 +77,7 @@ def test_ends(
     assert capsys.readouterr().err == message
 
 
-def test_a_fault_of_ours_keeps_its_traceback(group: Path) -> None:
+def test_a_bug_keeps_its_traceback(group: Path) -> None:
     add(group, "thing", "1 / 0")
     with pytest.raises(ZeroDivisionError):
         main.run(["thing"])

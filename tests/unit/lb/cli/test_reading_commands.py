@@ -1,4 +1,4 @@
-"""The commands that read: what they print for people and for programs, and their exit codes."""
+"""The commands that only read: their output as text and as JSON, and their exit codes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run(*words: str) -> int:
     return cli.run(list(words))
 
 
-def test_check_tells_whose_file_it_is(
+def test_check_detects_the_kind_of_a_file(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     control = tmp_path / "control.toml"
@@ -95,18 +95,18 @@ def test_check_tells_whose_file_it_is(
         ),
     ],
 )
-def test_check_says_in_one_line_what_no_service_can_be(
+def test_check_refuses_an_invalid_service_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: str
 ) -> None:
     control = tmp_path / "control.toml"
     control.write_text(CONTROL.replace(old, new))
     assert run("check", str(control)) == 2
-    said = capsys.readouterr().err
-    assert f"{control}: {line}" in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert f"{control}: {line}" in error
+    assert error.count("\n") == 1
 
 
-def test_check_notes_who_cannot_be_declared_dead(
+def test_check_notes_that_no_server_can_be_declared_down(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     control = tmp_path / "control.toml"
@@ -161,7 +161,7 @@ def test_counters_are_not_watched_without_a_pause(
 
 
 @pytest.mark.parametrize("command", ["table", "status", "counters"])
-def test_without_anything_to_read_it_is_one_line_that_says_what_to_do(
+def test_without_data_there_is_one_line_with_a_remedy(
     config: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(command, "--config", str(config)) == 1
@@ -170,7 +170,7 @@ def test_without_anything_to_read_it_is_one_line_that_says_what_to_do(
     assert "lbctl up" in error
 
 
-def test_status_says_whether_the_agent_lives(
+def test_status_shows_whether_the_agent_runs(
     config: Path, settings: AgentConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     board = Board(0.0)
@@ -202,14 +202,14 @@ def test_status_says_whether_the_agent_lives(
         ),
     ],
 )
-def test_status_says_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, text: str) -> None:
+def test_status_shows_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, text: str) -> None:
     board = Board(0.0)
     board.post(mss_room=40, mss_of_all=of_all)
     shown = dict(lines_of({**status_of(board.facts, settings, 1.0), "agent_running": False}, 1.0))
     assert shown["MSS"] == text
 
 
-def test_a_table_is_summed_up_by_current_and_later_hops() -> None:
+def test_a_table_is_summarised_by_current_and_later_hops() -> None:
     cluster = a_cluster(1, indices=(1, 2, 3))
     table = a_table(1, [0, 0])
     chains = np.array(table.chains)

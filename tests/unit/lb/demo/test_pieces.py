@@ -1,4 +1,4 @@
-"""The demo's smaller parts: routes, counters, settings, steps, results."""
+"""The smaller parts of the demo: router, counters, settings, steps, results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from netns.host import Host
 A, B, C = "10.0.1.2", "10.0.2.2", "10.0.3.2"
 
 
-def test_the_router_uses_who_announced_has_carrier_and_is_not_excluded() -> None:
+def test_the_router_uses_servers_that_are_announced_have_carrier_and_are_not_excluded() -> None:
     state = RouteState()
     requests: list[tuple[dict[str, Any], list[str], list[str]]] = [
         ({"announce": B}, [A, B, C], [B]),
@@ -93,7 +93,7 @@ def test_the_controllers_settings_are_valid_and_the_control_pool_is_unchained(
     }
 
 
-def test_no_file_that_agents_or_controller_read_tells_a_capacity(tmp_path: Path) -> None:
+def test_no_file_of_agents_or_controller_contains_a_capacity(tmp_path: Path) -> None:
     texts = [settings.control_toml(tmp_path, (1, 2, 3), "load")]
     texts += [
         settings.agent_toml(n, host(tmp_path), tmp_path, tmp_path / "r.sock").replace(
@@ -102,7 +102,7 @@ def test_no_file_that_agents_or_controller_read_tells_a_capacity(tmp_path: Path)
         for n in scenario.CAPACITIES
     ]
     assert not any("capacity" in text for text in texts)
-    # Apart from names and addresses, all three agents are told the same.
+    # Except for names and addresses, all three agents have the same settings.
     assert len({text.replace(f"server{n}", "") for n, text in enumerate(texts[1:], 1)}) == 1
 
 
@@ -153,7 +153,7 @@ def test_the_json_has_the_documented_keys() -> None:
 def test_one_broken_promise_breaks_the_whole() -> None:
     good, bad = step("spread"), step("join")
     assert Findings([good, bad]).ok
-    bad.promise(kept=True, otherwise="never said")
+    bad.promise(kept=True, otherwise="never recorded")
     assert Findings([good, bad]).ok
     bad.promise(kept=False, otherwise="3 broken")
     assert not Findings([good, bad]).ok

@@ -1,4 +1,4 @@
-"""What counts as broken, with clocks of our own."""
+"""When a flow counts as broken, with simulated time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_patience_counts_from_when_data_is_due() -> None:
     assert patience.is_over(105.1)
 
 
-def test_progress_starts_patience_anew_and_done_ends_it() -> None:
+def test_progress_restarts_the_limit_and_done_ends_it() -> None:
     patience = Patience()
     patience.due(0.0)
     patience.progress(4.9)
@@ -74,14 +74,14 @@ def test_a_udp_flow_that_is_never_answered_is_silent() -> None:
     assert outcome_of(verdict) is Outcome.SILENT
 
 
-def test_an_answer_after_too_long_a_silence_mends_nothing() -> None:
+def test_an_answer_after_the_limit_changes_nothing() -> None:
     verdict = UdpVerdict()
     verdict.query_sent(0.0)
     verdict.answered("server1", 5.2)
     assert outcome_of(verdict) is Outcome.SILENT
 
 
-def test_an_answer_to_another_question_is_wrong_content() -> None:
+def test_an_answer_to_another_query_is_wrong_content() -> None:
     verdict = UdpVerdict()
     verdict.query_sent(0.0)
     verdict.garbled()
@@ -97,7 +97,7 @@ def test_max_over_mean(values: list[float], ratio: float) -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0.0, 0.0]])
-def test_nothing_measured_is_no_balance(values: list[float]) -> None:
+def test_missing_measurements_are_an_error(values: list[float]) -> None:
     with pytest.raises(ValueError, match="no utilisation"):
         max_over_mean(values)
 
@@ -109,7 +109,7 @@ def test_deviations_are_those_of_a_binomial() -> None:
     assert deviations(422, 2000, 0.25) > 4.0 > deviations(423, 2000, 0.25)
 
 
-def test_a_share_of_nothing_or_all_leaves_no_room_for_chance() -> None:
+def test_a_share_of_zero_or_one_has_no_variance() -> None:
     assert deviations(0, 2000, 0.0) == 0.0
     assert deviations(1, 2000, 0.0) == math.inf
     assert deviations(2000, 2000, 1.0) == 0.0
