@@ -93,7 +93,7 @@ class ControlMetrics:
         for gauge in (self.state, self.silent, self.probes):
             gauge.clear()
         for server in done.cluster.servers:
-            view = done.sight.views[server.name]
+            view = done.fleet.servers[server.name]
             for state in ServerState:
                 self.state.labels(server.name, state.value).set(server.state is state)
             self.silent.labels(server.name).set(view.silent)
@@ -109,15 +109,15 @@ class ControlMetrics:
         names = {server.index: server.name for server in done.cluster.servers}
         _by_server(self.share, done.shares, names)
         _by_server(self.buckets, done.buckets, names)
-        for pool, report in done.pools.items():
-            self.panic.labels(pool).set(report.health.panic)
-            if report.result is None or report.build_seconds is None:
+        for pool, outcome in done.outcomes.items():
+            self.panic.labels(pool).set(outcome.health.panic)
+            if outcome.result is None or outcome.build_seconds is None:
                 continue
-            self.build.labels(pool).observe(report.build_seconds)
-            if report.result.table is not None:
-                self.moved.labels(pool).inc(report.result.moved)
-                self.prepared.labels(pool).inc(report.result.prepared)
-                self.forced.labels(pool).inc(report.result.forced)
+            self.build.labels(pool).observe(outcome.build_seconds)
+            if outcome.result.table is not None:
+                self.moved.labels(pool).inc(outcome.result.moved)
+                self.prepared.labels(pool).inc(outcome.result.prepared)
+                self.forced.labels(pool).inc(outcome.result.forced)
 
 
 def _by_server(

@@ -21,7 +21,7 @@ from controlplane.controller.seed import seed_store
 from controlplane.domain.errors import BrigadeError, ConfigError, ExitCode
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
-from controlplane.publish.published import Newest
+from controlplane.publish.published import Published
 from controlplane.settings.load import load_control_config
 from controlplane.settings.models import ControlConfig
 from controlplane.settings.rules import check_against
@@ -81,7 +81,7 @@ def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
             return _exit_code(signals)
         if seed:
             seed_store(store, seed)
-        newest = Newest(store)
+        newest = Published(store)
         newest.refresh()
         if newest.cluster:
             check_against(config, newest.cluster, path)
@@ -181,8 +181,8 @@ class Controller:
         old = self.loop.config
         try:
             config = load_control_config(self._path)
-            if self.loop.newest.cluster:
-                check_against(config, self.loop.newest.cluster, self._path)
+            if self.loop.published.cluster:
+                check_against(config, self.loop.published.cluster, self._path)
         except ConfigError as error:
             self._log.error("settings not changed", reason=str(error))
             return

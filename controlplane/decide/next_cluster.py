@@ -44,7 +44,7 @@ def newcomers_welcome(
     """
     if cluster is None or any(server.state in IN_USE for server in cluster.servers):
         return True
-    expected = [v for v in views.values() if v.configured and not v.wished_draining]
+    expected = [v for v in views.values() if v.configured and not v.drain_requested]
     return all(v.alive for v in expected) or since_first_heard_seconds >= patience_seconds
 
 

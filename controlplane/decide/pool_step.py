@@ -28,7 +28,7 @@ class Step(str, Enum):
 
 
 @dataclass(frozen=True)
-class PoolPlan:
+class PoolDecision:
     """The step, and why. ``states`` is by DIP index, for the builder."""
 
     step: Step
@@ -80,14 +80,14 @@ def pool_states(
     return states
 
 
-def plan_pool(
+def decide_pool(
     facts: TableFacts | None,
     settlement: Settlement | None,
     states: Mapping[int, ServerState],
     health: PoolHealth,
     *,
     silent: Collection[str] = (),
-) -> PoolPlan:
+) -> PoolDecision:
     """Say what may be done with a pool's table now (``facts`` ``None``: it has none yet).
 
     ``silent`` names silent servers that count: moves for load wait for them for as long as they
@@ -98,15 +98,15 @@ def plan_pool(
     """
     if facts is None or settlement is None:
         fit = any(state in SERVING for state in states.values())
-        return PoolPlan(Step.BUILD if fit else Step.WAIT, states)
+        return PoolDecision(Step.BUILD if fit else Step.WAIT, states)
     urgent = any(
         state is ServerState.JOINING or (state is ServerState.DRAINING and facts.current.get(index))
         for index, state in states.items()
     )
     if settlement.settled and not health.panic and (urgent or not silent):
-        return PoolPlan(Step.BUILD, states)
+        return PoolDecision(Step.BUILD, states)
     if settlement.passable and not health.panic and urgent:
-        return PoolPlan(Step.BUILD, states, gone_on_without=settlement.silent)
+        return PoolDecision(Step.BUILD, states, gone_on_without=settlement.silent)
     down = {index for index, state in states.items() if state is ServerState.DOWN}
     step = Step.DEATHS_ONLY if down & facts.named else Step.WAIT
-    return PoolPlan(step, states, panic=health.panic)
+    return PoolDecision(step, states, panic=health.panic)

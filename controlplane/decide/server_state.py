@@ -36,7 +36,7 @@ class ServerView:
     silent_seconds: float = 0.0
     stopped: bool = False
     probes_failed: int = 0
-    wished_draining: bool = False
+    drain_requested: bool = False
     configured: bool = True
     refused_cluster: int = 0
 
@@ -64,7 +64,7 @@ def next_state(
     ``full_share``: a joining server's slow start is over. Deaths are not decided here
     (``controlplane.decide.deaths``), coming back is.
     """
-    wanted = view.configured and not view.wished_draining
+    wanted = view.configured and not view.drain_requested
     if state is ServerState.DOWN:
         return ServerState.REGISTERED if view.alive and view.configured else state
     if state is ServerState.REGISTERED:

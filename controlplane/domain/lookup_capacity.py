@@ -1,7 +1,7 @@
 """Whether services fit a server's look-up tables: one rule for settings and data plane. Pure.
 
 What is scarce: nodes of the trie that IPv4 VIPs are looked up in, rows of services, lengths of IPv6
-prefixes. ``find_lack`` says no if, and only if, the tables cannot be laid out.
+prefixes. ``find_shortage`` says no if, and only if, the tables cannot be laid out.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ IP_VERSIONS = (4, 6)
 FEWER = "put fewer services on prefixes that contain many other VIPs"
 
 
-def find_lack(services: Sequence[Bound]) -> str | None:
+def find_shortage(services: Sequence[Bound]) -> str | None:
     """Say what the tables lack for these services, and what to do; ``None``: they fit."""
-    lack = find_great_lack(services)
+    lack = find_certain_shortage(services)
     if lack is None:
         rows = rows_needed(services)
         if rows is None:
@@ -44,7 +44,7 @@ def find_lack(services: Sequence[Bound]) -> str | None:
     return lack
 
 
-def find_great_lack(services: Sequence[Bound]) -> str | None:
+def find_certain_shortage(services: Sequence[Bound]) -> str | None:
     """Say what the tables certainly lack, by counting alone: in milliseconds, whatever it is.
 
     What it lets pass takes little memory to lay out, and may still lack a few rows.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.lookup_capacity import find_lack
+from controlplane.domain.lookup_capacity import find_shortage
 from controlplane.domain.objects import IN_USE, endpoint_text, vip_text
 from controlplane.domain.vips import Hosts
 
@@ -191,7 +191,7 @@ def _services(config: ControlConfig) -> Faults:
             f"service[{number}].port: {endpoint_text(service.vip, service.port)} "
             f"{service.protocol} is a service already"
         )
-    lack = find_lack(config.domain_services)
+    lack = find_shortage(config.domain_services)
     if lack:
         yield f"service: {lack}"
     for number, service in enumerate(config.service, 1):

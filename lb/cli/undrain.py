@@ -18,11 +18,11 @@ from lb.cli._controller_store import config_option, opened
 def command(name: str, config_path: Path) -> None:
     """Let the server NAME serve again; it joins anew, with slow start."""
     from controlplane.operator.drain import known_server
-    from controlplane.publish.published import Newest
+    from controlplane.publish.published import Published
 
     with opened(config_path) as (config, store):
-        newest = Newest(store)
+        newest = Published(store)
         newest.refresh()
         known_server(config, newest.cluster, name)
-        store.wish_drain(name, wished=False)
+        store.request_drain(name, requested=False)
         click.echo(f"{name} may serve: it joins again")

@@ -9,7 +9,8 @@
     leader                             locked by the leading controller, holds its name
     tmp/                               files not yet whole
 
-``generations.py`` tells how publication works, ``docs/stores.md`` what is promised.
+``wishes/`` holds drain requests. ``generations.py`` explains publication, ``docs/stores.md`` the
+guarantees.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class FileStore(ControllerStore):
             return self._keyring.get(key_id)
 
     def acknowledge(self, server: str, kind: str, generation: int) -> None:
-        """Say that this server's data plane has this generation in use."""
+        """Record that this server's data plane has this generation in use."""
         with self._using("cannot acknowledge"):
             self._fleet.acknowledge(server, kind, generation)
 
@@ -126,15 +127,15 @@ class FileStore(ControllerStore):
 
     # Operators
 
-    def wish_drain(self, server: str, *, wished: bool) -> None:
-        """Set or clear the wish that this server be drained. Survives controllers."""
-        with self._using("cannot note a wish"):
-            self._fleet.wish(server, wished=wished)
+    def request_drain(self, server: str, *, requested: bool) -> None:
+        """Set or clear the request to drain this server. It outlives controllers."""
+        with self._using("cannot store a drain request"):
+            self._fleet.request_drain(server, requested=requested)
 
-    def drain_wishes(self) -> frozenset[str]:
-        """Return the servers wished drained."""
-        with self._using("cannot read the wishes"):
-            return self._fleet.wishes()
+    def drain_requests(self) -> frozenset[str]:
+        """Return the servers whose drain is requested."""
+        with self._using("cannot read the drain requests"):
+            return self._fleet.drain_requests()
 
     # Controllers
 
@@ -178,7 +179,7 @@ class FileStore(ControllerStore):
                     return
 
     def forget(self, server: str) -> None:
-        """Drop a removed server's acknowledgements, report and wish."""
+        """Drop a removed server's acknowledgements, report and drain request."""
         with self._using("cannot forget a server"):
             self._fleet.forget(server)
 

@@ -105,4 +105,4 @@ class Fleet:
 
     def drained(self) -> frozenset[str]:
         """Return the servers that somebody wishes drained."""
-        return self._store.drain_wishes()
+        return self._store.drain_requests()

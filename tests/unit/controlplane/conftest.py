@@ -17,7 +17,7 @@ from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.probe.packet import Answer, Probe
 from controlplane.observe.probe.sockets import Prober
-from controlplane.publish.published import Newest
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.file.store import FileStore
 from tests.unit.controlplane.fleet import Agent, dip, eventually
@@ -69,7 +69,7 @@ class Fleet:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.store = FileStore(directory)
-        self.newest = Newest(self.store)
+        self.published = Published(self.store)
         self.prober = FakeProber()
         self.agents: dict[str, Agent] = {}
         self.rounds: list[Round] = []
@@ -150,19 +150,19 @@ class Fleet:
         return config
 
     def cluster(self) -> Cluster:
-        self.newest.refresh()
-        return self.newest.cluster or Cluster(0)
+        self.published.refresh()
+        return self.published.cluster or Cluster(0)
 
     def states(self) -> dict[str, str]:
         return {server.name: server.state.value for server in self.cluster().servers}
 
     def table(self, pool: str = "web") -> Table | None:
-        self.newest.refresh()
-        return self.newest.tables.get(pool)
+        self.published.refresh()
+        return self.published.tables.get(pool)
 
     def facts(self, pool: str = "web") -> TableFacts:
-        self.newest.refresh()
-        return self.newest.facts.get(pool, TableFacts())
+        self.published.refresh()
+        return self.published.facts.get(pool, TableFacts())
 
     def current(self, pool: str = "web") -> dict[str, int]:
         """Return buckets by server, for those that are current somewhere."""
@@ -180,9 +180,9 @@ class Fleet:
 
     def calm(self) -> bool:
         """Whether the controller finds its newest documents, all of them, settled."""
-        self.newest.refresh()
+        self.published.refresh()
         found = self.rounds[-1].settlements if self.rounds else {}
-        return dict(self.newest.generations()) == {
+        return dict(self.published.generations()) == {
             kind: settlement.generation for kind, settlement in found.items() if settlement.settled
         }
 

@@ -37,7 +37,7 @@ def test_the_address_of_probes_may_come_up_after_the_controller(
         running = threading.Thread(target=controller.run, args=(signals,))
         running.start()
         try:
-            eventually(lambda: controller.loop.newest.cluster is not None, "it runs without")
+            eventually(lambda: controller.loop.published.cluster is not None, "it runs without")
             assert controller.loop.observer.prober is None
             found.append(FakeProber())
             eventually(lambda: controller.loop.observer.prober is found[0], "it probes")

@@ -165,12 +165,12 @@ def test_one_leads_and_another_takes_over(lbctl: Lbctl, fleet: Fleet) -> None:
     fleet.agent("s1")
     fleet.agent("s2")
     eventually(lambda: len(fleet.current()) == 2, "a table")
-    before = dict(fleet.newest.generations())
+    before = dict(fleet.published.generations())
     first.kill()
     eventually(lambda: "leading" in lbctl.events("second"), "the second leads")
-    fleet.store.wish_drain("s1", wished=True)
+    fleet.store.request_drain("s1", requested=True)
     eventually(lambda: fleet.current() == {"s2": 256}, "the second works")
-    assert fleet.newest.generations()["table/web"] == before["table/web"] + 2
+    assert fleet.published.generations()["table/web"] == before["table/web"] + 2
     assert ended(second, signal.SIGTERM) == 0
 
 

@@ -36,7 +36,7 @@ def state_dir(fleet: Fleet, tmp_path: Path) -> Path:
 def test_a_seeded_store_goes_on_where_the_lost_one_was(
     fleet: Fleet, state_dir: Path, tmp_path: Path
 ) -> None:
-    agents, before = fleet.agents, dict(fleet.newest.generations())
+    agents, before = fleet.agents, dict(fleet.published.generations())
     key_id = fleet.cluster().pools[0].key_id
     config = fleet.config(3)
     for agent in agents.values():
@@ -53,10 +53,10 @@ def test_a_seeded_store_goes_on_where_the_lost_one_was(
                 heir.store.acknowledge(name, kind, generation)
             heir.agent(name, tables=dict(old.tables), cluster=old.cluster)
         eventually(heir.calm, "settled")
-        assert heir.newest.generations() == before, "nothing changes"
-        heir.store.wish_drain("s2", wished=True)
+        assert heir.published.generations() == before, "nothing changes"
+        heir.store.request_drain("s2", requested=True)
         eventually(lambda: "s2" not in heir.current(), "drained")
-        assert heir.newest.generations()["table/web"] == before["table/web"] + 2
+        assert heir.published.generations()["table/web"] == before["table/web"] + 2
     finally:
         heir.close()
 
@@ -64,7 +64,7 @@ def test_a_seeded_store_goes_on_where_the_lost_one_was(
 def test_servers_that_had_newer_tables_are_overtaken(
     fleet: Fleet, state_dir: Path, tmp_path: Path
 ) -> None:
-    before = dict(fleet.newest.generations())
+    before = dict(fleet.published.generations())
     config = fleet.config(3)
     heir = Fleet(tmp_path / "new")
     try:
@@ -99,8 +99,8 @@ def test_a_seeding_that_was_cut_off_is_no_beginning(
     heir.store.seed(version)
     with pytest.raises(BrigadeError, match="empty the store and begin it with --seed"):
         seed_store(heir.store, state_dir)
-    with pytest.raises(BrigadeError, match="seeding leaves it that was cut off"):
-        heir.newest.refresh()
+    with pytest.raises(BrigadeError, match="no cluster document, so a seeding was interrupted"):
+        heir.published.refresh()
     assert set(heir.store.kinds()) == {"table/web"}
     heir.close()
 

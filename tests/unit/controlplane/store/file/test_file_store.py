@@ -215,7 +215,7 @@ def test_all_of_it_is_for_its_owner_alone(store: FileStore, directory: Path) -> 
         publish_to(store, 1)
         store.put_key("k", bytes(16))
         store.report(Report("alpha", "b", 1, 0.0))
-        store.wish_drain("alpha", wished=True)
+        store.request_drain("alpha", requested=True)
         with store.lead("me"):
             pass
     finally:
