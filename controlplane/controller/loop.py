@@ -1,4 +1,4 @@
-"""The control loop: observe, decide, publish. Effects live here, decisions elsewhere.
+"""The control loop: observe, decide, publish.
 
 One thread, one round at a time. A report, an acknowledgement, a drain request, the next probe, the
 next possible silence or the tick starts a round, whichever is first. What a round cannot do (no
@@ -94,7 +94,7 @@ class Loop:
         self._next_tick = 0.0
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
-        """Go on with other settings, from the next round on."""
+        """Use other settings from the next round on."""
         self.config = config
         self.observer.configure(config, prober)
         self._sources.configure(config)

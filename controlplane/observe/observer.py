@@ -8,13 +8,13 @@ from dataclasses import replace
 from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState
-from controlplane.domain.vips import VipSet
+from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.heartbeats import Heartbeats, server_views, with_probes
 from controlplane.observe.probe.packet import Probe
-from controlplane.observe.probe.schedule import Probing
+from controlplane.observe.probe.schedule import ProbeSchedule
 from controlplane.observe.probe.sockets import Prober
 from controlplane.observe.probe.target import (
-    Targets,
+    PoolTargets,
     best_targets,
     candidates,
     choose,
@@ -36,10 +36,10 @@ class Observer:
     ) -> None:
         self._store = store
         self._heartbeats = Heartbeats(now, longest_gap_seconds=_longest_gap(config))
-        self.probing = Probing(config.probe_interval_seconds)
+        self.probing = ProbeSchedule(config.probe_interval_seconds)
         self.prober = prober
         self._documents: list[Cluster] = []
-        self._targets: dict[int, tuple[Targets, VipSet]] = {}
+        self._targets: dict[int, tuple[PoolTargets, VipPrefixes]] = {}
         self._next_silence: float | None = None
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
@@ -99,12 +99,12 @@ class Observer:
         self.probing.hear(prober.received())
         self.probing.round(silent, now, send)
 
-    def _targets_of(self, cluster: Cluster) -> tuple[Targets, VipSet]:
+    def _targets_of(self, cluster: Cluster) -> tuple[PoolTargets, VipPrefixes]:
         """Return a remembered document's targets and VIPs. Cached: there may be many services."""
         known = {document.generation for document in self._documents}
         self._targets = {g: t for g, t in self._targets.items() if g in known}
         if cluster.generation not in self._targets:
-            vips = VipSet(service.vip for service in cluster.services)
+            vips = VipPrefixes(service.vip for service in cluster.services)
             self._targets[cluster.generation] = best_targets(cluster.services), vips
         return self._targets[cluster.generation]
 

@@ -9,7 +9,7 @@ from typing import Any
 from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.settlement import Settlement
 from controlplane.domain.objects import Address, Server, Service, protocol_text, vip_text
-from controlplane.domain.vips import VipSet
+from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.observer import Observer
 from controlplane.observe.probe.sockets import source_towards
 from controlplane.observe.probe.target import (
@@ -28,13 +28,13 @@ from controlplane.store.contract import ControllerStore
 def overview(
     store: ControllerStore, config: ControlConfig, listen_seconds: float
 ) -> dict[str, Any]:
-    """Listen for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
+    """Observe for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
 
     ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``unknown``),
     load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
     share (part of each pool, 0 to 1). ``services``: name, vip, protocol, port (null: any), pool.
     ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
-    its servers asks, or null) and unprobed (why it is null). ``documents``: kind, generation,
+    its servers is sent to, or null) and unprobed (why it is null). ``documents``: kind, generation,
     settled, waiting_for.
     """
     published = Published(store)
@@ -92,7 +92,7 @@ def _pool(name: str, published: Published, config: ControlConfig) -> dict[str, A
     pool = cluster.pool(name) if cluster else None
     services = cluster.services if cluster else ()
     found = candidates(best_targets(services), name.__eq__)
-    source = outside(VipSet(service.vip for service in services), towards(config))
+    source = outside(VipPrefixes(service.vip for service in services), towards(config))
     target = choose(found, source) if config.probers else None
     reason = why_not(found) if config.probers else "no probers are configured"
     return {
@@ -108,7 +108,7 @@ def _pool(name: str, published: Published, config: ControlConfig) -> dict[str, A
 
 
 def towards(config: ControlConfig) -> Source:
-    """Return how a controller on this machine, with these settings, reaches a VIP."""
+    """Return the source addresses of a controller on this machine with these settings."""
 
     def source(vip: Address) -> Address | None:
         return config.probers[0] if isinstance(vip, IPv4Address) else source_towards(vip)

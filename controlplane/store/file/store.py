@@ -55,7 +55,7 @@ class FileStore(ControllerStore):
     """A store in a directory, for any number of processes and threads of one machine."""
 
     def __init__(self, directory: Path | str) -> None:
-        """Name the directory; it is made, and looked at, when first needed."""
+        """Name the directory. It is made when it is first needed."""
         self.directory = Path(directory)
         self._documents = self.directory / "documents"
         self._temporaries = self.directory / "tmp"
@@ -78,7 +78,7 @@ class FileStore(ControllerStore):
             found = generations.latest()
         if found is None:
             return None
-        self._read_kinds[kind] = generations  # it remembers what it has flushed
+        self._read_kinds[kind] = generations  # it remembers which generation is flushed
         return Version(kind, *found)
 
     def kinds(self) -> Mapping[str, int]:
@@ -115,7 +115,7 @@ class FileStore(ControllerStore):
             self._fleet.report(report)
 
     def close(self) -> None:
-        """End waiting calls and release what is held open. Leadership ends with its context."""
+        """End waiting calls and close descriptors. Leadership ends with its context."""
         self._closed.set()
         with self._lending:
             while self._idle_watches:
@@ -199,7 +199,7 @@ class FileStore(ControllerStore):
         with freed:
             yield
 
-    # Inside
+    # Internal
 
     @contextmanager
     def _using(self, action: str) -> Iterator[None]:
@@ -210,7 +210,7 @@ class FileStore(ControllerStore):
                 self._prepare()
                 yield
         except StoreUnavailable:
-            self._prepared = False  # should somebody have removed the directory, make it anew
+            self._prepared = False  # make the directory again if it was removed
             raise
 
     def _prepare(self) -> None:
@@ -226,7 +226,7 @@ class FileStore(ControllerStore):
 
     @contextmanager
     def _document_watch(self) -> Iterator[Inotify]:
-        """Lend a watch to one waiting thread. They are kept: the kernel takes 8 ms to end one."""
+        """Lend a watch to one waiting thread. Watches are kept: ending one takes 8 ms."""
         with self._lending:
             watch = self._idle_watches.pop() if self._idle_watches else Inotify()
         try:

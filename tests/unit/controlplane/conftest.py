@@ -15,7 +15,7 @@ from controlplane.controller.metrics import PREFIX, ControlMetrics
 from controlplane.domain.objects import Address, Cluster, Table
 from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.loads import LoadSources
-from controlplane.observe.probe.packet import Answer, Probe
+from controlplane.observe.probe.packet import Probe, ProbeAnswer
 from controlplane.observe.probe.sockets import Prober
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
@@ -42,7 +42,7 @@ class FakeProber(Prober):
         self.dead: set[IPv4Address] = set()
         self.asked: set[tuple[Address, int]] = set()
         self.probed: list[IPv4Address] = []
-        self._answers: list[Answer] = []
+        self._answers: list[ProbeAnswer] = []
 
     def source(self, vip: Address) -> Address | None:
         return self.address if vip.version == 4 else self.address6
@@ -52,10 +52,10 @@ class FakeProber(Prober):
         self.probed.append(dip)
         self.asked.add((vip, vip_port))
         if dip not in self.dead:
-            self._answers.append(Answer(vip, vip_port, 40000, isn + 1))
+            self._answers.append(ProbeAnswer(vip, vip_port, 40000, isn + 1))
         return Probe(dip, vip, vip_port, self.address, self.address, 40000, isn)
 
-    def received(self) -> Sequence[Answer]:
+    def received(self) -> Sequence[ProbeAnswer]:
         answers, self._answers = self._answers, []
         return answers
 

@@ -26,7 +26,7 @@ def test_the_address_of_probes_may_come_up_after_the_controller(
     def open_prober(addresses: tuple[IPv4Address, ...], gue_port: int) -> FakeProber:
         del addresses, gue_port
         if not found:
-            raise NoProber("10.0.0.9 is no address of this machine")
+            raise NoProber("10.0.0.9 is not an address of this machine")
         return found[0]
 
     monkeypatch.setattr(control, "open_prober", open_prober)

@@ -82,10 +82,10 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     assert fleet.states()["s3"] == "active"
     said = capsys.readouterr().out
     assert said.count("cannot probe: no server of this pool will be declared down") == 1
-    assert "no IPv6 address towards 2001:db8::1" in said
+    assert "no IPv6 address outside all VIPs for 2001:db8::1" in said
     found = overview(fleet.store, fleet.config(3, service=only(vip, "tcp", 443)), 0.0)
     assert found["pools"][0]["probe"] is None
-    assert "no IPv6 address towards 2001:db8::1" in found["pools"][0]["unprobed"]
+    assert "no IPv6 address outside all VIPs for 2001:db8::1" in found["pools"][0]["unprobed"]
     print_servers({**found, "servers": found["servers"][:1]})
     assert "pool web cannot be probed, so its servers are never" in capsys.readouterr().out
     fleet.prober.address6 = IPv6Address("2001:db8:9::9")

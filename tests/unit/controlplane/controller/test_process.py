@@ -237,4 +237,4 @@ def test_seed_refuses_a_store_in_use(lbctl: Lbctl) -> None:
     assert ended(process, signal.SIGTERM) == 0
     done = lbctl.run("control", "--seed", str(lbctl.directory))
     assert done.returncode == 1
-    assert "--seed begins an empty store" in done.stderr
+    assert "--seed fills an empty store" in done.stderr

@@ -84,7 +84,7 @@ def test_servers_that_had_newer_tables_are_overtaken(
 
 def test_a_store_that_is_not_empty_is_refused(fleet: Fleet, state_dir: Path) -> None:
     before = dict(fleet.store.kinds())
-    with pytest.raises(BrigadeError, match="begins an empty store; this one has cluster"):
+    with pytest.raises(BrigadeError, match="fills an empty store; this one has cluster"):
         seed_store(fleet.store, state_dir)
     assert fleet.store.kinds() == before
 
@@ -118,7 +118,7 @@ def test_what_is_damaged_or_missing_seeds_nothing(state_dir: Path, tmp_path: Pat
     keys = list((state_dir / "keys").iterdir())
     key = keys[0].read_bytes()
     keys[0].unlink()
-    with pytest.raises(BrigadeError, match="lacks the keys"):
+    with pytest.raises(BrigadeError, match="does not have the keys"):
         seed_store(store, state_dir)
     StateDir(state_dir).save_key(keys[0].name, key)
     document = state_dir / "documents" / "table.web.json"
