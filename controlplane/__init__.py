@@ -1,1 +1,1 @@
-"""The control plane: tables, builder, health, load, stores, the loop. Never imports ``lb``."""
+"""The control plane: documents, stores, table builder, control loop. Never imports ``lb``."""

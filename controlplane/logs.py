@@ -1,9 +1,9 @@
 """Structured logs on standard error: JSON for machines, lines for people, never a secret.
 
-``configure`` is called once by a command; everyone else uses ``structlog.get_logger()``. Events are
-sentences' heads ("store unreachable"), what varies goes into keys. The same event at the same
-level passes at most ``limit`` times a period; the first one of a later period says how many were
-suppressed. Errors of one event are therefore cheap to log from a loop.
+A command calls ``configure`` once; other modules use ``structlog.get_logger()``. Events are short
+phrases ("store unreachable"), what varies goes into keys. The same event at the same level passes
+at most ``limit`` times per period; the first one of a later period carries how many were
+suppressed. So a loop may log the same error in every round.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SECRET_NAMES = frozenset({"key", "key_bytes"})
 class RateLimiter:
     """A structlog processor: one event passes at most ``limit`` times in ``period_seconds``.
 
-    Events are told apart by level, event text and the value of ``about`` (bind it where one
-    event speaks of several things that deserve a limit each). ``clock`` is monotonic, in seconds.
+    Events are the same if level, event text and the value of ``about`` are (bind ``about`` where
+    one event is logged for several things). ``clock`` is monotonic, in seconds.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RateLimiter:
         self._windows: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        """Pass the event on, saying how many were ``suppressed``; ``DropEvent`` if too many."""
+        """Pass the event on, with how many were ``suppressed``; ``DropEvent`` if too many."""
         del logger
         name = (method, str(event.get("event")), str(event.get("about", "")))
         now = self._clock()
@@ -69,7 +69,7 @@ class RateLimiter:
 
 
 def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Replace what must never be written: values of telling names, and all raw bytes."""
+    """Replace what must never be logged: values of secret names, and all raw bytes."""
     del logger, method
     for name, value in event.items():
         if isinstance(value, bytes | bytearray):
@@ -80,7 +80,7 @@ def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventD
 
 
 def head_first(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Put what a reader looks for first, and leave out what says nothing."""
+    """Put the most important keys first, and leave out empty values."""
     del logger, method
     head = {name: event[name] for name in HEAD if name in event}
     return {**head, **{n: v for n, v in event.items() if n not in head and not _is_empty(v)}}
@@ -93,8 +93,7 @@ def _is_empty(value: object) -> bool:
 def own_stream() -> TextIO:
     """Return standard error under a descriptor of its own.
 
-    For processes in which something else diverts descriptor 2 for a while, as compilers of BPF
-    programs have it done to them.
+    For processes that redirect descriptor 2 for a while: we redirect it while bcc compiles.
     """
     return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""`build`: the next table of a pool. docs/adr tells why moves take two steps."""
+"""`build`: the next table of a pool. docs/adr/0005 explains why moves take two steps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.builder.chains import Chains, compact, put_first
-from controlplane.builder.choose import Rows, match, mix
-from controlplane.builder.moves import Draft, Plan, apply, plan_moves
-from controlplane.builder.request import BuildRequest, BuildResult, PoolChanged, Servers, Slots
+from controlplane.builder.choose import Buckets, match, mix
+from controlplane.builder.moves import Draft, Moves, apply, plan_moves
+from controlplane.builder.request import BuildRequest, BuildResult, PerServer, PoolChanged, Servers
 from controlplane.builder.targets import Floats, Targets, fill, find_targets, whole
 from controlplane.domain.bounds import MAX_SERVERS
 from controlplane.domain.objects import Table
@@ -18,54 +18,55 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
     """Return the table that follows ``old``; the same arguments always give the same one.
 
     - Servers that are down leave all chains. The buckets they were current for go at once to a
-      later hop of the chain that has room (it knows connections), else to anybody who has.
+      later hop of the chain that is below its target (it knows connections), else to any server
+      below its target.
     - Only if ``settled``: prepared moves are completed, new ones prepared, old hops forgotten. A
-      bucket's new current server was in its chain one generation earlier, always; at depth 1,
-      where nothing is chained, moves take one step.
-    - The first table (``old`` is ``None``) is dealt out evenly; its ``moved_at`` is 0.
+      bucket's new current server was always in its chain one generation earlier; at depth 1, where
+      there are no later hops, moves take one step.
+    - The first table (``old`` is ``None``) is divided by share; its ``moved_at`` is 0.
 
     Raises:
         NoServerLeft: no server is joining or active. The old table stays.
-        PoolChanged: ``old`` is not a table of this pool's shape.
+        PoolChanged: ``old`` does not have this pool's shape.
 
     """
     servers = Servers.of(request)
     chains, moved_at = _start(old, request)
     now = int(np.clip(request.now, 1, np.iinfo(np.uint32).max))
-    bereaved, orphans = _all(chains) if old is None else _bury(chains, servers.known)
-    held: Slots = np.bincount(chains[:, 0], minlength=MAX_SERVERS + 1)
+    bereaved, orphans = _all(chains) if old is None else _remove_dead(chains, servers.known)
+    held: PerServer = np.bincount(chains[:, 0], minlength=MAX_SERVERS + 1)
     held -= np.bincount(chains[orphans, 0], minlength=held.size)
     targets = find_targets(request.pool.buckets, servers, request.cap_factor, held)
     draft = Draft(chains, moved_at, held)
     _adopt(draft, orphans, targets, 0 if old is None else now)
-    plan = plan_moves(draft, request, targets)
+    moves = plan_moves(draft, request, targets)
     changed = bereaved > 0
     if request.settled:
-        apply(plan, draft, now)
-        changed |= plan.rotate.size + plan.prepare.size + plan.forget.size > 0
+        apply(moves, draft, now)
+        changed |= moves.rotate.size + moves.prepare.size + moves.forget.size > 0
     return BuildResult(
         table=_finish(request, draft) if changed else None,
-        held_back=plan.held_back,
+        held_back=moves.held_back,
         unplaced=targets.unplaced,
         targets={int(i): int(targets.buckets[i]) for i in np.flatnonzero(servers.eligible)},
-        **_counts(plan, orphans.size, depth=draft.depth, settled=request.settled),
+        **_counts(moves, orphans.size, depth=draft.depth, settled=request.settled),
     )
 
 
-def _counts(plan: Plan, orphans: int, *, depth: int, settled: bool) -> dict[str, int]:
+def _counts(moves: Moves, orphans: int, *, depth: int, settled: bool) -> dict[str, int]:
     """Return how many buckets were moved, prepared and forced, and how many are pending."""
-    rotated, prepared = plan.rotate.size, plan.prepare.size
+    rotated, prepared = moves.rotate.size, moves.prepare.size
     if not settled:
         counts = (orphans, 0, 0, rotated + prepared)
     elif depth == 1:
         counts = (orphans + prepared, 0, 0, 0)
     else:
-        counts = (orphans + rotated, prepared, plan.forced, prepared)
+        counts = (orphans + rotated, prepared, moves.forced, prepared)
     return dict(zip(("moved", "prepared", "forced", "pending"), counts, strict=True))
 
 
 def _start(old: Table | None, request: BuildRequest) -> tuple[Chains, NDArray[np.uint32]]:
-    """Return arrays to work on: the old table's, copied, or empty ones."""
+    """Return arrays to work on: copies of the old table's, or empty ones."""
     shape = (request.pool.buckets, request.pool.depth)
     if old is None:
         return np.zeros(shape, dtype=np.uint16), np.zeros(shape[0], dtype=np.uint32)
@@ -74,50 +75,50 @@ def _start(old: Table | None, request: BuildRequest) -> tuple[Chains, NDArray[np
     return old.chains.copy(), old.moved_at.copy()
 
 
-def _bury(chains: Chains, known: NDArray[np.bool_]) -> tuple[int, Rows]:
+def _remove_dead(chains: Chains, known: NDArray[np.bool_]) -> tuple[int, Buckets]:
     """Take servers that are not known out of all chains, in place.
 
-    Returns how many chains changed or were empty, and the buckets that have no current server;
-    their chains hold only the later hops that are left.
+    Returns how many chains changed or were empty, and the buckets without a current server; their
+    chains hold only the remaining later hops.
     """
     orphaned = ~known[chains[:, 0]] | (chains[:, 0] == 0)
     touched = orphaned.copy()
-    for place in range(1, chains.shape[1]):
-        touched |= ~known[chains[:, place]]
+    for position in range(1, chains.shape[1]):
+        touched |= ~known[chains[:, position]]
     rows = np.flatnonzero(touched)
     chains[rows] = compact(np.where(known[chains[rows]], chains[rows], 0))
     return rows.size, np.flatnonzero(orphaned)
 
 
-def _all(chains: Chains) -> tuple[int, Rows]:
-    """Return what `_bury` does for empty chains, in no time."""
+def _all(chains: Chains) -> tuple[int, Buckets]:
+    """Return what `_remove_dead` returns for empty chains, without looking at them."""
     return chains.shape[0], np.arange(chains.shape[0])
 
 
-def _adopt(draft: Draft, orphans: Rows, targets: Targets, now: int) -> None:
-    """Give every orphan a current server, within the targets; in place.
+def _adopt(draft: Draft, orphans: Buckets, targets: Targets, now: int) -> None:
+    """Give every bucket without a current server one that is below its target; in place.
 
-    What is below target is at least as much as there are orphans, so all of them find one.
+    The servers below target lack at least as many buckets as there are orphans.
     """
     if orphans.size == 0:
         return
     take = np.maximum(targets.buckets - draft.held, 0)
     waiting = orphans
-    for place in range(draft.depth):
-        heir = draft.chains[waiting, place]
+    for position in range(draft.depth):
+        heir = draft.chains[waiting, position]
         if not heir.any():
             break
         nobody = np.zeros_like(heir)
-        anything: Slots = np.full(take.size, waiting.size)
+        anything: PerServer = np.full(take.size, waiting.size)
         accepted = match(nobody, heir, anything, take)
         _promote(draft, waiting[accepted], heir[accepted], now)
         waiting = np.delete(waiting, accepted)
-    room: Floats = take.astype(np.float64)
-    quota = whole(waiting.size, fill(waiting.size, room, room), take * 0)
+    lacking: Floats = take.astype(np.float64)
+    quota = whole(waiting.size, fill(waiting.size, lacking, lacking), take * 0)
     _promote(draft, waiting, mix(quota), now)
 
 
-def _promote(draft: Draft, rows: Rows, servers: NDArray[np.uint16], now: int) -> None:
+def _promote(draft: Draft, rows: Buckets, servers: NDArray[np.uint16], now: int) -> None:
     draft.chains[rows] = put_first(draft.chains[rows], servers)
     draft.moved_at[rows] = now
     np.add(draft.held, np.bincount(servers, minlength=draft.held.size), out=draft.held)

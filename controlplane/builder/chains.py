@@ -1,4 +1,4 @@
-"""What can be done to chains. Rows are chains, newest first, zeros only at the end."""
+"""Operations on chains: rows of DIP indices, newest first, zeros only at the end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Chains = NDArray[np.uint16]
 
 
 def compact(chains: Chains) -> Chains:
-    """Return the chains with their holes closed, in the same order."""
+    """Return the chains without holes, in the same order."""
     closed = chains.copy()
     depth = closed.shape[1]
     for last in range(depth - 1, 0, -1):
-        # Every hole moves one place towards the end; after each pass one more place is final.
-        for place in range(last):
-            here, behind = closed[:, place], closed[:, place + 1]
+        # Each pass moves every hole one position towards the end and makes one more final.
+        for position in range(last):
+            here, behind = closed[:, position], closed[:, position + 1]
             hole = (here == 0) & (behind != 0)
             here[hole] = behind[hole]
             behind[hole] = 0
@@ -26,10 +26,10 @@ def compact(chains: Chains) -> Chains:
 
 
 def put_first(chains: Chains, servers: Indices) -> Chains:
-    """Return the chains with these servers as current, all others one place later.
+    """Return the chains with these servers as current, the others one position later.
 
-    A server that was in its chain already only changes its place; else the last hop of a full
-    chain falls off.
+    A server that is in the chain already only changes its position. Otherwise the last hop of a
+    full chain falls off.
     """
     others = compact(np.where(chains == servers[:, None], 0, chains))
     return np.column_stack((servers, others[:, : chains.shape[1] - 1]))

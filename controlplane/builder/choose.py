@@ -5,49 +5,49 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.builder.request import Slots
+from controlplane.builder.request import PerServer
 
-Rows = NDArray[np.intp]
+Buckets = NDArray[np.intp]
 """Numbers of buckets."""
 Indices = NDArray[np.uint16]
 """DIP indices."""
-PLACES = 1 << 16
+POSITIONS = 1 << 16
 
 
-def rank_within(groups: Indices) -> Rows:
+def rank_within(groups: Indices) -> Buckets:
     """Return each entry's rank among the entries of its group, in order of appearance."""
-    order: Rows = np.argsort(groups, kind="stable")
+    order: Buckets = np.argsort(groups, kind="stable")
     ordered = groups[order]
     first = np.ones(ordered.size, dtype=np.bool_)
     first[1:] = ordered[1:] != ordered[:-1]
     starts = np.flatnonzero(first)
-    rank: Rows = np.arange(ordered.size) - starts[np.cumsum(first) - 1]
-    ranks: Rows = np.empty_like(rank)
+    rank: Buckets = np.arange(ordered.size) - starts[np.cumsum(first) - 1]
+    ranks: Buckets = np.empty_like(rank)
     ranks[order] = rank
     return ranks
 
 
-def mix(amounts: Slots) -> Indices:
-    """Return each index as often as its amount says, evenly mixed, like shuffled decks.
+def mix(amounts: PerServer) -> Indices:
+    """Return each index ``amounts[index]`` times, evenly mixed.
 
-    Any stretch of the result has every index in about its proportion, so that the buckets which
-    one server gives up go to many, and those it gets come from many.
+    Any part of the result has every index in about its proportion. So the buckets that one server
+    gives up go to many servers, and the buckets that it gets come from many.
     """
     indices = np.flatnonzero(amounts)
     each = amounts[indices]
     repeated = np.repeat(indices, each)
     nth = np.arange(repeated.size) - np.repeat(np.cumsum(each) - each, each)
-    place = (nth + 0.5) / np.repeat(each, each)
-    # Sixteen bits are even enough, and are sorted in linear time.
-    order = np.argsort((place * PLACES).astype(np.uint16), kind="stable")
+    position = (nth + 0.5) / np.repeat(each, each)
+    # 16 bits are fine enough, and numpy sorts them in linear time.
+    order = np.argsort((position * POSITIONS).astype(np.uint16), kind="stable")
     return repeated[order].astype(np.uint16)
 
 
-def match(givers: Indices, takers: Indices, give: Slots, take: Slots) -> Rows:
-    """Choose positions of the pairs (giver, taker) until no more fit, in order of appearance.
+def match(givers: Indices, takers: Indices, give: PerServer, take: PerServer) -> Buckets:
+    """Choose pairs (giver, taker) until no more fit, in order; return their positions.
 
-    ``give`` and ``take`` say how many each may still give and take; they are lowered in place. The
-    result is maximal: no pair that was left out has a giver and a taker with room.
+    ``give`` and ``take`` are how many each server may still give and take; they are lowered in
+    place. The result is maximal: no pair that is left out could be added.
     """
     chosen = []
     left = np.arange(givers.size)

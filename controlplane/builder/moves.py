@@ -1,7 +1,7 @@
-"""Planning the moves from a table whose servers are all up towards the targets.
+"""Planning the moves from a table, once its servers are all up, to the targets.
 
-A move takes two tables: one puts the newcomer second, a later one makes the two change places. So
-each build does the second half of moves that are prepared, and the first half of new ones.
+A move takes two tables: one puts the newcomer second, a later one swaps the two. So each build
+completes the moves that are prepared and prepares new ones.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.builder.chains import Chains, put_first, put_second
-from controlplane.builder.choose import Indices, Rows, match, mix, rank_within
-from controlplane.builder.request import BuildRequest, Slots
+from controlplane.builder.choose import Buckets, Indices, match, mix, rank_within
+from controlplane.builder.request import BuildRequest, PerServer
 from controlplane.builder.targets import Targets
 
 NEVER = 0
@@ -22,43 +22,45 @@ NEVER = 0
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A table in the making: chains, the times of the last moves, and each server's buckets."""
+    """A table being built: chains, times of the last moves, and buckets of each server."""
 
     chains: Chains
     moved_at: NDArray[np.uint32]
-    held: Slots
+    held: PerServer
 
     @property
     def depth(self) -> int:
-        """Slots a bucket."""
+        """PerServer a bucket."""
         return int(self.chains.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What to change, as bucket numbers and the server that each goes to.
+class Moves:
+    """What to change, as bucket numbers and the server that each bucket goes to.
 
-    ``rotate``: one that is later in the chain becomes current. ``forget``: later hops go.
-    ``prepare``: a newcomer is put second (at depth 1, in place of the current one). ``forced``:
-    how many of these push out a hop within its drain time.
+    ``rotate``: a later hop of the chain becomes current. ``forget``: later hops are removed.
+    ``prepare``: a newcomer is put second (at depth 1 it replaces the current server). ``forced``:
+    how many of the prepared moves push out a hop within its drain time. ``held_back``: how many
+    moves wait for a drain time to pass.
     """
 
-    rotate: Rows
+    rotate: Buckets
     rotate_to: Indices
-    forget: Rows
-    prepare: Rows
+    forget: Buckets
+    prepare: Buckets
     prepare_to: Indices
     forced: int
     held_back: int
 
 
-def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Plan:
+def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Moves:
     """Plan the fewest moves that bring each server to its target.
 
-    Buckets whose chain names a receiver already only rotate, protected ones first (nothing else
-    can be done with those). For the rest, newcomers are put behind the current server where the
-    hop that falls off is none, or the oldest. Hops within their drain time are pushed out only for
-    servers that have to give buckets up: above their cap, which is 0 for those not eligible.
+    A bucket whose chain contains a receiver only rotates; buckets with a hop within its drain time
+    come first, because they can do nothing else. In other buckets a newcomer is put behind the
+    current server, preferably where no hop or the oldest hop falls off. Hops within their drain
+    time are pushed out only for servers that must give buckets up: those above their cap, which is
+    0 for servers that are not eligible.
     """
     give = np.maximum(draft.held - targets.buckets, 0)
     take = np.maximum(targets.buckets - draft.held, 0)
@@ -72,16 +74,16 @@ def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Plan:
         forget = _hops(draft, 1) & resting & (age >= request.forget_after_seconds)
     tail_since = np.where(_hops(draft, draft.depth - 1) & ~forget, draft.moved_at, NEVER)
     giving = np.flatnonzero((give[draft.chains[:, 0]] > 0) & resting)
-    # Where nothing falls off is best, then where the last move is longest ago.
+    # First where no hop falls off, then where the last move is longest ago.
     giving = giving[np.argsort(tail_since[giving], kind="stable")]
     protected = recent[giving] & (tail_since[giving] != NEVER)
     free = _take_up_to(giving[~protected], draft.chains, give)
     must = np.clip(targets.buckets + give - targets.caps, 0, give).astype(np.int64)
     forced = _take_up_to(giving[protected], draft.chains, must)
     prepare = np.concatenate((free, forced))
-    # Each giver's buckets side by side, so that they go to as many receivers as possible.
+    # Sorted by giver, so that each giver's buckets go to as many receivers as possible.
     prepare = prepare[np.argsort(draft.chains[prepare, 0], kind="stable")]
-    return Plan(
+    return Moves(
         rotate=rotate,
         rotate_to=rotate_to,
         forget=np.flatnonzero(forget),
@@ -92,50 +94,50 @@ def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Plan:
     )
 
 
-def _hops(draft: Draft, place: int) -> NDArray[np.bool_]:
-    """Return which buckets have a later hop at this place (place 0 is none)."""
-    if not 0 < place < draft.depth:
+def _hops(draft: Draft, position: int) -> NDArray[np.bool_]:
+    """Return which buckets have a later hop at this position (position 0 is not a later hop)."""
+    if not 0 < position < draft.depth:
         return np.zeros(draft.chains.shape[0], dtype=np.bool_)
-    hops: NDArray[np.bool_] = draft.chains[:, place] != 0
+    hops: NDArray[np.bool_] = draft.chains[:, position] != 0
     return hops
 
 
 def _rotations(
-    chains: Chains, recent: NDArray[np.bool_], give: Slots, take: Slots
-) -> tuple[Rows, Indices]:
-    """Choose the buckets that go to a server in their own chain; lowers ``give`` and ``take``."""
-    rows: list[Rows] = [np.empty(0, dtype=np.intp)]
+    chains: Chains, recent: NDArray[np.bool_], give: PerServer, take: PerServer
+) -> tuple[Buckets, Indices]:
+    """Choose buckets that go to a server of their own chain; lowers ``give`` and ``take``."""
+    rows: list[Buckets] = [np.empty(0, dtype=np.intp)]
     servers: list[Indices] = [np.empty(0, dtype=np.uint16)]
     done = np.zeros(chains.shape[0], dtype=np.bool_)
-    for place in range(1, chains.shape[1]):
-        wanted = (give[chains[:, 0]] > 0) & (take[chains[:, place]] > 0) & ~done
+    for position in range(1, chains.shape[1]):
+        wanted = (give[chains[:, 0]] > 0) & (take[chains[:, position]] > 0) & ~done
         ordered = np.concatenate(
             (np.flatnonzero(wanted & recent), np.flatnonzero(wanted & ~recent))
         )
-        pairs = match(chains[ordered, 0], chains[ordered, place], give, take)
+        pairs = match(chains[ordered, 0], chains[ordered, position], give, take)
         rows.append(ordered[pairs])
-        servers.append(chains[rows[-1], place])
+        servers.append(chains[rows[-1], position])
         done[rows[-1]] = True
     return np.concatenate(rows), np.concatenate(servers)
 
 
-def _take_up_to(rows: Rows, chains: Chains, give: Slots) -> Rows:
-    """Choose the first of each giver's ``rows``, as many as it may give; lowers ``give``."""
+def _take_up_to(rows: Buckets, chains: Chains, give: PerServer) -> Buckets:
+    """Choose each giver's first ``rows``, as many as it may give; lowers ``give``."""
     givers = chains[rows, 0]
     chosen = rank_within(givers) < give[givers]
     give -= np.bincount(givers[chosen], minlength=give.size)
-    taken: Rows = rows[chosen]
+    taken: Buckets = rows[chosen]
     return taken
 
 
-def apply(plan: Plan, draft: Draft, now: int) -> None:
-    """Carry the plan out on the draft's chains and times, in place."""
+def apply(moves: Moves, draft: Draft, now: int) -> None:
+    """Apply the moves to the draft's chains and times, in place."""
     chains, moved_at = draft.chains, draft.moved_at
-    chains[plan.rotate] = put_first(chains[plan.rotate], plan.rotate_to)
-    moved_at[plan.rotate] = now
-    chains[plan.forget, 1:] = 0
+    chains[moves.rotate] = put_first(chains[moves.rotate], moves.rotate_to)
+    moved_at[moves.rotate] = now
+    chains[moves.forget, 1:] = 0
     if draft.depth == 1:
-        chains[plan.prepare, 0] = plan.prepare_to
-        moved_at[plan.prepare] = now
+        chains[moves.prepare, 0] = moves.prepare_to
+        moved_at[moves.prepare] = now
     else:
-        chains[plan.prepare] = put_second(chains[plan.prepare], plan.prepare_to)
+        chains[moves.prepare] = put_second(chains[moves.prepare], moves.prepare_to)

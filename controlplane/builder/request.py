@@ -1,4 +1,4 @@
-"""What the builder is asked, and what it answers."""
+"""The builder's input and output."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from controlplane.domain.bounds import MAX_SERVERS
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import SERVING, Pool, ServerState, Table
 
-Slots = NDArray[np.int64]
-"""One number for each DIP index, 0 to MAX_SERVERS. Slot 0 stands for no server."""
+PerServer = NDArray[np.int64]
+"""One number for each DIP index, 0 to MAX_SERVERS. Index 0 stands for no server."""
 
 
 class NoServerLeft(BrigadeError):
-    """No server of the pool may serve; the table in use stays."""
+    """No server of the pool may be given buckets; the table in use stays."""
 
     def __init__(self, pool: str) -> None:
         super().__init__(
@@ -28,25 +28,26 @@ class NoServerLeft(BrigadeError):
 
 
 class PoolChanged(BrigadeError):
-    """The old table has another shape than the pool, or is another pool's."""
+    """The old table has another shape than the pool, or belongs to another pool."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(
-            f"pool {pool.name}: its table is not of {pool.buckets} buckets and depth {pool.depth}; "
+            f"pool {pool.name}: its table does not have {pool.buckets} buckets and depth "
+            f"{pool.depth}; "
             "both are fixed for a pool's life, so make a pool of another name"
         )
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """Everything a table depends on beside the table before it.
+    """Everything that a table depends on, except the table before it.
 
-    ``states`` has every known server of the pool; an index that a chain names and ``states``
-    lacks is treated as ``down``. Those ``joining`` and ``active`` may be given buckets. ``shares``
-    are relative; a server without one gets the mean of the others'. ``caps`` bounds a server's
-    buckets by its connection limit, ``cap_factor`` everybody's to so many times the mean (0: no
-    bound). ``settled`` says that every server that counts has the old table in use. ``now`` is
-    in Unix seconds. ``forget_after_seconds`` ``None``: old hops are kept.
+    ``states`` has every known server of the pool; an index in a chain but not in ``states`` counts
+    as ``down``. ``joining`` and ``active`` servers may be given buckets. ``shares`` are relative; a
+    server without one gets the mean of the others. ``caps`` bounds a server's buckets by its
+    connection limit, ``cap_factor`` bounds every server's to this multiple of the mean (0: no
+    bound). ``settled``: every server that counts has the old table in use. ``now`` is in Unix
+    seconds. ``forget_after_seconds`` ``None``: old hops are kept.
     """
 
     pool: Pool
@@ -64,14 +65,14 @@ class BuildRequest:
 
 @dataclass(frozen=True, eq=False)
 class BuildResult:
-    """The next table and what it took, in buckets.
+    """The next table and what changed, in buckets.
 
-    ``table`` is ``None`` when nothing changed. ``moved``: another current server than before.
-    ``prepared``: a newcomer was put behind the current one. ``forced``: of those, ones that
-    pushed out a hop within its drain time. ``pending``: moves that later builds have still to make
-    (``prepared`` ones included). ``held_back``: moves that wait for a drain time to pass.
-    ``unplaced``: what the caps left no room for, placed beyond them all the same. ``targets``: the
-    buckets that each server is meant to have, for every server that may be given any.
+    ``table`` is ``None`` when nothing changed. ``moved``: buckets with another current server than
+    before. ``prepared``: a newcomer was put behind the current server. ``forced``: prepared moves
+    that pushed out a hop within its drain time. ``pending``: moves that later builds must complete
+    (``prepared`` included). ``held_back``: moves that wait for a drain time to pass. ``unplaced``:
+    buckets that exceed the caps. ``targets``: the buckets that each server should have, for every
+    server that may be given any.
     """
 
     table: Table | None
@@ -88,8 +89,8 @@ class BuildResult:
 class Servers:
     """The request's servers as arrays over DIP indices.
 
-    ``known``: in chains by right (not down; true for 0, the empty slot). ``eligible``: may be
-    given buckets. ``shares`` and ``limits`` (infinite for none) only matter where eligible.
+    ``known``: may be in chains (not down; true for 0, the empty slot). ``eligible``: may be given
+    buckets. ``shares`` and ``limits`` (infinite for none) matter only for eligible servers.
     """
 
     known: NDArray[np.bool_]
@@ -99,10 +100,10 @@ class Servers:
 
     @staticmethod
     def of(request: BuildRequest) -> Servers:
-        """Spread the request's mappings out.
+        """Return the request's mappings as arrays.
 
         Raises:
-            NoServerLeft: nobody is eligible.
+            NoServerLeft: no server is eligible.
             ValueError: a share is negative or not finite, an index out of range.
 
         """
@@ -124,15 +125,15 @@ class Servers:
 
 
 def _shares(given: Mapping[int, float], eligible: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Fill in the mean for servers without a share; with nothing to go by, all are alike."""
+    """Fill in the mean for servers without a share; without any share, all are equal."""
     shares = np.full(eligible.size, np.nan)
     for index, share in given.items():
         if not math.isfinite(share) or share < 0:
             raise ValueError(f"share {share} of server {index}")
         shares[index] = share
     shares[~eligible] = 0.0
-    told = shares[eligible & ~np.isnan(shares)]
-    shares[np.isnan(shares)] = told.mean() if told.size else 1.0
+    given_shares = shares[eligible & ~np.isnan(shares)]
+    shares[np.isnan(shares)] = given_shares.mean() if given_shares.size else 1.0
     if not shares.any():
         shares[eligible] = 1.0
     return shares

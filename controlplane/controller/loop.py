@@ -1,8 +1,8 @@
-"""The control loop: observe, decide, publish. Effects live here, decisions elsewhere.
+"""The control loop: observe, decide, publish.
 
-One thread, one round at a time; a round is woken by a report, an acknowledgement, a wish, the next
-probe, the next possible silence or the tick, whichever is first. Whatever a round cannot do (no
-store, another controller was first) it leaves as it is, says so, and the next round looks again.
+One thread, one round at a time. A report, an acknowledgement, a drain request, the next probe, the
+next possible silence or the tick starts a round, whichever is first. What a round cannot do (no
+store, another controller was first) is logged, and the next round tries again.
 """
 
 from __future__ import annotations
@@ -10,29 +10,33 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from controlplane.decide.deaths import Deaths
+from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.health import fold
-from controlplane.decide.settlement import Settlement, settlement, silent_ones
+from controlplane.decide.round_view import RoundView
+from controlplane.decide.settlement import Settlement
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources
-from controlplane.observe.observer import Observer, Sight
+from controlplane.observe.observer import Observer
 from controlplane.observe.probe.sockets import Prober
-from controlplane.publish.cluster import Membership
-from controlplane.publish.condition_log import Say
-from controlplane.publish.pool import PoolDesk, PoolReport, Situation
-from controlplane.publish.published import Newest
+from controlplane.publish.cluster import ClusterPublisher
+from controlplane.publish.condition_log import ConditionLog
+from controlplane.publish.pool import PoolOutcome, PoolPublisher
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore, StoreConflict, StoreCorrupt
 
 PACE_SECONDS = 0.02
-"""Least time between rounds: reports of a fleet arrive in bursts. A longer round rests as long."""
+"""Least time between rounds: reports of a fleet arrive in bursts. The loop sleeps at least as long
+as a round took."""
 MOST_SKIPPED = 10_000
-"""An acknowledged generation further ahead of the store than this is not believed."""
+"""An acknowledgement further ahead of the store than this is ignored."""
+NOT_PUBLISHING = "nothing can be published"
 UNPROBED = "cannot probe: no server of this pool will be declared down"
 
 
@@ -50,10 +54,10 @@ class Round:
 
     config: ControlConfig
     cluster: Cluster
-    sight: Sight
+    fleet: FleetView
     settlements: Mapping[str, Settlement]
     deaths: Deaths
-    pools: Mapping[str, PoolReport] = field(default_factory=dict)
+    outcomes: Mapping[str, PoolOutcome] = field(default_factory=dict)
     shares: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     buckets: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     """Pool -> DIP index -> share, and buckets as published."""
@@ -80,17 +84,17 @@ class Loop:
         self._show = show
         self._sources = sources
         self._sources.configure(config)
-        self._say = Say()
+        self._conditions = ConditionLog()
         self._log = structlog.get_logger()
         self.observer = Observer(store, config, prober, self._clocks.now())
-        self.newest = Newest(store)
-        self._membership = Membership(store, self.newest, self._say)
-        self._desks: dict[str, PoolDesk] = {}
-        self._situation: Situation | None = None
+        self.published = Published(store)
+        self._cluster = ClusterPublisher(store, self.published, self._conditions)
+        self._pools: dict[str, PoolPublisher] = {}
+        self._view: RoundView | None = None
         self._next_tick = 0.0
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
-        """Go on with other settings, from the next round on."""
+        """Use other settings from the next round on."""
         self.config = config
         self.observer.configure(config, prober)
         self._sources.configure(config)
@@ -105,12 +109,12 @@ class Loop:
                 self.round()
                 busy = self._clocks.now() - started
                 self._store.wait_reports(max(0.0, self._next_round() - self._clocks.now()))
-                self._say.while_true("nothing can be published", "loop", None)
+                self._conditions.set(NOT_PUBLISHING, "loop", None)
             except StoreConflict as error:
                 self._log.warning("another controller was first", reason=str(error))
                 stop.wait(PACE_SECONDS)
             except BrigadeError as error:
-                self._say.while_true("nothing can be published", "loop", str(error), level="error")
+                self._conditions.set(NOT_PUBLISHING, "loop", str(error), level="error")
                 stop.wait(self.config.tick_seconds)
             stop.wait(max(0.0, started + max(PACE_SECONDS, 2 * busy) - self._clocks.now()))
 
@@ -126,116 +130,105 @@ class Loop:
 
         """
         now = self._clocks.now()
-        self.newest.refresh()
-        sight = self.observer.look(self.config, self.newest.cluster, now)
-        self._pass_acknowledged(sight)
-        deaths = self._membership.work(self.config, sight, self._settlement(CLUSTER, sight), now)
-        cluster = self.newest.cluster
+        self.published.refresh()
+        fleet = self.observer.look(self.config, self.published.cluster, now)
+        self._pass_acknowledged(fleet)
+        settlement = self._settlement(CLUSTER, fleet)
+        deaths = self._cluster.publish_next(self.config, fleet, settlement, now)
+        cluster = self.published.cluster
         if cluster is None:
             raise StoreConflict("there is no cluster document yet")
-        situation = self._situate(cluster, sight, now)
-        pools = self._tables(situation, sight)
+        fleet = replace(fleet, cluster=cluster)
+        pools = self._publish_tables(self._round_view(cluster, fleet, now))
         done = Round(
             self.config,
             cluster,
-            sight,
-            self._settlements(sight),
+            fleet,
+            {k: fleet.settlement(k, g) for k, g in self.published.generations().items()},
             deaths,
             pools,
-            {name: desk.balance.shares for name, desk in self._desks.items()},
-            {name: facts.current for name, facts in self.newest.facts.items()},
+            {name: publisher.balance.shares for name, publisher in self._pools.items()},
+            {name: facts.current for name, facts in self.published.facts.items()},
             self.observer.probing.sent,
             self.observer.probing.unanswered,
         )
         self._show(done)
         return done
 
-    def _situate(self, cluster: Cluster, sight: Sight, now: float) -> Situation:
+    def _round_view(self, cluster: Cluster, fleet: FleetView, now: float) -> RoundView:
         ticked = now >= self._next_tick
         if ticked:
             self._next_tick = now + self.config.tick_seconds
-            self._tell_unprobed(cluster)
-        before = self._situation
-        failing = before.failing if before else frozenset()
-        self._situation = Situation(
+            self._log_unprobed(cluster)
+        before = self._view
+        self._view = RoundView(
             now=now,
             wall=self._clocks.wall(),
             ticked=ticked,
             config=self.config,
+            fleet=fleet,
             cluster=cluster,
-            settled_cluster=self._membership.settled,
-            views=sight.views,
-            reports=sight.reports,
-            failing=fold(failing, sight.reports, cluster.services),
-            silent=silent_ones(cluster, sight.views),
-            loads=self._pool_loads(cluster, sight) if ticked or before is None else before.loads,
-            ramps=self._membership.ramps(self.config, now),
+            settled_cluster=self._cluster.settled,
+            failing=fold(
+                before.failing if before else frozenset(), fleet.reports, cluster.services
+            ),
+            silent=fleet.silent(),
+            loads=self._pool_loads(cluster, fleet) if ticked or before is None else before.loads,
+            ramps=self._cluster.ramps(self.config, now),
         )
-        return self._situation
+        return self._view
 
-    def _tell_unprobed(self, cluster: Cluster) -> None:
+    def _log_unprobed(self, cluster: Cluster) -> None:
         reasons = self.observer.unprobed(cluster)
         for pool in cluster.pools:
-            self._say.while_true(UNPROBED, pool.name, reasons.get(pool.name))
+            self._conditions.set(UNPROBED, pool.name, reasons.get(pool.name))
 
-    def _pool_loads(self, cluster: Cluster, sight: Sight) -> dict[str, dict[int, float | None]]:
+    def _pool_loads(self, cluster: Cluster, fleet: FleetView) -> dict[str, dict[int, float | None]]:
         dips = {server.name: str(server.dip) for server in cluster.servers}
         indices = {server.name: server.index for server in cluster.servers}
         return {
             pool.name: {
                 indices[name]: load
-                for name, load in self._sources.loads(pool.name, dips, sight).items()
+                for name, load in self._sources.loads(pool.name, dips, fleet).items()
             }
             for pool in cluster.pools
         }
 
-    def _tables(self, situation: Situation, sight: Sight) -> dict[str, PoolReport]:
-        pools = situation.cluster.pools
-        self._desks = {
-            pool.name: self._desks.get(pool.name) or PoolDesk(pool, self._say) for pool in pools
+    def _publish_tables(self, view: RoundView) -> dict[str, PoolOutcome]:
+        self._pools = {
+            pool.name: self._pools.get(pool.name)
+            or PoolPublisher(pool, self.published, self._conditions)
+            for pool in view.cluster.pools
         }
-        reports = {}
-        for name, desk in self._desks.items():
-            desk.pool = next(pool for pool in pools if pool.name == name)
-            found = self._settlement(table_kind(name), sight)
-            reports[name] = desk.work(self.newest, found, situation)
-        return reports
+        outcomes = {}
+        for pool in view.cluster.pools:
+            publisher = self._pools[pool.name]
+            publisher.pool = pool
+            settlement = self._settlement(table_kind(pool.name), view.fleet)
+            outcomes[pool.name] = publisher.publish_next(settlement, view)
+        return outcomes
 
-    def _settlement(self, kind: str, sight: Sight) -> Settlement | None:
-        generation = self.newest.generations().get(kind)
-        cluster = self.newest.cluster
-        if generation is None or cluster is None:
-            return None
-        return settlement(
-            kind,
-            generation,
-            cluster,
-            sight.views,
-            sight.acknowledged,
-            self.config.silent_wait_seconds,
-        )
+    def _settlement(self, kind: str, fleet: FleetView) -> Settlement | None:
+        generation = self.published.generations().get(kind)
+        return None if generation is None else fleet.settlement(kind, generation)
 
-    def _settlements(self, sight: Sight) -> dict[str, Settlement]:
-        found = {kind: self._settlement(kind, sight) for kind in self.newest.generations()}
-        return {kind: settled for kind, settled in found.items() if settled}
-
-    def _pass_acknowledged(self, sight: Sight) -> None:
-        """Go beyond generations that servers already have (a seeded store may be behind).
+    def _pass_acknowledged(self, fleet: FleetView) -> None:
+        """Publish past the generations that servers have already: a seeded store may be behind.
 
         Raises:
-            StoreCorrupt: a store that began anew, under a fleet that runs. It has other keys: what
-                it published would break every connection.
+            StoreCorrupt: the store is new and the fleet is not. The new store has other keys, so
+                its tables would break every connection.
 
         """
-        cluster = self.newest.cluster
+        cluster = self.published.cluster
         known = [server.name for server in cluster.servers] if cluster else []
         begun = cluster is not None and any(s.state in PAST_REGISTERED for s in cluster.servers)
-        for kind, generation in self.newest.generations().items():
-            ahead = max((sight.acknowledged.get(n, {}).get(kind, 0) for n in known), default=0)
+        for kind, generation in self.published.generations().items():
+            ahead = max((fleet.acknowledged_by(name, kind) for name in known), default=0)
             if ahead <= generation:
                 continue
             if ahead - generation > MOST_SKIPPED:
-                self._say.while_true("an acknowledgement is not believed", kind, ahead)
+                self._conditions.set("an acknowledgement is not believed", kind, ahead)
                 continue
             if not begun:
                 raise StoreCorrupt(
@@ -243,4 +236,4 @@ class Loop:
                     "controller, empty the store, begin with --seed and a server's state directory"
                 )
             self._log.warning("agents are ahead of the store", about=kind, generation=ahead)
-            self.newest.pass_generation(kind, ahead)
+            self.published.pass_generation(kind, ahead)

@@ -17,7 +17,7 @@ BUILD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 class ControlMetrics:
-    """Owns a registry of its own; ``served`` shows it."""
+    """A registry with the controller's metrics; ``served`` serves it over HTTP."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -39,7 +39,7 @@ class ControlMetrics:
         self.panic = gauge("panic", "1 while too many are unhealthy at once", "pool")
         self.withheld = gauge("deaths_withheld", "Servers that look dead, too many at once")
         self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
-        self.prepared = counter("prepared_buckets", "Newcomers put behind", "pool")
+        self.prepared = counter("prepared_buckets", "Newcomers put second in a chain", "pool")
         self.forced = counter("forced_moves", "Hops pushed out within their drain time", "pool")
         self.build = Histogram(
             f"{PREFIX}_build_seconds",
@@ -55,10 +55,10 @@ class ControlMetrics:
 
     @contextmanager
     def served(self, config: MetricsConfig) -> Iterator[None]:
-        """Show the metrics on the configured port while the context lives; port 0: nowhere.
+        """Serve the metrics on the configured port while the context lives; port 0: not at all.
 
         Raises:
-            BrigadeError: it is taken, or no address of this machine.
+            BrigadeError: the port is in use, or the address is not this machine's.
 
         """
         if not config.port:
@@ -79,7 +79,7 @@ class ControlMetrics:
             thread.join()
 
     def show(self, done: Round) -> None:
-        """Take over what a round found."""
+        """Update the metrics from a round."""
         self.rounds.inc()
         self._show_servers(done)
         for kind, found in done.settlements.items():
@@ -93,7 +93,7 @@ class ControlMetrics:
         for gauge in (self.state, self.silent, self.probes):
             gauge.clear()
         for server in done.cluster.servers:
-            view = done.sight.views[server.name]
+            view = done.fleet.servers[server.name]
             for state in ServerState:
                 self.state.labels(server.name, state.value).set(server.state is state)
             self.silent.labels(server.name).set(view.silent)
@@ -109,15 +109,15 @@ class ControlMetrics:
         names = {server.index: server.name for server in done.cluster.servers}
         _by_server(self.share, done.shares, names)
         _by_server(self.buckets, done.buckets, names)
-        for pool, report in done.pools.items():
-            self.panic.labels(pool).set(report.health.panic)
-            if report.result is None or report.build_seconds is None:
+        for pool, outcome in done.outcomes.items():
+            self.panic.labels(pool).set(outcome.health.panic)
+            if outcome.result is None or outcome.build_seconds is None:
                 continue
-            self.build.labels(pool).observe(report.build_seconds)
-            if report.result.table is not None:
-                self.moved.labels(pool).inc(report.result.moved)
-                self.prepared.labels(pool).inc(report.result.prepared)
-                self.forced.labels(pool).inc(report.result.forced)
+            self.build.labels(pool).observe(outcome.build_seconds)
+            if outcome.result.table is not None:
+                self.moved.labels(pool).inc(outcome.result.moved)
+                self.prepared.labels(pool).inc(outcome.result.prepared)
+                self.forced.labels(pool).inc(outcome.result.forced)
 
 
 def _by_server(

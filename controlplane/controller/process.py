@@ -1,4 +1,4 @@
-"""One controller process: takes the lead, serves the agents, runs the loop, heeds signals."""
+"""One controller process: takes the lead, serves the agents, runs the loop, handles signals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from controlplane.controller.seed import seed_store
 from controlplane.domain.errors import BrigadeError, ConfigError, ExitCode
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
-from controlplane.publish.published import Newest
+from controlplane.publish.published import Published
 from controlplane.settings.load import load_control_config
 from controlplane.settings.models import ControlConfig
 from controlplane.settings.rules import check_against
@@ -30,7 +30,7 @@ from controlplane.store.contract import ControllerStore, StoreConflict
 from controlplane.store.http.server import ServeConfig, Serving, serve
 
 STAND_BY_SECONDS = 0.5
-"""How often a controller that stands by tries to take the lead."""
+"""How often a standby controller tries to take the lead."""
 OPEN_AGAIN_SECONDS = 2.0
 """How often a controller that cannot probe tries again."""
 FIXED_KEYS = ("store", "listen", "metrics", "log_format")
@@ -38,7 +38,7 @@ FIXED_KEYS = ("store", "listen", "metrics", "log_format")
 
 
 class Signals:
-    """What the process was told: ``stop`` (SIGTERM, SIGINT) and ``reload`` (SIGHUP)."""
+    """Requests by signal: ``stop`` (SIGTERM, SIGINT) and ``reload`` (SIGHUP)."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -47,7 +47,7 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[Signals]:
-        """Handle the signals while the context lives; for the main thread."""
+        """Handle the signals while the context lives. Call it in the main thread."""
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.signal(number, self._handle) for number in numbers}
         try:
@@ -66,10 +66,10 @@ class Signals:
 
 
 def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
-    """Run a controller until it is told to stop; returns its exit code.
+    """Run a controller until a signal stops it; return its exit code.
 
     Raises:
-        BrigadeError: settings, seed or store forbid it from starting.
+        BrigadeError: it cannot start with these settings, this seed or this store.
 
     """
     config = load_control_config(path)
@@ -81,10 +81,10 @@ def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
             return _exit_code(signals)
         if seed:
             seed_store(store, seed)
-        newest = Newest(store)
-        newest.refresh()
-        if newest.cluster:
-            check_against(config, newest.cluster, path)
+        published = Published(store)
+        published.refresh()
+        if published.cluster:
+            check_against(config, published.cluster, path)
         Controller(path, config, store, owned).run(signals)
     return _exit_code(signals)
 
@@ -95,18 +95,18 @@ def _exit_code(signals: Signals) -> int:
 
 @contextmanager
 def leading(store: ControllerStore, stop: threading.Event) -> Iterator[bool]:
-    """Take the lead, however long another controller has it; ``False``: told to stop before."""
+    """Wait for the lead, however long another controller has it; ``False``: stopped before."""
     owner = f"{socket.gethostname()} {os.getpid()}"
     log = structlog.get_logger()
-    said = ""
+    logged = ""
     with ExitStack() as lead:
         while not stop.is_set():
             try:
                 lead.enter_context(store.lead(owner))
             except StoreConflict as error:
-                if str(error) != said:
+                if str(error) != logged:
                     log.info("standing by", reason=str(error))
-                    said = str(error)
+                    logged = str(error)
                 stop.wait(STAND_BY_SECONDS)
                 continue
             log.info("leading", owner=owner)
@@ -116,7 +116,7 @@ def leading(store: ControllerStore, stop: threading.Event) -> Iterator[bool]:
 
 
 class Controller:
-    """A leading controller: the loop and what it needs around it."""
+    """A leading controller: the loop, its prober, the store's server and the metrics."""
 
     def __init__(
         self, path: Path, config: ControlConfig, store: ControllerStore, owned: ExitStack
@@ -124,7 +124,7 @@ class Controller:
         self._path = path
         self._log = structlog.get_logger()
         self._owned = owned
-        self._said = ""
+        self._logged = ""
         self._prober = self._open_prober(config)
         self._open_again_at = time.monotonic() + OPEN_AGAIN_SECONDS
         owned.callback(lambda: self._prober and self._prober.close())
@@ -142,7 +142,7 @@ class Controller:
         """Run the loop until a signal ends it; SIGHUP reads the settings again.
 
         Raises:
-            BrigadeError: agents are not served any longer.
+            BrigadeError: the store's server has ended.
 
         """
 
@@ -150,7 +150,7 @@ class Controller:
             if signals.reload.is_set():
                 signals.reload.clear()
                 self._reload()
-            self._mend()
+            self._repair()
 
         self.loop.run(signals.stop, between)
         self._log.info("stopped")
@@ -159,15 +159,17 @@ class Controller:
         try:
             return open_prober(config.probers, config.gue_port)
         except NoProber as error:
-            if str(error) != self._said:
-                self._said = str(error)
-                self._log.error("cannot probe: no server will be declared down", reason=self._said)
+            if str(error) != self._logged:
+                self._logged = str(error)
+                self._log.error(
+                    "cannot probe: no server will be declared down", reason=self._logged
+                )
             return None
 
-    def _mend(self) -> None:
-        """Look after what the loop does not: the address of probes may come up after us."""
+    def _repair(self) -> None:
+        """Check the store's server, and open the prober once its address is there."""
         if self._serving and not self._serving.alive:
-            raise BrigadeError("the store's server has ended; its log says why")
+            raise BrigadeError("the store's server has ended; see its log")
         if self._prober or not self.loop.config.probers:
             return
         if time.monotonic() >= self._open_again_at:
@@ -181,8 +183,8 @@ class Controller:
         old = self.loop.config
         try:
             config = load_control_config(self._path)
-            if self.loop.newest.cluster:
-                check_against(config, self.loop.newest.cluster, self._path)
+            if self.loop.published.cluster:
+                check_against(config, self.loop.published.cluster, self._path)
         except ConfigError as error:
             self._log.error("settings not changed", reason=str(error))
             return

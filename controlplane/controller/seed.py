@@ -1,4 +1,4 @@
-"""Beginning an empty store from what one server has: ``lbctl control --seed DIR``."""
+"""Fills an empty store from one server's state directory: ``lbctl control --seed DIR``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from controlplane.store.state_dir import read_state_dir
 def seed_store(store: ControllerStore, directory: Path) -> None:
     """Put a server's last good documents and keys into an empty store.
 
-    Everything is read and checked before anything is written; the cluster document comes last, so
-    that a seeding which was cut off can be told from one that was done.
+    Everything is read and checked before anything is written. The cluster document is written last:
+    a store with tables but without it was seeded only in part.
 
     Raises:
-        BrigadeError: the store is not empty, or the directory lacks something.
+        BrigadeError: the store is not empty, or the directory is not complete.
         StoreError, DocumentError: something cannot be read or written.
 
     """
@@ -30,16 +30,20 @@ def seed_store(store: ControllerStore, directory: Path) -> None:
         raise BrigadeError(HALF_SEEDED)
     if kinds:
         raise BrigadeError(
-            f"--seed begins an empty store; this one has {', '.join(sorted(kinds))}: "
+            f"--seed fills an empty store; this one has {', '.join(sorted(kinds))}: "
             "start without --seed, or name another store"
         )
     saved = read_state_dir(directory)
     if CLUSTER not in saved.documents:
-        raise BrigadeError(f"{directory} holds no cluster document; seed from another server")
+        raise BrigadeError(
+            f"{directory} does not have a cluster document; seed from another server"
+        )
     cluster = decode_cluster(saved.documents[CLUSTER])
     missing = [pool.key_id for pool in cluster.pools if pool.key_id not in saved.keys]
     if missing:
-        raise BrigadeError(f"{directory} lacks the keys {', '.join(missing)}; seed from another")
+        raise BrigadeError(
+            f"{directory} does not have the keys {', '.join(missing)}; seed from another"
+        )
     versions = []
     for pool in cluster.pools:
         kind = table_kind(pool.name)

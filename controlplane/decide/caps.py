@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SMOOTHING = 0.2
-"""Part of the newest count in the running mean: connections come and go faster than buckets."""
+"""Weight of the newest count in the running mean: connections change faster than buckets."""
 
 DEAD_BAND = 0.05
-"""Part of a cap that it has to change by to count."""
+"""A cap that changes by less than this part of itself is kept."""
 
 
 def smoothed(mean: float | None, newest: float) -> float:
@@ -20,8 +20,8 @@ def connection_caps(limits: Mapping[int, int], connections: float, buckets: int)
     """Return, by DIP index, how many of ``buckets`` fit a server's limit of connections.
 
     ``connections``: of all servers of the pool together. Keyed hashing spreads flows evenly, so a
-    bucket holds ``connections / buckets`` of them. A limit that would not even be met with all
-    buckets is left out. One bucket is the least: a limit is no drain.
+    bucket holds ``connections / buckets`` of them. A limit that all buckets together would not
+    reach is left out. The lowest cap is one bucket: a limit does not drain a server.
     """
     if connections <= 0:
         return {}
@@ -30,7 +30,7 @@ def connection_caps(limits: Mapping[int, int], connections: float, buckets: int)
 
 
 def steady(before: Mapping[int, int], now: Mapping[int, int]) -> dict[int, int]:
-    """Keep a cap that hardly changed: each change moves buckets."""
+    """Keep caps that changed little: each change moves buckets."""
     return {
         index: before[index]
         if index in before and abs(cap - before[index]) <= DEAD_BAND * before[index]

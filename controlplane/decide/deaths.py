@@ -1,4 +1,4 @@
-"""Who is to be declared down now, unless so many are at once that it must be a mistake. Pure."""
+"""Which servers are declared down now, unless too many look dead at once. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AT_ONCE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Deaths:
-    """``dead``: to be published as down. ``withheld``: they look dead, but so do too many."""
+    """``dead``: to be published as down. ``withheld``: look dead, but too many do at once."""
 
     dead: frozenset[str] = frozenset()
     withheld: frozenset[str] = frozenset()
@@ -30,11 +30,11 @@ def find_deaths(
 ) -> Deaths:
     """Find the servers whose machine is gone.
 
-    When more than ``panic_threshold`` of the servers in use fall silent with failing probes at
-    once, the controller's own network is the likelier culprit: nobody is declared down. One failed
-    probe makes a silent server suspect enough to be counted, so that the first of many is not
-    declared before the others' last probe. What an agent itself said (``stopped``) is believed.
-    ``recently_down`` are those that were declared down within ``AT_ONCE_SECONDS``.
+    When more than ``panic_threshold`` of the servers in use become silent with failing probes at
+    once, the controller's own network is the more likely cause, and no server is declared down. One
+    failed probe is enough to count a silent server, so that the first of many is not declared down
+    before the last probe of the others. An agent's own report (``stopped``) is believed.
+    ``recently_down``: servers that were declared down within ``AT_ONCE_SECONDS``.
     """
     dead = {
         server.name
@@ -42,13 +42,13 @@ def find_deaths(
         if server.state is not ServerState.DOWN and views[server.name].dead(probe_count)
     }
     in_use = {server.name for server in cluster.servers if server.state in IN_USE}
-    said = {name for name in dead if views[name].stopped}
+    stopped = {name for name in dead if views[name].stopped}
     suspects = {
-        name for name in in_use - said if views[name].silent and views[name].probes_failed > 0
+        name for name in in_use - stopped if views[name].silent and views[name].probes_failed > 0
     }
     gone = suspects | set(recently_down)
     members = in_use | set(recently_down)
     withheld: set[str] = set()
     if members and len(gone) > panic_threshold * len(members):
-        withheld = (dead & in_use) - said
+        withheld = (dead & in_use) - stopped
     return Deaths(frozenset(dead - withheld), frozenset(withheld))

@@ -1,8 +1,8 @@
-"""From agents' check results to what the builder is told: pure, one pool at a time.
+"""From agents' check results to the servers that a pool drains. Pure.
 
-A failing check makes a server ``draining`` in the pools whose service fails, nowhere else, and
-breaks no open connection. Unknown is not failing; a failing service that its agent has not checked
-again yet (it was restarted) still counts as failing.
+A failing check makes a server ``draining`` in the pool of the service that fails, in no other pool,
+and breaks no open connection. Unknown is not failing. A failing service that its agent has not
+checked again after a restart still counts as failing.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ def fold(failing: Failing, reports: Mapping[str, Report], services: Collection[S
         for server, service in failing
         if service in checked and server in reports and service not in reports[server].checks
     }
-    said = {
+    reported = {
         (server, name)
         for server, report in reports.items()
         for name, health in report.checks.items()
         if name in checked and not health.healthy
     }
-    return frozenset(kept | said)
+    return frozenset(kept | reported)
 
 
 @dataclass(frozen=True)
 class PoolHealth:
-    """``unhealthy``: servers to be drained in this pool. ``panic``: too many to believe it."""
+    """``unhealthy``: servers to drain in this pool. ``panic``: too many, so none is drained."""
 
     unhealthy: frozenset[str] = frozenset()
     panic: bool = False
@@ -50,8 +50,8 @@ def pool_health(
 ) -> PoolHealth:
     """Judge the pool's ``members`` (its servers that are joining or active).
 
-    A majority going unhealthy at once is a monitoring fault or a disaster, no reason to pile
-    everything onto the rest.
+    A majority that is unhealthy at once means a monitoring fault or a disaster. Moving all traffic
+    to the rest would help in neither case.
     """
     of_pool = {service.name for service in services if service.pool == pool}
     unhealthy = {server for server, service in failing if service in of_pool} & set(members)

@@ -1,4 +1,4 @@
-"""The next ``cluster`` document: a pure function of settings, the newest one, what is known."""
+"""The next ``cluster`` document, from settings, the newest document and server views. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from controlplane.settings.models import ControlConfig, PoolConfig
 
 @dataclass(frozen=True)
 class ClusterNews:
-    """What is known beside settings and views.
+    """What is known apart from settings and views.
 
     ``dead``: to be declared down. ``full_share``: joining servers whose slow start is over.
     ``newcomers_welcome``: see ``newcomers_welcome()``. ``named``: indices in any chain of the
-    tables in use. ``tables_settled``: every table is (strictly). ``settled``: the newest settled
-    document known; see ``known_pools()``.
+    newest tables. ``tables_settled``: every table is strictly settled. ``settled``: the newest
+    settled document known; see ``known_pools()``.
     """
 
     dead: frozenset[str] = frozenset()
@@ -39,12 +39,12 @@ def newcomers_welcome(
 ) -> bool:
     """Whether registered servers may join now.
 
-    At the very start, when nobody is in use, the first ones wait for the others, for all that are
-    configured or for ``patience_seconds``, so that the first tables are not one server's.
+    At the very start, when no server is in use, the first ones wait until all configured servers
+    report, at most ``patience_seconds``, so that the first tables are not for one server alone.
     """
     if cluster is None or any(server.state in IN_USE for server in cluster.servers):
         return True
-    expected = [v for v in views.values() if v.configured and not v.wished_draining]
+    expected = [v for v in views.values() if v.configured and not v.drain_requested]
     return all(v.alive for v in expected) or since_first_heard_seconds >= patience_seconds
 
 
@@ -56,17 +56,16 @@ def next_cluster(
     news: ClusterNews,
     key_ids: Mapping[str, str],
 ) -> Cluster | None:
-    """Return the document to publish now, ``None`` if the newest one stands.
+    """Return the document to publish now, ``None`` if the newest one stays.
 
-    Until the newest is settled (or waits only for servers silent too long), nothing but a death
-    is published. One that is refused never settles: other settings may replace it, and nothing
-    else moves, so that what waits for a settled one still does. ``key_ids`` names the key of each
-    pool that is not among the known ones yet.
+    Until the newest is settled (or waits only for long silent servers), only a death is published.
+    A refused document never settles: other settings may replace it, and every other step keeps
+    waiting for a settled one. ``key_ids`` names the key of each new pool.
     """
     if current is None:
         first = _with_settings(Cluster(generation=1), config, news, key_ids)
         return _with_newcomers(first, config, news)
-    proposed = replace(current, servers=_bury(current.servers, news.dead))
+    proposed = replace(current, servers=_with_dead(current.servers, news.dead))
     if settlement is None or settlement.passable:
         servers = _living(proposed.servers, views, settlement, news)
         proposed = _with_settings(replace(proposed, servers=servers), config, news, key_ids)
@@ -78,7 +77,7 @@ def next_cluster(
     return replace(proposed, generation=current.generation + 1)
 
 
-def _bury(servers: Collection[Server], dead: Collection[str]) -> tuple[Server, ...]:
+def _with_dead(servers: Collection[Server], dead: Collection[str]) -> tuple[Server, ...]:
     return tuple(replace(s, state=ServerState.DOWN) if s.name in dead else s for s in servers)
 
 
@@ -108,7 +107,7 @@ def _living(
 
 
 def _has_left(server: Server, view: ServerView, news: ClusterNews) -> bool:
-    """Whether nobody needs to know this DIP any longer: its forwarder sends nothing."""
+    """Whether no server needs this DIP any longer: its forwarder sends nothing."""
     if view.configured or server.index in news.named:
         return False
     never_ran = server.state is ServerState.REGISTERED and not view.known
@@ -116,14 +115,14 @@ def _has_left(server: Server, view: ServerView, news: ClusterNews) -> bool:
 
 
 def _with_newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> Cluster:
-    """Put servers of the settings that are new into a document."""
+    """Add servers that are new in the settings."""
     return replace(cluster, servers=(*cluster.servers, *_newcomers(cluster, config, news)))
 
 
 def _with_settings(
     cluster: Cluster, config: ControlConfig, news: ClusterNews, key_ids: Mapping[str, str]
 ) -> Cluster:
-    """Put services, pools and probers of the settings into a document."""
+    """Replace services, pools and probers by those of the settings."""
     known = known_pools(cluster, news.settled)
     return replace(
         cluster,
@@ -137,8 +136,8 @@ def _with_settings(
 def known_pools(current: Cluster | None, settled: Cluster | None) -> dict[str, Pool]:
     """Return by name the pools that keep bucket count, depth, hash mode and key.
 
-    A pool that a document removed is still in use where that document is refused: one that comes
-    back before another is settled comes back as it was.
+    A pool that a refused document removed is still in use. If the settings have it again before
+    another document is settled, it comes back as it was.
     """
     clusters = [cluster for cluster in (settled, current) if cluster]
     return {pool.name: pool for cluster in clusters for pool in cluster.pools}
@@ -162,10 +161,10 @@ def _newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> li
 
 
 def free_index(used: Collection[int]) -> int:
-    """Return a DIP index that no server has and no table names, preferably a fresh one.
+    """Return a DIP index that no server and no table has, preferably one never used.
 
     Raises:
-        BrigadeError: all 4,095 are taken.
+        BrigadeError: all of them are taken.
 
     """
     following = max(used, default=0) + 1

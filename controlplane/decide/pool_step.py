@@ -1,4 +1,4 @@
-"""What a pool's next table may be: who serves, in which state, and whether anything may move. Pure.
+"""What a pool's next table may change: which servers serve, and whether buckets may move. Pure.
 
 The builder (``controlplane.builder``) then decides which buckets move.
 """
@@ -17,32 +17,32 @@ from controlplane.settings.models import ControlConfig
 
 
 class Step(str, Enum):
-    """What the loop may do with a pool's table now."""
+    """What a round may do with a pool's table."""
 
     BUILD = "build"
-    """The newest table is settled (or waits only for agents silent too long): go on."""
+    """The newest table is settled (or waits only for long silent agents): build the next."""
     DEATHS_ONLY = "deaths"
-    """It is not, but a dead server is in it: take that one out, nothing else."""
+    """It is not settled, but a dead server is in it: remove that server, nothing else."""
     WAIT = "wait"
-    """It is not: wait."""
+    """It is not settled: wait."""
 
 
 @dataclass(frozen=True)
-class PoolPlan:
-    """The step, and why. ``states`` is by DIP index, for the builder."""
+class PoolDecision:
+    """The step and its reasons. ``states`` is by DIP index, for the builder."""
 
     step: Step
     states: Mapping[int, ServerState] = field(default_factory=dict)
     panic: bool = False
     gone_on_without: tuple[str, ...] = ()
-    """Silent agents that joins and drains wait for no longer."""
+    """Silent agents that joins and drains do not wait for any longer."""
 
 
 def trusted_indices(settled: Cluster | None, facts: TableFacts) -> frozenset[int]:
-    """Return the DIP indices that may be given buckets: every forwarder knows them.
+    """Return the DIP indices that every forwarder knows; only these may be given buckets.
 
-    They are those that the newest settled cluster document calls joining or later. A controller
-    that has just started may not know that document; then those that the table in use names.
+    They are the servers in use in the newest settled cluster document. A controller that has just
+    started may not know that document; then they are the servers in the newest table.
     """
     if settled is not None:
         return frozenset(s.index for s in settled.servers if s.state in IN_USE)
@@ -67,7 +67,7 @@ def pool_states(
     trusted: Collection[int],
     unhealthy: Collection[str],
 ) -> dict[int, ServerState]:
-    """Return every server's state as this pool's builder is to see it, by DIP index."""
+    """Return every server's state as this pool's builder needs it, by DIP index."""
     states = dict.fromkeys(facts.named, ServerState.DOWN)
     for server in cluster.servers:
         state = server.state
@@ -80,33 +80,33 @@ def pool_states(
     return states
 
 
-def plan_pool(
+def decide_pool(
     facts: TableFacts | None,
     settlement: Settlement | None,
     states: Mapping[int, ServerState],
     health: PoolHealth,
     *,
     silent: Collection[str] = (),
-) -> PoolPlan:
-    """Say what may be done with a pool's table now (``facts`` ``None``: it has none yet).
+) -> PoolDecision:
+    """Return what a round may do with a pool's table (``facts`` ``None``: it has none yet).
 
-    ``silent`` names silent servers that count: moves for load wait for them for as long as they
-    are silent, joins and drains until they have been waited for.
+    ``silent``: silent servers that count. Moves for load wait while they are silent, joins and
+    drains wait for a limited time (``Settlement.passable``).
 
-    A first table is built over everybody, healthy or not: never checked counts as fit, and a pool
-    without a table serves nobody.
+    A first table is built over all servers, healthy or not: a server that was never checked counts
+    as healthy, and a pool without a table serves no client.
     """
     if facts is None or settlement is None:
-        fit = any(state in SERVING for state in states.values())
-        return PoolPlan(Step.BUILD if fit else Step.WAIT, states)
+        can_serve = any(state in SERVING for state in states.values())
+        return PoolDecision(Step.BUILD if can_serve else Step.WAIT, states)
     urgent = any(
         state is ServerState.JOINING or (state is ServerState.DRAINING and facts.current.get(index))
         for index, state in states.items()
     )
     if settlement.settled and not health.panic and (urgent or not silent):
-        return PoolPlan(Step.BUILD, states)
+        return PoolDecision(Step.BUILD, states)
     if settlement.passable and not health.panic and urgent:
-        return PoolPlan(Step.BUILD, states, gone_on_without=settlement.silent)
+        return PoolDecision(Step.BUILD, states, gone_on_without=settlement.silent)
     down = {index for index, state in states.items() if state is ServerState.DOWN}
     step = Step.DEATHS_ONLY if down & facts.named else Step.WAIT
-    return PoolPlan(step, states, panic=health.panic)
+    return PoolDecision(step, states, panic=health.panic)

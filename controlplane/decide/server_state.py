@@ -1,13 +1,14 @@
-"""The life of a server, as a pure function: from what is known of it to its next state.
+"""The states of a server: from what is known of it to its next state. Pure.
 
 ::
 
     registered --settled, alive--> joining --full share--> active
-        ^                            |  ^                    |
-        | alive again                |  +--no longer wished--+-- draining <--wished, removed
-        +------------- down <--------+--- machine gone, or stopped ---+
+        ^                           |  ^                     |
+        | alive again               |  +--request withdrawn--+-- draining <--requested, removed
+        +------------ down <--------+--- machine gone, or stopped ---+
 
-A death is seen at once; every other step waits until the cluster generation before it is settled.
+A death is published at once; every other step waits until the cluster generation before it is
+settled.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from controlplane.domain.objects import ServerState
 class ServerView:
     """What the controller knows of one server now.
 
-    ``known`` is whether anything was ever heard of it by anyone (a report or an acknowledgement in
-    the store); ``heard`` whether this controller heard it, within ``silent_after_seconds``;
-    ``silent`` that it did not, for that long, by its own clock (a fresh controller knows neither).
-    ``probes_failed`` counts probes in a row since it fell silent; an answer sets it to 0.
-    ``refused_cluster`` is the generation of the newest cluster document if its last report says
-    that it refused it, else 0.
+    ``known``: the store has a report or an acknowledgement of it. ``heard``: this controller saw a
+    new report within ``silent_after_seconds``. ``silent``: it saw none for that long, by its own
+    clock (a new controller knows neither). ``probes_failed`` counts unanswered probes in a row
+    since the server became silent; an answer sets it to 0. ``refused_cluster`` is the generation of
+    the newest cluster document if the last report refuses it, else 0.
     """
 
     name: str
@@ -36,19 +36,19 @@ class ServerView:
     silent_seconds: float = 0.0
     stopped: bool = False
     probes_failed: int = 0
-    wished_draining: bool = False
+    drain_requested: bool = False
     configured: bool = True
     refused_cluster: int = 0
 
     @property
     def alive(self) -> bool:
-        """Whether its agent speaks now and its forwarder runs."""
+        """Whether its agent reports now and its forwarder runs."""
         return self.heard and not self.stopped
 
     def dead(self, probe_count: int) -> bool:
-        """Whether its machine is gone, or it said that its forwarder is.
+        """Whether its machine is gone, or its agent reported that its forwarder is.
 
-        Silence alone never is a death: forwarding outlives the agent (DESIGN, section 3).
+        Silence alone is never a death: forwarding outlives the agent (docs/adr/0008).
         """
         if self.stopped and (self.heard or self.silent):
             return True
@@ -60,11 +60,10 @@ def next_state(
 ) -> ServerState:
     """Return the state that follows, for a living server in a settled cluster generation.
 
-    ``may_join``: newcomers are let in now (at the very start they are let in together).
-    ``full_share``: a joining server's slow start is over. Deaths are not decided here
-    (``controlplane.decide.deaths``), coming back is.
+    ``may_join``: newcomers may join now (at the very start they join together). ``full_share``: a
+    joining server's slow start is over. Deaths are decided in ``controlplane.decide.deaths``.
     """
-    wanted = view.configured and not view.wished_draining
+    wanted = view.configured and not view.drain_requested
     if state is ServerState.DOWN:
         return ServerState.REGISTERED if view.alive and view.configured else state
     if state is ServerState.REGISTERED:

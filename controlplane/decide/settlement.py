@@ -1,25 +1,24 @@
-"""Which generations are settled, and who holds the others back (docs/architecture.md). Pure."""
+"""Which generations are settled, and which servers hold the others back. Pure.
+
+docs/architecture.md defines the terms.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controlplane.decide.server_state import ServerView
-from controlplane.domain.objects import CLUSTER, Cluster, Server, ServerState
-
-Acknowledged = Mapping[str, Mapping[str, int]]
-"""Server name -> kind -> generation."""
+from controlplane.domain.objects import Server, ServerState
 
 
 @dataclass(frozen=True)
 class Settlement:
     """How far one published generation has got.
 
-    ``waiting_for``: those who count and have not acknowledged it. ``silent``: those of them who
-    have been silent for longer than joins and drains wait. ``settled`` is the strict word, needed
-    for moves made for load; ``passable`` is what joins, drains and settings need. ``refusing`` are
-    those of them who said that they refuse it: they stay with the one before.
+    ``waiting_for``: servers that count and have not acknowledged it. ``silent``: those of them
+    that have been silent for longer than joins and drains wait. ``refusing``: those of them whose
+    report refuses it; they keep the generation before. Moves made for load need ``settled``, which
+    is strict; joins, drains and settings need ``passable``.
     """
 
     kind: str
@@ -30,61 +29,27 @@ class Settlement:
 
     @property
     def settled(self) -> bool:
-        """Everyone who counts has it."""
+        """Every server that counts has it."""
         return not self.waiting_for
 
     @property
     def passable(self) -> bool:
-        """Everyone who counts and speaks, or has not been silent for long, has it."""
+        """Every server that counts has it, except those that have been silent for long."""
         return len(self.silent) == len(self.waiting_for)
 
     @property
     def refused(self) -> bool:
-        """Nobody will take it who has not: waiting for it is waiting for ever."""
+        """No server that lacks it will take it, so it will never be settled."""
         return bool(self.refusing) and {*self.silent, *self.refusing} == {*self.waiting_for}
 
 
 def counts(server: Server, view: ServerView) -> bool:
     """Whether a server's acknowledgement is needed.
 
-    Not if it is down, has said that it stopped, or was never heard of while ``registered``. A
-    server beyond ``registered`` forwards, heard of in this store or not (it may be a seeded one).
+    It is not if the server is down, has reported that it stopped, or is ``registered`` and has
+    never reported. A server past ``registered`` forwards, even if this store has no report of it:
+    the store may have been seeded.
     """
     if server.state is ServerState.DOWN or view.stopped:
         return False
     return view.known or server.state is not ServerState.REGISTERED
-
-
-def settlement(
-    kind: str,
-    generation: int,
-    cluster: Cluster,
-    views: Mapping[str, ServerView],
-    acknowledged: Acknowledged,
-    silent_wait_seconds: float,
-) -> Settlement:
-    """Say who holds back a generation of a kind among the servers of the newest ``cluster``."""
-    waiting = [
-        server.name
-        for server in cluster.servers
-        if counts(server, views[server.name])
-        and acknowledged.get(server.name, {}).get(kind, 0) < generation
-    ]
-    silent = [
-        name
-        for name in waiting
-        if views[name].silent and views[name].silent_seconds >= silent_wait_seconds
-    ]
-    refusing = [
-        name for name in waiting if kind == CLUSTER and views[name].refused_cluster == generation
-    ]
-    return Settlement(kind, generation, tuple(waiting), tuple(silent), tuple(refusing))
-
-
-def silent_ones(cluster: Cluster, views: Mapping[str, ServerView]) -> frozenset[str]:
-    """Return the servers that count and are silent."""
-    return frozenset(
-        server.name
-        for server in cluster.servers
-        if counts(server, views[server.name]) and views[server.name].silent
-    )

@@ -1,11 +1,11 @@
 """From load to shares: moves each server's share towards the pool's mean load. Pure.
 
-A proportional controller on logarithms: a server at twice the mean and one at half of it are as far
-off, and shares stay positive. What is adjusted integrates, and answers come late (a move takes two
-settled generations, loads are means over a window), so the gain is low: an integrator of gain ``g``
-behind a delay ``d`` does not overshoot as long as ``g * d`` is below 1/e.
+A proportional controller on logarithms: a server at twice the mean and a server at half of it are
+equally far off, and shares stay positive. Shares integrate, and the effect of a change is seen late
+(a move takes two settled generations, loads are means over a window), so the gain is low: an
+integrator of gain ``g`` behind a delay ``d`` does not overshoot while ``g * d`` is below 1/e.
 
-Loads are only compared with each other. Where there is nothing to compare, all stays as it is.
+Loads are only compared with each other. Without two loads to compare, shares stay as they are.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from controlplane.domain.objects import SERVING, ServerState
+from controlplane.decide.pool_view import PoolView
+from controlplane.domain.objects import SERVING
 
 LONGEST_TICK_SECONDS = 3.0
-"""A controller that was held up does not make up for it in one great step."""
+"""Longer times count as this: a controller that was delayed takes no larger step."""
 
 
 @dataclass(frozen=True)
 class ShareSettings:
     """How shares follow load. Steps are in natural logarithms: 0.05 is about 5 %.
 
-    ``saturated_at``: a load at or above says no more than "too much" (``math.inf`` for loads that
-    are no part of a whole). ``idle_below``: below this mean load there is only noise.
-    ``windup``: how far a share may run ahead of the buckets that a server really has (moves may be
-    held back, or capped).
+    ``saturated_at``: from this load on, a load only means "too much" (``math.inf`` for loads that
+    are not a part of a capacity). ``idle_below``: below this mean load there is only noise.
+    ``windup``: how far a share may run ahead of the buckets that a server has (moves may be held
+    back or capped).
     """
 
     gain_per_second: float = 0.07
@@ -40,30 +41,11 @@ class ShareSettings:
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """What is known of a pool's servers now, by DIP index.
-
-    ``loads`` of 1.0 are all of the capacity; ``None``, or none at all, is unknown or too old.
-    ``ramps``: how far a joining server's slow start is, 0 to 1. ``placed``: buckets that each is
-    current for.
-    """
-
-    states: Mapping[int, ServerState]
-    loads: Mapping[int, float | None] = field(default_factory=dict)
-    ramps: Mapping[int, float] = field(default_factory=dict)
-    placed: Mapping[int, int] = field(default_factory=dict)
-
-    def ramp(self, index: int) -> float:
-        """Return the part of its full share that a server may have."""
-        return min(max(self.ramps.get(index, 1.0), 0.0), 1.0)
-
-
-@dataclass(frozen=True)
 class Shares:
-    """A pool's shares: ``shares`` is for the builder, the rest to go on from.
+    """A pool's shares: ``shares`` is for the builder, the rest is for the next step.
 
-    ``full`` is the share of every server that was ever placed, without slow start; those of the
-    active ones have a mean of 1. ``loads`` are smoothed. ``at`` is the clock of the last step.
+    ``full`` is the share, without slow start, of every server that ever had one; the shares of
+    active servers have a mean of 1. ``loads`` are smoothed. ``at`` is the clock of the last step.
     """
 
     shares: Mapping[int, float] = field(default_factory=dict)
@@ -72,54 +54,54 @@ class Shares:
     at: float | None = None
 
 
-def shares_of_table(placed: Mapping[int, int]) -> Shares:
-    """Return the shares that a table stands for: where a new controller takes over."""
-    held = {index: float(buckets) for index, buckets in placed.items() if buckets > 0}
+def shares_of_table(current: Mapping[int, int]) -> Shares:
+    """Return the shares that a table corresponds to, for a controller that takes over."""
+    held = {index: float(buckets) for index, buckets in current.items() if buckets > 0}
     return Shares(full=_with_mean_one(held, held))
 
 
 def adjust(
-    before: Shares, sight: Sighting, now: float, settings: ShareSettings | None = None
+    before: Shares, view: PoolView, now: float, settings: ShareSettings | None = None
 ) -> Shares:
-    """Return the shares after one more tick. ``now`` is any clock in seconds, but always the same.
+    """Return the shares after one more tick. ``now`` is in seconds, always of the same clock.
 
     - A server without a fresh load keeps its share: unknown is not idle.
     - All saturated, all idle, or fewer than two to compare: nothing changes.
-    - A newcomer's full share is the mean, or what it had when it was last here; its ``ramp`` says
-      how much of that it gets. While it grows, load can only lower it.
-    - One that is saturated in a pool that is not gets less as fast as is allowed: its load does not
-      say how much too much it has.
+    - A newcomer's full share is the mean, or what it had when it was last in the pool; its ``ramp``
+      is the part of that it gets. During slow start, load can only lower it.
+    - A saturated server in a pool that is not saturated loses share at the highest allowed rate:
+      its load does not tell how far above its capacity it is.
     """
     settings = settings or ShareSettings()
-    placed = [index for index, state in sight.states.items() if state in SERVING]
-    full = {index: share for index, share in before.full.items() if index in sight.states}
-    full |= dict.fromkeys((index for index in placed if index not in full), _mean(full, placed))
+    serving = [index for index, state in view.states.items() if state in SERVING]
+    full = {index: share for index, share in before.full.items() if index in view.states}
+    full |= dict.fromkeys((index for index in serving if index not in full), _mean(full, serving))
     seconds = 0.0 if before.at is None else min(max(now - before.at, 0.0), LONGEST_TICK_SECONDS)
-    loads = _smooth(before.loads, sight.loads, placed, seconds / settings.smoothing_seconds)
-    steps = _steps(loads, sight, settings, seconds)
+    loads = _smooth(before.loads, view.loads, serving, seconds / settings.smoothing_seconds)
+    steps = _steps(loads, view, settings, seconds)
     changed = {index: full[index] * math.exp(step) for index, step in steps.items()}
     changed = _keep_sum(changed, full)
-    full |= _without_windup(changed, full, sight, placed, settings.windup)
-    full = _with_mean_one(full, [i for i in placed if sight.ramp(i) >= 1.0])
-    shares = {index: full[index] * sight.ramp(index) for index in placed}
+    full |= _without_windup(changed, full, view, serving, settings.windup)
+    full = _with_mean_one(full, [i for i in serving if view.ramp(i) >= 1.0])
+    shares = {index: full[index] * view.ramp(index) for index in serving}
     return Shares(shares, full, loads, now)
 
 
-def _mean(full: Mapping[int, float], placed: Collection[int]) -> float:
-    known = [full[index] for index in placed if index in full]
+def _mean(full: Mapping[int, float], serving: Collection[int]) -> float:
+    known = [full[index] for index in serving if index in full]
     return sum(known) / len(known) if known else 1.0
 
 
 def _smooth(
     before: Mapping[int, float],
     newest: Mapping[int, float | None],
-    placed: Collection[int],
+    serving: Collection[int],
     passed: float,
 ) -> dict[int, float]:
     """Return exponential means of the fresh loads; ``passed`` is in time constants."""
     weight = 1.0 - math.exp(-passed)
     smoothed = {}
-    for index in placed:
+    for index in serving:
         load = newest.get(index)
         if load is not None and math.isfinite(load) and load >= 0:
             mean = before.get(index, load)
@@ -128,10 +110,10 @@ def _smooth(
 
 
 def _steps(
-    loads: Mapping[int, float], sight: Sighting, settings: ShareSettings, seconds: float
+    loads: Mapping[int, float], view: PoolView, settings: ShareSettings, seconds: float
 ) -> dict[int, float]:
-    """Return the logarithm of each change, for those servers that load has a say about."""
-    compared = [load for index, load in loads.items() if sight.ramp(index) >= 1.0]
+    """Return the logarithm of each change, for the servers whose loads can be compared."""
+    compared = [load for index, load in loads.items() if view.ramp(index) >= 1.0]
     if len(compared) < 2:  # noqa: PLR2004 - one alone cannot be compared
         return {}
     mean = sum(compared) / len(compared)
@@ -146,12 +128,12 @@ def _steps(
             step = -most
         elif abs(off) <= settings.dead_band:
             step = 0.0
-        steps[index] = step if sight.ramp(index) >= 1.0 else min(step, 0.0)
+        steps[index] = step if view.ramp(index) >= 1.0 else min(step, 0.0)
     return steps if any(steps.values()) else {}
 
 
 def _keep_sum(changed: Mapping[int, float], full: Mapping[int, float]) -> dict[int, float]:
-    """Scale the changed shares to their sum before, so that those of others mean the same."""
+    """Scale the changed shares to their sum before, so that the others keep their meaning."""
     if not changed:
         return {}
     scale = sum(full[index] for index in changed) / sum(changed.values())
@@ -161,17 +143,17 @@ def _keep_sum(changed: Mapping[int, float], full: Mapping[int, float]) -> dict[i
 def _without_windup(
     changed: Mapping[int, float],
     full: Mapping[int, float],
-    sight: Sighting,
-    placed: Collection[int],
+    view: PoolView,
+    serving: Collection[int],
     windup: float,
 ) -> dict[int, float]:
-    """Stop shares from running away from what is placed; one that is off may come back."""
-    held = {index: sight.placed.get(index, 0) for index in placed}
-    parts = sum(full[index] * sight.ramp(index) for index in placed)
+    """Keep shares near the buckets that servers have; a share that is off may come back."""
+    held = {index: view.current.get(index, 0) for index in serving}
+    parts = sum(full[index] * view.ramp(index) for index in serving)
     total = sum(held.values())
     kept = {}
     for index, share in changed.items():
-        if held[index] > 0 and sight.ramp(index) >= 1.0:
+        if held[index] > 0 and view.ramp(index) >= 1.0:
             stands_for = held[index] / total * parts
             low = min(full[index], stands_for * math.exp(-windup))
             high = max(full[index], stands_for * math.exp(windup))

@@ -1,8 +1,8 @@
-"""The published documents: ``cluster`` and ``table/<pool>`` as bytes (docs/documents.md).
+"""The published documents ``cluster`` and ``table/<pool>`` as bytes (docs/documents.md).
 
 Decoding is strict and safe against hostile bytes: it returns a valid object or raises
-``DocumentError``, in bounded memory. Encoding validates alike, so that a controller cannot publish
-what every agent would refuse.
+``DocumentError``, in bounded memory. Encoding makes the same checks, so that a controller cannot
+publish a document that agents refuse.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ``cluster`` document: encoding, and decoding with every contradiction refused."""
+"""Encoding and decoding the ``cluster`` document. Contradictions are refused."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def encode_cluster(cluster: Cluster) -> bytes:
 
 
 def _check_body(check: Check) -> Json:
-    """Return a check; what is not set is left out, as documents have it that never knew of it."""
+    """Return a check. What is not set is left out, as in documents of earlier versions."""
     body: dict[str, object] = {
         "type": check.type.value,
         "path": check.path,
@@ -131,8 +131,7 @@ def decode_cluster(data: bytes) -> Cluster:
     """Read a ``cluster`` document.
 
     Raises:
-        DocumentError: it is damaged, of a future version, contradictory, or asks for what is not
-            built.
+        DocumentError: it is damaged, of a future version, contradictory or not supported.
 
     """
     envelope = unseal(data, LIMITS)
@@ -220,7 +219,7 @@ def _check_address(fields: Fields) -> Address:
         return ip_address(text)
     except ValueError as error:
         raise DocumentError(
-            "bad_address", f"{fields.where}: {text[:40]!a} is no address"
+            "bad_address", f"{fields.where}: {text[:40]!a} is not an address"
         ) from error
 
 
@@ -235,7 +234,7 @@ def _probers(body: Fields) -> frozenset[IPv4Address]:
 
 
 def _check_cluster(cluster: Cluster) -> None:
-    """Refuse a cluster whose parts contradict each other or ask for what is not built."""
+    """Refuse a cluster whose parts contradict each other or are not supported."""
     check_range("gue_port", cluster.gue_port, 1, MAX_PORT)
     check_range("generation", cluster.generation, 1, MAX_GENERATION)
     for prober in cluster.probers:
@@ -296,7 +295,7 @@ def _check_service(service: Service, pools: set[str]) -> None:
     if service.protocol not in PROTOCOLS.values():
         raise DocumentError("out_of_range", f"{where}: protocol {service.protocol}")
     if service.pool not in pools:
-        raise DocumentError("unknown_pool", f"{where}: there is no pool {service.pool}")
+        raise DocumentError("unknown_pool", f"{where}: pool {service.pool} does not exist")
     if service.stateless and service.protocol != UDP:
         raise DocumentError("contradiction", f"{where}: only a UDP service can be stateless")
     _check_check(service, where)
@@ -304,14 +303,17 @@ def _check_service(service: Service, pools: set[str]) -> None:
 
 def _check_check(service: Service, where: str) -> None:
     if service.check.type is not CheckType.NONE and service.check_port is None:
-        raise DocumentError("contradiction", f"{where}: a check of any port has no port to ask")
+        raise DocumentError(
+            "contradiction", f"{where}: a check of a service with any port needs a port"
+        )
     if service.check_address not in service.vip:
         raise DocumentError(
-            "contradiction", f"{where}: the check asks {service.check_address}, no part of the VIP"
+            "contradiction",
+            f"{where}: the check's address {service.check_address} is outside the VIP",
         )
     path = service.check.path
     if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-        raise DocumentError("contradiction", f"{where}: the check's path is no path of a URL")
+        raise DocumentError("contradiction", f"{where}: the check's path is not the path of a URL")
 
 
 def _check_unique(what: str, values: Iterable[Hashable]) -> None:

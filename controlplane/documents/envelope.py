@@ -1,11 +1,10 @@
-"""The sealed JSON envelope around every published document, and strict reading of its fields.
+"""The JSON envelope with a checksum around every published document.
 
 ``{"format", "version", "kind", "generation", "sha256", "body"}``. The checksum is SHA-256 over the
-canonical encoding (sorted keys, no spaces, ASCII) of all of it but ``sha256`` itself. It finds
-damage; it is no signature: who may publish is the store's business.
+canonical encoding (sorted keys, no spaces, ASCII) of all of it except ``sha256`` itself. It finds
+damage; it is not a signature: the store decides who may publish.
 
-Everything here may be fed by anybody: whatever the bytes are, the outcome is a value or a
-``DocumentError``, in bounded memory.
+Input is untrusted: for any bytes, the outcome is a value or a ``DocumentError``, in bounded memory.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ MAX_DIGITS = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what is parsed at all: bytes, and JSON's commas, colons and opening brackets.
+    """Bounds checked before parsing: bytes, and JSON's commas, colons and opening brackets.
 
-    The second bounds the memory that parsing takes: each is at most one more Python object.
+    ``tokens`` bounds the memory that parsing takes: each is at most one more Python object.
     """
 
     document_bytes: int
@@ -37,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Envelope:
-    """An opened envelope whose format, version and checksum were right."""
+    """A decoded envelope with the right format, version and checksum."""
 
     kind: str
     generation: int
@@ -45,7 +44,7 @@ class Envelope:
 
 
 def canonical(value: object) -> bytes:
-    """Return the one encoding of a JSON value that checksums are taken over."""
+    """Return the encoding of a JSON value that checksums are computed from."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("ascii")
 
@@ -64,18 +63,18 @@ def seal(kind: str, generation: int, body: Json) -> bytes:
 
 
 def unseal(data: bytes, limits: Limits) -> Envelope:
-    """Open a document: parse, then check format, version and checksum, in this order.
+    """Decode an envelope: parse, then check format, version and checksum, in this order.
 
-    Unknown keys beside ``body`` are tolerated (and are under the checksum): they can say who wrote
-    the document or when, and change nothing.
+    Unknown keys beside ``body`` are tolerated and are part of the checksum: they may record who
+    wrote the document and when.
 
     Raises:
-        DocumentError: it is not such a document, or a damaged one.
+        DocumentError: it is damaged, or not such a document.
 
     """
     document = Fields("document", _parse(data, limits))
     if document.string("format") != FORMAT:
-        raise DocumentError("wrong_format", "this is no Bucket Brigade document")
+        raise DocumentError("wrong_format", "this is not a Bucket Brigade document")
     version = document.integer("version", 1, MAX_GENERATION)
     if version > VERSION:
         raise DocumentError(
@@ -88,7 +87,7 @@ def unseal(data: bytes, limits: Limits) -> Envelope:
     except RecursionError as error:
         raise DocumentError("malformed", "it is nested too deeply") from error
     if digest != document.string("sha256"):
-        raise DocumentError("wrong_checksum", "it was damaged on its way; publish it again")
+        raise DocumentError("wrong_checksum", "it was damaged in transit; publish it again")
     return Envelope(
         kind=document.string("kind"),
         generation=document.integer("generation", 1, MAX_GENERATION),
@@ -114,7 +113,7 @@ def _parse(data: bytes, limits: Limits) -> Json:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DocumentError("malformed", f"it is not JSON ({type(error).__name__})") from error
     if not isinstance(value, dict):
-        raise DocumentError("malformed", "it is no JSON object")
+        raise DocumentError("malformed", "it is not a JSON object")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Strict reading of the fields of a document: a value of the right type and range, or a refusal."""
+"""Strict reading of a document's fields: a value of the right type and range, or a refusal."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Fields:
         return self
 
     def get(self, key: str) -> object:
-        """Return a value that has to be there."""
+        """Return a required value."""
         if key not in self.values:
-            raise DocumentError("missing_key", f"{self.where} lacks {key!r}")
+            raise DocumentError("missing_key", f"{self.where} does not have {key!r}")
         return self.values[key]
 
     def wrong(self, key: str, expected: str) -> DocumentError:
@@ -57,7 +57,7 @@ class Fields:
         return value
 
     def name(self, key: str) -> str:
-        """Return a string that is a name (``controlplane.store.names``)."""
+        """Return a string that is a name (``controlplane.domain.names``)."""
         value = self.string(key)
         check_name(self.where, value)
         return value
@@ -126,9 +126,9 @@ class Fields:
 
 
 def check_name(where: str, value: str) -> None:
-    """Refuse what is no name."""
+    """Refuse an invalid name."""
     if not is_name(value):
-        raise DocumentError("bad_name", f"{where}: {_shown(value)} is no name")
+        raise DocumentError("bad_name", f"{where}: {_shown(value)} is not a valid name")
 
 
 def check_range(where: str, value: float, low: float, high: float) -> None:
@@ -146,17 +146,17 @@ def parse_address(where: str, text: str) -> IPv4Address:
     try:
         return IPv4Address(text)
     except AddressValueError as error:
-        raise DocumentError("bad_address", f"{where}: {_shown(text)} is no address") from error
+        raise DocumentError("bad_address", f"{where}: {_shown(text)} is not an address") from error
 
 
 def check_address(where: str, address: IPv4Address) -> None:
     """Refuse addresses that no host on a network can have (RFC 6890)."""
     first = address.packed[0]
     if first == 0 or address.is_loopback or address.is_multicast or address.is_reserved:
-        raise DocumentError("bad_address", f"{where}: {address} is no host's address")
+        raise DocumentError("bad_address", f"{where}: {address} is not the address of a host")
 
 
 def _shown(text: str) -> str:
-    """Quote hostile text for a log line: short, one line, ASCII."""
+    """Quote untrusted text for a log line: short, one line, ASCII."""
     most = 40
     return ascii(text if len(text) <= most else text[:most] + "...")

@@ -48,13 +48,12 @@ def decode_table(data: bytes) -> Table:
     """Read a ``table/<pool>`` document. Its arrays are read-only.
 
     Raises:
-        DocumentError: it is damaged, of a future version, holds an impossible chain, or asks for
-            what is not built.
+        DocumentError: it is damaged, of a future version, or has an invalid chain.
 
     """
     envelope = unseal(data, LIMITS)
     if not envelope.kind.startswith(PREFIX):
-        raise DocumentError("wrong_kind", "it is no table document")
+        raise DocumentError("wrong_kind", "it is not a table document")
     pool = envelope.kind[len(PREFIX) :]
     check_name("pool", pool)
     body = envelope.body.only(KEYS)
@@ -83,7 +82,7 @@ def _pack(array: NDArray[np.generic], dtype: str) -> str:
 
 
 def _unpack(body: Fields, key: str, dtype: str, count: int) -> NDArray[np.generic]:
-    """Decompress exactly ``count`` numbers, holding never more than one byte beyond."""
+    """Decompress exactly ``count`` numbers, never more than one byte beyond."""
     size = count * np.dtype(dtype).itemsize
     refusal = DocumentError("bad_array", f"{body.where}: {key!r} is not {count} packed numbers")
     try:
@@ -98,7 +97,7 @@ def _unpack(body: Fields, key: str, dtype: str, count: int) -> NDArray[np.generi
 
 
 def check_arrays(table: Table) -> None:
-    """Refuse a table that is impossible whatever the cluster is."""
+    """Refuse a table that is invalid for any cluster."""
     where = f"table of {table.pool}"
     check_range(f"{where}: generation", table.generation, 1, MAX_GENERATION)
     check_range(f"{where}: cluster generation", table.cluster_generation, 1, MAX_GENERATION)
@@ -107,7 +106,9 @@ def check_arrays(table: Table) -> None:
     if chains.dtype != np.uint16 or table.moved_at.dtype != np.uint32:
         raise DocumentError("bad_array", f"{where}: chains are uint16, times uint32")
     if table.moved_at.shape != (table.buckets,):
-        raise DocumentError("bad_array", f"{where}: not one time for each bucket")
+        raise DocumentError(
+            "bad_array", f"{where}: the number of times is not the number of buckets"
+        )
     check_chains(where, chains)
 
 
@@ -127,8 +128,8 @@ def check_chains(where: str, chains: NDArray[np.uint16]) -> None:
 
 
 def check_shape(where: str, buckets: int, depth: int) -> None:
-    """Refuse a table shape that is impossible."""
+    """Refuse an invalid shape."""
     check_range(f"{where}: buckets", buckets, MIN_BUCKETS, MAX_BUCKETS)
     if buckets & (buckets - 1):
-        raise DocumentError("bad_buckets", f"{where}: {buckets} buckets are no power of two")
+        raise DocumentError("bad_buckets", f"{where}: {buckets} buckets are not a power of two")
     check_range(f"{where}: depth", depth, 1, MAX_DEPTH)

@@ -1,1 +1,1 @@
-"""The words of the field as plain data, and the rules that both sides of the store share."""
+"""The domain objects as plain data, and the rules that agents and controllers share."""

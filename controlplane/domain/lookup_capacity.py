@@ -1,7 +1,7 @@
-"""Whether services fit a server's look-up tables: one rule for settings and data plane. Pure.
+"""Whether services fit in a server's look-up tables: one rule for settings and data plane. Pure.
 
-What is scarce: nodes of the trie that IPv4 VIPs are looked up in, rows of services, lengths of IPv6
-prefixes. ``find_lack`` says no if, and only if, the tables cannot be laid out.
+Limits: nodes of the trie for IPv4 VIPs, rows of services, lengths of IPv6 prefixes.
+``find_shortage`` finds a shortage if, and only if, the tables cannot be built.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from controlplane.domain.objects import Vip
 from controlplane.domain.service_rows import (
     ROW_WIDTH,
     Bound,
-    Covering,
+    ParentVips,
     effective_services,
     first_spread,
     least_bits,
@@ -32,22 +32,22 @@ IP_VERSIONS = (4, 6)
 FEWER = "put fewer services on prefixes that contain many other VIPs"
 
 
-def find_lack(services: Sequence[Bound]) -> str | None:
-    """Say what the tables lack for these services, and what to do; ``None``: they fit."""
-    lack = find_great_lack(services)
-    if lack is None:
+def find_shortage(services: Sequence[Bound]) -> str | None:
+    """Return what is short for these services, with the remedy; ``None``: they fit."""
+    shortage = find_certain_shortage(services)
+    if shortage is None:
         rows = rows_needed(services)
         if rows is None:
-            lack = f"too many on one VIP: {FEWER}"
+            shortage = f"too many on one VIP: {FEWER}"
         elif rows > SERVICE_ROWS:
-            lack = _too_many_rows(rows)
-    return lack
+            shortage = _too_many_rows(rows)
+    return shortage
 
 
-def find_great_lack(services: Sequence[Bound]) -> str | None:
-    """Say what the tables certainly lack, by counting alone: in milliseconds, whatever it is.
+def find_certain_shortage(services: Sequence[Bound]) -> str | None:
+    """Return a shortage that counting alone finds, within milliseconds for any services.
 
-    What it lets pass takes little memory to lay out, and may still lack a few rows.
+    Services that pass take little memory to lay out, and may still be a few rows too many.
     """
     vips = {service.vip for service in services}
     lengths = sorted(ipv6_lengths(vips))
@@ -57,9 +57,9 @@ def find_great_lack(services: Sequence[Bound]) -> str | None:
     nodes = trie_nodes(vip for vip in vips if isinstance(vip, IPv4Network))
     if nodes > TRIE_NODES:
         return (
-            f"the IPv4 VIPs lie in too many different networks: {nodes:,} look-up nodes are "
-            f"needed (one for each /24 and each /16 that VIPs lie in), {TRIE_NODES:,} are there; "
-            "use VIPs that lie together, or prefixes"
+            f"the IPv4 VIPs are in too many different networks: they need {nodes:,} look-up nodes "
+            f"of {TRIE_NODES:,} (one for each /24 and each /16 with VIPs); "
+            "use neighbouring VIPs, or prefixes"
         )
     rows = sum(_least_rows(served) for served in served_counts(services))
     return _too_many_rows(rows) if rows > SERVICE_ROWS else None
@@ -67,16 +67,16 @@ def find_great_lack(services: Sequence[Bound]) -> str | None:
 
 def _too_many_rows(rows: int) -> str:
     return (
-        f"what all VIPs serve, services of prefixes around them included, needs {rows:,} rows, "
-        f"{SERVICE_ROWS:,} are there; {FEWER}"
+        f"the services of all VIPs, those of covering prefixes included, need {rows:,} rows of "
+        f"{SERVICE_ROWS:,}; {FEWER}"
     )
 
 
 def trie_nodes(vips: Iterable[IPv4Network]) -> int:
-    """Return how many nodes of 256 entries a trie of different IPv4 VIPs takes.
+    """Return how many nodes of 256 entries a trie of different IPv4 VIPs needs.
 
-    The empty one; for each /16 in which longer prefixes lie, one, and for each /24 likewise; one
-    for each prefix that fills whole /24s (all its /24s lead there), two if it fills whole /16s.
+    These are: the empty node; one for each /16 and one for each /24 that contains longer prefixes;
+    one for each prefix that fills whole /24s (they share it), two if it fills whole /16s.
     """
     split: set[tuple[int, int]] = set()
     full = 0
@@ -92,9 +92,9 @@ def trie_nodes(vips: Iterable[IPv4Network]) -> int:
 
 
 def rows_needed(services: Sequence[Bound]) -> int | None:
-    """Return how many rows the services take where room is short.
+    """Return how many rows the services need at least.
 
-    ``None``: one VIP's cannot be spread. For services that lack nothing great.
+    ``None``: the services of one VIP cannot be spread. Call ``find_certain_shortage`` before.
     """
     rows = 0
     known: dict[frozenset[int], int | None] = {}
@@ -121,10 +121,10 @@ def _own_rows(matches: frozenset[int]) -> int | None:
 
 @dataclass
 class Served:
-    """How many services a VIP serves, counted without a list of them.
+    """How many services a VIP has, counted without a list of them.
 
-    ``own`` are the ports of its own, by protocol (``None``: any); ``ports`` is how many ports it
-    serves with those of the prefixes around it, ``open`` where it serves any.
+    ``own``: ports of its own services, by protocol (``None``: any). ``ports``: how many ports it
+    has with those of covering prefixes, by protocol. ``open``: protocols with any port.
     """
 
     own: dict[int, set[int | None]] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Served:
     open: frozenset[int] = frozenset()
 
     def serves(self, protocol: int, port: int) -> bool:
-        """Whether it has a service for this very port, its own or one from above."""
+        """Whether it has a service with this port, its own or one of a covering prefix."""
         at: Served | None = self
         while at is not None:
             own = at.own.get(protocol, ())
@@ -143,7 +143,7 @@ class Served:
         return False
 
     def count(self) -> None:
-        """Count; what is above has been counted."""
+        """Count; ``above`` must be counted before."""
         above = self.above
         self.open = frozenset(protocol for protocol, own in self.own.items() if None in own)
         self.ports = dict(above.ports) if above else {}
@@ -159,16 +159,16 @@ class Served:
 
 
 def served_counts(services: Iterable[Bound]) -> Iterator[Served]:
-    """Yield what each VIP serves."""
+    """Yield the counts of each VIP."""
     for version in IP_VERSIONS:
         found: dict[Vip, Served] = {}
         for service in services:
             if service.vip.version == version:
                 served = found.setdefault(service.vip, Served())
                 served.own.setdefault(service.protocol, set()).add(service.port)
-        covering = Covering(found)
+        parents = ParentVips(found)
         for vip in sorted(found, key=lambda vip: vip.prefixlen):
-            around = covering.of(vip)
+            around = parents.of(vip)
             found[vip].above = found[around] if around is not None else None
             found[vip].count()
             yield found[vip]

@@ -1,4 +1,4 @@
-"""What servers, pools and keys may be called."""
+"""The names that servers, pools and keys may have."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def is_name(name: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a value from a stranger, safe and short enough for one line of a log."""
+    """Return an untrusted value as text that is safe and short enough for a line of a log."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 one line of a terminal

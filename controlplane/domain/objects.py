@@ -27,10 +27,10 @@ ANY_PORT = "any"
 """Stands for the port of a service without one, in settings, documents and tables."""
 
 Vip = IPv4Network | IPv6Network
-"""What clients connect to: a prefix; a single address is a /32 or /128."""
+"""The destination of clients: a prefix; a single address is a /32 or /128."""
 Address = IPv4Address | IPv6Address
 HashMode = Literal["flow", "client"]
-"""What a bucket follows from: addresses, ports and protocol, or the client's address alone."""
+"""What is hashed: addresses, ports and protocol, or the client's address alone."""
 
 
 def is_host(vip: Vip) -> bool:
@@ -60,9 +60,9 @@ def protocol_text(protocol: int) -> str:
 
 
 def first_address(vip: Vip) -> Address:
-    """Return a VIP's first usable address: the second of a prefix, unless that has no room.
+    """Return a VIP's first usable address: the second of a prefix of more than two addresses.
 
-    The first of a prefix means the subnet (RFC 1122, 3.2.1.3; RFC 4291, 2.6.1), except in a
+    The first of a prefix stands for the subnet (RFC 1122, 3.2.1.3; RFC 4291, 2.6.1), except in a
     point-to-point one (RFC 3021, RFC 6164).
     """
     return vip.network_address + (1 if vip.max_prefixlen - vip.prefixlen > 1 else 0)
@@ -98,8 +98,9 @@ class CheckType(str, Enum):
 class Check:
     """A health check that each agent runs against its own VIP listener.
 
-    ``port`` and ``address`` say whom to ask where the service does not: one of any port needs
-    ``port``; a prefix is asked at its first usable address unless ``address`` names another.
+    ``port`` and ``address`` are the destination where the service does not determine it: a service
+    with any port needs ``port``; of a prefix, the first usable address is checked unless
+    ``address`` names another.
     """
 
     type: CheckType = CheckType.NONE
@@ -118,7 +119,7 @@ class Service:
     """A (VIP, protocol, port) bound to one pool; ``port`` ``None`` is any port.
 
     A packet belongs to the service with the longest prefix that covers its destination and has
-    its port; where two have the same prefix, the one with the port comes before any port.
+    its port; of two with the same prefix, the one with a port comes before the one with any port.
     """
 
     name: str
@@ -130,24 +131,19 @@ class Service:
     check: Check = field(default_factory=Check)
 
     @property
-    def place(self) -> tuple[Vip, int, int | None]:
-        """What a packet is matched by; unique among services."""
-        return self.vip, self.protocol, self.port
-
-    @property
     def check_address(self) -> Address:
-        """The address that its check asks."""
+        """The address that its check connects to."""
         return self.check.address or first_address(self.vip)
 
     @property
     def check_port(self) -> int | None:
-        """The port that its check asks; a service of any port may have none, and no check."""
+        """The port that its check connects to; a service with any port may have none."""
         return self.check.port or self.port
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What every server must know of a pool to read its table."""
+    """What every server needs to know of a pool to read its table."""
 
     name: str
     buckets: int = 65536
@@ -158,7 +154,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Server:
-    """A known DIP. ``index`` is its number in every chain while it is known."""
+    """A server of the cluster. ``index`` stands for it in every chain while it is a member."""
 
     name: str
     dip: IPv4Address
@@ -168,7 +164,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The ``cluster`` document: who there is and what is served."""
+    """The ``cluster`` document: servers, services and pools."""
 
     generation: int
     servers: tuple[Server, ...] = ()
@@ -238,14 +234,14 @@ class ServiceHealth:
 
 @dataclass(frozen=True)
 class Report:
-    """What an agent says of itself, every 250 ms.
+    """The state of one agent, which it reports every 250 ms.
 
     ``sent_at`` is the agent's own clock and only for people; a controller dates reports by when
-    *it* sees ``sequence`` change. ``load`` is busy time over capacity, 1.0 for all of it, ``None``
-    for unknown, per source window. ``checks`` lacks a service that was never checked.
-    ``connections`` counts established TCP connections on VIPs. ``stopped`` is said once, last, by
-    an agent whose forwarder is detached. ``refused_cluster`` is the generation of the newest
-    cluster document if this agent refused it, else 0.
+    *it* sees ``sequence`` change. ``load`` is busy time over capacity in the source's window, 1.0
+    for all of it, ``None`` for unknown. ``checks`` does not have a service that was never checked.
+    ``connections`` counts established TCP connections on VIPs. ``stopped`` is set in the last
+    report of an agent, once its forwarder is detached. ``refused_cluster`` is the generation of the
+    newest cluster document if this agent refused it, else 0.
     """
 
     server: str

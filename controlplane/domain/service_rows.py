@@ -1,8 +1,8 @@
-"""What each VIP serves, and how its services spread over rows that packets look into. Pure.
+"""Which services each VIP has, and how they are divided into the rows of a look-up. Pure.
 
-A row has four entries. A VIP that serves more has its services with a port in rows of their own,
+A row has four entries. If a VIP has more services, those with a port are in rows of their own,
 chosen by a multiply-shift hash (Dietzfelbinger et al., 1997) under which no row overflows. The data
-plane lays its tables out by this, and the controller counts by it (``lookup_capacity``).
+plane builds its tables this way, and the controller counts rows this way (``lookup_capacity``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from controlplane.domain.objects import Vip
 
 ROW_WIDTH = 4
-"""Entries in a row: no look-up reads more."""
+"""Entries in a row: a look-up reads one row."""
 MOST_BITS = 13
-"""A VIP's own rows are at most two to this: half of all."""
+"""A VIP has at most 2^13 rows of its own: half of all rows."""
 WORD32 = np.uint64(0xFFFFFFFF)
 SEED = 0x5EED
 TRIES = 64
@@ -26,7 +26,7 @@ PORT_KIND = 1
 
 
 class Bound(Protocol):
-    """What is known of a service: where clients find it. ``port`` ``None``: any."""
+    """A service's VIP, protocol and port. ``port`` ``None``: any."""
 
     @property
     def vip(self) -> Vip:
@@ -44,8 +44,8 @@ class Bound(Protocol):
 Service = TypeVar("Service", bound=Bound)
 
 
-class Covering:
-    """Finds the VIP around a VIP. All of one IP version."""
+class ParentVips:
+    """Finds the next shorter prefix around a VIP. All VIPs are of one IP version."""
 
     def __init__(self, vips: Iterable[Vip]) -> None:
         self._known = {self._key(vip, vip.prefixlen): vip for vip in vips}
@@ -56,7 +56,7 @@ class Covering:
         return length, int(vip.network_address) >> vip.max_prefixlen - length
 
     def of(self, vip: Vip) -> Vip | None:
-        """Return the longest of the shorter prefixes that cover a VIP."""
+        """Return the longest of the shorter prefixes that cover a VIP, ``None`` if none does."""
         for length in self._lengths:
             if length < vip.prefixlen:
                 found = self._known.get(self._key(vip, length))
@@ -68,18 +68,18 @@ class Covering:
 def effective_services(
     services: Sequence[Service],
 ) -> dict[Vip, dict[tuple[int, int | None], Service]]:
-    """What each VIP serves when its own services and those of covering prefixes are put together.
+    """Return each VIP's services, those of covering prefixes included, by protocol and port.
 
-    Of several services for one protocol and port that of the longest prefix counts, and an any-port
-    service hides all of its protocol in shorter prefixes. All VIPs of one IP version; by protocol
-    and port. It takes memory for all of them: count them first (``lookup_capacity``).
+    Of several services for one protocol and port, the one of the longest prefix counts. An any-port
+    service hides all services of its protocol in shorter prefixes. All VIPs are of one IP version.
+    The result may be large: count it first (``lookup_capacity``).
     """
     found: dict[Vip, dict[tuple[int, int | None], Service]] = {}
     for service in services:
         found.setdefault(service.vip, {})[service.protocol, service.port] = service
-    covering = Covering(found)
+    parents = ParentVips(found)
     for vip in sorted(found, key=lambda vip: vip.prefixlen):
-        above = covering.of(vip)
+        above = parents.of(vip)
         if above is not None:
             found[vip] = _inherited(found[vip], found[above]) | found[vip]
     return found
@@ -96,7 +96,7 @@ def _inherited(
 
 
 def port_match(protocol: int, port: int) -> int:
-    """`lb_service.match` of a service with a port, which a little-endian load sees in a frame."""
+    """`lb_service.match` of a service with a port: a little-endian load from a frame."""
     swapped = int.from_bytes(port.to_bytes(2, "big"), "little")
     return swapped | protocol << 16 | PORT_KIND << 24
 
@@ -118,19 +118,19 @@ def find_spread(matches: NDArray[np.uint64], width: int, bits: int) -> int | Non
 
 
 def least_bits(count: int) -> int:
-    """Two to this are the fewest rows that so many services with a port can be spread over."""
+    """Return the bits of the fewest rows that hold ``count`` services with a port."""
     return max((-(-count // ROW_WIDTH) - 1).bit_length(), 1)
 
 
 def tight_spreads(count: int) -> Iterator[tuple[int, int]]:
-    """Widths and bits to try for so many services where room is short, the fewest rows first."""
+    """Yield widths and bits to try for the fewest rows, the fewest first."""
     yield from ((ROW_WIDTH, bits) for bits in range(least_bits(count), MOST_BITS + 1))
 
 
 def first_spread(
     matches: NDArray[np.uint64], spreads: Iterable[tuple[int, int]]
 ) -> tuple[int, int] | None:
-    """Return multiplier and bits of the first spread that can be had, or ``None``."""
+    """Return multiplier and bits of the first of these spreads that works, or ``None``."""
     for width, bits in spreads:
         multiplier = find_spread(matches, width, bits)
         if multiplier is not None:

@@ -1,4 +1,4 @@
-"""What is asked of a table in every round, counted once."""
+"""What every round needs to know of a table, counted once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from controlplane.domain.objects import Table
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What is asked of a table in every round, counted once.
+    """What every round needs to know of a table, counted once.
 
-    ``named``: DIP indices in any chain. ``current``: buckets by DIP index of their current server.
-    ``in_transition``: buckets whose chain has more than one server.
+    ``named``: DIP indices in any chain. ``current``: DIP index -> buckets that the server is
+    current for. ``in_transition``: buckets whose chain has more than one server.
     """
 
     named: frozenset[int] = frozenset()

@@ -1,4 +1,4 @@
-"""What may be a VIP: one place for settings and documents. Pure."""
+"""Which addresses and prefixes may be VIPs, for settings and documents. Pure."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NO_VIPS = tuple(
         ("ff00::/8", "multicast"),
     )
 )
-"""What no router sends clients' packets to (RFC 6890), with its name."""
+"""Prefixes to which no router sends clients' packets (RFC 6890), with their names."""
 PREFIX = re.compile(r"[0-9A-Fa-f:.]{2,45}(/(0|[1-9][0-9]{0,2}))?")
 EXAMPLES = 'as "192.0.2.1", "192.0.2.0/24" or "2001:db8::/64"'
 
 
 class BadVip(ValueError):
-    """Something is no VIP. ``reason`` is a document's refusal, the text begins with ``must``."""
+    """Not a valid VIP. ``reason`` is a document's refusal, the text begins with ``must``."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -59,7 +59,7 @@ def parse_vip(text: str) -> Vip:
 
 
 def check_vip(vip: Vip) -> None:
-    """Refuse what no client can connect to, and prefixes that are too short. Raises ``BadVip``."""
+    """Refuse prefixes that no client can connect to or that are too short. Raises ``BadVip``."""
     shortest = SHORTEST[vip.version]
     if vip.prefixlen < shortest:
         raise BadVip(
@@ -72,7 +72,8 @@ def check_vip(vip: Vip) -> None:
             verb = "is in" if vip.prefixlen >= network.prefixlen else "covers"
             raise BadVip(
                 "bad_address",
-                f"must be what clients can connect to; {vip_text(vip)} {verb} {network} ({what})",
+                f"must be an address that clients can connect to; {vip_text(vip)} {verb} "
+                f"{network} ({what})",
             )
 
 
@@ -82,30 +83,30 @@ def bounds(vip: Vip) -> tuple[int, int]:
 
 
 class Hosts:
-    """IPv4 addresses of hosts (DIPs, probers), to be asked which of them a VIP covers."""
+    """IPv4 addresses of hosts (DIPs, probers). Finds one that a VIP covers."""
 
     def __init__(self, addresses: Iterable[IPv4Address]) -> None:
         self._numbers = sorted(int(address) for address in addresses)
 
     def covered_by(self, vip: Vip) -> IPv4Address | None:
-        """Return the lowest of them that a VIP covers, or ``None``."""
+        """Return the lowest address that a VIP covers, or ``None``."""
         if isinstance(vip, IPv6Network):
             return None
         first, last = bounds(vip)
-        place = bisect_left(self._numbers, first)
-        found = place < len(self._numbers) and self._numbers[place] <= last
-        return IPv4Address(self._numbers[place]) if found else None
+        at = bisect_left(self._numbers, first)
+        found = at < len(self._numbers) and self._numbers[at] <= last
+        return IPv4Address(self._numbers[at]) if found else None
 
 
-class VipSet:
-    """VIPs, to be asked which of them cover an address or a subnet."""
+class VipPrefixes:
+    """A set of VIPs. Finds those that cover an address or a subnet."""
 
     def __init__(self, vips: Iterable[Vip]) -> None:
         self._vips = frozenset(vips)
         self._lengths = sorted({(vip.version, vip.prefixlen) for vip in self._vips})
 
     def covering(self, what: Vip) -> Iterator[Vip]:
-        """Yield those that have all of it, the shortest prefix first."""
+        """Yield the VIPs that contain all of ``what``, the shortest prefix first."""
         for version, length in self._lengths:
             if version == what.version and length <= what.prefixlen:
                 vip = what.supernet(new_prefix=length)
@@ -124,5 +125,5 @@ def in_order(vips: Iterable[Vip]) -> list[Vip]:
 
 
 def has_ipv6(vips: Iterable[Vip]) -> bool:
-    """Whether one of them is IPv6."""
+    """Whether one of the VIPs is IPv6."""
     return any(isinstance(vip, IPv6Network) for vip in vips)

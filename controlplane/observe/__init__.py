@@ -1,1 +1,1 @@
-"""Observe: heartbeats, load, probes."""
+"""Observe: heartbeats, load, probes. The effects of reading the fleet."""

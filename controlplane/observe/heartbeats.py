@@ -1,24 +1,25 @@
-"""What the controller hears: which reports are new, who is silent, by its own clock alone.
+"""Which reports are new and which servers are silent, by the controller's own clock alone.
 
-An agent's clock is never trusted: a report counts as heard when its (boot id, sequence) changes
-under the controller's eyes. A fresh controller has heard nobody; it takes what it finds in the
-store as a base line, and counts silence from its own start.
+An agent's clock is never trusted: a server counts as heard when this controller sees the (boot id,
+sequence) of its report change. A new controller has heard no server: the reports that it finds in
+the store are its base line, and it counts silence from its own start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
+from controlplane.decide.fleet_view import Acknowledged
 from controlplane.decide.server_state import ServerView
-from controlplane.decide.settlement import Acknowledged
 from controlplane.domain.objects import Report
 
 
-class Watch:
-    """When each server was heard last. Times are monotonic seconds, given by the caller.
+class Heartbeats:
+    """When each server was last heard. Times are monotonic seconds, given by the caller.
 
-    ``longest_gap_seconds``: the time that may pass between two observations and still count as
-    silence. A longer gap was the controller's own (stopped, no store), not the agents'.
+    ``longest_gap_seconds``: the longest time between two observations that counts as silence. A
+    longer gap was the controller's own (it was stopped, or had no store).
     """
 
     def __init__(self, started: float, longest_gap_seconds: float = 2.0) -> None:
@@ -29,7 +30,7 @@ class Watch:
         self._heard: dict[str, float] = {}
 
     def observe(self, reports: Mapping[str, Report], now: float) -> None:
-        """Take note of reports that are new."""
+        """Record which reports are new."""
         self._forgive_own_gap(now)
         marks = {name: (report.boot_id, report.sequence) for name, report in reports.items()}
         if self._last is not None:
@@ -55,34 +56,40 @@ class Watch:
             self._heard = {name: at + excess for name, at in self._heard.items()}
 
 
-def views(  # noqa: PLR0913 - everything that is known comes together here
+def server_views(  # noqa: PLR0913 - everything that is known comes together here
     names: Collection[str],
-    watch: Watch,
+    heartbeats: Heartbeats,
     now: float,
     *,
     silent_after_seconds: float,
     reports: Mapping[str, Report],
     acknowledged: Acknowledged,
-    probes_failed: Mapping[str, int],
-    wished: Collection[str],
+    drain_requests: Collection[str],
     configured: Collection[str],
 ) -> dict[str, ServerView]:
-    """Put together what is known of each of ``names``."""
-    found = {}
+    """Return what is known of each of ``names``, apart from probes."""
+    views = {}
     for name in names:
-        silent_seconds = watch.silent_seconds(name, now)
+        silent_seconds = heartbeats.silent_seconds(name, now)
         silent = silent_seconds >= silent_after_seconds
         report = reports.get(name)
-        found[name] = ServerView(
+        views[name] = ServerView(
             name=name,
             known=report is not None or name in acknowledged,
-            heard=watch.heard(name) and not silent,
+            heard=heartbeats.heard(name) and not silent,
             silent=silent,
             silent_seconds=silent_seconds,
             stopped=report is not None and report.stopped,
-            probes_failed=probes_failed.get(name, 0),
-            wished_draining=name in wished,
+            drain_requested=name in drain_requests,
             configured=name in configured,
             refused_cluster=report.refused_cluster if report else 0,
         )
-    return found
+    return views
+
+
+def with_probes(
+    views: Mapping[str, ServerView], failed: Mapping[str, int]
+) -> dict[str, ServerView]:
+    """Return the views with how many probes in a row failed."""
+    counts = {name: replace(views[name], probes_failed=count) for name, count in failed.items()}
+    return {**views, **counts}

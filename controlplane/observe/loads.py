@@ -4,47 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.observe.observer import Sight
+from controlplane.decide.fleet_view import FleetView
 from controlplane.observe.prometheus import PrometheusLoad, Query
 from controlplane.settings.models import ControlConfig, PoolConfig
 
 
 class LoadSources:
-    """Owns the threads that ask Prometheus. ``configure`` starts and ends them, ``close`` ends all.
+    """Owns the threads that query Prometheus: ``configure`` starts and ends them.
 
     A load is busy time over capacity, 1.0 for all of it (or whatever the pool's query yields:
     loads are only compared with each other); ``None`` is unknown.
     """
 
     def __init__(self) -> None:
-        self._askers: dict[str, PrometheusLoad] = {}
+        self._queries: dict[str, PrometheusLoad] = {}
         self._interval = 0.0
 
     def configure(self, config: ControlConfig) -> None:
-        """Ask what these settings say, and nothing else."""
+        """Run the queries of these settings, and no others."""
         wanted = {pool.name: query for pool in config.pool if (query := query_of(pool))}
-        for name, asker in list(self._askers.items()):
-            if wanted.get(name) != asker.query or self._interval != config.tick_seconds:
-                self._askers.pop(name).close()
+        for name, source in list(self._queries.items()):
+            if wanted.get(name) != source.query or self._interval != config.tick_seconds:
+                self._queries.pop(name).close()
         self._interval = config.tick_seconds
         for name, query in wanted.items():
-            if name not in self._askers:
-                self._askers[name] = PrometheusLoad(query, config.tick_seconds)
+            if name not in self._queries:
+                self._queries[name] = PrometheusLoad(query, config.tick_seconds)
 
-    def loads(self, pool: str, dips: Mapping[str, str], sight: Sight) -> dict[str, float | None]:
+    def loads(
+        self, pool: str, dips: Mapping[str, str], fleet: FleetView
+    ) -> dict[str, float | None]:
         """Return the load of each server (name -> DIP given)."""
-        asker = self._askers.get(pool)
-        return asker.loads(dips) if asker else reported_loads(dips, sight)
+        source = self._queries.get(pool)
+        return source.loads(dips) if source else reported_loads(dips, fleet)
 
     def close(self) -> None:
         """End every thread."""
-        for asker in self._askers.values():
-            asker.close()
-        self._askers.clear()
+        for source in self._queries.values():
+            source.close()
+        self._queries.clear()
 
 
 def query_of(pool: PoolConfig) -> Query | None:
-    """Return what to ask Prometheus for a pool, ``None`` if its agents report its load."""
+    """Return a pool's Prometheus query, ``None`` if its agents report its load."""
     if pool.load != "prometheus":
         return None
     if pool.prometheus_url is None or pool.query is None or pool.server_label is None:
@@ -52,6 +54,6 @@ def query_of(pool: PoolConfig) -> Query | None:
     return Query(pool.prometheus_url, pool.query, pool.server_label)
 
 
-def reported_loads(names: Mapping[str, object], sight: Sight) -> dict[str, float | None]:
-    """Return what agents that speak report; a silent one's last word is old."""
-    return {name: sight.reports[name].load if sight.views[name].heard else None for name in names}
+def reported_loads(names: Mapping[str, object], fleet: FleetView) -> dict[str, float | None]:
+    """Return the loads in the agents' reports, ``None`` for a silent agent: its report is old."""
+    return {name: fleet.reports[name].load if fleet.servers[name].heard else None for name in names}

@@ -1,20 +1,20 @@
-"""One look at the fleet: reports, acknowledgements, wishes, probes. The effects of observing."""
+"""Observes the fleet: reports, acknowledgements, drain requests, probes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
+from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
-from controlplane.decide.settlement import Acknowledged
-from controlplane.domain.objects import CLUSTER, Cluster, Report, ServerState
-from controlplane.domain.vips import VipSet
-from controlplane.observe.heartbeats import Watch, views
+from controlplane.domain.objects import CLUSTER, Cluster, ServerState
+from controlplane.domain.vips import VipPrefixes
+from controlplane.observe.heartbeats import Heartbeats, server_views, with_probes
 from controlplane.observe.probe.packet import Probe
-from controlplane.observe.probe.schedule import Probing
+from controlplane.observe.probe.schedule import ProbeSchedule
 from controlplane.observe.probe.sockets import Prober
 from controlplane.observe.probe.target import (
-    Targets,
+    PoolTargets,
     best_targets,
     candidates,
     choose,
@@ -25,80 +25,58 @@ from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
 MOST_REMEMBERED = 64
-"""Changes of services and probers."""
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What one look found; ``views`` has every server of the cluster and of the settings."""
-
-    views: Mapping[str, ServerView] = field(default_factory=dict)
-    reports: Mapping[str, Report] = field(default_factory=dict)
-    acknowledged: Acknowledged = field(default_factory=dict)
+"""Cluster documents, for servers that have not acknowledged the newest."""
 
 
 class Observer:
-    """Looks at the fleet through a store, and probes who is silent. ``prober`` may be ``None``."""
+    """Reads a store and probes silent servers. Without a ``prober`` it only reads."""
 
     def __init__(
         self, store: ControllerStore, config: ControlConfig, prober: Prober | None, now: float
     ) -> None:
         self._store = store
-        self._watch = Watch(now, longest_gap_seconds=_longest_gap(config))
-        self.probing = Probing(config.probe_interval_seconds)
+        self._heartbeats = Heartbeats(now, longest_gap_seconds=_longest_gap(config))
+        self.probing = ProbeSchedule(config.probe_interval_seconds)
         self.prober = prober
         self._documents: list[Cluster] = []
-        self._targets: dict[int, tuple[Targets, VipSet]] = {}
+        self._targets: dict[int, tuple[PoolTargets, VipPrefixes]] = {}
         self._next_silence: float | None = None
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
-        """Take new settings; what was heard stays heard."""
-        self._watch.longest_gap_seconds = _longest_gap(config)
+        """Take new settings; heartbeats are kept."""
+        self._heartbeats.longest_gap_seconds = _longest_gap(config)
         self.probing.interval_seconds = config.probe_interval_seconds
         self.prober = prober
 
-    def look(self, config: ControlConfig, cluster: Cluster | None, now: float) -> Sight:
-        """Read the store and hear and send probes. Raises ``StoreError``."""
-        servers = cluster.servers if cluster else ()
+    def look(self, config: ControlConfig, cluster: Cluster | None, now: float) -> FleetView:
+        """Read the store, read probe answers and send probes. Raises ``StoreError``."""
+        members = cluster.servers if cluster else ()
         reports = self._store.reports()
         acknowledged = self._store.acknowledgements()
-        wished = self._store.drain_wishes()
         configured = [server.name for server in config.server]
-        names = dict.fromkeys([server.name for server in servers] + configured)
-        self._watch.observe(reports, now)
-
-        def seen(failed: Mapping[str, int]) -> dict[str, ServerView]:
-            return views(
-                names,
-                self._watch,
-                now,
-                silent_after_seconds=config.silent_after_seconds,
-                reports=reports,
-                acknowledged=acknowledged,
-                probes_failed=failed,
-                wished=wished,
-                configured=configured,
-            )
-
-        self._probe(config, cluster, seen({}), acknowledged, now)
-        found = seen(self.probing.failed())
+        self._heartbeats.observe(reports, now)
+        found = server_views(
+            dict.fromkeys([server.name for server in members] + configured),
+            self._heartbeats,
+            now,
+            silent_after_seconds=config.silent_after_seconds,
+            reports=reports,
+            acknowledged=acknowledged,
+            drain_requests=self._store.drain_requests(),
+            configured=frozenset(configured),
+        )
+        fleet = FleetView(cluster, found, reports, acknowledged, config.silent_wait_seconds)
+        self._probe(config, fleet, now)
         self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)
-        return Sight(found, reports, acknowledged)
+        return replace(fleet, servers=with_probes(found, self.probing.failed()))
 
     def next_look(self) -> float | None:
-        """When silence or a probe next needs a look, monotonic; ``None``: reports will say."""
+        """When silence or a probe next needs a look, monotonic; ``None``: when a report changes."""
         times = [at for at in (self._next_silence, self.probing.next_due()) if at is not None]
         return min(times, default=None)
 
-    def _probe(
-        self,
-        config: ControlConfig,
-        cluster: Cluster | None,
-        found: Mapping[str, ServerView],
-        acknowledged: Acknowledged,
-        now: float,
-    ) -> None:
-        prober = self.prober
+    def _probe(self, config: ControlConfig, fleet: FleetView, now: float) -> None:
+        prober, cluster = self.prober, fleet.cluster
         self._documents = remembered(self._documents, cluster)
         if prober is None or cluster is None:
             self.probing.round((), now, lambda _: None)
@@ -106,16 +84,13 @@ class Observer:
         silent = {
             server.name: server
             for server in cluster.servers
-            if server.state is not ServerState.DOWN
-            and found[server.name].known
-            and found[server.name].silent
-            and not found[server.name].stopped
+            if server.state is not ServerState.DOWN and _may_be_dead(fleet.servers[server.name])
         }
 
         def send(name: str) -> Probe | None:
-            known = document_of(self._documents, acknowledged.get(name, {}).get(CLUSTER, 0))
+            known = document_of(self._documents, fleet.acknowledged_by(name, CLUSTER))
             if prober.address not in known.probers:
-                return None  # it would refuse the probe as a stranger's, which proves nothing
+                return None  # the server would refuse the probe, which proves nothing
             targets, vips = self._targets_of(known)
             found = candidates(targets, _serves(config, name))
             target = choose(found, outside(vips, prober.source))
@@ -124,17 +99,17 @@ class Observer:
         self.probing.hear(prober.received())
         self.probing.round(silent, now, send)
 
-    def _targets_of(self, cluster: Cluster) -> tuple[Targets, VipSet]:
-        """Return a remembered document's targets and VIPs; there may be thousands of services."""
+    def _targets_of(self, cluster: Cluster) -> tuple[PoolTargets, VipPrefixes]:
+        """Return a remembered document's targets and VIPs. Cached: there may be many services."""
         known = {document.generation for document in self._documents}
         self._targets = {g: t for g, t in self._targets.items() if g in known}
         if cluster.generation not in self._targets:
-            vips = VipSet(service.vip for service in cluster.services)
+            vips = VipPrefixes(service.vip for service in cluster.services)
             self._targets[cluster.generation] = best_targets(cluster.services), vips
         return self._targets[cluster.generation]
 
     def unprobed(self, cluster: Cluster) -> dict[str, str]:
-        """Return the pools whose servers no probe can reach, with the reason, as last looked at."""
+        """Return the pools whose servers no probe can reach, with the reason."""
         if self.prober is None or not self._documents:
             return {}
         targets, vips = self._targets_of(document_of(self._documents, cluster.generation))
@@ -148,9 +123,13 @@ class Observer:
 
 
 def _serves(config: ControlConfig, server: str) -> Callable[[str], bool]:
-    """Return whether a server serves a pool; one that has left the settings serves all."""
+    """Return whether a server serves a pool. A server that left the settings serves all."""
     configured = config.server_named(server)
     return configured.serves if configured else lambda _: True
+
+
+def _may_be_dead(view: ServerView) -> bool:
+    return view.known and view.silent and not view.stopped
 
 
 def _longest_gap(config: ControlConfig) -> float:
@@ -160,13 +139,13 @@ def _longest_gap(config: ControlConfig) -> float:
 def _next_silence(
     found: Collection[ServerView], silent_after_seconds: float, now: float
 ) -> float | None:
-    """When the next server falls silent if nothing is heard until then."""
+    """When the next server becomes silent if no report arrives until then."""
     left = [silent_after_seconds - v.silent_seconds for v in found if v.known and not v.silent]
     return now + min(left) if left else None
 
 
 def remembered(documents: Sequence[Cluster], newest: Cluster | None) -> list[Cluster]:
-    """Return the cluster documents that differ in what a probe depends on, oldest first."""
+    """Return the cluster documents that differ in services or probers, oldest first."""
     if newest is None:
         return list(documents)
     last = documents[-1] if documents else None
@@ -176,9 +155,9 @@ def remembered(documents: Sequence[Cluster], newest: Cluster | None) -> list[Clu
 
 
 def document_of(documents: Sequence[Cluster], acknowledged: int) -> Cluster:
-    """Return the document that a server which has acknowledged this generation goes by.
+    """Return the document that a server which acknowledged this generation has in use.
 
-    A silent one may know less than is published: VIPs and probers that are new to it prove nothing.
-    One that never acknowledged is asked by the oldest that this controller has seen.
+    A silent server may have an older document than the newest, and it refuses probes of VIPs and
+    probers that it does not know. If it never acknowledged, the oldest known document is used.
     """
     return next((d for d in reversed(documents) if d.generation <= acknowledged), documents[0])

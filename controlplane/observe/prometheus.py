@@ -1,7 +1,7 @@
-"""Load read from Prometheus: one PromQL expression a pool, one sample a server.
+"""Load from Prometheus: one PromQL expression per pool, one sample per server.
 
-Asked from a thread of its own, so that a slow Prometheus never delays a death. What is old or
-missing is unknown (``None``), never zero (DESIGN, section 3).
+A thread of its own sends the query, so that a slow Prometheus never delays a death. A load that is
+old or missing is unknown (``None``), never zero (docs/configuration.md).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from controlplane.domain.errors import BrigadeError
 
 TIMEOUT_SECONDS = 2.0
 STALE_TICKS = 3.0
-"""An answer older than so many rounds of asking is no answer."""
+"""An answer older than this many intervals is ignored."""
 
 
 class QueryFailed(BrigadeError):
-    """Prometheus did not answer, or not with samples."""
+    """Prometheus did not answer with samples."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """Where to ask and what; ``label`` holds the server's name or its DIP (``:port`` allowed)."""
+    """URL, PromQL query, and the label with the server's name or DIP (``:port`` allowed)."""
 
     url: str
     query: str
@@ -39,10 +39,10 @@ class Query:
 def ask(client: httpx.Client, query: Query) -> dict[str, float]:
     """Return the samples by label value (https://prometheus.io/docs/prometheus/latest/querying/api).
 
-    Several samples of one value, and samples that are no finite number of 0 or more, are left out.
+    Samples that share a label value, and values that are negative or not finite, are left out.
 
     Raises:
-        QueryFailed: no answer, an error, or a result that is no instant vector.
+        QueryFailed: no answer, an error, or a result that is not an instant vector.
 
     """
     try:
@@ -65,7 +65,7 @@ def ask(client: httpx.Client, query: Query) -> dict[str, float]:
 
 
 def samples(result: Any, label: str) -> dict[str, float]:
-    """Read an instant vector, tolerating what is strange in it."""
+    """Read an instant vector; invalid samples are skipped."""
     found: dict[str, float] = {}
     twice: set[str] = set()
     for sample in result if isinstance(result, list) else ():
@@ -82,14 +82,14 @@ def samples(result: Any, label: str) -> dict[str, float]:
 
 
 def loads_of(found: Mapping[str, float], dips: Mapping[str, str]) -> dict[str, float | None]:
-    """Match samples with servers (name -> DIP), by name, DIP, or either with ``:port`` behind."""
+    """Match samples with servers (name -> DIP), by name or DIP, with or without ``:port``."""
     bare = {key.rsplit(":", 1)[0]: value for key, value in found.items() if ":" in key}
     known = {**bare, **found}
     return {name: known.get(name, known.get(dip)) for name, dip in dips.items()}
 
 
 class PrometheusLoad:
-    """Asks one query every ``interval_seconds`` while its context lives. Safe across threads."""
+    """Sends one query every ``interval_seconds`` until it is closed. Safe across threads."""
 
     def __init__(
         self,
@@ -115,9 +115,9 @@ class PrometheusLoad:
         return loads_of(answer[1] if answer and fresh else {}, dips)
 
     def close(self) -> None:
-        """End the thread; a question under way is left to end by itself: whoever calls has no time.
+        """End the thread without waiting for a query that is in progress.
 
-        A Prometheus that answers drop by drop would otherwise hold up the loop, and with it deaths.
+        A Prometheus that answers very slowly would otherwise delay the loop, and with it deaths.
         """
         self._stop.set()
 

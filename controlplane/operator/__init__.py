@@ -1,1 +1,1 @@
-"""What operators ask of a running cluster, and what they are shown."""
+"""Drains and overviews for operators of a running cluster."""

@@ -1,4 +1,4 @@
-"""Whether a server that is being drained serves nobody any longer; waiting until it is so."""
+"""How far the drain of a server is, and waiting for its end."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
-from controlplane.decide.settlement import settlement
 from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
 from controlplane.domain.table_facts import TableFacts
-from controlplane.observe.observer import Observer, Sight
-from controlplane.publish.published import Newest
+from controlplane.observe.observer import Observer
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
 
 @dataclass(frozen=True)
 class DrainProgress:
-    """What still ties clients to a server.
+    """What still connects clients to a server.
 
     ``buckets``: how many it is current for, in all pools. ``waiting_for``: servers that have not
-    taken the newest tables into use. ``connections``: on its VIPs; ``None``: not heard of yet.
-    ``noted``: the controller has acted on the wish, so that no more buckets come.
+    taken the newest tables into use. ``connections``: on its VIPs; ``None``: no report yet.
+    ``noted``: the controller has acted on the request, so the server gets no more buckets.
     """
 
     buckets: int
@@ -59,27 +59,20 @@ def known_server(config: ControlConfig, cluster: Cluster | None, name: str) -> N
 
 
 def progress(
-    name: str,
-    cluster: Cluster | None,
-    facts: Mapping[str, TableFacts],
-    generations: Mapping[str, int],
-    sight: Sight,
-    silent_wait_seconds: float,
+    name: str, facts: Mapping[str, TableFacts], generations: Mapping[str, int], fleet: FleetView
 ) -> DrainProgress:
-    """Say how far a drain is. A table counts as soon as it is settled, as for the controller."""
-    if cluster is None:
+    """Return how far a drain is. A table counts once it is settled, as for the controller."""
+    if fleet.cluster is None:
         return DrainProgress(0, (), None, noted=False)
-    server = cluster.server(name)
+    server = fleet.cluster.server(name)
     if server is None or server.state is ServerState.DOWN:
         return DrainProgress(0, (), 0, over=True)
     waiting: set[str] = set()
     for kind, generation in generations.items():
-        found = settlement(
-            kind, generation, cluster, sight.views, sight.acknowledged, silent_wait_seconds
-        )
+        found = fleet.settlement(kind, generation)
         if kind != CLUSTER and not found.passable:
             waiting |= set(found.waiting_for)
-    view, report = sight.views[name], sight.reports.get(name)
+    view, report = fleet.servers[name], fleet.reports.get(name)
     return DrainProgress(
         buckets=sum(table.current.get(server.index, 0) for table in facts.values()),
         waiting_for=tuple(sorted(waiting)),
@@ -100,38 +93,31 @@ def wait_drained(
     config: ControlConfig,
     name: str,
     timeout_seconds: float | None,
-    tell: Callable[[DrainProgress], None],
+    on_progress: Callable[[DrainProgress], None],
 ) -> DrainProgress:
     """Block until the server is current nowhere, settled, and reports no connection.
 
-    ``tell`` is called with what is still missing in every round.
+    ``on_progress`` is called in every round until then.
 
     Raises:
-        BrigadeError: exit code 4 when the timeout came first; what was missing is said.
+        BrigadeError: exit code 4, the timeout came first; the message names what was missing.
         StoreError: the store cannot be read.
 
     """
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     observer = Observer(store, config, None, time.monotonic())
-    newest = Newest(store)
+    published = Published(store)
     while True:
-        newest.refresh()
+        published.refresh()
         now = time.monotonic()
-        sight = observer.look(config, newest.cluster, now)
-        found = progress(
-            name,
-            newest.cluster,
-            newest.facts,
-            newest.generations(),
-            sight,
-            config.silent_wait_seconds,
-        )
+        fleet = observer.look(config, published.cluster, now)
+        found = progress(name, published.facts, published.generations(), fleet)
         if found.done:
             return found
-        tell(found)
+        on_progress(found)
         if deadline is not None and now >= deadline:
             raise BrigadeError(
-                f"{name} is still {found} after {timeout_seconds:g} s; it stays wished drained",
+                f"{name} is still {found} after {timeout_seconds:g} s; its drain stays requested",
                 ExitCode.TIMEOUT,
             )
         pause = config.tick_seconds if deadline is None else deadline - now

@@ -1,4 +1,4 @@
-"""What a store says of the fleet, as plain values: for people and for ``--json``."""
+"""The state of the fleet as plain values, for tables and for ``--json``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import time
 from ipaddress import IPv4Address
 from typing import Any
 
-from controlplane.decide.settlement import settlement
+from controlplane.decide.fleet_view import FleetView
+from controlplane.decide.settlement import Settlement
 from controlplane.domain.objects import Address, Server, Service, protocol_text, vip_text
-from controlplane.domain.vips import VipSet
-from controlplane.observe.observer import Observer, Sight
+from controlplane.domain.vips import VipPrefixes
+from controlplane.observe.observer import Observer
 from controlplane.observe.probe.sockets import source_towards
 from controlplane.observe.probe.target import (
     Source,
@@ -19,7 +20,7 @@ from controlplane.observe.probe.target import (
     outside,
     why_not,
 )
-from controlplane.publish.published import Newest
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
@@ -27,36 +28,39 @@ from controlplane.store.contract import ControllerStore
 def overview(
     store: ControllerStore, config: ControlConfig, listen_seconds: float
 ) -> dict[str, Any]:
-    """Listen for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
+    """Observe for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
 
     ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``unknown``),
     load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
     share (part of each pool, 0 to 1). ``services``: name, vip, protocol, port (null: any), pool.
     ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
-    its servers asks, or null) and unprobed (why it is null). ``documents``: kind, generation,
+    its servers is sent to, or null) and unprobed (why it is null). ``documents``: kind, generation,
     settled, waiting_for.
     """
-    newest = Newest(store)
+    published = Published(store)
     observer = Observer(store, config, None, time.monotonic())
-    newest.refresh()
-    sight = observer.look(config, newest.cluster, time.monotonic())
+    published.refresh()
+    fleet = observer.look(config, published.cluster, time.monotonic())
     until = time.monotonic() + listen_seconds
     while (left := until - time.monotonic()) > 0:
         store.wait_reports(left)
-        newest.refresh()
-        sight = observer.look(config, newest.cluster, time.monotonic())
-    cluster = newest.cluster
+        published.refresh()
+        fleet = observer.look(config, published.cluster, time.monotonic())
+    cluster = published.cluster
     return {
-        "servers": [_server(s, newest, sight) for s in cluster.servers] if cluster else [],
+        "servers": [_server(s, published, fleet) for s in cluster.servers] if cluster else [],
         "services": [_service(service) for service in cluster.services] if cluster else [],
-        "pools": [_pool(name, newest, config) for name in sorted(newest.tables)],
-        "documents": _documents(newest, sight, config),
+        "pools": [_pool(name, published, config) for name in sorted(published.tables)],
+        "documents": [
+            _document(fleet.settlement(kind, generation))
+            for kind, generation in sorted(published.generations().items())
+        ],
     }
 
 
-def _server(server: Server, newest: Newest, sight: Sight) -> dict[str, Any]:
-    view, report = sight.views[server.name], sight.reports.get(server.name)
-    buckets = {pool: f.current.get(server.index, 0) for pool, f in newest.facts.items()}
+def _server(server: Server, published: Published, fleet: FleetView) -> dict[str, Any]:
+    view, report = fleet.servers[server.name], fleet.reports.get(server.name)
+    buckets = {pool: f.current.get(server.index, 0) for pool, f in published.facts.items()}
     agent = "speaks" if view.heard else "silent" if view.known else "unknown"
     return {
         "name": server.name,
@@ -66,10 +70,10 @@ def _server(server: Server, newest: Newest, sight: Sight) -> dict[str, Any]:
         "agent": "stopped" if view.stopped else agent,
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
-        "wished_draining": view.wished_draining,
+        "wished_draining": view.drain_requested,
         "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
         "buckets": buckets,
-        "share": {pool: n / newest.tables[pool].buckets for pool, n in buckets.items()},
+        "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},
     }
 
 
@@ -83,12 +87,12 @@ def _service(service: Service) -> dict[str, Any]:
     }
 
 
-def _pool(name: str, newest: Newest, config: ControlConfig) -> dict[str, Any]:
-    table, cluster = newest.tables[name], newest.cluster
+def _pool(name: str, published: Published, config: ControlConfig) -> dict[str, Any]:
+    table, cluster = published.tables[name], published.cluster
     pool = cluster.pool(name) if cluster else None
     services = cluster.services if cluster else ()
     found = candidates(best_targets(services), name.__eq__)
-    source = outside(VipSet(service.vip for service in services), towards(config))
+    source = outside(VipPrefixes(service.vip for service in services), towards(config))
     target = choose(found, source) if config.probers else None
     reason = why_not(found) if config.probers else "no probers are configured"
     return {
@@ -99,12 +103,12 @@ def _pool(name: str, newest: Newest, config: ControlConfig) -> dict[str, Any]:
         "probe": target.text if target else None,
         "unprobed": None if target else reason,
         "generation": table.generation,
-        "in_transition": newest.facts[name].in_transition,
+        "in_transition": published.facts[name].in_transition,
     }
 
 
 def towards(config: ControlConfig) -> Source:
-    """Return how a controller on this machine, with these settings, reaches a VIP."""
+    """Return the source addresses of a controller on this machine with these settings."""
 
     def source(vip: Address) -> Address | None:
         return config.probers[0] if isinstance(vip, IPv4Address) else source_towards(vip)
@@ -112,25 +116,10 @@ def towards(config: ControlConfig) -> Source:
     return source
 
 
-def _documents(newest: Newest, sight: Sight, config: ControlConfig) -> list[dict[str, Any]]:
-    found = []
-    for kind, generation in sorted(newest.generations().items()):
-        if newest.cluster is None:
-            break
-        settled = settlement(
-            kind,
-            generation,
-            newest.cluster,
-            sight.views,
-            sight.acknowledged,
-            config.silent_wait_seconds,
-        )
-        found.append(
-            {
-                "kind": kind,
-                "generation": generation,
-                "settled": settled.settled,
-                "waiting_for": list(settled.waiting_for),
-            }
-        )
-    return found
+def _document(settlement: Settlement) -> dict[str, Any]:
+    return {
+        "kind": settlement.kind,
+        "generation": settlement.generation,
+        "settled": settlement.settled,
+        "waiting_for": list(settlement.waiting_for),
+    }

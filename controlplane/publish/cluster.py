@@ -1,4 +1,4 @@
-"""Who is in the cluster, and in which state: works on the ``cluster`` document for the loop."""
+"""Publishes the ``cluster`` document: which servers there are, and in which state."""
 
 from __future__ import annotations
 
@@ -7,66 +7,67 @@ import secrets
 import structlog
 
 from controlplane.decide.deaths import AT_ONCE_SECONDS, Deaths, find_deaths
+from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.next_cluster import (
     ClusterNews,
     known_pools,
     newcomers_welcome,
     next_cluster,
 )
-from controlplane.decide.settlement import Settlement, settlement
+from controlplane.decide.settlement import Settlement
 from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState
-from controlplane.observe.observer import Sight
-from controlplane.publish.condition_log import Say
-from controlplane.publish.published import Newest
+from controlplane.publish.condition_log import ConditionLog
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
 PATIENCE_SECONDS = 2.0
-"""How long the first server heard waits for the others before the first tables are made."""
+"""How long the first server that reports waits for the others before the first tables are made."""
 
 
-class Membership:
-    """Publishes the ``cluster`` document and remembers what it does not say.
+class ClusterPublisher:
+    """Publishes the ``cluster`` document and remembers what the document does not hold.
 
     ``settled`` is the newest cluster document that this controller knows to be settled (or to wait
-    only for servers that have been silent too long).
+    only for servers that have been silent for too long).
     """
 
-    def __init__(self, store: ControllerStore, newest: Newest, say: Say) -> None:
+    def __init__(
+        self, store: ControllerStore, published: Published, conditions: ConditionLog
+    ) -> None:
         self.settled: Cluster | None = None
         self._store = store
-        self._newest = newest
-        self._say = say
+        self._published = published
+        self._conditions = conditions
         self._log = structlog.get_logger()
         self._first_heard_at: float | None = None
         self._joined_at: dict[int, float] = {}
         self._went_down_at: dict[str, float] = {}
         self._key_ids: dict[str, str] = {}
 
-    def work(
-        self, config: ControlConfig, sight: Sight, settlement_: Settlement | None, now: float
+    def publish_next(
+        self, config: ControlConfig, fleet: FleetView, settlement: Settlement | None, now: float
     ) -> Deaths:
         """Publish the next cluster document if there is one to publish now. Raises StoreError."""
-        current = self._newest.cluster
-        if current and settlement_ and settlement_.passable:
+        current = self._published.cluster
+        if current and settlement and settlement.passable:
             self.settled = current
-        self._remember(config, sight, now)
-        deaths = self._deaths(config, sight)
-        self._tell(sight, settlement_, deaths)
+        self._remember(config, fleet, now)
+        deaths = self._deaths(config, fleet)
+        self._log_conditions(fleet, settlement, deaths)
         news = ClusterNews(
             dead=deaths.dead,
             full_share=self._full_share(config, now),
-            newcomers_welcome=self._welcome(sight, now),
-            named=frozenset().union(*(facts.named for facts in self._newest.facts.values())),
-            tables_settled=self._tables_settled(config, sight),
+            newcomers_welcome=self._newcomers_welcome(fleet, now),
+            named=frozenset().union(*(facts.named for facts in self._published.facts.values())),
+            tables_settled=self._tables_settled(fleet),
             settled=self.settled,
         )
-        following = next_cluster(
-            config, current, sight.views, settlement_, news, self._keys(config, current)
-        )
+        key_ids = self._make_keys(config, current)
+        following = next_cluster(config, current, fleet.servers, settlement, news, key_ids)
         if following:
-            self._publish(current, following, sight, now)
+            self._publish(current, following, fleet, now)
         return deaths
 
     def ramps(self, config: ControlConfig, now: float) -> dict[int, float]:
@@ -78,12 +79,12 @@ class Membership:
             for index, at in self._joined_at.items()
         }
 
-    def _remember(self, config: ControlConfig, sight: Sight, now: float) -> None:
-        if self._first_heard_at is None and any(v.heard for v in sight.views.values()):
+    def _remember(self, config: ControlConfig, fleet: FleetView, now: float) -> None:
+        if self._first_heard_at is None and any(v.heard for v in fleet.servers.values()):
             self._first_heard_at = now
         settled = self.settled.servers if self.settled else ()
         joining = {s.index for s in settled if s.state is ServerState.JOINING}
-        latest = self._newest.cluster.servers if self._newest.cluster else ()
+        latest = self._published.cluster.servers if self._published.cluster else ()
         joining &= {s.index for s in latest if s.state is ServerState.JOINING}
         self._joined_at = {
             index: self._joined_at.get(index, now - self._ramped(index) * config.slow_start_seconds)
@@ -94,15 +95,15 @@ class Membership:
         }
 
     def _ramped(self, index: int) -> float:
-        """Return how far a slow start already is, by the tables: a controller may be new to it.
+        """Return how far a slow start is by the tables, for a controller that has just begun.
 
-        Those who come first, before there is any table, need none.
+        Servers that join before the first table need no slow start.
         """
-        if not self._newest.facts:
+        if not self._published.facts:
             return 1.0
         parts = [
             facts.current.get(index, 0) * len(facts.current) / sum(facts.current.values())
-            for facts in self._newest.facts.values()
+            for facts in self._published.facts.values()
         ]
         return min(1.0, max(parts, default=0.0))
 
@@ -111,40 +112,32 @@ class Membership:
         servers = self.settled.servers if self.settled else ()
         return frozenset(server.name for server in servers if server.index in full)
 
-    def _deaths(self, config: ControlConfig, sight: Sight) -> Deaths:
-        cluster = self._newest.cluster
+    def _deaths(self, config: ControlConfig, fleet: FleetView) -> Deaths:
+        cluster = self._published.cluster
         if cluster is None:
             return Deaths()
         down = {s.name for s in cluster.servers if s.state is ServerState.DOWN}
         return find_deaths(
             cluster,
-            sight.views,
+            fleet.servers,
             probe_count=config.probe_count,
             panic_threshold=config.panic_threshold,
             recently_down=down & self._went_down_at.keys(),
         )
 
-    def _welcome(self, sight: Sight, now: float) -> bool:
+    def _newcomers_welcome(self, fleet: FleetView, now: float) -> bool:
         waited = 0.0 if self._first_heard_at is None else now - self._first_heard_at
-        return newcomers_welcome(self._newest.cluster, sight.views, waited, PATIENCE_SECONDS)
+        return newcomers_welcome(self._published.cluster, fleet.servers, waited, PATIENCE_SECONDS)
 
-    def _tables_settled(self, config: ControlConfig, sight: Sight) -> bool:
-        cluster = self._newest.cluster
-        return cluster is not None and all(
-            settlement(
-                kind,
-                generation,
-                cluster,
-                sight.views,
-                sight.acknowledged,
-                config.silent_wait_seconds,
-            ).settled
-            for kind, generation in self._newest.generations().items()
+    def _tables_settled(self, fleet: FleetView) -> bool:
+        return self._published.cluster is not None and all(
+            fleet.settlement(kind, generation).settled
+            for kind, generation in self._published.generations().items()
             if kind != CLUSTER
         )
 
-    def _keys(self, config: ControlConfig, current: Cluster | None) -> dict[str, str]:
-        """Make the secret keys of pools that are new, once, and return their ids by pool."""
+    def _make_keys(self, config: ControlConfig, current: Cluster | None) -> dict[str, str]:
+        """Make the secret keys of new pools, once, and return their ids by pool."""
         known = known_pools(current, self.settled)
         new = [pool.name for pool in config.pool if pool.name not in known]
         self._key_ids = {pool: key_id for pool, key_id in self._key_ids.items() if pool in new}
@@ -156,17 +149,18 @@ class Membership:
         return self._key_ids
 
     def _publish(
-        self, current: Cluster | None, following: Cluster, sight: Sight, now: float
+        self, current: Cluster | None, following: Cluster, fleet: FleetView, now: float
     ) -> None:
         before = {server.name: server for server in current.servers} if current else {}
         for name in before.keys() - {server.name for server in following.servers}:
-            self._store.forget(name)  # first: what fails or is cut off here is done again
-        self._newest.publish_cluster(following)
+            self._store.forget(name)  # first, so that a failure or a crash repeats it
+        self._published.publish_cluster(following)
         for server in following.servers:
             old = before.pop(server.name, None)
             if old and old.state is server.state:
                 continue
-            if old and server.state is ServerState.DOWN and not sight.views[server.name].stopped:
+            went_down = old and server.state is ServerState.DOWN
+            if went_down and not fleet.servers[server.name].stopped:
                 self._went_down_at[server.name] = now
             self._log.info(
                 "server state",
@@ -178,15 +172,17 @@ class Membership:
         for name in before:
             self._log.info("server left", about=name, generation=following.generation)
 
-    def _tell(self, sight: Sight, found: Settlement | None, deaths: Deaths) -> None:
-        cluster = self._newest.cluster
+    def _log_conditions(
+        self, fleet: FleetView, settlement: Settlement | None, deaths: Deaths
+    ) -> None:
+        log, cluster = self._conditions, self._published.cluster
         for server in cluster.servers if cluster else ():
-            view = sight.views[server.name]
+            view = fleet.servers[server.name]
             counted = server.state is not ServerState.DOWN and view.known and not view.stopped
             silent = counted and view.silent
-            self._say.while_true("agent is silent, its shares are frozen", server.name, silent)
-        self._say.while_true("panic: too many look dead at once", "cluster", deaths.withheld)
-        going_on = found.silent if found and found.passable else ()
-        self._say.while_true("going on without silent agents", CLUSTER, going_on)
-        refusing = found.refusing if found else ()
-        self._say.while_true("refused: other settings may replace it", CLUSTER, refusing)
+            log.set("agent is silent, its shares are frozen", server.name, silent)
+        log.set("panic: too many look dead at once", "cluster", deaths.withheld)
+        going_on = settlement.silent if settlement and settlement.passable else ()
+        log.set("going on without silent agents", CLUSTER, going_on)
+        refusing = settlement.refusing if settlement else ()
+        log.set("refused: other settings may replace it", CLUSTER, refusing)

@@ -1,29 +1,29 @@
-"""Saying each thing once: when it begins, when it changes, when it ends."""
+"""Logs a condition when it begins, when it changes and when it ends."""
 
 from __future__ import annotations
 
 import structlog
 
 
-class Say:
-    """Logs a condition when it changes, not once a round. One loop's; not for threads."""
+class ConditionLog:
+    """Remembers conditions between rounds. For one thread."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
-        self._said: dict[tuple[str, str], object] = {}
+        self._values: dict[tuple[str, str], object] = {}
 
-    def while_true(self, event: str, about: str, value: object, *, level: str = "warning") -> None:
-        """Log ``event`` when ``value`` changes to something truthy, and when that is over."""
+    def set(self, event: str, about: str, value: object, *, level: str = "warning") -> None:
+        """Log ``event`` if ``value`` changed to something truthy, ``event: over`` if it ended."""
         key = (event, about)
-        before = self._said.get(key)
+        before = self._values.get(key)
         if value == before:
             return
         if value:
-            self._said[key] = value
+            self._values[key] = value
             detail = value if isinstance(value, str) else _plain(value)
             getattr(self._log, level)(event, about=about, detail=detail)
         elif before is not None:
-            del self._said[key]
+            del self._values[key]
             self._log.info(f"{event}: over", about=about)
 
 

@@ -1,4 +1,4 @@
-"""The newest published documents, decoded once a generation."""
+"""The newest published documents, decoded once per generation, and their publication."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from controlplane.domain.table_facts import TableFacts, table_facts
 from controlplane.store.contract import ControllerStore, StoreCorrupt, Version
 
 HALF_SEEDED = (
-    "the store has tables but no cluster document, as a seeding leaves it that was cut off: "
+    "the store has tables but no cluster document, so a seeding was interrupted: "
     "empty the store and begin it with --seed"
 )
 
 Document = TypeVar("Document", Cluster, Table)
 
 
-class Newest:
-    """A controller's view of what is published; ``refresh`` reads only what is new.
+class Published:
+    """A controller's copy of what is published; ``refresh`` reads only what is new.
 
-    Publishing goes through it too. A ``StoreConflict`` (another controller was first) leaves this
-    view as it is: the next ``refresh`` reads what the other one published.
+    Publishing goes through it too. A ``StoreConflict`` (another controller was first) leaves the
+    copy as it is: the next ``refresh`` reads what the other controller published.
     """
 
     def __init__(self, store: ControllerStore) -> None:
@@ -37,9 +37,9 @@ class Newest:
         """Read what is newer in the store.
 
         Raises:
-            StoreCorrupt: the store went back behind what it had, or was seeded by half. Agents
-                would refuse all that a controller could publish there, and new keys would send
-                flows astray.
+            StoreCorrupt: the store has older generations than before, or was only half seeded.
+                Agents would refuse whatever a controller published there, and new keys would
+                send flows to other servers.
             StoreError, DocumentError: it cannot be read.
 
         """
@@ -75,10 +75,10 @@ class Newest:
         self._keep(table)
 
     def pass_generation(self, kind: str, generation: int) -> None:
-        """Publish the same content again, until its generation is over ``generation``.
+        """Publish the same content again until its generation is above ``generation``.
 
-        A seeded store may be behind what some agents have in use: what they have can never be
-        replaced by a document of the same number, only by a newer one.
+        A seeded store may be behind what some agents have in use, and agents replace a document
+        only by one of a higher generation.
         """
         if kind == CLUSTER:
             while self.cluster and self.cluster.generation <= generation:
@@ -90,7 +90,7 @@ class Newest:
             self.publish_table(replace(table, generation=table.generation + 1))
 
     def generations(self) -> Mapping[str, int]:
-        """Return every kind that is in use with its newest generation."""
+        """Return the newest generation of every kind that is in use."""
         found = {table_kind(pool): table.generation for pool, table in self.tables.items()}
         return found if self.cluster is None else {CLUSTER: self.cluster.generation, **found}
 
@@ -108,7 +108,7 @@ class Newest:
 
 
 def _decoded(version: Version, decode: Callable[[bytes], Document]) -> Document:
-    """Decode what the store holds; an error says which document it is."""
+    """Decode a document of the store; an error names the document."""
     try:
         return decode(version.data)
     except DocumentError as error:

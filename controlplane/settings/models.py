@@ -1,6 +1,6 @@
-"""The controller's settings, ``control.toml``: what each key may be (docs/configuration.md).
+"""The controller's settings, ``control.toml``: the values of each key (docs/configuration.md).
 
-What keys must be *to each other* (a VIP that is a DIP, a pool nobody serves) is in
+Rules between keys (a VIP that is a DIP, a pool without servers) are in
 ``controlplane.settings.rules``.
 """
 
@@ -100,8 +100,8 @@ def _any_address(value: object) -> Address:
     try:
         return ip_address(value if isinstance(value, str) else "")
     except ValueError:
-        said = 'must be an address in quotes, as "192.0.2.1" or "2001:db8::1"'
-        raise ValueError(f"{said}; not {shown(value)}") from None
+        allowed = 'must be an address in quotes, as "192.0.2.1" or "2001:db8::1"'
+        raise ValueError(f"{allowed}; not {shown(value)}") from None
 
 
 def _address(text: str) -> str:
@@ -129,7 +129,7 @@ RiseFall = Annotated[Whole, Field(ge=1, le=MAX_RISE_FALL)]
 
 
 class MetricsConfig(StrictModel):
-    """``[metrics]``: where the controller's own metrics are; port 0: nowhere."""
+    """``[metrics]``: where the controller's own metrics are served; port 0: not at all."""
 
     address: ListenAddress = "127.0.0.1"
     port: PortOrNone = 9108
@@ -146,7 +146,7 @@ class ListenConfig(StrictModel):
 
 
 class ServerConfig(StrictModel):
-    """``[[server]]``; ``pools`` ``None`` means all of them."""
+    """``[[server]]``; ``pools`` ``None`` means all pools."""
 
     name: Name
     dip: Host
@@ -240,12 +240,12 @@ class ControlConfig(StrictModel):
 
     @cached_property
     def domain_services(self) -> tuple[Service, ...]:
-        """The services as the ``cluster`` document has them; asked for in every round."""
+        """The services as the ``cluster`` document has them. Cached for every round."""
         return tuple(service.domain() for service in self.service)
 
     @cached_property
     def servers_by_name(self) -> Mapping[str, ServerConfig]:
-        """The servers; asked for in every round."""
+        """The servers by name. Cached for every round."""
         return {server.name: server for server in self.server}
 
     def server_named(self, name: str) -> ServerConfig | None:
@@ -253,9 +253,9 @@ class ControlConfig(StrictModel):
         return self.servers_by_name.get(name)
 
     def forget_after_seconds(self, pool: PoolConfig) -> float | None:
-        """When later hops of old moves are dropped; ``None``: never (DESIGN, section 3, promise 6).
+        """When later hops of old moves are dropped; ``None``: never (docs/adr/0005).
 
-        A UDP packet visits the oldest hop first, so without an end it made the detour for ever.
+        A UDP packet visits the oldest hop first, so it would take the detour for ever.
         """
         if pool.forget_after_seconds is not None:
             return pool.forget_after_seconds

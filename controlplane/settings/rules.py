@@ -1,4 +1,4 @@
-"""What the keys of a controller's file must be to each other, and to what already runs."""
+"""Rules between the keys of a controller's file, and between the file and a running cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.lookup_capacity import find_lack
+from controlplane.domain.lookup_capacity import find_shortage
 from controlplane.domain.objects import IN_USE, endpoint_text, vip_text
 from controlplane.domain.vips import Hosts
 
@@ -36,14 +36,14 @@ def check(config: ControlConfig, path: Path | str) -> None:
 def check_against(config: ControlConfig, cluster: Cluster, path: Path | str) -> None:
     """Raise ``ConfigError`` if the file changes what is fixed while it is in use.
 
-    A key, a bucket count and a depth are fixed for a pool's life (DESIGN, section 2); a server's
+    Bucket count, depth, hash mode and key are fixed for a pool's life (docs/adr/0003); a server's
     name belongs to one DIP until that server has left the cluster.
     """
     _raise_first(_changes(config, cluster), path)
 
 
 def notes(config: ControlConfig) -> Iterator[str]:
-    """Yield what is allowed and may surprise, as ``key: what follows from it``."""
+    """Yield notes on what is allowed but may surprise, as ``key: consequence``."""
     if not config.probers:
         yield "probers: none, so no server is ever declared down"
     elif not config.service:
@@ -110,7 +110,7 @@ def _address_changes(config: ControlConfig, cluster: Cluster) -> Faults:
 
 
 def _repeated(values: Iterable[object]) -> Iterator[tuple[int, object]]:
-    """Yield (number from 1, value) of each value that came before."""
+    """Yield (number from 1, value) of each value that is repeated."""
     seen: set[object] = set()
     for number, value in enumerate(values, 1):
         if value in seen:
@@ -125,11 +125,11 @@ def _unique_names(config: ControlConfig) -> Faults:
         ("service", config.service),
     ):
         for number, name in _repeated(item.name for item in items):
-            yield f"{table}[{number}].name: must be unique, {name!r} is there already"
+            yield f"{table}[{number}].name: must be unique, {name!r} is used already"
     for number, dip in _repeated(server.dip for server in config.server):
-        yield f"server[{number}].dip: must be unique, {dip} is there already"
+        yield f"server[{number}].dip: must be unique, {dip} is used already"
     for number, address in _repeated(config.probers):
-        yield f"probers[{number}]: must be unique, {address} is there already"
+        yield f"probers[{number}]: must be unique, {address} is used already"
 
 
 def _addresses(config: ControlConfig) -> Faults:
@@ -191,9 +191,9 @@ def _services(config: ControlConfig) -> Faults:
             f"service[{number}].port: {endpoint_text(service.vip, service.port)} "
             f"{service.protocol} is a service already"
         )
-    lack = find_lack(config.domain_services)
-    if lack:
-        yield f"service: {lack}"
+    shortage = find_shortage(config.domain_services)
+    if shortage:
+        yield f"service: {shortage}"
     for number, service in enumerate(config.service, 1):
         yield from _service(service, f"service[{number}]")
     checked = sum(service.check.type != "none" for service in config.service)
@@ -207,7 +207,7 @@ def _service(service: ServiceConfig, here: str) -> Faults:
     if service.check.type != "none" and service.protocol != "tcp":
         yield f'{here}.check.type: must be "none" for a udp service (UDP checks are not built yet)'
     if service.check.type != "none" and service.port is None and service.check.port is None:
-        yield f'{here}.check.port: is required with port = "any": which one to ask'
+        yield f'{here}.check.port: is required with port = "any": the port to check'
     asked = service.check.address
     if asked is not None and asked not in service.vip:
         yield f"{here}.check.address: must be part of the VIP {vip_text(service.vip)}, not {asked}"

@@ -1,8 +1,8 @@
-"""Reading TOML settings into pydantic models, and one line for whatever is wrong with them.
+"""Reads TOML settings into pydantic models, and reports a fault in one line.
 
-For agents and controllers alike. Models should forbid unknown keys (``StrictModel`` does). The
-line names the file, the key as the file spells it (``server[2].dip``), and what is allowed. A
-validator's ``ValueError`` is printed behind the key as it stands ("must be ...").
+For agents and controllers. Models should forbid unknown keys (``StrictModel`` does). The line has
+the file, the key as the file spells it (``server[2].dip``), and what is allowed. The text of a
+validator's ``ValueError`` follows the key unchanged ("must be ...").
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ PHRASES: Mapping[str, str] = MappingProxyType(
         "missing": "is required",
     }
 )
-"""What pydantic's kinds of error mean for the person who wrote the file."""
+"""Texts for pydantic's error types, for the person who wrote the file."""
 
 
 class StrictModel(BaseModel):
-    """A table of a settings file: unknown keys refused, no guessing of types, frozen."""
+    """A table of a settings file: unknown keys refused, no conversion of types, frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -85,17 +85,17 @@ def _ipv4(value: object) -> IPv4Address:
 
 
 Whole = Annotated[int, Strict()]
-"""A whole number; ``"80"``, ``80.0`` and ``true`` are none."""
+"""A whole number; not ``"80"``, ``80.0`` or ``true``."""
 
 Number = Annotated[float, Strict(), AllowInfNan(False)]  # noqa: FBT003 - its only argument
-"""A finite number, whole or not; neither text nor ``true``."""
+"""A finite number, whole or not; not text or ``true``."""
 
 Flag = Annotated[bool, Strict()]
-"""``true`` or ``false``; neither 1 nor ``"yes"``."""
+"""``true`` or ``false``; not 1 or ``"yes"``."""
 
 
 def text_like(pattern: str, meaning: str) -> AfterValidator:
-    """Return a validator of text that matches ``pattern`` whole; ``meaning`` says so to people."""
+    """Return a validator of text that fully matches ``pattern``; errors show ``meaning``."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -116,14 +116,14 @@ def load_toml(path: Path | str) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: it cannot be read, or is no TOML; the line says where.
+        ConfigError: it cannot be read or is not TOML; the line has the position.
 
     """
     try:
         with Path(path).open("rb") as file:
             settings: dict[str, Any] = tomllib.load(file)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; write it, or name another") from None
+        raise ConfigError(f"{path}: no such file; create it, or name another") from None
     except PermissionError:
         raise ConfigError(f"{path}: you may not read it; run as its owner, usually root") from None
     except OSError as error:
@@ -131,14 +131,12 @@ def load_toml(path: Path | str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: no valid TOML: {error}") from None
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
     return settings
 
 
 def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> Model:
-    """Make ``data`` a ``model``.
-
-    Relative paths inside are the caller's to resolve.
+    """Return ``data`` as a ``model``. The caller resolves relative paths.
 
     Raises:
         ConfigError: one line: file, key, what is allowed; further faults are counted.
@@ -153,7 +151,7 @@ def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> M
 
 
 def describe(fault: ErrorDetails, model: type[BaseModel]) -> str:
-    """One fault as ``key: what is allowed``."""
+    """Return one fault as ``key: what is allowed``."""
     location = fault["loc"]
     key = dotted(location)
     if fault["type"] == "extra_forbidden":
@@ -161,12 +159,12 @@ def describe(fault: ErrorDetails, model: type[BaseModel]) -> str:
     phrase = PHRASES.get(fault["type"])
     if phrase is None:
         return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
-    said = phrase.format(**fault.get("ctx", {}))
-    return f"{key}: {said}" if location else said
+    text = phrase.format(**fault.get("ctx", {}))
+    return f"{key}: {text}" if location else text
 
 
 def dotted(location: Sequence[str | int]) -> str:
-    """Spell a place in the file as ``server[2].dip``, counting from 1 as people do."""
+    """Spell a position in the file as ``server[2].dip``, counting from 1."""
     text = ""
     for part in location:
         if isinstance(part, int):
@@ -185,7 +183,7 @@ def _unknown_key(location: Sequence[str | int], model: type[BaseModel]) -> str:
 
 
 def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> set[str]:
-    """Names of the keys of the table that ``location`` lies in."""
+    """Return the keys allowed in the table that contains ``location``."""
     current: type[BaseModel] = model
     for part in location[:-1]:
         if isinstance(part, int):

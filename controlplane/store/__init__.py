@@ -16,7 +16,7 @@ def open_agent_store(
     """Return the store that an agent's configuration names; nothing is contacted yet.
 
     ``token_file`` and ``ca_file`` serve ``http:`` and ``https:`` only. Raises ``ConfigError`` for
-    a URL that is none, and for a token that is missing or open to others.
+    an invalid URL, and for a token that is missing or readable by others.
     """
     if is_file(url):
         return FileStore(_directory(url))
@@ -27,18 +27,20 @@ def open_agent_store(
         if token_file is None:
             raise ConfigError(f"store {url} needs a token: set token_file")
         return HttpStore(url, read_token(token_file), ca_file)
-    raise ConfigError(f"store {url!r} is none: use file:DIR, http://HOST:PORT or https://HOST:PORT")
+    raise ConfigError(
+        f"store {url!r} is not a store: use file:DIR, http://HOST:PORT or https://HOST:PORT"
+    )
 
 
 def open_controller_store(url: str) -> ControllerStore:
     """Return the store that a controller's configuration names. Raises ``ConfigError``."""
     if is_file(url):
         return FileStore(_directory(url))
-    raise ConfigError(f"store {url!r} is none for a controller: use file:DIR")
+    raise ConfigError(f"store {url!r} is not a controller's store: use file:DIR")
 
 
 def _directory(url: str) -> Path:
     directory = directory_of(url)
     if not directory.is_absolute():
-        raise ConfigError(f"store {url!r} names no directory: use file:/absolute/path")
+        raise ConfigError(f"store {url!r} does not name a directory: use file:/absolute/path")
     return directory

@@ -1,4 +1,4 @@
-"""The store contract, in three parts: controllers, agents, operators (DESIGN, section 4).
+"""The store contract, in three parts: controllers, agents, operators (docs/stores.md).
 
 Every implementation passes ``tests/unit/controlplane/store``. Documents travel as the bytes that
 ``controlplane.documents`` encodes: a store neither understands nor changes them, it only knows
@@ -6,7 +6,7 @@ their kind (``cluster`` or ``table/<pool>``) and generation.
 
 Errors: ``StoreUnavailable`` when the store cannot be reached now (worth a retry),
 ``StoreConflict`` when a compare-and-set lost, ``StoreDenied`` for a refused credential,
-``StoreCorrupt`` for content that no retry mends. Nothing else escapes.
+``StoreCorrupt`` for content that a retry does not repair. No other error leaves a store.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StoreDenied(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """The store holds something it cannot hold."""
+    """The store holds something invalid."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class AgentStore(ABC):
 
     @abstractmethod
     def acknowledge(self, server: str, kind: str, generation: int) -> None:
-        """Say that this server's data plane has this generation in use.
+        """Record that this server's data plane has this generation in use.
 
-        Saying it again is cheap, and agents should now and then: documents and keys survive a
-        power cut on the store's machine, the last acknowledgements need not.
+        Repeating it is cheap, and agents should do so now and then: documents and keys survive a
+        power cut on the store's machine, the last acknowledgements may not.
         """
 
     @abstractmethod
@@ -103,15 +103,15 @@ class AgentStore(ABC):
 
 
 class OperatorStore(ABC):
-    """What an operator may do: wish a server drained."""
+    """What an operator may do: request a drain."""
 
     @abstractmethod
-    def wish_drain(self, server: str, *, wished: bool) -> None:
-        """Set or clear the wish that this server be drained. Survives controllers."""
+    def request_drain(self, server: str, *, requested: bool) -> None:
+        """Set or clear the request to drain this server. It outlives controllers."""
 
     @abstractmethod
-    def drain_wishes(self) -> frozenset[str]:
-        """Return the servers wished drained."""
+    def drain_requests(self) -> frozenset[str]:
+        """Return the servers whose drain is requested."""
 
 
 class ControllerStore(AgentStore, OperatorStore):
@@ -144,7 +144,7 @@ class ControllerStore(AgentStore, OperatorStore):
 
     @abstractmethod
     def wait_reports(self, timeout_seconds: float) -> None:
-        """Block until a report, an acknowledgement or a wish changes, or the timeout.
+        """Block until a report, an acknowledgement or a drain request changes, or the timeout.
 
         What changed since the last call returned counts, so nothing falls between two calls; the
         first call counts from its own beginning.
@@ -152,7 +152,7 @@ class ControllerStore(AgentStore, OperatorStore):
 
     @abstractmethod
     def forget(self, server: str) -> None:
-        """Drop a removed server's acknowledgements, report and wish."""
+        """Drop a removed server's acknowledgements, report and drain request."""
 
     @abstractmethod
     def lead(self, owner: str) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
-"""What servers, pools, keys and kinds may be called in a store.
+"""The names that servers, pools, keys and kinds may have in a store.
 
-Names come from configuration files, from requests and from other machines, and become file names
-here and keys elsewhere: they are checked once, at the store's door, whatever the store.
+Names come from configuration files, from requests and from other machines, and become file names.
+Every store checks them where they enter it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def check_kind(kind: object) -> str:
     if isinstance(kind, str) and kind.startswith(_TABLE_PREFIX):
         check_name(kind[len(_TABLE_PREFIX) :], "pool")
         return kind
-    raise StoreCorrupt(f"{shown(kind)} is no kind of document: it is cluster or table/POOL")
+    raise StoreCorrupt(f"{shown(kind)} is not a kind of document: use cluster or table/POOL")
 
 
 def check_generation(generation: object) -> int:
     """Return ``generation`` if a document can have it. Raises ``StoreCorrupt``."""
     if type(generation) is int and 0 < generation <= MAX_GENERATION:
         return generation
-    raise StoreCorrupt(f"{shown(generation)} is no generation: it is a whole number from 1 on")
+    raise StoreCorrupt(f"{shown(generation)} is not a generation: use a whole number from 1 on")
 
 
 def kind_to_stem(kind: str) -> str:
@@ -47,7 +47,7 @@ def kind_to_stem(kind: str) -> str:
 
 
 def stem_to_kind(stem: str) -> str | None:
-    """Return the kind that a file name stands for, ``None`` for somebody else's file."""
+    """Return the kind that a file name stands for, ``None`` for an unrelated file."""
     if stem == CLUSTER:
         return CLUSTER
     head, dot, pool = stem.partition(".")

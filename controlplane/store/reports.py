@@ -1,8 +1,8 @@
-"""Reports as JSON: what an agent says of itself, on its way to the controller.
+"""Agents' reports as JSON.
 
-Types are strict, unknown keys are skipped (a newer agent may say more), sizes are bounded. Texts
-that people will read on a terminal are cut and cleaned both ways rather than refused: a long error
-message must not keep an agent from reporting at all.
+Types are strict, unknown keys are skipped (a newer agent may report more), sizes are bounded. Texts
+that people read on a terminal are cut and cleaned instead of refused, in both directions: a long
+error message must not keep an agent from reporting.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from controlplane.store.contract import StoreCorrupt
 from controlplane.store.names import check_name
 
 MAX_REPORT_BYTES = 512 << 10
-"""Room for 1,024 services' checks, reasons included."""
+"""About 250 bytes for each of MAX_CHECKED_SERVICES checks."""
 MAX_TEXT = 160
-MAX_CHECKS = MAX_CHECKED_SERVICES
 MAX_ERRORS = 16
 MAX_COUNT = (1 << 63) - 1
 
 
 def encode_report(report: Report) -> bytes:
-    """Return a report as UTF-8 JSON. Raises ``StoreCorrupt`` for one that cannot be."""
+    """Return a report as UTF-8 JSON. Raises ``StoreCorrupt`` for an invalid one."""
     checks = {
         name: {"healthy": health.healthy, "reason": _clean(health.reason)}
         for name, health in report.checks.items()
@@ -90,8 +89,8 @@ def _report(content: Mapping[str, Any]) -> Report:
 
 
 def _checks(content: object) -> dict[str, ServiceHealth]:
-    if not isinstance(content, dict) or len(content) > MAX_CHECKS:
-        raise StoreCorrupt(f"a report's checks must be an object of at most {MAX_CHECKS}")
+    if not isinstance(content, dict) or len(content) > MAX_CHECKED_SERVICES:
+        raise StoreCorrupt(f"a report's checks must be an object of at most {MAX_CHECKED_SERVICES}")
     checks = {}
     for name, health in content.items():
         if not isinstance(health, dict):
@@ -115,7 +114,7 @@ def _count(content: Mapping[str, Any], key: str) -> int:
 
 def _number(content: Mapping[str, Any], key: str) -> float:
     value = content.get(key, 0.0)
-    if type(value) in (int, float) and 0 <= value <= MAX_COUNT:  # which no NaN is
+    if type(value) in (int, float) and 0 <= value <= MAX_COUNT:  # false for NaN
         return float(value)
     raise StoreCorrupt(f"a report's {key} must be a finite number from 0 on, not {shown(value)}")
 

@@ -1,13 +1,13 @@
 """An agent's state directory: the last good documents and keys.
 
-It is what an agent starts from when the store does not answer, and what ``lbctl control --seed``
-begins an empty store from when the controller's machine is gone for good::
+An agent starts from it when the store does not answer. ``lbctl control --seed`` fills an empty
+store from it when the controller's machine is lost::
 
     documents/cluster.json         the encoded bytes, as published
     documents/table.<pool>.json
     keys/<key_id>                  16 raw bytes, mode 0600 in a directory of mode 0700
 
-Other files beside these are somebody else's and left alone.
+Other files in it are left alone.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class SavedState:
-    """What a state directory held: encoded documents by kind, keys by id."""
+    """The content of a state directory: encoded documents by kind, keys by id."""
 
     documents: Mapping[str, bytes]
     keys: Mapping[str, bytes] = field(repr=False)
 
 
 class StateDir:
-    """The last good documents and keys of one agent. Each file is whole or as it was before.
+    """The last good documents and keys of one agent. Each file is new and whole, or as before.
 
     Errors: ``StoreUnavailable`` (disk full, worth a retry), ``StoreDenied`` (not the owner, or a
-    key that others can read), ``StoreCorrupt`` (names or files that cannot be).
+    key that others can read), ``StoreCorrupt`` (invalid names or files).
     """
 
     def __init__(self, directory: Path | str) -> None:
@@ -83,7 +83,7 @@ class StateDir:
         return {kind: data for kind, data in loaded.items() if data is not None}
 
     def forget_document(self, kind: str) -> None:
-        """Remove a saved document, for instance that of a pool that is no more."""
+        """Remove a saved document, for instance of a pool that was removed."""
         path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
         with store_errors(f"cannot remove the saved {kind} document"):
             path.unlink(missing_ok=True)
@@ -108,10 +108,10 @@ class StateDir:
 
 
 def read_state_dir(directory: Path | str) -> SavedState:
-    """Return all that an agent's state directory holds, for ``lbctl control --seed``.
+    """Return everything in an agent's state directory, for ``lbctl control --seed``.
 
-    Raises ``StoreUnavailable`` if there is no such directory or no document in it, and whatever
-    ``StateDir`` raises.
+    Raises ``StoreUnavailable`` if it has no document or does not exist, and the errors of
+    ``StateDir``.
     """
     state = StateDir(directory)
     documents = state.documents()

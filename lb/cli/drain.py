@@ -61,15 +61,15 @@ def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> 
     """
     from controlplane.domain.errors import UsageError
     from controlplane.operator.drain import known_server, wait_drained
-    from controlplane.publish.published import Newest
+    from controlplane.publish.published import Published
 
     if timeout is not None and not wait:
         raise UsageError("--timeout needs --wait")
     with opened(config_path) as (config, store):
-        newest = Newest(store)
+        newest = Published(store)
         newest.refresh()
         known_server(config, newest.cluster, name)
-        store.wish_drain(name, wished=True)
+        store.request_drain(name, requested=True)
         if wait:
             wait_drained(store, config, name, timeout, Progress(name, time.monotonic))
             click.echo(f"{name} is drained")

@@ -21,11 +21,11 @@ def command(name: str, config_path: Path) -> None:
     NAME joins again, with slow start. Run this on the machine of the controller's store.
     """
     from controlplane.operator.drain import known_server
-    from controlplane.publish.published import Newest
+    from controlplane.publish.published import Published
 
     with opened(config_path) as (config, store):
-        newest = Newest(store)
+        newest = Published(store)
         newest.refresh()
         known_server(config, newest.cluster, name)
-        store.wish_drain(name, wished=False)
+        store.request_drain(name, requested=False)
         click.echo(f"drain of {name} cancelled: it joins again")

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from controlplane.domain.objects import ServerState
-from controlplane.observe.probe.packet import Answer, Probe, answers
+from controlplane.observe.probe.packet import Probe, ProbeAnswer, answers
 from controlplane.observe.probe.sockets import NoProber, RawProber, open_prober
 from netns import brigade
 from netns.build import set_link
@@ -53,7 +53,7 @@ def prober(fleet: Fleet) -> Iterator[RawProber]:
 def answered(prober: RawProber, seconds: float = 3.0) -> bool:
     """Probe until an answer comes; `False` if none does in time."""
     probes: list[Probe] = []
-    received: list[Answer] = []
+    received: list[ProbeAnswer] = []
 
     def heard() -> bool:
         probe = prober.send(DIP, VIP, PORT)
@@ -100,7 +100,7 @@ def test_what_else_reaches_the_controller_pushes_no_answer_out(
                 accepted.recv(1)
     probe = prober.send(DIP, VIP, PORT)
     assert probe
-    heard: list[Answer] = []
+    heard: list[ProbeAnswer] = []
 
     def answer() -> bool:
         time.sleep(0.1)  # a look empties the buffer: let the answer come first
@@ -120,7 +120,7 @@ def test_who_is_no_prober_gets_no_answer(fleet: Fleet) -> None:
 
 def test_the_address_must_be_this_machines(fleet: Fleet) -> None:
     host = fleet.network[brigade.CONTROLLER]
-    with pytest.raises(NoProber, match=r"10\.0\.1\.2 is no address of this machine"):
+    with pytest.raises(NoProber, match=r"10\.0\.1\.2 is not an address of this machine"):
         host.call(open_prober, [DIP], GUE_PORT)
     found: RawProber = host.call(open_prober, [DIP, PROBER], GUE_PORT)
     assert found.address == PROBER

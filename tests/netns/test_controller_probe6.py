@@ -14,7 +14,7 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from controlplane.observe.probe.packet import Answer, Probe, answers
+from controlplane.observe.probe.packet import Probe, ProbeAnswer, answers
 from controlplane.observe.probe.sockets import RawProber, source_towards
 from netns import brigade
 from netns.host import Host
@@ -86,7 +86,7 @@ def answered(controller: Host, prober: RawProber) -> None:
     A network that was made just now may still lose a packet: neighbours are looked for.
     """
     probes: list[Probe] = []
-    heard: list[Answer] = []
+    heard: list[ProbeAnswer] = []
     begun = time.monotonic()
 
     def answer() -> bool:

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from controlplane.domain import lookup_capacity as room
 from controlplane.domain import service_rows as spread
 from controlplane.domain import vips as vip_rules
-from controlplane.domain.lookup_capacity import find_great_lack, find_lack, rows_needed, trie_nodes
+from controlplane.domain.lookup_capacity import (
+    find_certain_shortage,
+    find_shortage,
+    rows_needed,
+    trie_nodes,
+)
 from controlplane.domain.service_rows import effective_services
 from lb import abi
 from lb.dataplane import ClusterView, DataplaneError, ServiceEntry
@@ -83,8 +88,8 @@ def nested(draw: st.DrawFn) -> list[ServiceEntry]:
 @FEW
 @given(nested())
 def test_the_rule_and_the_builders_agree(services: list[ServiceEntry]) -> None:
-    lack = find_lack(services)
-    if find_great_lack(services) is not None:
+    lack = find_shortage(services)
+    if find_certain_shortage(services) is not None:
         assert lack
         entries = sum(map(len, effective_of_both(services)))
         if entries > 1 << 20:
@@ -151,9 +156,9 @@ def together(count: int) -> list[ServiceEntry]:
     [(scattered, (abi.TRIE_NODES - 1) // 2), (together, abi.TRIE_NODES - 1 - 4)],
 )
 def test_the_last_network_that_fits(make: Callable[[int], list[ServiceEntry]], most: int) -> None:
-    assert find_lack(make(most)) is None
+    assert find_shortage(make(most)) is None
     assert builds(make(most))
-    lack = find_lack(make(most + 1))
+    lack = find_shortage(make(most + 1))
     assert lack
     assert "different networks" in lack
     assert not builds(make(most + 1))
@@ -165,7 +170,7 @@ def test_the_last_rows_that_fit(hosts: int) -> None:
     services = ports + [entry(v4(n), 443) for n in range(hosts)]
     rows = rows_needed(services)
     assert rows
-    assert (find_lack(services) is None) == (rows <= abi.SERVICE_ROWS) == builds(services)
+    assert (find_shortage(services) is None) == (rows <= abi.SERVICE_ROWS) == builds(services)
 
 
 def test_as_many_services_as_there_can_be_fit() -> None:
@@ -173,16 +178,16 @@ def test_as_many_services_as_there_can_be_fit() -> None:
         entry(v4(a << 16 | b << 8 | c), 80)
         for a, b, c in islice(product(range(4), range(200), range(1, 255)), abi.MAX_SERVICES)
     ]
-    assert find_lack(close) is None
-    assert find_lack([entry(v6(n << 64), 80) for n in range(abi.MAX_SERVICES)]) is None
-    assert find_lack([entry(v4(0), port) for port in range(1, abi.MAX_SERVICES + 1)]) is None
+    assert find_shortage(close) is None
+    assert find_shortage([entry(v6(n << 64), 80) for n in range(abi.MAX_SERVICES)]) is None
+    assert find_shortage([entry(v4(0), port) for port in range(1, abi.MAX_SERVICES + 1)]) is None
 
 
 def test_what_would_take_gigabytes_is_refused_by_counting() -> None:
     half = abi.MAX_SERVICES // 2
     services = [entry(v4(0, 16), port) for port in range(1, half + 1)]
     services += [entry(v4(n), 443) for n in range(half)]
-    lack = find_great_lack(services)
+    lack = find_certain_shortage(services)
     assert lack
     assert "fewer services on prefixes" in lack
 

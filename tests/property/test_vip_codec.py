@@ -79,7 +79,9 @@ def services(draw: st.DrawFn) -> Service:
     )
 
 
-@given(st.lists(services(), max_size=MAX_IPV6_LENGTHS, unique_by=lambda s: s.place))
+@given(
+    st.lists(services(), max_size=MAX_IPV6_LENGTHS, unique_by=lambda s: (s.vip, s.protocol, s.port))
+)
 def test_services_survive_the_journey(found: list[Service]) -> None:
     named = tuple(replace(service, name=f"s{n}") for n, service in enumerate(found))
     cluster = replace(CLUSTER, services=named)

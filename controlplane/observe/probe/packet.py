@@ -1,9 +1,9 @@
-"""The probe's bytes (docs/wire.md, section 7) and what counts as its answer. Pure.
+"""The bytes of a probe (docs/wire.md, section 7) and of its answers. Pure.
 
 One TCP SYN to a VIP, wrapped in GUE and sent to the DIP under test from the prober's own address.
 The server answers the prober directly: a SYN-ACK or a RST proves that its machine runs,
-decapsulates and has the VIP. The prober's kernel, which knows no such connection, resets it.
-An IPv6 VIP is asked from an IPv6 address of the same machine, inside the same IPv4 wrap.
+decapsulates and has the VIP. The prober's kernel does not know the connection and resets it.
+A probe of an IPv6 VIP has an IPv6 source of the same machine, inside the same outer IPv4 header.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ SOURCE_PORT_BIT = 0x8000
 
 @dataclass(frozen=True)
 class Probe:
-    """One SYN: where it goes and what it is known by. ``isn`` is its sequence number, 32 bits.
+    """One SYN. ``isn`` is its sequence number, 32 bits.
 
-    ``prober`` is the outer source, ``source`` the inner one, of the VIP's IP version.
-
-    ``spread`` (15 bits) stands in the outer source port, where other senders have bits of the flow
-    hash: it only spreads packets over queues and paths.
+    ``prober`` is the outer source, ``source`` the inner one, of the VIP's IP version. ``spread``
+    (15 bits) is part of the outer source port, where other senders put bits of the flow hash: it
+    spreads packets over queues and paths.
     """
 
     dip: IPv4Address
@@ -49,7 +48,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeAnswer:
     """A TCP segment that may answer a probe."""
 
     vip: Address
@@ -110,7 +109,7 @@ def syn(probe: Probe) -> bytes:
         return ipv6_header(source, vip, TCP, TCP_BYTES) + segment
     if isinstance(source, IPv4Address) and isinstance(vip, IPv4Address):
         return ip_header(source, vip, TCP, IP_BYTES + TCP_BYTES) + segment
-    raise ValueError(f"a probe from {source} cannot ask {vip}")
+    raise ValueError(f"a probe from {source} cannot be sent to {vip}")
 
 
 def wrapped(probe: Probe, gue_port: int) -> bytes:
@@ -128,10 +127,10 @@ def wrapped(probe: Probe, gue_port: int) -> bytes:
     return ip_header(probe.prober, probe.dip, UDP, length) + udp + gue + inner
 
 
-def parse_answer(packet: bytes) -> Answer | None:
-    """Read what a raw TCP socket received (IPv4 header first); ``None`` if it answers no SYN.
+def parse_answer(packet: bytes) -> ProbeAnswer | None:
+    """Read a packet of a raw TCP socket (IPv4 header first); ``None`` if it is not an answer.
 
-    Anybody can send anything: whatever the bytes are, the outcome is a value or ``None``.
+    Input is untrusted: for any bytes, the outcome is a value or ``None``.
     """
     if len(packet) < IP_BYTES or packet[0] >> 4 != 4 or packet[9] != TCP:  # noqa: PLR2004 IPv4
         return None
@@ -141,18 +140,18 @@ def parse_answer(packet: bytes) -> Answer | None:
     return parse_segment(packet[start:], IPv4Address(packet[12:16]))
 
 
-def parse_segment(segment: bytes, source: Address) -> Answer | None:
-    """Read a TCP segment from this address, as a raw IPv6 socket has it; else ``parse_answer``."""
+def parse_segment(segment: bytes, source: Address) -> ProbeAnswer | None:
+    """Read a TCP segment, as a raw IPv6 socket receives it; ``None`` if it is not an answer."""
     if len(segment) < TCP_BYTES:
         return None
     vip_port, port, _, acknowledged, _, flags = struct.unpack_from("!HHIIBB", segment)
     if not flags & ACK or not flags & (SYN | RST):
         return None
-    return Answer(source, vip_port, port, acknowledged)
+    return ProbeAnswer(source, vip_port, port, acknowledged)
 
 
-def answers(answer: Answer, probe: Probe) -> bool:
-    """Whether this segment answers this probe: only who saw the SYN knows its number."""
+def answers(answer: ProbeAnswer, probe: Probe) -> bool:
+    """Whether this segment answers this probe: only a receiver of the SYN knows its number."""
     return (answer.vip, answer.vip_port, answer.port) == (
         probe.vip,
         probe.vip_port,

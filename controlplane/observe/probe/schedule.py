@@ -1,73 +1,73 @@
-"""Which silent server is probed when, and what its probes say. Clock and sender are arguments."""
+"""When each silent server is probed, and how many probes failed. Clock and sender are arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from controlplane.observe.probe.packet import Answer, Probe, answers
+from controlplane.observe.probe.packet import Probe, ProbeAnswer, answers
 
 Send = Callable[[str], Probe | None]
-"""Sends one probe to the server of this name; ``None``: it could not be sent."""
+"""Sends one probe to the server of this name, ``None`` if it could not be sent."""
 REMEMBERED = 8
-"""Probes of a server whose late answers still count."""
+"""Probes per server whose late answers still count."""
 
 
 @dataclass
-class Target:
+class ProbedServer:
     """One silent server: its recent probes, newest last, and how many failed in a row."""
 
     due_at: float
     failed: int = 0
     answered: bool = True
-    """Whether the newest probe needs no more waiting (at first there is none)."""
+    """Whether the newest probe is answered. True before the first probe."""
     probes: list[Probe] = field(default_factory=list)
 
 
-class Probing:
-    """Probes each silent server every ``interval_seconds``; an unanswered one is a failed one."""
+class ProbeSchedule:
+    """Probes each silent server every ``interval_seconds``; an unanswered probe has failed."""
 
     def __init__(self, interval_seconds: float) -> None:
         self.interval_seconds = interval_seconds
-        self._targets: dict[str, Target] = {}
+        self._servers: dict[str, ProbedServer] = {}
         self.sent = 0
         self.unanswered = 0
 
     def round(self, silent: Collection[str], now: float, send: Send) -> None:
-        """Judge the probes whose time is up and send those that are due.
+        """Count the probes that failed and send those that are due. Call ``hear`` before.
 
-        A server that is not ``silent`` any longer is forgotten. Hand in answers before.
+        A server that is not ``silent`` any longer is forgotten.
         """
-        self._targets = {n: t for n, t in self._targets.items() if n in silent}
+        self._servers = {n: t for n, t in self._servers.items() if n in silent}
         for name in silent:
-            target = self._targets.setdefault(name, Target(due_at=now))
-            if now < target.due_at:
+            server = self._servers.setdefault(name, ProbedServer(due_at=now))
+            if now < server.due_at:
                 continue
-            if not target.answered:
-                target.failed += 1
+            if not server.answered:
+                server.failed += 1
                 self.unanswered += 1
             probe = send(name)
-            target.answered = probe is None  # what was never sent cannot fail
-            target.due_at = now + self.interval_seconds
+            server.answered = probe is None  # a probe that was not sent cannot fail
+            server.due_at = now + self.interval_seconds
             if probe:
                 self.sent += 1
-                target.probes = [*target.probes, probe][-REMEMBERED:]
+                server.probes = [*server.probes, probe][-REMEMBERED:]
 
-    def hear(self, received: Iterable[Answer]) -> set[str]:
-        """Match what came in with recent probes; returns the servers that proved to live."""
+    def hear(self, received: Iterable[ProbeAnswer]) -> set[str]:
+        """Match received answers with recent probes; return the servers that answered."""
         alive = set()
         for answer in received:
-            for name, target in self._targets.items():
-                if any(answers(answer, probe) for probe in target.probes):
-                    target.answered = True
-                    target.failed = 0
+            for name, server in self._servers.items():
+                if any(answers(answer, probe) for probe in server.probes):
+                    server.answered = True
+                    server.failed = 0
                     alive.add(name)
         return alive
 
     def failed(self) -> dict[str, int]:
         """Return, for each silent server, how many probes in a row went unanswered."""
-        return {name: target.failed for name, target in self._targets.items()}
+        return {name: server.failed for name, server in self._servers.items()}
 
     def next_due(self) -> float | None:
-        """When the next probe is due, ``None``: nobody is silent."""
-        return min((target.due_at for target in self._targets.values()), default=None)
+        """When the next probe is due, ``None`` if no server is silent."""
+        return min((server.due_at for server in self._servers.values()), default=None)

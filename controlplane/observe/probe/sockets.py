@@ -1,4 +1,4 @@
-"""Sending probes and hearing their answers, by raw sockets, without ever waiting."""
+"""Sends probes and receives their answers by raw sockets, without blocking."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from controlplane.observe.probe.packet import (
     ACK,
     RST,
     SYN,
-    Answer,
     Probe,
+    ProbeAnswer,
     parse_answer,
     parse_segment,
     wrapped,
@@ -30,10 +30,10 @@ from controlplane.observe.probe.packet import (
 FIRST_PORT, LAST_PORT = 32768, 60999
 """Source ports of probes: Linux's default range for outgoing connections."""
 MOST_READ = 4096
-"""Segments read at one time; the rest waits in the socket's buffer."""
+"""Segments read at one time; the rest stays in the socket's buffer."""
 SO_ATTACH_FILTER = 26
-ANY_PORT = 9
-"""Of a socket that sends nothing (discard, RFC 863): it is only connected."""
+DISCARD_PORT = 9
+"""For a socket that is connected and sends nothing (RFC 863)."""
 _BY_FLAGS = (
     (0x45, 0, 2, ACK),  # no ACK: refuse
     (0x45, 0, 1, SYN | RST),  # neither SYN nor RST: refuse
@@ -64,15 +64,15 @@ class Prober(ABC):
 
     @abstractmethod
     def source(self, vip: Address) -> Address | None:
-        """Return the address that a probe of this VIP asks from; ``None``: there is no way."""
+        """Return the source address of a probe of this VIP, ``None`` without a route to it."""
 
     @abstractmethod
     def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe | None:
-        """Send one probe; ``None`` if this machine could not, which proves nothing."""
+        """Send one probe; ``None`` if this machine could not send it."""
 
     @abstractmethod
-    def received(self) -> Sequence[Answer]:
-        """Return what came in since the last call; never blocks."""
+    def received(self) -> Sequence[ProbeAnswer]:
+        """Return the answers since the last call; never blocks."""
 
     @abstractmethod
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Prober(ABC):
 
 
 class RawProber(Prober):
-    """The real one: needs CAP_NET_RAW, and ``address`` on this machine."""
+    """Probes by raw sockets: needs CAP_NET_RAW, and ``address`` on this machine."""
 
     def __init__(self, address: IPv4Address, gue_port: int, rng: random.Random) -> None:
         self.address = address
@@ -94,16 +94,16 @@ class RawProber(Prober):
             raise NoProber("probing needs root or CAP_NET_RAW") from None
         self._in6 = _ipv6_receiver()
         _attach(self._in, ANSWERS_ONLY)
-        self._in.setblocking(False)  # noqa: FBT003 - the name of the call says it
+        self._in.setblocking(False)  # noqa: FBT003 - the name of the call explains it
         self._out.setblocking(False)  # noqa: FBT003
         try:
             self._in.bind((str(address), 0))
         except OSError as error:
             self.close()
-            raise NoProber(f"prober {address} is no address of this machine: {error}") from None
+            raise NoProber(f"prober {address} is not an address of this machine: {error}") from None
 
     def source(self, vip: Address) -> Address | None:
-        """Return the prober's address, or this machine's IPv6 address towards an IPv6 VIP."""
+        """Return the prober's address, or this machine's IPv6 address for an IPv6 VIP."""
         if isinstance(vip, IPv4Address):
             return self.address
         return source_towards(vip) if self._in6 else None
@@ -130,11 +130,11 @@ class RawProber(Prober):
             return None
         return probe
 
-    def received(self) -> Sequence[Answer]:
-        """Return the SYN-ACKs and RSTs that came in since the last call."""
+    def received(self) -> Sequence[ProbeAnswer]:
+        """Return the SYN-ACKs and RSTs since the last call."""
         return [*self._received4(), *self._received6()]
 
-    def _received4(self) -> Iterator[Answer]:
+    def _received4(self) -> Iterator[ProbeAnswer]:
         for _ in range(MOST_READ):
             try:
                 packet = self._in.recv(128)
@@ -144,7 +144,7 @@ class RawProber(Prober):
             if answer:
                 yield answer
 
-    def _received6(self) -> Iterator[Answer]:
+    def _received6(self) -> Iterator[ProbeAnswer]:
         receiver = self._in6
         if receiver is None:
             return
@@ -165,14 +165,14 @@ class RawProber(Prober):
 
 
 def source_towards(vip: IPv6Address) -> IPv6Address | None:
-    """Return this machine's address towards an IPv6 VIP, by its routes; ``None``: there is none.
+    """Return this machine's source address for an IPv6 VIP, by its routes; ``None`` without one.
 
     Connecting a UDP socket looks up the route and sends nothing (connect(2)). A link-local or
-    loopback address is none: no server could answer to it.
+    loopback address does not count: servers could not answer to it.
     """
     try:
         with closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as one:
-            one.connect((str(vip), ANY_PORT))
+            one.connect((str(vip), DISCARD_PORT))
             found = IPv6Address(one.getsockname()[0].partition("%")[0])
     except OSError:
         return None
@@ -180,7 +180,7 @@ def source_towards(vip: IPv6Address) -> IPv6Address | None:
 
 
 def _ipv6_receiver() -> socket.socket | None:
-    """Open the socket that hears IPv6 answers; ``None``: this kernel does without IPv6."""
+    """Open the socket that receives IPv6 answers, ``None`` if the kernel has no IPv6."""
     try:
         receiver = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_TCP)
     except OSError as error:
@@ -203,7 +203,7 @@ def open_prober(addresses: Collection[IPv4Address], gue_port: int) -> RawProber:
     """Open a prober from the first of these addresses that is this machine's.
 
     Raises:
-        NoProber: none is, or raw sockets are not allowed.
+        NoProber: none of them is, or raw sockets are not allowed.
 
     """
     reasons = []

@@ -1,8 +1,8 @@
-"""Whom a probe asks: the service that tells the most, of those that this machine can ask. Pure.
+"""Which VIP and port a probe is sent to. Pure.
 
-Any VIP and port will do to find out that a machine lives: where nobody listens, a reset comes
-back. A firewall on the server may swallow a SYN to a port of no TCP service, though, and IPv6 has
-to reach this machine; so there is an order, ``ProbeTarget.rank``.
+Any VIP and port shows that a machine runs: where nothing listens, a reset comes back. But a
+firewall on the server may drop a SYN to a port that is not a TCP service's, and a probe of an IPv6
+VIP needs IPv6 on this machine. So targets have an order, ``ProbeTarget.rank``.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from controlplane.domain.objects import TCP, Address, Service, is_host
-from controlplane.domain.vips import VipSet
+from controlplane.domain.vips import VipPrefixes
 
 FALLBACK_PORT = 80
-"""Asked where any port is served and no check says which one listens."""
+"""For services with any port and no check that names one."""
 IPV6 = 6
 
 Source = Callable[[Address], Address | None]
-"""Returns this machine's address towards a VIP, ``None`` if there is no way."""
+"""Returns this machine's source address for a VIP, ``None`` without a route to it."""
 
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """An address of a VIP and a port; of two, the one with the lower ``rank`` is asked.
+    """An address of a VIP and a port; the target with the lowest ``rank`` is probed.
 
-    0 is TCP with a port, 4 TCP with any port whose check names one, 8 UDP with a port (a reset will
-    answer), 12 any port without a check; 2 more for a prefix, which a server may have left out;
-    1 more for IPv6.
+    0 is TCP with a port, 4 TCP with any port whose check names one, 8 UDP with a port (the answer
+    is a reset), 12 any port without a check; 2 more for a prefix, which a server may not have as
+    local addresses; 1 more for IPv6.
     """
 
     pool: str
@@ -38,17 +38,17 @@ class ProbeTarget:
 
     @property
     def text(self) -> str:
-        """Address and port as people write them."""
+        """Address and port, ``[2001:db8::1]:80`` for IPv6."""
         bracketed = f"[{self.address}]" if self.address.version == IPV6 else str(self.address)
         return f"{bracketed}:{self.port}"
 
 
-Targets = Mapping[str, Sequence[ProbeTarget]]
+PoolTargets = Mapping[str, Sequence[ProbeTarget]]
 """Pool -> the best target of each IP version among its services."""
 
 
 def target_of(service: Service) -> ProbeTarget:
-    """Return where a probe would ask for a service."""
+    """Return the target of a service."""
     address = service.check_address
     if service.port is not None:
         kind, port = (0 if service.protocol == TCP else 2), service.port
@@ -60,8 +60,8 @@ def target_of(service: Service) -> ProbeTarget:
     return ProbeTarget(service.pool, address, port, rank)
 
 
-def best_targets(services: Iterable[Service]) -> Targets:
-    """Return what there is to choose from; of equals, the first in the settings."""
+def best_targets(services: Iterable[Service]) -> PoolTargets:
+    """Return the best target of each pool and IP version; of equals, the first in order."""
     best: dict[str, dict[int, ProbeTarget]] = {}
     for target in map(target_of, services):
         of_pool = best.setdefault(target.pool, {})
@@ -71,17 +71,17 @@ def best_targets(services: Iterable[Service]) -> Targets:
     return {pool: tuple(found.values()) for pool, found in best.items()}
 
 
-def candidates(targets: Targets, serves: Callable[[str], bool]) -> Sequence[ProbeTarget]:
-    """Return the targets in the order in which to try them: a server's own pools come first.
+def candidates(targets: PoolTargets, serves: Callable[[str], bool]) -> Sequence[ProbeTarget]:
+    """Return the targets in the order to try them: those of the server's own pools come first.
 
-    Every server has every VIP, so those of other pools will do as well.
+    Every server has every VIP, so targets of other pools are usable too.
     """
     every = (target for of_pool in targets.values() for target in of_pool)
     return sorted(every, key=lambda target: (not serves(target.pool), target.rank))
 
 
-def outside(vips: VipSet, source: Source) -> Source:
-    """Return a source that is in none of the VIPs: servers would keep the answer to such a one."""
+def outside(vips: VipPrefixes, source: Source) -> Source:
+    """Return ``source`` without addresses in a VIP: servers would keep answers to these."""
 
     def found(vip: Address) -> Address | None:
         address = source(vip)
@@ -92,15 +92,15 @@ def outside(vips: VipSet, source: Source) -> Source:
 
 
 def choose(found: Iterable[ProbeTarget], source: Source) -> ProbeTarget | None:
-    """Return the first target that this machine has an address towards, or ``None``."""
+    """Return the first target that this machine has a source address for, or ``None``."""
     return next((target for target in found if source(target.address) is not None), None)
 
 
 def why_not(found: Sequence[ProbeTarget]) -> str:
-    """Say why none of these could be chosen."""
+    """Return why none of these could be chosen."""
     if not found:
-        return "there is no service, so no VIP to probe"
+        return "there is no service, so there is no VIP to probe"
     return (
-        f"this machine has no IPv6 address towards {found[0].address} that is in no VIP, "
+        f"this machine has no IPv6 address outside all VIPs for {found[0].address}, "
         "and no VIP is IPv4"
     )

@@ -1,10 +1,10 @@
 """Files that are whole or absent: temporary files, exclusive links, locks, bounded reads.
 
-Everything that touches the disk for a store goes through here, so that this is the one place to
-read about durability. A file is written under a name of its own in a folder for temporary files,
-flushed if it matters, and then appears under its real name in one step: ``link(2)``, which refuses
-a name that is taken, or ``rename(2)``, which replaces it. Local file systems only: ``flock`` and
-``inotify`` do not reach other machines.
+All disk access of a store goes through this module, so durability is decided here. A file is
+written under a temporary name in a directory for such files, flushed if it must be durable, and
+then gets its real name in one step: by ``link(2)``, which refuses a name that is taken, or by
+``rename(2)``, which replaces it. Local file systems only: ``flock`` and ``inotify`` do not reach
+other machines.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from controlplane.store.contract import StoreCorrupt, StoreDenied, StoreError, S
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 STALE_TEMPORARY_SECONDS = 60.0
-"""A temporary file this old belongs to a dead writer. Should its writer live after all, its link
-or rename fails, which the writer sees as ``StoreUnavailable``: nothing is lost but an attempt."""
+"""A temporary file this old belongs to a dead writer. If its writer does live, the link or rename
+fails and the writer gets ``StoreUnavailable``: only that attempt is lost."""
 
 _LOCK_RETRY_SECONDS = 0.002
 
@@ -45,9 +45,9 @@ def _translated(error: OSError, action: str) -> StoreError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return StoreDenied(f"{line}; run as the owner of the directory, usually root")
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP):
-        return StoreCorrupt(f"{line}; something else lies where the store keeps its files")
+        return StoreCorrupt(f"{line}; something else is in the place of the store's files")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreUnavailable(f"{line}; make room on the disk")
+        return StoreUnavailable(f"{line}; free space on the disk")
     return StoreUnavailable(line)
 
 
@@ -71,7 +71,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def sync_directory(path: Path) -> None:
-    """Flush a directory's entries to the disk: names made before are there after a power cut."""
+    """Flush a directory's entries to the disk: earlier names survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -104,7 +104,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes, temporaries: Path, *, durable: bool) -> None:
-    """Put ``data`` at ``path`` in one step, whatever was there. Readers see the old or the new."""
+    """Put ``data`` at ``path`` in one step, replacing it. Readers see the old or the new file."""
     with temporary(temporaries, data, durable=durable) as fresh:
         fresh.rename(path)
     if durable:
@@ -112,26 +112,26 @@ def replace_file(path: Path, data: bytes, temporaries: Path, *, durable: bool) -
 
 
 def create_file(path: Path, data: bytes, temporaries: Path) -> None:
-    """Put ``data`` at ``path`` in one step, durably. ``FileExistsError`` if something is there."""
+    """Put ``data`` at ``path`` in one step, durably. ``FileExistsError`` if it exists."""
     with temporary(temporaries, data, durable=True) as fresh:
         os.link(fresh, path, follow_symlinks=False)
     sync_directory(path.parent)
 
 
 def remove_file(path: Path, *, durable: bool) -> None:
-    """Remove a file that may be gone already."""
+    """Remove a file if it exists."""
     path.unlink(missing_ok=True)
     if durable:
         sync_directory(path.parent)
 
 
 def sweep_temporaries(directory: Path, now: float) -> None:
-    """Remove what dead writers left behind. ``now`` is in Unix seconds."""
+    """Remove the files of dead writers. ``now`` is in Unix seconds."""
     for path in map(directory.joinpath, names_in(directory)):
         try:
             if now - path.lstat().st_mtime > STALE_TEMPORARY_SECONDS:
                 path.unlink()
-        except FileNotFoundError:  # its writer has finished, or another sweeper was quicker
+        except FileNotFoundError:  # its writer finished, or another process removed it
             continue
 
 
@@ -149,13 +149,13 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
 
 
 def refuse_lax(path: Path, forbidden_mode: int, remedy_mode: str) -> None:
-    """Raise ``StoreDenied`` if others can do with ``path`` what ``forbidden_mode`` names.
+    """Raise ``StoreDenied`` if the mode of ``path`` has a bit of ``forbidden_mode``.
 
-    ``path`` must belong to this user or to root and be no symbolic link.
+    ``path`` must belong to this user or to root, and must not be a symbolic link.
     """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
-        raise StoreDenied(f"{path} is a symbolic link: name the place itself")
+        raise StoreDenied(f"{path} is a symbolic link: name its target")
     if status.st_uid not in (0, os.geteuid()):
         raise StoreDenied(f"{path} belongs to user {status.st_uid}: chown it to root")
     if stat.S_IMODE(status.st_mode) & forbidden_mode:
@@ -169,8 +169,8 @@ def refuse_lax(path: Path, forbidden_mode: int, remedy_mode: str) -> None:
 def file_lock(path: Path, operation: int, wait_seconds: float) -> Iterator[int]:
     """Hold a ``flock`` (``LOCK_SH`` or ``LOCK_EX``) on ``path``; yields its descriptor.
 
-    Raises ``BlockingIOError`` if it is not free within ``wait_seconds``. The kernel frees it when
-    its holder dies.
+    Raises ``BlockingIOError`` if it is not free within ``wait_seconds``. The kernel releases it
+    when its holder dies.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
     deadline = time.monotonic() + wait_seconds

@@ -1,8 +1,8 @@
-"""What servers say and what operators wish, on disk: one small file a server.
+"""Acknowledgements, reports and drain requests on disk: one small file per server.
 
-Replaced in one step by ``rename(2)``, never flushed (a report comes every 250 ms and is worthless
-after a power cut), except wishes. A file that makes no sense is as if its server had said nothing:
-logged once, until it makes sense again, and never anybody else's trouble.
+A file is replaced in one step by ``rename(2)``. Only drain requests are flushed: a report comes
+every 250 ms and is worthless after a power cut. An invalid file counts as missing, is logged once
+until it is valid again, and does not affect other servers.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ T = TypeVar("T")
 
 
 class Fleet:
-    """Acknowledgements, reports and wishes of all servers. Raises ``OSError``, ``StoreError``."""
+    """The files of all servers. Raises ``OSError`` and ``StoreError``."""
 
     def __init__(self, directory: Path, temporaries: Path) -> None:
         self._temporaries = temporaries
         self._acknowledgements = directory / "acknowledgements"
         self._reports = directory / "reports"
-        self._wishes = directory / "wishes"
+        self._drain_requests = directory / "wishes"
         self._writing = threading.Lock()
-        self._spoilt: set[Path] = set()
+        self._invalid: set[Path] = set()
         self._log = structlog.get_logger(__name__)
 
     @property
     def directories(self) -> tuple[Path, ...]:
         """The directories in which something changes when the fleet does."""
-        return (self._acknowledgements, self._reports, self._wishes)
+        return (self._acknowledgements, self._reports, self._drain_requests)
 
     def make_directories(self) -> None:
-        """Make what is not there yet."""
+        """Make the directories that do not exist."""
         for directory in self.directories:
             make_directory(directory)
 
     def acknowledge(self, server: str, kind: str, generation: int) -> None:
-        """Note that a server has a generation in use; says nothing new: writes nothing.
+        """Record that a server has a generation in use; a repetition writes nothing.
 
         Reads and writes under a lock of this process: one server's acknowledgements come from one
         process, its agent or the one that serves the store to it.
@@ -85,24 +85,24 @@ class Fleet:
         found = self._read_all(self._reports, MAX_REPORT_BYTES, decode_report)
         return {server: report for server, report in found.items() if report.server == server}
 
-    def wish(self, server: str, *, wished: bool) -> None:
-        """Set or clear the wish that a server be drained, durably."""
-        path = self._wishes / check_name(server, "server")
-        if wished:
+    def request_drain(self, server: str, *, requested: bool) -> None:
+        """Set or clear the request to drain a server, durably."""
+        path = self._drain_requests / check_name(server, "server")
+        if requested:
             replace_file(path, b"", self._temporaries, durable=True)
         else:
             remove_file(path, durable=True)
 
-    def wishes(self) -> frozenset[str]:
-        """Return the servers wished drained."""
-        return frozenset(name for name in names_in(self._wishes) if is_name(name))
+    def drain_requests(self) -> frozenset[str]:
+        """Return the servers whose drain is requested."""
+        return frozenset(name for name in names_in(self._drain_requests) if is_name(name))
 
     def forget(self, server: str) -> None:
         """Remove all that is known of a server."""
         with self._writing:
             remove_file(self._file(self._acknowledgements, server), durable=True)
         remove_file(self._file(self._reports, server), durable=False)
-        remove_file(self._wishes / server, durable=True)
+        remove_file(self._drain_requests / server, durable=True)
 
     def _file(self, directory: Path, server: str) -> Path:
         return directory / f"{check_name(server, 'server')}{_SUFFIX}"
@@ -125,11 +125,11 @@ class Fleet:
         except FileNotFoundError:
             return None
         except (StoreCorrupt, OSError) as error:
-            if path not in self._spoilt:
+            if path not in self._invalid:
                 self._log.warning("file ignored", path=str(path), error=str(error))
-            self._spoilt.add(path)
+            self._invalid.add(path)
             return None
-        self._spoilt.discard(path)
+        self._invalid.discard(path)
         return content
 
 

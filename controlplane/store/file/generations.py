@@ -1,14 +1,14 @@
-"""One kind's published documents: a directory with one file a generation.
+"""One kind's published documents: a directory with one file per generation.
 
 The compare-and-set is ``link(2)``: it makes ``<generation>.json`` whole, in one step, and refuses a
-name that is taken, so that of any number of publishers exactly one makes each generation. The
-newest generation is the highest number in the directory.
+name that is taken. So of any number of publishers exactly one makes each generation. The newest
+generation is the highest number in the directory.
 
-Old generations are pruned, and a pruned name must not be free for a publisher that looked before
-the pruning. So a publisher holds a *shared* lock from looking to linking, and a pruner needs the
-*exclusive* one: no pruning falls between the two. Publishers never wait for each other, only for
-the moment of a pruning; a publisher that is stopped with the lock in its hands delays pruning and
-nothing else, and the kernel frees the lock of a dead one.
+Old generations are pruned, and a publisher that looked before the pruning must not get a pruned
+name. So a publisher holds a *shared* lock from looking to linking, and pruning needs the
+*exclusive* lock. Publishers wait only for a pruning, never for each other. A publisher that is
+stopped while it holds the lock delays only the pruning, and the kernel releases the lock of a dead
+one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from controlplane.store.file.atomic import (
 )
 
 KEPT_GENERATIONS = 16
-"""How many generations stay for readers that are slow and people who are curious."""
+"""How many generations are kept, for slow readers and for inspection."""
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Largest document: four times a table of 2^20 buckets, 4 deep."""
@@ -43,7 +43,7 @@ _FILE = re.compile(r"([1-9][0-9]{0,18})\.json")
 
 
 class Generations:
-    """The generations of one kind in one directory. Raises ``OSError`` beside ``StoreError``."""
+    """The generations of one kind in one directory. Raises ``OSError`` and ``StoreError``."""
 
     def __init__(self, directory: Path, temporaries: Path) -> None:
         self._directory = directory
@@ -58,8 +58,8 @@ class Generations:
     def latest(self) -> tuple[int, bytes] | None:
         """Return the newest generation and its bytes, ``None`` if there is none.
 
-        What is returned survives a power cut, even if its publisher has not yet come to flush the
-        directory: nobody acts on a generation that could be given out a second time.
+        The result survives a power cut, even if its publisher has not flushed the directory yet.
+        Otherwise a generation in use could be published a second time with other content.
         """
         while newest := self.newest():
             if newest != self._flushed:
@@ -67,7 +67,7 @@ class Generations:
                 self._flushed = newest
             try:
                 return newest, read_file(self._path(newest), MAX_DOCUMENT_BYTES)
-            except FileNotFoundError:  # pruned since: there are newer ones
+            except FileNotFoundError:  # pruned meanwhile: there are newer ones
                 continue
         return None
 
@@ -79,7 +79,7 @@ class Generations:
     def seed(self, generation: int, data: bytes) -> None:
         """Add the first document with any generation; ``StoreConflict`` if it is not the first.
 
-        Needs the exclusive lock: two seeds of different generations would not meet at one name.
+        Needs the exclusive lock: two seeds of different generations have different names.
         """
         self._add(generation, data, fcntl.LOCK_EX, self._comes_first)
 
@@ -94,7 +94,7 @@ class Generations:
         newest = self.newest()
         if newest:
             raise StoreConflict(
-                f"generation {generation} of {self._directory.name} is no seed for this store: "
+                f"generation {generation} of {self._directory.name} cannot seed this store: "
                 f"it has generation {newest} already"
             )
 
@@ -115,18 +115,18 @@ class Generations:
         except BlockingIOError as error:
             raise StoreUnavailable(
                 f"another process has held {self._lock} for {LOCK_WAIT_SECONDS:g} s: "
-                "is a controller stopped in the middle of its work?"
+                "a controller may be stopped while publishing"
             ) from error
 
     def _prune(self) -> None:
-        """Remove all but the newest generations, or leave it to the next publisher."""
+        """Remove all but the newest generations, or leave that to the next publisher."""
         try:
             with file_lock(self._lock, fcntl.LOCK_EX, wait_seconds=0):
                 for generation in sorted(self._all())[:-KEPT_GENERATIONS]:
                     self._path(generation).unlink()
-        except BlockingIOError:  # somebody is publishing this very moment
+        except BlockingIOError:  # a publisher holds the lock
             return
-        except OSError as error:  # the publication itself has succeeded, and must not seem failed
+        except OSError as error:  # the publication itself succeeded
             self._log.warning(
                 "cannot remove old generations", path=str(self._directory), error=str(error)
             )

@@ -23,10 +23,10 @@ _BUFFER_BYTES = 65536
 
 
 class Inotify:
-    """Notices that entries of some directories appear, are replaced or vanish.
+    """Notices when entries of directories appear, are replaced or vanish.
 
-    Contents of events are of no interest: whoever is woken looks for himself. An overflown queue
-    is an event like any other, so nothing is missed. Raises ``OSError`` and ``StoreUnavailable``.
+    The content of events is ignored: the caller looks at the directories. A queue overflow is an
+    event too, so no change is missed. Raises ``OSError`` and ``StoreUnavailable``.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Inotify:
         self._poll.register(self._descriptor, select.POLLIN)
 
     def add(self, directory: Path, events: int) -> None:
-        """Watch a directory; again does no harm. ``FileNotFoundError`` if there is none."""
+        """Watch a directory, once or again. ``FileNotFoundError`` if it does not exist."""
         path = os.fsencode(directory)
         if self._libc.inotify_add_watch(self._descriptor, path, events | _IN_ONLYDIR) >= 0:
             return
@@ -53,7 +53,7 @@ class Inotify:
         raise OSError(code, os.strerror(code), str(directory))
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Return whether anything happened since the last call, waiting for it if need be."""
+        """Wait for an event since the last call; return whether there was one."""
         happened = bool(self._poll.poll(max(0.0, timeout_seconds) * 1000))
         if happened:
             self._drain()

@@ -1,6 +1,6 @@
-"""Pool keys on disk: one file a key, readable by its owner alone.
+"""Pool keys on disk: one file per key, readable by its owner alone.
 
-A key is 16 secret bytes. It is in no message, log line or representation of anything here.
+A key is 16 secret bytes. It never appears in a message, a log line or a ``repr``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Keyring:
                     raise StoreConflict(f"key {key_id} exists with other bytes") from None
 
     def replace(self, key_id: str, key: bytes) -> None:
-        """Store a key, whatever the id held before."""
+        """Store a key, replacing an earlier one of this id."""
         path = self._path(key_id)
         _check_length(key_id, key)
         with store_errors(f"cannot store key {key_id}"):

@@ -9,7 +9,8 @@
     leader                             locked by the leading controller, holds its name
     tmp/                               files not yet whole
 
-``generations.py`` tells how publication works, ``docs/stores.md`` what is promised.
+``wishes/`` holds drain requests. ``generations.py`` explains publication, ``docs/stores.md`` the
+guarantees.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class FileStore(ControllerStore):
     """A store in a directory, for any number of processes and threads of one machine."""
 
     def __init__(self, directory: Path | str) -> None:
-        """Name the directory; it is made, and looked at, when first needed."""
+        """Name the directory. It is made when it is first needed."""
         self.directory = Path(directory)
         self._documents = self.directory / "documents"
         self._temporaries = self.directory / "tmp"
@@ -77,7 +78,7 @@ class FileStore(ControllerStore):
             found = generations.latest()
         if found is None:
             return None
-        self._read_kinds[kind] = generations  # it remembers what it has flushed
+        self._read_kinds[kind] = generations  # it remembers which generation is flushed
         return Version(kind, *found)
 
     def kinds(self) -> Mapping[str, int]:
@@ -104,7 +105,7 @@ class FileStore(ControllerStore):
             return self._keyring.get(key_id)
 
     def acknowledge(self, server: str, kind: str, generation: int) -> None:
-        """Say that this server's data plane has this generation in use."""
+        """Record that this server's data plane has this generation in use."""
         with self._using("cannot acknowledge"):
             self._fleet.acknowledge(server, kind, generation)
 
@@ -114,7 +115,7 @@ class FileStore(ControllerStore):
             self._fleet.report(report)
 
     def close(self) -> None:
-        """End waiting calls and release what is held open. Leadership ends with its context."""
+        """End waiting calls and close descriptors. Leadership ends with its context."""
         self._closed.set()
         with self._lending:
             while self._idle_watches:
@@ -126,15 +127,15 @@ class FileStore(ControllerStore):
 
     # Operators
 
-    def wish_drain(self, server: str, *, wished: bool) -> None:
-        """Set or clear the wish that this server be drained. Survives controllers."""
-        with self._using("cannot note a wish"):
-            self._fleet.wish(server, wished=wished)
+    def request_drain(self, server: str, *, requested: bool) -> None:
+        """Set or clear the request to drain this server. It outlives controllers."""
+        with self._using("cannot store a drain request"):
+            self._fleet.request_drain(server, requested=requested)
 
-    def drain_wishes(self) -> frozenset[str]:
-        """Return the servers wished drained."""
-        with self._using("cannot read the wishes"):
-            return self._fleet.wishes()
+    def drain_requests(self) -> frozenset[str]:
+        """Return the servers whose drain is requested."""
+        with self._using("cannot read the drain requests"):
+            return self._fleet.drain_requests()
 
     # Controllers
 
@@ -178,7 +179,7 @@ class FileStore(ControllerStore):
                     return
 
     def forget(self, server: str) -> None:
-        """Drop a removed server's acknowledgements, report and wish."""
+        """Drop a removed server's acknowledgements, report and drain request."""
         with self._using("cannot forget a server"):
             self._fleet.forget(server)
 
@@ -198,7 +199,7 @@ class FileStore(ControllerStore):
         with freed:
             yield
 
-    # Inside
+    # Internal
 
     @contextmanager
     def _using(self, action: str) -> Iterator[None]:
@@ -209,7 +210,7 @@ class FileStore(ControllerStore):
                 self._prepare()
                 yield
         except StoreUnavailable:
-            self._prepared = False  # should somebody have removed the directory, make it anew
+            self._prepared = False  # make the directory again if it was removed
             raise
 
     def _prepare(self) -> None:
@@ -225,7 +226,7 @@ class FileStore(ControllerStore):
 
     @contextmanager
     def _document_watch(self) -> Iterator[Inotify]:
-        """Lend a watch to one waiting thread. They are kept: the kernel takes 8 ms to end one."""
+        """Lend a watch to one waiting thread. Watches are kept: ending one takes 8 ms."""
         with self._lending:
             watch = self._idle_watches.pop() if self._idle_watches else Inotify()
         try:

@@ -36,7 +36,7 @@ _PRIVATE = {"cache-control": "no-store"}
 
 
 class Requests:
-    """Answers agents' requests from a store. Store calls run in a pool of threads."""
+    """Answers agents' requests from a store. Store calls run in a thread pool."""
 
     def __init__(self, store: AgentStore, notifier: Notifier) -> None:
         self._store = store
@@ -48,7 +48,7 @@ class Requests:
         return JSONResponse({"kinds": dict(kinds)}, headers=_PRIVATE)
 
     async def wait(self, request: Request) -> Response:
-        """POST /v1/wait: the long poll, which costs no thread."""
+        """POST /v1/wait: the long poll. It takes no thread."""
         content = parse_object(await _body(request), "a request")
         seen, timeout = content.get("seen"), content.get("timeout_seconds")
         if not isinstance(seen, dict) or not all(_seen(item) for item in seen.items()):
@@ -90,7 +90,7 @@ class Requests:
 
 
 class BearerOnly:
-    """Lets nothing through without the token (RFC 6750), before anything of a body is read."""
+    """Refuses requests without the token (RFC 6750), before it reads a body."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -112,12 +112,12 @@ class BearerOnly:
         await self._app(scope, receive, send)
 
     def _authorized(self, scope: Scope) -> bool:
-        said = Headers(scope=scope).get("authorization", "").encode("latin-1")
-        return hmac.compare_digest(said, self._expected)
+        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        return hmac.compare_digest(given, self._expected)
 
 
 def application(store: AgentStore, token: str, notifier: Notifier) -> Starlette:
-    """Return the application that serves ``store`` to whoever knows ``token``."""
+    """Return the application that serves ``store`` to clients with the ``token``."""
     requests = Requests(store, notifier)
     log = structlog.get_logger(__name__)
 
@@ -168,11 +168,11 @@ async def _body(request: Request) -> bytes:
         raise StoreCorrupt(f"a request took longer than {BODY_SECONDS:g} s to arrive") from error
 
 
-def _same_server(request: Request, said: object) -> str:
-    """Return the server that speaks: an agent speaks for itself alone."""
+def _same_server(request: Request, named: object) -> str:
+    """Return the server in the path; the body must name the same one."""
     server: str = request.path_params["server"]
-    if server != said:
-        raise StoreDenied(f"{shown(server)} may not speak for {shown(said)}")
+    if server != named:
+        raise StoreDenied(f"{shown(server)} may not report for {shown(named)}")
     return server
 
 

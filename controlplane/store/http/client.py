@@ -45,8 +45,8 @@ _UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """The parts of an answer that matter. ``content`` may be a secret."""
+class _Response:
+    """Status, generation and body of an answer. ``content`` may be a secret."""
 
     status: int
     generation: str
@@ -57,7 +57,7 @@ class HttpStore(AgentStore):
     """A store on a controller. Any number of threads may use it."""
 
     def __init__(self, url: str, token: str, ca_file: Path | str | None = None) -> None:
-        """Prepare to talk to ``url``, contacting nothing. Raises ``ConfigError``.
+        """Prepare a client of ``url``, without connecting. Raises ``ConfigError``.
 
         ``ca_file`` holds the certificate authority of an ``https:`` URL, the system's if ``None``.
         Proxies and credentials from the environment are ignored.
@@ -79,7 +79,7 @@ class HttpStore(AgentStore):
         if answer.status == _EMPTY:
             return None
         if not (answer.generation.isascii() and answer.generation.isdecimal()):
-            raise self._stranger(answer)
+            raise self._not_a_store(answer)
         return Version(kind, check_generation(int(answer.generation)), answer.content)
 
     def kinds(self) -> Mapping[str, int]:
@@ -105,7 +105,7 @@ class HttpStore(AgentStore):
         return key
 
     def acknowledge(self, server: str, kind: str, generation: int) -> None:
-        """Say that this server's data plane has this generation in use."""
+        """Record that this server's data plane has this generation in use."""
         path = f"/v1/servers/{check_name(server, 'server')}/acknowledgement"
         body = {
             "server": server,
@@ -130,7 +130,7 @@ class HttpStore(AgentStore):
         path: str,
         body: bytes | Mapping[str, Any] | None = None,
         patience_seconds: float = 0.0,
-    ) -> _Answer:
+    ) -> _Response:
         """Return a good answer, read to its end, or raise a ``StoreError``."""
         if self._closed.is_set():
             raise StoreUnavailable("the store was closed")
@@ -145,23 +145,23 @@ class HttpStore(AgentStore):
             return answer
         raise self._refusal(answer)
 
-    def _refusal(self, answer: _Answer) -> StoreError:
+    def _refusal(self, answer: _Response) -> StoreError:
         if answer.status == _UNAUTHORIZED:
             return StoreDenied(f"{self._url} refused the token: check token_file")
         try:
             error = answer_to_error(parse_object(answer.content, "an answer"))
         except StoreCorrupt:
             error = None
-        return error or self._stranger(answer)
+        return error or self._not_a_store(answer)
 
-    def _stranger(self, answer: _Answer) -> StoreUnavailable:
+    def _not_a_store(self, answer: _Response) -> StoreUnavailable:
         return StoreUnavailable(
             f"{self._url} answered HTTP {answer.status}, but not as a store: check store"
         )
 
     def _translated(self, error: Exception) -> StoreError:
         if isinstance(error, RuntimeError) and not self._closed.is_set():
-            raise error  # a closed client is the only RuntimeError to expect
+            raise error  # only a closed client may raise it
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
@@ -173,8 +173,8 @@ class HttpStore(AgentStore):
         return StoreUnavailable(f"store {self._url} does not answer: {reason}")
 
 
-def _read(stream: httpx.Response) -> _Answer:
-    """Read an answer to its end, unless that is farther off than the largest document's."""
+def _read(stream: httpx.Response) -> _Response:
+    """Read an answer to its end, at most the size of the largest document."""
     limit = MAX_DOCUMENT_BYTES if stream.status_code == _OK else MAX_REQUEST_BYTES
     received = bytearray()
     for chunk in stream.iter_raw():
@@ -182,13 +182,13 @@ def _read(stream: httpx.Response) -> _Answer:
         if len(received) > limit:
             raise StoreCorrupt(f"the store's answer is larger than {limit} bytes")
     generation = stream.headers.get(GENERATION_HEADER, "")
-    return _Answer(stream.status_code, generation, bytes(received))
+    return _Response(stream.status_code, generation, bytes(received))
 
 
-def _kinds(answer: _Answer) -> dict[str, int]:
+def _kinds(answer: _Response) -> dict[str, int]:
     content = parse_object(answer.content, "the store's answer").get("kinds")
     if not isinstance(content, dict):
-        raise StoreCorrupt("the store's answer names no kinds")
+        raise StoreCorrupt("the store's answer does not have kinds")
     return {check_kind(kind): check_generation(value) for kind, value in content.items()}
 
 
@@ -198,9 +198,11 @@ def _checked_url(url: str) -> str:
     except httpx.InvalidURL as error:
         raise ConfigError(f"store {url!r}: {error}") from error
     if parsed.userinfo:
-        raise ConfigError("store: a URL is no place for a password: set token_file")
+        raise ConfigError("store: a URL must not have a password: set token_file")
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError(f"store {url!r} is none: use http://HOST:PORT or https://HOST:PORT")
+        raise ConfigError(
+            f"store {url!r} is not a store: use http://HOST:PORT or https://HOST:PORT"
+        )
     return url.rstrip("/")
 
 

@@ -17,7 +17,7 @@ _RETRY_SECONDS = 0.25
 
 
 class Notifier:
-    """Lets coroutines wait for newer documents. Everything but the thread lives in one loop."""
+    """Lets coroutines wait for newer documents. All but its thread runs in one event loop."""
 
     def __init__(self, store: AgentStore) -> None:
         self._store = store
@@ -80,14 +80,14 @@ class Notifier:
                 if not failing:
                     self._log.warning("cannot follow the store", error=str(error))
                 failing = True
-                self._tell(kinds, error)
+                self._pass(kinds, error)
                 self._stopping.wait(_RETRY_SECONDS)
                 continue
             if failing or now != kinds:
-                self._tell(now, None)
+                self._pass(now, None)
             kinds, failing = now, False
 
-    def _tell(self, kinds: Mapping[str, int], error: StoreError | None) -> None:
+    def _pass(self, kinds: Mapping[str, int], error: StoreError | None) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._update, kinds, error)
 
@@ -96,7 +96,7 @@ class Notifier:
         self._wake()
 
     def _wake(self) -> None:
-        """Wake who waits now; who comes later waits for the next time."""
+        """Wake the current waiters; later ones wait for the next change."""
         if self._changed is not None:
             self._changed.set()
             self._changed = asyncio.Event()

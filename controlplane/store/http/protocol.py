@@ -1,4 +1,4 @@
-"""What the ``http:`` store's two ends agree on.
+"""The protocol of the ``http:`` store.
 
 ======  ==================================  =======================  ==============================
 method  path                                request                  answer
@@ -15,7 +15,7 @@ PUT     /v1/servers/<name>/report           a report                 204
 ======  ==================================  =======================  ==============================
 
 Every request carries ``Authorization: Bearer <token>`` (RFC 6750). An error is ``{"error": slug,
-"message": line}`` with one of the statuses below; anything else did not come from a store.
+"message": line}`` with one of the statuses below; any other answer is not from a store.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from controlplane.store.contract import (
 GENERATION_HEADER = "brigade-generation"
 MAX_REQUEST_BYTES = 1 << 20
 MAX_POLL_SECONDS = 2.0
-"""Longest single poll; a client that waits longer polls again, and so notices its own end."""
+"""Longest single poll; a client that waits longer polls again, so it notices ``close()``."""
 
 _ERRORS: tuple[tuple[str, int, type[StoreError]], ...] = (
     ("denied", 403, StoreDenied),

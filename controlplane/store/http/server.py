@@ -1,4 +1,4 @@
-"""Serves a controller's store to agents: the ``http:`` store's other end."""
+"""Serves a controller's store to agents as the ``http:`` store."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Serving:
 def serve(store: AgentStore, config: ServeConfig) -> Iterator[Serving]:
     """Serve ``store`` from a thread of its own for the context's life.
 
-    Raises ``ConfigError`` for a token, certificate or address that cannot be, ``BrigadeError`` if
-    the address is taken, all before anything runs. Leaving the context ends long polls at once.
+    Raises ``ConfigError`` for an invalid token, certificate or address, ``BrigadeError`` if the
+    address is in use, all before anything runs. Leaving the context ends long polls at once.
     """
     notifier = Notifier(store)
     server = _server(application(store, read_token(config.token_file), notifier), config)
@@ -125,7 +125,7 @@ def _listener(config: ServeConfig) -> Iterator[socket.socket]:
         raise ConfigError(f"[listen] address: {error}") from error
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
     with socket.socket(family, socket.SOCK_STREAM) as listener:
-        # Connections inherit it. Without it an answer's body waits 40 ms for its head's ACK.
+        # Connections inherit it. Without it, a body waits 40 ms for the ACK of its header.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -135,7 +135,7 @@ def _listener(config: ServeConfig) -> Iterator[socket.socket]:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise BrigadeError(
                 f"cannot listen on {address} port {config.port}: {reason}; "
-                "set [listen] address and port, or end who has them"
+                "set [listen] address and port, or end the process that uses them"
             ) from error
         yield listener
 
@@ -149,5 +149,5 @@ def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
-            raise BrigadeError("the store's server did not start; its log says why")
+            raise BrigadeError("the store's server did not start; see its log")
         thread.join(0.005)

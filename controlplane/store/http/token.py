@@ -14,10 +14,10 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
 
 
 def read_token(path: Path | str) -> str:
-    """Return the token in a file that nobody else may read (mode 0600 or 0400).
+    """Return the token in a file that others may not read (mode 0600 or 0400).
 
-    One line of the characters RFC 6750, section 2.1, allows. Raises ``ConfigError``; the token
-    itself is in no message.
+    One line of the characters that RFC 6750, section 2.1, allows. Raises ``ConfigError``; no
+    message contains the token.
     """
     path = Path(path)
     try:
@@ -30,7 +30,7 @@ def read_token(path: Path | str) -> str:
         raise ConfigError(str(error)) from error
     if not _TOKEN.fullmatch(data):
         raise ConfigError(
-            f"token_file {path} holds no token: one line of letters, digits and . _ ~ + / = -, "
-            "for instance from: openssl rand -hex 32"
+            f"token_file {path} does not hold a token: it must be one line of letters, digits and "
+            ". _ ~ + / = -, for instance from: openssl rand -hex 32"
         )
     return data.decode()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from controlplane.domain.objects import Vip, is_host, vip_text
-from controlplane.domain.vips import VipSet
+from controlplane.domain.vips import VipPrefixes
 from lb.agent.netlink.bulk import (
     FAMILY,
     LINK_INDEX_OFFSET,
@@ -55,7 +55,7 @@ def left_out(vips: Iterable[Vip], things: Iterable[Beside]) -> dict[Vip, str]:
     An address that is a VIP itself, on whatever interface, does not count.
     """
     chosen = frozenset(vips)
-    prefixes = VipSet(vip for vip in chosen if not is_host(vip))
+    prefixes = VipPrefixes(vip for vip in chosen if not is_host(vip))
     lines: dict[Vip, str] = {}
     for thing in things:
         if is_host(thing.network) and thing.network in chosen:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from controlplane.domain.lookup_capacity import IP_VERSIONS, find_great_lack
+from controlplane.domain.lookup_capacity import IP_VERSIONS, find_certain_shortage
 from controlplane.domain.service_rows import effective_services
 from lb import abi
 from lb.dataplane.errors import DataplaneError
@@ -58,7 +58,7 @@ def check_view(view: ClusterView) -> None:
         raise DataplaneError("0.0.0.0 is no DIP and no prober")
     if len(set(view.dips.values()) | view.probers) > abi.MAX_DIPS:
         raise DataplaneError(f"more than {abi.MAX_DIPS} DIPs and probers")
-    lack = find_great_lack(view.services)
+    lack = find_certain_shortage(view.services)
     if lack:
         raise DataplaneError(lack)
 

@@ -16,9 +16,9 @@ from controlplane.controller.metrics import PREFIX, ControlMetrics
 from controlplane.domain.objects import Address, Cluster, Table
 from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.loads import LoadSources
-from controlplane.observe.probe.packet import Answer, Probe
+from controlplane.observe.probe.packet import Probe, ProbeAnswer
 from controlplane.observe.probe.sockets import Prober
-from controlplane.publish.published import Newest
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.file.store import FileStore
 from netns.polling import wait_until
@@ -44,7 +44,7 @@ class FakeProber(Prober):
         self.dead: set[IPv4Address] = set()
         self.asked: set[tuple[Address, int]] = set()
         self.probed: list[IPv4Address] = []
-        self._answers: list[Answer] = []
+        self._answers: list[ProbeAnswer] = []
 
     def source(self, vip: Address) -> Address | None:
         return self.address if vip.version == 4 else self.address6
@@ -54,10 +54,10 @@ class FakeProber(Prober):
         self.probed.append(dip)
         self.asked.add((vip, vip_port))
         if dip not in self.dead:
-            self._answers.append(Answer(vip, vip_port, 40000, isn + 1))
+            self._answers.append(ProbeAnswer(vip, vip_port, 40000, isn + 1))
         return Probe(dip, vip, vip_port, self.address, self.address, 40000, isn)
 
-    def received(self) -> Sequence[Answer]:
+    def received(self) -> Sequence[ProbeAnswer]:
         answers, self._answers = self._answers, []
         return answers
 
@@ -71,7 +71,7 @@ class Fleet:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.store = FileStore(directory)
-        self.newest = Newest(self.store)
+        self.published = Published(self.store)
         self.prober = FakeProber()
         self.agents: dict[str, Agent] = {}
         self.rounds: list[Round] = []
@@ -174,19 +174,19 @@ class Fleet:
         )
 
     def cluster(self) -> Cluster:
-        self.newest.refresh()
-        return self.newest.cluster or Cluster(0)
+        self.published.refresh()
+        return self.published.cluster or Cluster(0)
 
     def states(self) -> dict[str, str]:
         return {server.name: server.state.value for server in self.cluster().servers}
 
     def table(self, pool: str = "web") -> Table | None:
-        self.newest.refresh()
-        return self.newest.tables.get(pool)
+        self.published.refresh()
+        return self.published.tables.get(pool)
 
     def facts(self, pool: str = "web") -> TableFacts:
-        self.newest.refresh()
-        return self.newest.facts.get(pool, TableFacts())
+        self.published.refresh()
+        return self.published.facts.get(pool, TableFacts())
 
     def current(self, pool: str = "web") -> dict[str, int]:
         """Return buckets by server, for those that are current somewhere."""
@@ -204,9 +204,9 @@ class Fleet:
 
     def calm(self) -> bool:
         """Whether the controller finds its newest documents, all of them, settled."""
-        self.newest.refresh()
+        self.published.refresh()
         found = self.rounds[-1].settlements if self.rounds else {}
-        return dict(self.newest.generations()) == {
+        return dict(self.published.generations()) == {
             kind: settlement.generation for kind, settlement in found.items() if settlement.settled
         }
 

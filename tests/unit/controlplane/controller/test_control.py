@@ -26,7 +26,7 @@ def test_the_address_of_probes_may_come_up_after_the_controller(
     def open_prober(addresses: tuple[IPv4Address, ...], gue_port: int) -> FakeProber:
         del addresses, gue_port
         if not found:
-            raise NoProber("10.0.0.9 is no address of this machine")
+            raise NoProber("10.0.0.9 is not an address of this machine")
         return found[0]
 
     monkeypatch.setattr(control, "open_prober", open_prober)
@@ -37,7 +37,7 @@ def test_the_address_of_probes_may_come_up_after_the_controller(
         running = threading.Thread(target=controller.run, args=(signals,))
         running.start()
         try:
-            wait_until(lambda: controller.loop.newest.cluster is not None, "it runs without")
+            wait_until(lambda: controller.loop.published.cluster is not None, "it runs without")
             assert controller.loop.observer.prober is None
             found.append(FakeProber())
             wait_until(lambda: controller.loop.observer.prober is found[0], "it probes")

@@ -73,7 +73,7 @@ def test_slow_start_grows_a_share(fleet: Fleet) -> None:
 def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fleet) -> None:
     fleet.up(4)
     since = len(fleet.agents["s1"].history)
-    fleet.store.wish_drain("s2", wished=True)
+    fleet.store.request_drain("s2", requested=True)
     wait_until(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
     assert fleet.states()["s2"] == "draining"
     assert "s2" in fleet.named()
@@ -88,7 +88,7 @@ def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fle
 def test_the_second_step_does_not_wait_for_the_tick(fleet: Fleet) -> None:
     fleet.up(3, tick_seconds=5.0)
     since = len(fleet.agents["s1"].history)
-    fleet.store.wish_drain("s2", wished=True)
+    fleet.store.request_drain("s2", requested=True)
     took = wait_until(lambda: "s2" not in fleet.current(), "s2 is current nowhere")
     assert len(fleet.agents["s1"].history) >= since
     assert took < 1.0
@@ -96,9 +96,9 @@ def test_the_second_step_does_not_wait_for_the_tick(fleet: Fleet) -> None:
 
 def test_undrain_brings_a_server_back(fleet: Fleet) -> None:
     fleet.up(4)
-    fleet.store.wish_drain("s2", wished=True)
+    fleet.store.request_drain("s2", requested=True)
     wait_until(lambda: "s2" not in fleet.current(), "drained")
-    fleet.store.wish_drain("s2", wished=False)
+    fleet.store.request_drain("s2", requested=False)
     wait_until(lambda: fleet.current() == EVEN, "even again")
     wait_until(lambda: fleet.states()["s2"] == "active", "active")
 
@@ -106,7 +106,7 @@ def test_undrain_brings_a_server_back(fleet: Fleet) -> None:
 def test_joins_and_drains_go_on_after_a_silent_agents_time(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.agents["s2"].end()
-    fleet.store.wish_drain("s3", wished=True)
+    fleet.store.request_drain("s3", requested=True)
     wait_until(lambda: fleet.states()["s3"] == "draining", "noted: the last generation is settled")
     took = wait_until(lambda: "s3" not in fleet.current(), "s3 is current nowhere")
     assert took > 0.8
@@ -116,7 +116,7 @@ def test_joins_and_drains_go_on_after_a_silent_agents_time(fleet: Fleet) -> None
 def test_one_that_speaks_but_never_acknowledges_holds_a_drain_back(fleet: Fleet) -> None:
     fleet.up(3)
     fleet.agents["s2"].acks = False
-    fleet.store.wish_drain("s3", wished=True)
+    fleet.store.request_drain("s3", requested=True)
     wait_until(lambda: fleet.states()["s3"] == "draining", "noted")
     fleet.go_on(2.0)
     assert "s3" in fleet.current()
@@ -150,16 +150,16 @@ def test_a_majority_failing_keeps_the_last_table(fleet: Fleet) -> None:
     fleet.up(4)
     for name in ("s1", "s2", "s3"):
         fleet.agents[name].checks = {"http": ServiceHealth(healthy=False)}
-    wait_until(lambda: fleet.rounds[-1].pools["web"].health.panic, "panic")
+    wait_until(lambda: fleet.rounds[-1].outcomes["web"].health.panic, "panic")
     assert fleet.metric("panic", pool="web") == 1
     current = fleet.current()
-    generation = fleet.newest.generations()
+    generation = fleet.published.generations()
     fleet.go_on(0.4)
-    fleet.newest.refresh()
-    assert fleet.newest.generations() == generation
+    fleet.published.refresh()
+    assert fleet.published.generations() == generation
     for name in ("s1", "s2", "s3"):
         fleet.agents[name].checks = {"http": ServiceHealth(healthy=True)}
-    wait_until(lambda: not fleet.rounds[-1].pools["web"].health.panic, "over")
+    wait_until(lambda: not fleet.rounds[-1].outcomes["web"].health.panic, "over")
     assert current["s4"] > 0
     wait_until(lambda: fleet.current() == EVEN, "even again")
 
@@ -168,7 +168,7 @@ def test_a_new_controller_changes_nothing_before_it_has_heard(fleet: Fleet) -> N
     config = fleet.up(4)
     wait_until(fleet.calm, "settled")
     fleet.stop_control()
-    before = fleet.newest.generations()
+    before = fleet.published.generations()
     fleet.store.wait_reports(0.2)
     for agent in fleet.agents.values():
         agent.speaks = False
@@ -178,8 +178,8 @@ def test_a_new_controller_changes_nothing_before_it_has_heard(fleet: Fleet) -> N
     for agent in fleet.agents.values():
         agent.speaks = True
     fleet.go_on(0.5)
-    fleet.newest.refresh()
-    assert fleet.newest.generations() == before
+    fleet.published.refresh()
+    assert fleet.published.generations() == before
 
 
 def test_a_new_controller_finishes_what_the_old_one_began(fleet: Fleet) -> None:
@@ -188,7 +188,7 @@ def test_a_new_controller_finishes_what_the_old_one_began(fleet: Fleet) -> None:
         agent.acks = False
     before = fleet.table()
     assert before
-    fleet.store.wish_drain("s2", wished=True)
+    fleet.store.request_drain("s2", requested=True)
     wait_until(
         lambda: (table := fleet.table()) is not None and table.generation > before.generation,
         "the first step",
@@ -224,7 +224,7 @@ def test_what_is_known_of_a_server_that_left_is_forgotten_though_the_store_stumb
     fleet.up(3)
     loop = fleet.loop
     assert loop
-    fleet.store.wish_drain("s3", wished=True)
+    fleet.store.request_drain("s3", requested=True)
     stumbles = iter([StoreUnavailable("no space left")])
     forget = FileStore.forget
 
@@ -238,7 +238,7 @@ def test_what_is_known_of_a_server_that_left_is_forgotten_though_the_store_stumb
     wait_until(lambda: "s3" not in fleet.current(), "drained")
     fleet.agents["s3"].end(said=True)
     wait_until(lambda: "s3" not in fleet.states(), "gone")
-    assert fleet.store.drain_wishes() == frozenset()
+    assert fleet.store.drain_requests() == frozenset()
     assert "s3" not in fleet.store.acknowledgements()
 
 
@@ -249,7 +249,7 @@ def test_load_moves_wait_for_a_silent_agent(fleet: Fleet) -> None:
     wait_until(lambda: "s2" not in fleet.current(), "drained for health")
     wait_until(fleet.calm, "settled")
     fleet.agents["s1"].speaks = False
-    wait_until(lambda: fleet.rounds[-1].sight.views["s1"].silent, "silent")
+    wait_until(lambda: fleet.rounds[-1].fleet.servers["s1"].silent, "silent")
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=True)}
     fleet.go_on(2.0)
     assert "s2" not in fleet.current()
@@ -269,7 +269,7 @@ def test_racing_controllers_never_overwrite_each_other(fleet: Fleet, pools: int)
         for server in config.server:
             fleet.agent(server.name)
         wait_until(lambda: set(fleet.states().values()) == {"active"}, "active")
-        fleet.store.wish_drain("s3", wished=True)
+        fleet.store.request_drain("s3", requested=True)
         wait_until(lambda: "s3" not in fleet.current("p0"), "drained")
     finally:
         rival.close()
@@ -285,7 +285,7 @@ def test_racing_controllers_never_overwrite_each_other(fleet: Fleet, pools: int)
 def test_a_store_that_was_lost_is_not_begun_anew(fleet: Fleet) -> None:
     """Its generations would be refused, its new keys would send flows astray."""
     fleet.up(3)
-    before = dict(fleet.newest.generations())
+    before = dict(fleet.published.generations())
     for agent in fleet.agents.values():
         agent.end()
     away = fleet.directory.with_name("away")
@@ -297,8 +297,8 @@ def test_a_store_that_was_lost_is_not_begun_anew(fleet: Fleet) -> None:
     shutil.rmtree(fleet.directory, ignore_errors=True)
     away.rename(fleet.directory)
     wait_until(lambda: len(fleet.rounds) > rounds + 1, "it goes on")
-    fleet.newest.refresh()
-    assert fleet.newest.generations() == before
+    fleet.published.refresh()
+    assert fleet.published.generations() == before
 
 
 def test_a_pool_taken_out_of_the_settings_while_a_generation_is_unsettled(fleet: Fleet) -> None:
@@ -308,7 +308,7 @@ def test_a_pool_taken_out_of_the_settings_while_a_generation_is_unsettled(fleet:
     loop = fleet.loop
     assert loop
     fleet.agents["s2"].acks = False
-    fleet.store.wish_drain("s1", wished=True)
+    fleet.store.request_drain("s1", requested=True)
     wait_until(lambda: fleet.states()["s1"] == "draining", "a generation that s2 holds back")
     loop.configure(fleet.config(4), fleet.prober)
     fleet.prober.dead.add(dip(3))

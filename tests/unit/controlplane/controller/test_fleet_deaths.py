@@ -77,16 +77,16 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     fleet.up(3, service=only(vip, "tcp", 443))
     fleet.prober.dead.add(dip(3))
     fleet.agents["s3"].end()
-    wait_until(lambda: fleet.rounds[-1].sight.views["s3"].silent, "silent")
+    wait_until(lambda: fleet.rounds[-1].fleet.servers["s3"].silent, "silent")
     rounds = len(fleet.rounds)
     wait_until(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
     assert fleet.states()["s3"] == "active"
     said = capsys.readouterr().out
     assert said.count("cannot probe: no server of this pool will be declared down") == 1
-    assert "no IPv6 address towards 2001:db8::1" in said
+    assert "no IPv6 address outside all VIPs for 2001:db8::1" in said
     found = overview(fleet.store, fleet.config(3, service=only(vip, "tcp", 443)), 0.0)
     assert found["pools"][0]["probe"] is None
-    assert "no IPv6 address towards 2001:db8::1" in found["pools"][0]["unprobed"]
+    assert "no IPv6 address outside all VIPs for 2001:db8::1" in found["pools"][0]["unprobed"]
     print_servers({**found, "servers": found["servers"][:1]})
     assert "pool web cannot be probed, so its servers are never" in capsys.readouterr().out
     fleet.prober.address6 = IPv6Address("2001:db8:9::9")
@@ -96,7 +96,7 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
 def test_a_death_does_not_wait_for_an_agent_that_never_acknowledges(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.agents["s4"].acks = False
-    fleet.store.wish_drain("s1", wished=True)  # s4 holds this back
+    fleet.store.request_drain("s1", requested=True)  # s4 holds this back
     wait_until(lambda: fleet.states()["s1"] == "draining", "noted")
     before = fleet.table()
     assert before
@@ -112,11 +112,11 @@ def test_a_death_does_not_wait_for_an_agent_that_never_acknowledges(fleet: Fleet
 
 def test_a_silent_server_that_answers_probes_keeps_its_share(fleet: Fleet) -> None:
     fleet.up(4)
-    generation = fleet.newest.generations()
+    generation = fleet.published.generations()
     fleet.agents["s2"].end()
     wait_until(lambda: len(fleet.prober.probed) > 10, "probes")
-    fleet.newest.refresh()
-    assert fleet.newest.generations() == generation
+    fleet.published.refresh()
+    assert fleet.published.generations() == generation
     assert fleet.states()["s2"] == "active"
     assert fleet.current() == EVEN
     assert fleet.metric("server_silent", server="s2") == 1
@@ -189,7 +189,7 @@ def test_a_silent_server_is_asked_only_what_it_can_answer(
     else:
         fleet.prober.address = IPv4Address("10.0.0.8")
         loop.configure(fleet.config(4, probers=["10.0.0.8"]), fleet.prober)
-    wait_until(lambda: fleet.rounds[-1].sight.views["s2"].silent, "silent")
+    wait_until(lambda: fleet.rounds[-1].fleet.servers["s2"].silent, "silent")
     rounds = len(fleet.rounds)
     wait_until(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
     assert fleet.states()["s2"] == "active"

@@ -165,12 +165,12 @@ def test_one_leads_and_another_takes_over(lbctl: Lbctl, fleet: Fleet) -> None:
     fleet.agent("s1")
     fleet.agent("s2")
     wait_until(lambda: len(fleet.current()) == 2, "a table")
-    before = dict(fleet.newest.generations())
+    before = dict(fleet.published.generations())
     first.kill()
     wait_until(lambda: "leading" in lbctl.events("second"), "the second leads")
-    fleet.store.wish_drain("s1", wished=True)
+    fleet.store.request_drain("s1", requested=True)
     wait_until(lambda: fleet.current() == {"s2": 256}, "the second works")
-    assert fleet.newest.generations()["table/web"] == before["table/web"] + 2
+    assert fleet.published.generations()["table/web"] == before["table/web"] + 2
     assert ended(second, signal.SIGTERM) == 0
 
 
@@ -237,4 +237,4 @@ def test_seed_refuses_a_store_in_use(lbctl: Lbctl) -> None:
     assert ended(process, signal.SIGTERM) == 0
     done = lbctl.run("control", "--seed", str(lbctl.directory))
     assert done.returncode == 1
-    assert "--seed begins an empty store" in done.stderr
+    assert "--seed fills an empty store" in done.stderr

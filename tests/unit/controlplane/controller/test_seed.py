@@ -35,7 +35,7 @@ def state_dir(fleet: Fleet, tmp_path: Path) -> Path:
 def test_a_seeded_store_goes_on_where_the_lost_one_was(
     fleet: Fleet, state_dir: Path, tmp_path: Path
 ) -> None:
-    agents, before = fleet.agents, dict(fleet.newest.generations())
+    agents, before = fleet.agents, dict(fleet.published.generations())
     key_id = fleet.cluster().pools[0].key_id
     config = fleet.config(3)
     for agent in agents.values():
@@ -52,10 +52,10 @@ def test_a_seeded_store_goes_on_where_the_lost_one_was(
                 heir.store.acknowledge(name, kind, generation)
             heir.agent(name, tables=dict(old.tables), cluster=old.cluster)
         wait_until(heir.calm, "settled")
-        assert heir.newest.generations() == before, "nothing changes"
-        heir.store.wish_drain("s2", wished=True)
+        assert heir.published.generations() == before, "nothing changes"
+        heir.store.request_drain("s2", requested=True)
         wait_until(lambda: "s2" not in heir.current(), "drained")
-        assert heir.newest.generations()["table/web"] == before["table/web"] + 2
+        assert heir.published.generations()["table/web"] == before["table/web"] + 2
     finally:
         heir.close()
 
@@ -63,7 +63,7 @@ def test_a_seeded_store_goes_on_where_the_lost_one_was(
 def test_servers_that_had_newer_tables_are_overtaken(
     fleet: Fleet, state_dir: Path, tmp_path: Path
 ) -> None:
-    before = dict(fleet.newest.generations())
+    before = dict(fleet.published.generations())
     config = fleet.config(3)
     heir = Fleet(tmp_path / "new")
     try:
@@ -83,7 +83,7 @@ def test_servers_that_had_newer_tables_are_overtaken(
 
 def test_a_store_that_is_not_empty_is_refused(fleet: Fleet, state_dir: Path) -> None:
     before = dict(fleet.store.kinds())
-    with pytest.raises(BrigadeError, match="begins an empty store; this one has cluster"):
+    with pytest.raises(BrigadeError, match="fills an empty store; this one has cluster"):
         seed_store(fleet.store, state_dir)
     assert fleet.store.kinds() == before
 
@@ -98,8 +98,8 @@ def test_a_seeding_that_was_cut_off_is_no_beginning(
     heir.store.seed(version)
     with pytest.raises(BrigadeError, match="empty the store and begin it with --seed"):
         seed_store(heir.store, state_dir)
-    with pytest.raises(BrigadeError, match="seeding leaves it that was cut off"):
-        heir.newest.refresh()
+    with pytest.raises(BrigadeError, match="no cluster document, so a seeding was interrupted"):
+        heir.published.refresh()
     assert set(heir.store.kinds()) == {"table/web"}
     heir.close()
 
@@ -117,7 +117,7 @@ def test_what_is_damaged_or_missing_seeds_nothing(state_dir: Path, tmp_path: Pat
     keys = list((state_dir / "keys").iterdir())
     key = keys[0].read_bytes()
     keys[0].unlink()
-    with pytest.raises(BrigadeError, match="lacks the keys"):
+    with pytest.raises(BrigadeError, match="does not have the keys"):
         seed_store(store, state_dir)
     StateDir(state_dir).save_key(keys[0].name, key)
     document = state_dir / "documents" / "table.web.json"

@@ -94,7 +94,7 @@ def test_nothing_new_is_nothing_published() -> None:
 def test_only_a_death_is_published_before_the_last_one_settled() -> None:
     settings = config("a", "b", "c", pools=("web", "new"))
     before = at(first(config("a", "b")), a=ACTIVE, b=ACTIVE)
-    wish = replace(ALIVE, wished_draining=True)
+    wish = replace(ALIVE, drain_requested=True)
     views = {"a": wish, "b": ALIVE, "c": ALIVE}
     assert next_cluster(settings, before, views, WAITING, ClusterNews(), {}) is None
     news = ClusterNews(dead=frozenset("b"))
@@ -111,7 +111,7 @@ def test_a_refused_generation_is_replaced_by_other_settings_and_nothing_else_mov
     """What agents cannot hold must not keep out what they can (docs/architecture.md)."""
     before = at(first(config("a", "b", pools=("web", "bad"))), a=ACTIVE, b=ACTIVE)
     mended = config("a", "b", "c", pools=("web", "good"))
-    wish = replace(ALIVE, wished_draining=True)
+    wish = replace(ALIVE, drain_requested=True)
     views = {"a": wish, "b": ALIVE, "c": ALIVE}
     keys = {"good": "key-good"}
     following = next_cluster(mended, before, views, REFUSED, ClusterNews(), keys)
@@ -151,7 +151,7 @@ def test_a_death_goes_with_what_replaces_a_refused_generation() -> None:
 def test_a_death_and_other_steps_go_together_when_settled() -> None:
     settings = config("a", "b")
     before = at(first(settings), a=ACTIVE, b=ACTIVE)
-    views = {"a": replace(ALIVE, wished_draining=True), "b": ALIVE}
+    views = {"a": replace(ALIVE, drain_requested=True), "b": ALIVE}
     news = ClusterNews(dead=frozenset("b"))
     following = next_cluster(settings, before, views, SETTLED, news, {})
     assert states(following) == {"a": "draining", "b": "down"}
@@ -234,7 +234,7 @@ def test_the_first_ones_wait_for_each_other() -> None:
     assert not newcomers_welcome(cluster, some, 1.9, 2.0)
     assert newcomers_welcome(cluster, some, 2.0, 2.0)
     assert newcomers_welcome(cluster, {"a": ALIVE, "b": ALIVE}, 0.0, 2.0)
-    wished = {"a": ALIVE, "b": replace(NEVER, wished_draining=True)}
+    wished = {"a": ALIVE, "b": replace(NEVER, drain_requested=True)}
     assert newcomers_welcome(cluster, wished, 0.0, 2.0)
 
 

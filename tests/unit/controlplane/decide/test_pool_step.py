@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 import numpy as np
 
 from controlplane.decide.health import PoolHealth
-from controlplane.decide.pool_step import Step, plan_pool, pool_states, trusted_indices
+from controlplane.decide.pool_step import Step, decide_pool, pool_states, trusted_indices
 from controlplane.decide.settlement import Settlement
 from controlplane.domain.objects import Cluster, Server, ServerState, Table
 from controlplane.domain.table_facts import TableFacts, table_facts
@@ -77,39 +77,39 @@ def test_an_index_that_nobody_knows_is_down() -> None:
 
 
 def test_a_first_table_waits_for_somebody_to_serve() -> None:
-    assert plan_pool(None, None, {1: REGISTERED}, FIT).step is Step.WAIT
-    assert plan_pool(None, None, {1: JOINING}, FIT).step is Step.BUILD
+    assert decide_pool(None, None, {1: REGISTERED}, FIT).step is Step.WAIT
+    assert decide_pool(None, None, {1: JOINING}, FIT).step is Step.BUILD
 
 
 def test_settled_goes_on_and_unsettled_waits() -> None:
     calm = {1: ACTIVE, 2: ACTIVE, 3: ACTIVE}
-    assert plan_pool(FACTS, SETTLED, calm, FIT).step is Step.BUILD
-    assert plan_pool(FACTS, WAITING, calm, FIT).step is Step.WAIT
+    assert decide_pool(FACTS, SETTLED, calm, FIT).step is Step.BUILD
+    assert decide_pool(FACTS, WAITING, calm, FIT).step is Step.WAIT
 
 
 def test_a_death_never_waits() -> None:
-    plan = plan_pool(FACTS, WAITING, {1: ACTIVE, 2: ACTIVE, 3: DOWN}, FIT)
+    plan = decide_pool(FACTS, WAITING, {1: ACTIVE, 2: ACTIVE, 3: DOWN}, FIT)
     assert plan.step is Step.DEATHS_ONLY
-    gone = plan_pool(FACTS, WAITING, {1: ACTIVE, 2: ACTIVE, 3: ACTIVE, 4: DOWN}, FIT)
+    gone = decide_pool(FACTS, WAITING, {1: ACTIVE, 2: ACTIVE, 3: ACTIVE, 4: DOWN}, FIT)
     assert gone.step is Step.WAIT
 
 
 def test_moves_for_load_wait_for_a_silent_agent_for_ever() -> None:
-    assert plan_pool(FACTS, PASSABLE, {1: ACTIVE, 2: ACTIVE, 3: ACTIVE}, FIT).step is Step.WAIT
+    assert decide_pool(FACTS, PASSABLE, {1: ACTIVE, 2: ACTIVE, 3: ACTIVE}, FIT).step is Step.WAIT
 
 
 def test_joins_and_drains_go_on_without_it_and_say_so() -> None:
     for states_ in ({1: ACTIVE, 2: DRAINING}, {1: ACTIVE, 2: ACTIVE, 3: JOINING}):
-        plan = plan_pool(FACTS, PASSABLE, states_, FIT)
+        plan = decide_pool(FACTS, PASSABLE, states_, FIT)
         assert (plan.step, plan.gone_on_without) == (Step.BUILD, ("b",))
     drained = {1: ACTIVE, 2: ACTIVE, 3: DRAINING}
-    assert plan_pool(FACTS, PASSABLE, drained, FIT).step is Step.WAIT
+    assert decide_pool(FACTS, PASSABLE, drained, FIT).step is Step.WAIT
 
 
 def test_panic_keeps_the_last_table_but_for_deaths() -> None:
     calm = {1: ACTIVE, 2: ACTIVE, 3: ACTIVE}
-    plan = plan_pool(FACTS, SETTLED, calm, PANIC)
+    plan = decide_pool(FACTS, SETTLED, calm, PANIC)
     assert (plan.step, plan.panic) == (Step.WAIT, True)
-    assert plan_pool(FACTS, PASSABLE, {1: DRAINING}, PANIC).step is Step.WAIT
-    death = plan_pool(FACTS, SETTLED, {1: ACTIVE, 2: DOWN, 3: ACTIVE}, PANIC)
+    assert decide_pool(FACTS, PASSABLE, {1: DRAINING}, PANIC).step is Step.WAIT
+    death = decide_pool(FACTS, SETTLED, {1: ACTIVE, 2: DOWN, 3: ACTIVE}, PANIC)
     assert death.step is Step.DEATHS_ONLY

@@ -15,7 +15,7 @@ ALIVE = ServerView("a", known=True, heard=True)
 SILENT = ServerView("a", known=True, silent=True, silent_seconds=100.0, probes_failed=2)
 NEVER = ServerView("a")
 STOPPED = replace(ALIVE, stopped=True)
-WISHED = replace(ALIVE, wished_draining=True)
+WISHED = replace(ALIVE, drain_requested=True)
 REMOVED = replace(ALIVE, configured=False)
 
 

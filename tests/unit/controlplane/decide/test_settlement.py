@@ -7,8 +7,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
-from controlplane.decide.settlement import counts, settlement
+from controlplane.decide.settlement import counts
 from controlplane.domain.objects import CLUSTER, Cluster, Server, ServerState
 
 ALIVE = ServerView("a", known=True, heard=True)
@@ -44,14 +45,9 @@ def settle(
     views: dict[str, ServerView], acknowledged: dict[str, int], generation: int = 5
 ) -> tuple[bool, bool, tuple[str, ...]]:
     servers = tuple(server(name, index=i) for i, name in enumerate(views, 1))
-    found = settlement(
-        CLUSTER,
-        generation,
-        Cluster(generation, servers=servers),
-        views,
-        {name: {CLUSTER: generation} for name, generation in acknowledged.items()},
-        30.0,
-    )
+    taken = {name: {CLUSTER: generation} for name, generation in acknowledged.items()}
+    fleet = FleetView(Cluster(generation, servers=servers), views, {}, taken, 30.0)
+    found = fleet.settlement(CLUSTER, generation)
     return found.settled, found.passable, found.waiting_for
 
 
@@ -63,7 +59,8 @@ def refusal(*servers: tuple[str, ServerView], taken: str = "") -> tuple[bool, tu
     """Generation 5: whether it is refused for good, and by whom."""
     known = tuple(server(name, index=i) for i, (name, _) in enumerate(servers, 1))
     cluster = Cluster(5, servers=known)
-    found = settlement(CLUSTER, 5, cluster, dict(servers), {taken: {CLUSTER: 5}}, 30.0)
+    fleet = FleetView(cluster, dict(servers), {}, {taken: {CLUSTER: 5}}, 30.0)
+    found = fleet.settlement(CLUSTER, 5)
     assert not found.passable
     return found.refused, found.refusing
 
@@ -84,7 +81,9 @@ def test_a_generation_is_refused_when_all_say_so_who_could_still_take_it() -> No
 def test_what_an_agent_says_of_the_cluster_document_is_not_about_tables() -> None:
     cluster = Cluster(5, servers=(server("a"),))
     no = {"a": replace(ALIVE, refused_cluster=5)}
-    assert settlement("table/web", 5, cluster, no, {}, 30.0).refusing == ()
+    fleet = FleetView(cluster, no, {}, {}, 30.0)
+    assert fleet.settlement("table/web", 5).refusing == ()
+    assert fleet.settlement(CLUSTER, 5).refusing == ("a",)
 
 
 def test_one_lags() -> None:
@@ -109,12 +108,6 @@ def test_a_silent_agent_that_acknowledged_holds_nobody_back() -> None:
 
 
 def test_another_kinds_acknowledgement_is_none() -> None:
-    found = settlement(
-        "table/web",
-        1,
-        Cluster(1, servers=(server("a"),)),
-        {"a": ALIVE},
-        {"a": {CLUSTER: 9, "table/dns": 9}},
-        30.0,
-    )
-    assert found.waiting_for == ("a",)
+    cluster = Cluster(1, servers=(server("a"),))
+    fleet = FleetView(cluster, {"a": ALIVE}, {}, {"a": {CLUSTER: 9, "table/dns": 9}}, 30.0)
+    assert fleet.settlement("table/web", 1).waiting_for == ("a",)

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from controlplane.builder import BuildRequest, build
-from controlplane.decide.shares import Shares, ShareSettings, Sighting, adjust, shares_of_table
+from controlplane.decide.pool_view import PoolView
+from controlplane.decide.shares import Shares, ShareSettings, adjust, shares_of_table
 from controlplane.domain.objects import Pool, ServerState, Table
 
 S = ServerState
@@ -20,95 +21,95 @@ THREE = {1: S.ACTIVE, 2: S.ACTIVE, 3: S.ACTIVE}
 EQUAL = Shares(full={1: 1.0, 2: 1.0, 3: 1.0}, at=0.0)
 
 
-def after(sighting: Sighting, ticks: int = 1, before: Shares = EQUAL) -> Shares:
+def after(view: PoolView, ticks: int = 1, before: Shares = EQUAL) -> Shares:
     start = before.at or 0.0
     for tick in range(1, ticks + 1):
-        before = adjust(before, sighting, start + tick)
+        before = adjust(before, view, start + tick)
     return before
 
 
 def test_the_busier_gives_to_the_idler() -> None:
-    shares = after(Sighting(THREE, {1: 0.8, 2: 0.5, 3: 0.2})).shares
+    shares = after(PoolView(THREE, {1: 0.8, 2: 0.5, 3: 0.2})).shares
     assert shares[1] < shares[2] < shares[3]
     assert sum(shares.values()) == pytest.approx(3)
 
 
 def test_a_step_is_bounded_whatever_the_load() -> None:
     most = ShareSettings().max_step_per_second
-    shares = after(Sighting(THREE, {1: 0.9, 2: 0.0, 3: 0.0})).shares
+    shares = after(PoolView(THREE, {1: 0.9, 2: 0.0, 3: 0.0})).shares
     assert math.log(shares[2] / shares[1]) == pytest.approx(2 * most)
 
 
 def test_a_controller_that_was_held_up_takes_one_small_step() -> None:
-    held_up = adjust(EQUAL, Sighting(THREE, {1: 0.9, 2: 0.1, 3: 0.1}), 3600.0)
+    held_up = adjust(EQUAL, PoolView(THREE, {1: 0.9, 2: 0.1, 3: 0.1}), 3600.0)
     settings = ShareSettings()
     assert held_up.shares[1] > math.exp(-6 * settings.max_step_per_second)
 
 
 def test_the_first_tick_changes_nothing_nor_does_a_clock_put_back() -> None:
-    sighting = Sighting(TWO, {1: 0.9, 2: 0.1})
-    assert adjust(Shares(), sighting, 5.0).shares == {1: 1.0, 2: 1.0}
-    assert adjust(EQUAL, sighting, -5.0).shares == {1: 1.0, 2: 1.0}
+    view = PoolView(TWO, {1: 0.9, 2: 0.1})
+    assert adjust(Shares(), view, 5.0).shares == {1: 1.0, 2: 1.0}
+    assert adjust(EQUAL, view, -5.0).shares == {1: 1.0, 2: 1.0}
 
 
 def test_small_differences_are_let_be() -> None:
-    assert after(Sighting(THREE, {1: 0.51, 2: 0.5, 3: 0.49}), 20).shares == {1: 1, 2: 1, 3: 1}
+    assert after(PoolView(THREE, {1: 0.51, 2: 0.5, 3: 0.49}), 20).shares == {1: 1, 2: 1, 3: 1}
 
 
 def test_all_saturated_is_frozen() -> None:
-    assert after(Sighting(THREE, {1: 1.0, 2: 1.0, 3: 0.98}), 20).shares == {1: 1, 2: 1, 3: 1}
+    assert after(PoolView(THREE, {1: 1.0, 2: 1.0, 3: 0.98}), 20).shares == {1: 1, 2: 1, 3: 1}
 
 
 def test_one_saturated_gives_as_fast_as_it_may() -> None:
-    saturated = after(Sighting(THREE, {1: 1.0, 2: 0.9, 3: 0.9}))
-    below = after(Sighting(THREE, {1: 0.96, 2: 0.86, 3: 0.86}))
+    saturated = after(PoolView(THREE, {1: 1.0, 2: 0.9, 3: 0.9}))
+    below = after(PoolView(THREE, {1: 0.96, 2: 0.86, 3: 0.86}))
     assert saturated.shares[1] < below.shares[1] - 0.02
 
 
 def test_loads_without_a_top_are_only_compared() -> None:
     settings = ShareSettings(saturated_at=math.inf, idle_below=0.0)
     for unit in (1e-3, 1.0, 1e6):
-        sighting = Sighting(TWO, {1: 30 * unit, 2: 10 * unit})
-        shares = adjust(Shares(full={1: 1, 2: 1}, at=0), sighting, 1.0, settings).shares
+        view = PoolView(TWO, {1: 30 * unit, 2: 10 * unit})
+        shares = adjust(Shares(full={1: 1, 2: 1}, at=0), view, 1.0, settings).shares
         assert shares[1] == pytest.approx(0.957, abs=0.01)
 
 
 def test_a_pool_with_nothing_to_do_is_frozen() -> None:
     for loads in ({1: 0.001, 2: 0.02, 3: 0.0}, {1: 0.0, 2: 0.0, 3: 0.0}):
-        assert after(Sighting(THREE, loads), 20).shares == {1: 1, 2: 1, 3: 1}
+        assert after(PoolView(THREE, loads), 20).shares == {1: 1, 2: 1, 3: 1}
 
 
 @pytest.mark.parametrize("unknown", [None, math.nan, math.inf, -1.0])
 def test_unknown_is_not_idle(unknown: float | None) -> None:
-    shares = after(Sighting(THREE, {1: 0.8, 2: 0.2, 3: unknown}), 10).shares
+    shares = after(PoolView(THREE, {1: 0.8, 2: 0.2, 3: unknown}), 10).shares
     assert shares[1] < 1 < shares[2]
     assert shares[3] == pytest.approx(1.0)
-    without = after(Sighting(THREE, {1: 0.8, 2: 0.2}), 10).shares
+    without = after(PoolView(THREE, {1: 0.8, 2: 0.2}), 10).shares
     assert without == shares
 
 
 def test_one_alone_has_nobody_to_be_compared_with() -> None:
-    assert after(Sighting(THREE, {1: 0.8}), 10).shares == {1: 1, 2: 1, 3: 1}
+    assert after(PoolView(THREE, {1: 0.8}), 10).shares == {1: 1, 2: 1, 3: 1}
 
 
 def test_a_newcomer_grows_to_the_mean_share() -> None:
     before = Shares(full={1: 0.5, 2: 1.5}, at=0.0)
     states = {**TWO, 3: S.JOINING}
     for ramp in (0.0, 0.25, 1.0):
-        shares = adjust(before, Sighting(states, ramps={3: ramp}), 1.0).shares
+        shares = adjust(before, PoolView(states, ramps={3: ramp}), 1.0).shares
         assert shares[3] == pytest.approx(ramp)
         assert shares[2] / shares[1] == pytest.approx(3)
 
 
 def test_a_newcomer_that_has_little_to_do_yet_counts_for_nothing() -> None:
-    sighting = Sighting({**TWO, 3: S.JOINING}, {1: 0.5, 2: 0.5, 3: 0.05}, {3: 0.1})
-    shares = after(sighting, 20).shares
+    view = PoolView({**TWO, 3: S.JOINING}, {1: 0.5, 2: 0.5, 3: 0.05}, {3: 0.1})
+    shares = after(view, 20).shares
     assert shares == pytest.approx({1: 1.0, 2: 1.0, 3: 0.1})
 
 
 def test_a_newcomer_that_has_too_much_grows_more_slowly() -> None:
-    sighting = Sighting({**TWO, 3: S.JOINING}, {1: 0.5, 2: 0.5, 3: 0.9}, {3: 0.5})
-    shares = after(sighting, 10).shares
+    view = PoolView({**TWO, 3: S.JOINING}, {1: 0.5, 2: 0.5, 3: 0.9}, {3: 0.5})
+    shares = after(view, 10).shares
     assert shares[3] < 0.4
     assert shares[1] == shares[2]
 
@@ -116,41 +117,41 @@ def test_a_newcomer_that_has_too_much_grows_more_slowly() -> None:
 @pytest.mark.parametrize("away", [S.DRAINING, S.DOWN, S.REGISTERED])
 def test_a_server_that_comes_back_has_its_share_again(away: ServerState) -> None:
     before = Shares(full={1: 0.4, 2: 1.0, 3: 1.6}, at=0.0)
-    gone = adjust(before, Sighting({**THREE, 1: away}), 1.0)
+    gone = adjust(before, PoolView({**THREE, 1: away}), 1.0)
     assert set(gone.shares) == {2, 3}
-    back = adjust(gone, Sighting(THREE), 2.0).shares
+    back = adjust(gone, PoolView(THREE), 2.0).shares
     assert back[1] / back[2] == pytest.approx(0.4)
     assert back[3] / back[2] == pytest.approx(1.6)
 
 
 def test_a_server_that_is_removed_is_forgotten() -> None:
     before = Shares(full={1: 0.4, 2: 1.0, 3: 1.6}, at=0.0)
-    gone = adjust(before, Sighting({2: S.ACTIVE, 3: S.ACTIVE}), 1.0)
-    assert adjust(gone, Sighting(THREE), 2.0).shares[1] == pytest.approx(1.0)
+    gone = adjust(before, PoolView({2: S.ACTIVE, 3: S.ACTIVE}), 1.0)
+    assert adjust(gone, PoolView(THREE), 2.0).shares[1] == pytest.approx(1.0)
 
 
 def test_shares_do_not_run_away_from_moves_that_are_held_back() -> None:
-    stuck = Sighting(TWO, {1: 0.9, 2: 0.3}, placed={1: 128, 2: 128})
+    stuck = PoolView(TWO, {1: 0.9, 2: 0.3}, current={1: 128, 2: 128})
     start = Shares(full={1: 1, 2: 1}, at=0)
     shares = after(stuck, 300, start).shares
     assert 2 < shares[2] / shares[1] < 3
     assert after(stuck, 600, start).shares == pytest.approx(shares)
-    shares = after(replace(stuck, placed={}), 300, start).shares
+    shares = after(replace(stuck, current={}), 300, start).shares
     assert shares[2] / shares[1] > 10
 
 
 def test_a_new_controller_goes_on_from_the_table() -> None:
     start = shares_of_table({1: 64, 2: 128, 3: 64, 4: 0})
     assert start.full == pytest.approx({1: 0.75, 2: 1.5, 3: 0.75})
-    assert adjust(start, Sighting(THREE), 9.0).shares == pytest.approx(start.full)
+    assert adjust(start, PoolView(THREE), 9.0).shares == pytest.approx(start.full)
 
 
 def test_the_same_question_has_the_same_answer() -> None:
-    sighting = Sighting(THREE, {1: 0.8, 2: 0.5, 3: 0.2}, placed={1: 5, 2: 5, 3: 5})
-    backwards = Sighting(
-        dict(reversed(THREE.items())), {3: 0.2, 2: 0.5, 1: 0.8}, placed={3: 5, 2: 5, 1: 5}
+    view = PoolView(THREE, {1: 0.8, 2: 0.5, 3: 0.2}, current={1: 5, 2: 5, 3: 5})
+    backwards = PoolView(
+        dict(reversed(THREE.items())), {3: 0.2, 2: 0.5, 1: 0.8}, current={3: 5, 2: 5, 1: 5}
     )
-    assert after(sighting, 5).shares == pytest.approx(after(backwards, 5).shares)
+    assert after(view, 5).shares == pytest.approx(after(backwards, 5).shares)
 
 
 @dataclass
@@ -208,7 +209,7 @@ class Simulation:
 
     def adjust(self, loads: dict[int, float], now: float) -> None:
         placed = {i: int(n) for i, n in enumerate(self.held(), 1)} if self.table else {}
-        self.shares = adjust(self.shares, Sighting(self.states(), loads, {}, placed), now)
+        self.shares = adjust(self.shares, PoolView(self.states(), loads, {}, placed), now)
 
     def build(self, now: float) -> bool:
         request = BuildRequest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.decide.health import PoolHealth
-from controlplane.decide.pool_step import Step, plan_pool
+from controlplane.decide.pool_step import Step, decide_pool
 from controlplane.decide.settlement import Settlement
 from controlplane.domain.objects import ServerState
 from controlplane.domain.table_facts import TableFacts
@@ -34,6 +34,6 @@ FACTS = TableFacts(named=frozenset({1, 2, 3}), current={1: 128, 2: 128})
 def test_moves_for_load_wait_for_a_silent_agent_and_nothing_else_does(
     states: dict[int, ServerState], step: Step
 ) -> None:
-    assert plan_pool(FACTS, SETTLED, states, PoolHealth(), silent={"s2"}).step is step
-    heard = plan_pool(FACTS, SETTLED, states, PoolHealth())
+    assert decide_pool(FACTS, SETTLED, states, PoolHealth(), silent={"s2"}).step is step
+    heard = decide_pool(FACTS, SETTLED, states, PoolHealth())
     assert heard.step is Step.BUILD

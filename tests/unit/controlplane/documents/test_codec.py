@@ -262,7 +262,9 @@ def test_a_document_from_before_prefixes_and_ports_is_read_and_written_alike() -
 
 def test_a_missing_key_is_named() -> None:
     data = forged(documents.encode_cluster(CLUSTER), lambda body: body["pools"][0].pop("depth"))
-    with pytest.raises(documents.DocumentError, match=r"pools\[0\] lacks 'depth'") as refusal:
+    with pytest.raises(
+        documents.DocumentError, match=r"pools\[0\] does not have 'depth'"
+    ) as refusal:
         documents.decode_cluster(data)
     assert refusal.value.reason == "missing_key"
 

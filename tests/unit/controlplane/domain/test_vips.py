@@ -15,7 +15,7 @@ from controlplane.domain.objects import (
     first_address,
     vip_text,
 )
-from controlplane.domain.vips import BadVip, Hosts, VipSet, check_vip, ipv6_lengths, parse_vip
+from controlplane.domain.vips import BadVip, Hosts, VipPrefixes, check_vip, ipv6_lengths, parse_vip
 
 
 @pytest.mark.parametrize(
@@ -145,5 +145,5 @@ def test_whom_a_check_asks() -> None:
     ],
 )
 def test_vips_that_cover_something_are_found(what: str, covering: list[str]) -> None:
-    vips = VipSet(map(ip_network, ("192.0.2.10", "192.0.2.0/24", "2001:db8::/64")))
+    vips = VipPrefixes(map(ip_network, ("192.0.2.10", "192.0.2.0/24", "2001:db8::/64")))
     assert [vip_text(vip) for vip in vips.covering(ip_network(what))] == covering

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import lb.cli.main as cli
+from controlplane.decide.fleet_view import FleetView
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.objects import CLUSTER
-from controlplane.observe.observer import Sight
 from controlplane.operator.drain import DrainProgress, progress
-from controlplane.publish.published import Newest
+from controlplane.publish.published import Published
 from controlplane.store.contract import Version
 from controlplane.store.file.store import FileStore
 from lb.cli._show import show_whole
@@ -52,7 +52,7 @@ def test_in_a_store_that_no_controller_has_used_nobody_is_drained(
     words = ["drain", "s1", "--wait", "--timeout", "0.1", "--config", str(settings)]
     assert cli.run(words) == 4
     assert "the controller has not acted yet" in capsys.readouterr().err
-    assert not progress("s1", None, {}, {}, Sight({}, {}, {}), 30.0).done
+    assert not progress("s1", {}, {}, FleetView()).done
     assert cli.run(["servers", "--config", str(settings)]) == 0
     assert "lbctl control has published nothing here" in capsys.readouterr().out
 
@@ -73,7 +73,7 @@ def test_a_document_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     store.publish(Version(CLUSTER, 1, b"{"))
     with pytest.raises(DocumentError, match="cluster generation 1 in the store: it is not JSON"):
-        Newest(store).refresh()
+        Published(store).refresh()
     store.close()
 
 

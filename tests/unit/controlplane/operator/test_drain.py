@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
 from controlplane.domain.objects import CLUSTER, Cluster, Report, Server, ServerState
 from controlplane.domain.table_facts import TableFacts
-from controlplane.observe.observer import Sight
 from controlplane.operator.drain import DrainProgress, progress
 
 ALIVE = ServerView("", known=True, heard=True)
@@ -33,15 +33,15 @@ def ask(
     )
     seen = {name: replace(views.get(name, ALIVE), name=name) for name in ("s1", "s2")}
     reports = {"s1": Report("s1", "boot", 1, 0.0, connections=connections)}
-    sight = Sight(seen, reports, acknowledged)
-    return progress("s1", Cluster(4, servers), facts, GENERATIONS, sight, 30.0)
+    fleet = FleetView(Cluster(4, servers), seen, reports, acknowledged, 30.0)
+    return progress("s1", facts, GENERATIONS, fleet)
 
 
 def test_current_nowhere_settled_and_without_connections_it_is_done() -> None:
     assert ask().done
 
 
-def test_a_bucket_a_connection_or_a_wish_not_seen_yet_holds_it_back() -> None:
+def test_a_bucket_a_connection_or_a_request_not_seen_yet_holds_it_back() -> None:
     some = {**NOWHERE, "mail": TableFacts(named=frozenset({1}), current={1: 3})}
     assert (ask(facts=some).done, ask(facts=some).buckets) == (False, 3)
     assert not ask(connections=1).done

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from controlplane.decide.deaths import AT_ONCE_SECONDS
+from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement
 from controlplane.domain.objects import CLUSTER, Cluster, Server, ServerState
-from controlplane.observe.observer import Sight
-from controlplane.publish.cluster import Membership
-from controlplane.publish.condition_log import Say
-from controlplane.publish.published import Newest
+from controlplane.publish.cluster import ClusterPublisher
+from controlplane.publish.condition_log import ConditionLog
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.file.store import FileStore
 
@@ -38,22 +38,22 @@ class Keeper:
     """A cluster of four active servers, and its keeper."""
 
     def __init__(self, store: FileStore) -> None:
-        self._newest = Newest(store)
+        self._published = Published(store)
         servers = tuple(
             Server(name, IPv4Address("10.1.0.0") + i, i, ServerState.ACTIVE)
             for i, name in enumerate(NAMES, 1)
         )
-        self._newest.publish_cluster(Cluster(1, servers, probers=frozenset(CONFIG.probers)))
-        self._membership = Membership(store, self._newest, Say())
+        self._published.publish_cluster(Cluster(1, servers, probers=frozenset(CONFIG.probers)))
+        self._publisher = ClusterPublisher(store, self._published, ConditionLog())
 
     def look(self, now: float, **views: ServerView) -> str:
         """Do a round in which these servers are seen so; return who is down, as "s1 s2"."""
-        cluster = self._newest.cluster
+        cluster = self._published.cluster
         assert cluster is not None
         seen = {name: replace(views.get(name, ALIVE), name=name) for name in NAMES}
         settled = Settlement(CLUSTER, cluster.generation)
-        self._membership.work(CONFIG, Sight(seen), settled, now)
-        cluster = self._newest.cluster
+        self._publisher.publish_next(CONFIG, FleetView(cluster, seen), settled, now)
+        cluster = self._published.cluster
         assert cluster is not None
         return " ".join(s.name for s in cluster.servers if s.state is ServerState.DOWN)
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from controlplane.decide.fleet_view import FleetView
+from controlplane.decide.round_view import RoundView
 from controlplane.decide.settlement import Settlement
 from controlplane.domain.objects import TCP, Cluster, Pool, Server, ServerState, Service, Table
-from controlplane.publish.condition_log import Say
-from controlplane.publish.pool import PoolDesk, Situation
-from controlplane.publish.published import Newest
+from controlplane.publish.condition_log import ConditionLog
+from controlplane.publish.pool import PoolPublisher
+from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.file.store import FileStore
 
@@ -47,20 +49,20 @@ def cluster(states: Mapping[int, ServerState]) -> Cluster:
     return Cluster(1, servers, (SERVICE,), (POOL,))
 
 
-class Desk:
-    """A desk with a store of its own; time passes by a second a round."""
+class OnePool:
+    """A pool with a store of its own; time passes by a second a round."""
 
     def __init__(self, store: FileStore, settings: ControlConfig) -> None:
-        self._newest = Newest(store)
-        self._newest.publish_cluster(cluster({}))
-        self._desk = PoolDesk(POOL, Say())
+        self._published = Published(store)
+        self._published.publish_cluster(cluster({}))
+        self._publisher = PoolPublisher(POOL, self._published, ConditionLog())
         self._config = settings
         self._now = 1000.0
 
     def pass_time(self, seconds: float) -> None:
         self._now += seconds
 
-    def work(
+    def round(
         self,
         *,
         settled: bool = True,
@@ -72,44 +74,42 @@ class Desk:
         """Do a round with servers s1... in these states; return the newest table."""
         self.pass_time(1.0)
         found = cluster({int(name[1:]): state for name, state in states.items()})
-        table = self._newest.tables.get("web")
+        table = self._published.tables.get("web")
         waiting = () if settled else ("s4",)
-        self._desk.work(
-            self._newest,
+        self._publisher.publish_next(
             Settlement("table/web", table.generation, waiting) if table else None,
-            Situation(
+            RoundView(
                 now=self._now,
                 wall=self._now,
                 ticked=True,
                 config=self._config,
+                fleet=FleetView(),
                 cluster=replace(found, generation=generation),
                 settled_cluster=found,
-                views={},
-                reports={},
                 failing=frozenset((name, "http") for name in failing),
                 ramps=ramps or {},
             ),
         )
-        return self._newest.tables["web"]
+        return self._published.tables["web"]
 
 
-MakeDesk = Callable[..., Desk]
+MakePool = Callable[..., OnePool]
 
 
 @pytest.fixture
-def make_desk(tmp_path: Path) -> Iterator[MakeDesk]:
+def make_pool(tmp_path: Path) -> Iterator[MakePool]:
     store = FileStore(tmp_path)
 
-    def make(**pool: Any) -> Desk:
-        return Desk(store, config(**pool))
+    def make(**pool: Any) -> OnePool:
+        return OnePool(store, config(**pool))
 
     yield make
     store.close()
 
 
 @pytest.fixture
-def desk(make_desk: MakeDesk) -> Desk:
-    return make_desk()
+def pool(make_pool: MakePool) -> OnePool:
+    return make_pool()
 
 
 def current(table: Table) -> dict[int, int]:
@@ -128,21 +128,21 @@ def changed(old: Table, new: Table) -> set[int]:
     return {int(index) for index in np.unique(old.chains[rows, 0])}
 
 
-def test_a_drain_takes_two_tables_each_settled(desk: Desk) -> None:
-    first = desk.work(settled=True)
-    prepared = desk.work(settled=True, s1=DRAINING)
+def test_a_drain_takes_two_tables_each_settled(pool: OnePool) -> None:
+    first = pool.round(settled=True)
+    prepared = pool.round(settled=True, s1=DRAINING)
     assert prepared.generation == first.generation + 1
     assert (prepared.chains[:, 0] == first.chains[:, 0]).all()
     assert (prepared.chains[first.chains[:, 0] == 1, 1] != 0).all()
-    assert desk.work(settled=False, s1=DRAINING) is prepared
-    done = desk.work(settled=True, s1=DRAINING)
+    assert pool.round(settled=False, s1=DRAINING) is prepared
+    done = pool.round(settled=True, s1=DRAINING)
     assert not (done.chains[:, 0] == 1).any()
 
 
-def test_a_death_swaps_nothing_that_is_not_settled(desk: Desk) -> None:
-    desk.work(settled=True)
-    prepared = desk.work(settled=True, s1=DRAINING)
-    after = desk.work(settled=False, s1=DRAINING, s3=DOWN)
+def test_a_death_swaps_nothing_that_is_not_settled(pool: OnePool) -> None:
+    pool.round(settled=True)
+    prepared = pool.round(settled=True, s1=DRAINING)
+    after = pool.round(settled=False, s1=DRAINING, s3=DOWN)
     assert after.generation == prepared.generation + 1
     assert not (after.chains == 3).any()
     untouched = ~(prepared.chains == 3).any(axis=1)
@@ -150,61 +150,61 @@ def test_a_death_swaps_nothing_that_is_not_settled(desk: Desk) -> None:
     assert (after.chains[prepared.chains[:, 0] == 1, 0] == 1).all()
 
 
-def test_nothing_to_do_is_nothing_published(desk: Desk) -> None:
-    first = desk.work(settled=True)
+def test_nothing_to_do_is_nothing_published(pool: OnePool) -> None:
+    first = pool.round(settled=True)
     for settled in (True, False, True):
-        assert desk.work(settled=settled) is first
-    assert changed(first, desk.work(settled=True, s2=DOWN)) == {2}
+        assert pool.round(settled=settled) is first
+    assert changed(first, pool.round(settled=True, s2=DOWN)) == {2}
 
 
-def test_the_bounded_load_is_that_of_the_settings(make_desk: MakeDesk) -> None:
+def test_the_bounded_load_is_that_of_the_settings(make_pool: MakePool) -> None:
     """A newcomer at the very beginning of its slow start has no share yet."""
-    found = current(make_desk(cap=1.0).work(ramps={4: 0.0}, s4=JOINING))
+    found = current(make_pool(cap=1.0).round(ramps={4: 0.0}, s4=JOINING))
     assert found == dict.fromkeys((1, 2, 3, 4), 64)
 
 
-def test_without_a_bound_a_newcomer_begins_with_nothing(make_desk: MakeDesk) -> None:
-    found = current(make_desk(cap=0).work(ramps={4: 0.0}, s4=JOINING))
+def test_without_a_bound_a_newcomer_begins_with_nothing(make_pool: MakePool) -> None:
+    found = current(make_pool(cap=0).round(ramps={4: 0.0}, s4=JOINING))
     assert (set(found), sum(found.values())) == ({1, 2, 3}, 256)
 
 
-def test_moves_for_load_wait_for_the_drain_time_of_the_settings(desk: Desk) -> None:
-    desk.work(s3=REGISTERED, s4=REGISTERED)
+def test_moves_for_load_wait_for_the_drain_time_of_the_settings(pool: OnePool) -> None:
+    pool.round(s3=REGISTERED, s4=REGISTERED)
     for _ in range(2):
-        desk.work(s1=DRAINING, s3=REGISTERED, s4=REGISTERED)
+        pool.round(s1=DRAINING, s3=REGISTERED, s4=REGISTERED)
     for _ in range(4):
-        table = desk.work(s1=DRAINING)
+        table = pool.round(s1=DRAINING)
     assert later_hops(table, 1) == 128, "they may hold connections yet"
     assert current(table) == {2: 128, 3: 64, 4: 64}
-    desk.pass_time(60)
+    pool.pass_time(60)
     for _ in range(4):
-        table = desk.work(s1=DRAINING)
+        table = pool.round(s1=DRAINING)
     assert later_hops(table, 1) < 128
     assert max(current(table).values()) == 86
 
 
 @pytest.mark.parametrize("forget", [None, 30])
 def test_old_hops_are_forgotten_as_the_settings_say(
-    make_desk: MakeDesk, forget: int | None
+    make_pool: MakePool, forget: int | None
 ) -> None:
-    desk = make_desk(**({} if forget is None else {"forget_after_seconds": forget}))
+    pool = make_pool(**({} if forget is None else {"forget_after_seconds": forget}))
     for state in (ACTIVE, DRAINING, DRAINING):
-        table = desk.work(s1=state)
+        table = pool.round(s1=state)
     assert later_hops(table, 1) == 64
-    desk.pass_time(30)
-    assert later_hops(desk.work(s1=DRAINING), 1) == (64 if forget is None else 0)
+    pool.pass_time(30)
+    assert later_hops(pool.round(s1=DRAINING), 1) == (64 if forget is None else 0)
 
 
-def test_in_a_panic_the_unhealthy_take_over_from_the_dead_like_all_others(desk: Desk) -> None:
-    before = desk.work()
-    after = desk.work(s3=DOWN, failing=("s1", "s2"))
+def test_in_a_panic_the_unhealthy_take_over_from_the_dead_like_all_others(pool: OnePool) -> None:
+    before = pool.round()
+    after = pool.round(s3=DOWN, failing=("s1", "s2"))
     assert set(current(after)) == {1, 2, 4}
     assert max(current(after).values()) <= 86
     kept = before.chains[:, 0] != 3
     assert (after.chains[kept] == before.chains[kept]).all()
 
 
-def test_a_table_is_built_on_the_cluster_document_that_is_settled(desk: Desk) -> None:
+def test_a_table_is_built_on_the_cluster_document_that_is_settled(pool: OnePool) -> None:
     """Agents that have no newer one yet could not take it into use, and a death would wait."""
-    assert desk.work(generation=3).cluster_generation == 1
-    assert desk.work(generation=4, settled=False, s3=DOWN).cluster_generation == 1
+    assert pool.round(generation=3).cluster_generation == 1
+    assert pool.round(generation=4, settled=False, s3=DOWN).cluster_generation == 1

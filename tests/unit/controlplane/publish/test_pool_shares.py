@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from controlplane.decide.caps import connection_caps, smoothed, steady
+from controlplane.decide.pool_view import PoolView
 from controlplane.domain.objects import ServerState
-from controlplane.domain.table_facts import TableFacts
-from controlplane.publish.pool_shares import Balance, PoolSight
+from controlplane.publish.pool_shares import Balance
 from controlplane.settings.models import PoolConfig
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
@@ -17,7 +17,7 @@ from tests.unit.controlplane.conftest import Fleet
 ACTIVE, JOINING, DRAINING = ServerState.ACTIVE, ServerState.JOINING, ServerState.DRAINING
 POOL = PoolConfig(name="web")
 EQUAL = PoolConfig(name="web", balance="equal")
-FACTS = TableFacts(frozenset({1, 2}), {1: 192, 2: 64})
+CURRENT = {1: 192, 2: 64}
 
 
 def test_a_limit_in_connections_is_one_in_buckets() -> None:
@@ -37,29 +37,29 @@ def test_caps_and_counts_are_steady() -> None:
     assert smoothed(100, 50) == pytest.approx(90)
 
 
-def sight(**settings: Any) -> PoolSight:
-    return PoolSight(**{"states": {1: ACTIVE, 2: ACTIVE}, "facts": FACTS, **settings})
+def view(**settings: Any) -> PoolView:
+    return PoolView(**{"states": {1: ACTIVE, 2: ACTIVE}, "current": CURRENT, **settings})
 
 
 def test_a_new_controller_takes_over_the_shares_of_the_table() -> None:
     balance = Balance()
-    balance.update(POOL, sight(), 0.0)
+    balance.update(POOL, view(), 0.0)
     assert balance.shares[1] / balance.shares[2] == pytest.approx(3)
 
 
 def test_equal_shares_are_equal_whatever_the_table_says() -> None:
     balance = Balance()
     for now in range(5):
-        balance.update(EQUAL, sight(loads={1: 0.9, 2: 0.1}), now)
+        balance.update(EQUAL, view(loads={1: 0.9, 2: 0.1}), now)
     assert balance.shares == {1: 1.0, 2: 1.0}
 
 
 def moved(frozen: bool) -> bool:
     balance = Balance()
-    balance.update(POOL, sight(loads={1: 0.9, 2: 0.1}), 0.0)
+    balance.update(POOL, view(loads={1: 0.9, 2: 0.1}), 0.0)
     before = dict(balance.shares)
     for now in range(1, 4):
-        balance.update(POOL, sight(loads={1: 0.9, 2: 0.1}, frozen=frozen), now)
+        balance.update(POOL, view(loads={1: 0.9, 2: 0.1}, frozen=frozen), now)
     return balance.shares != before
 
 
@@ -74,19 +74,19 @@ def test_loads_beyond_one_are_compared_when_they_come_from_a_query() -> None:
     )
     balance = Balance()
     for now in range(5):
-        balance.update(pool, sight(loads={1: 900.0, 2: 100.0}), now)
+        balance.update(pool, view(loads={1: 900.0, 2: 100.0}), now)
     assert balance.shares[1] < 1.5
     assert balance.shares[2] > 0.5
 
 
 def test_a_lower_gain_follows_load_more_slowly() -> None:
     """Where connections are long, what a move changes is seen late, and shares would ring."""
-    even = TableFacts(frozenset({1, 2}), {1: 128, 2: 128})
+    even = {1: 128, 2: 128}
     ratios = []
     for gain in (0.07, 0.02):
         balance = Balance()
         for second in range(3):
-            found = sight(facts=even, loads={1: 0.6, 2: 0.4})
+            found = view(current=even, loads={1: 0.6, 2: 0.4})
             balance.update(PoolConfig(name="web", balance_gain=gain), found, float(second))
         ratios.append(balance.shares[2] / balance.shares[1])
     assert 1.0 < ratios[1] < 1.0 + (ratios[0] - 1.0) / 2
@@ -95,7 +95,7 @@ def test_a_lower_gain_follows_load_more_slowly() -> None:
 def test_shares_are_stale_when_states_change() -> None:
     balance = Balance()
     assert balance.stale({1: ACTIVE})
-    balance.update(POOL, sight(), 0.0)
+    balance.update(POOL, view(), 0.0)
     assert not balance.stale({1: ACTIVE, 2: ACTIVE})
     assert balance.stale({1: ACTIVE, 2: DRAINING})
 
@@ -103,18 +103,18 @@ def test_shares_are_stale_when_states_change() -> None:
 def test_a_newcomer_starts_slowly() -> None:
     balance = Balance()
     states = {1: ACTIVE, 2: ACTIVE, 3: JOINING}
-    balance.update(EQUAL, sight(states=states, ramps={3: 0.25}), 0.0)
+    balance.update(EQUAL, view(states=states, ramps={3: 0.25}), 0.0)
     assert balance.shares == {1: 1.0, 2: 1.0, 3: 0.25}
 
 
 def test_caps_are_kept_while_frozen_and_gone_with_the_limit() -> None:
     balance = Balance()
     limited = {"limits": {1: 10}, "connections": {1: 60, 2: 40, 3: 1000}}
-    balance.update(POOL, sight(**limited), 0.0)
+    balance.update(POOL, view(**limited), 0.0)
     assert balance.caps == {1: 25}
-    balance.update(POOL, sight(limits={1: 10}, connections={1: 5, 2: 5}, frozen=True), 1.0)
+    balance.update(POOL, view(limits={1: 10}, connections={1: 5, 2: 5}, frozen=True), 1.0)
     assert balance.caps == {1: 25}
-    balance.update(POOL, sight(), 2.0)
+    balance.update(POOL, view(), 2.0)
     assert balance.caps == {}
 
 

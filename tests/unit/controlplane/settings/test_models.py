@@ -132,7 +132,11 @@ LISTEN = '[listen]\naddress = "127.0.0.1"\nport = 7080\n'
             'type = "http"\naddress = "2001:db8::1"',
             "service[1].check.address: must be part of the VIP",
         ),
-        ('vip = "192.0.2.1"', 'vip = "224.0.0.1"', "service[1].vip: must be what clients can"),
+        (
+            'vip = "192.0.2.1"',
+            'vip = "224.0.0.1"',
+            "service[1].vip: must be an address that clients can",
+        ),
         ("port = 80", "port = 0", "service[1].port: must be 1 to 65535"),
         ("port = 80", 'port = "80x"', "service[1].port: must be 1 to 65535"),
         ('protocol = "tcp"', 'protocol = "sctp"', "service[1].protocol: must be 'tcp' or 'udp'"),
@@ -267,10 +271,10 @@ pool = "web"
 
 def test_every_form_of_vip_and_port(tmp_path: Path) -> None:
     *_, six, every, both = load(tmp_path, GOOD + FORMS).domain_services
-    assert six.place == (IPv6Network("2001:db8::10"), TCP, 443)
-    assert every.place == (IPv4Network("192.0.2.0/24"), TCP, None)
+    assert (six.vip, six.protocol, six.port) == (IPv6Network("2001:db8::10"), TCP, 443)
+    assert (every.vip, every.protocol, every.port) == (IPv4Network("192.0.2.0/24"), TCP, None)
     assert (every.check_address, every.check_port) == (IPv4Address("192.0.2.77"), 80)
-    assert both.place == (IPv6Network("2001:db8:1::/64"), UDP, None)
+    assert (both.vip, both.protocol, both.port) == (IPv6Network("2001:db8:1::/64"), UDP, None)
 
 
 def test_one_place_has_one_service_and_a_port_beside_any_port_is_another(tmp_path: Path) -> None:
@@ -313,9 +317,7 @@ def test_services_that_no_server_has_room_for_are_refused_with_what_to_do(tmp_pa
     with pytest.raises(ConfigError, match=r"service: .* 1,2.. look-up nodes .* 1,024 .*prefixes$"):
         load(tmp_path, many(*apart))
     inside = [("198.51.0.0/16", port) for port in range(1, 101)] + close[:600]
-    with pytest.raises(
-        ConfigError, match=r"service: .* rows, 16,384 are there; put fewer services"
-    ):
+    with pytest.raises(ConfigError, match=r"service: .* rows of 16,384; put fewer services"):
         load(tmp_path, many(*inside))
 
 

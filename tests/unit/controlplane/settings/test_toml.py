@@ -64,7 +64,7 @@ def test_a_file_of_somebody_else_says_whose_turn_it_is(
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"a = ", "no valid TOML"),
+        (b"a = ", "not valid TOML"),
         (b"a = '\xff'", "is not UTF-8"),
         (None, "no such file"),
     ],

@@ -233,7 +233,7 @@ def test_hostile_names_are_refused(agents: Backing) -> None:
     assert controller.kinds() == {}
     assert controller.reports() == {}
     assert controller.acknowledgements() == {}
-    assert controller.drain_wishes() == frozenset()
+    assert controller.drain_requests() == frozenset()
 
 
 def assert_refused(controller: ControllerStore, agent: AgentStore, name: str) -> None:
@@ -247,7 +247,7 @@ def assert_refused(controller: ControllerStore, agent: AgentStore, name: str) ->
         lambda: controller.put_key(name, bytes(16)),
         lambda: controller.publish(Version(f"table/{name}", 1, b"")),
         lambda: controller.seed(Version(name, 1, b"")),
-        lambda: controller.wish_drain(name, wished=True),
+        lambda: controller.request_drain(name, requested=True),
         lambda: controller.forget(name),
     ):
         with pytest.raises(StoreCorrupt):

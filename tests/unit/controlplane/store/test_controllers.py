@@ -17,34 +17,34 @@ from tests.unit.controlplane.store.helpers import Worker, later
 
 def test_wishes_are_set_and_cleared_and_stay(backing: Backing) -> None:
     operator = backing.controller()
-    assert operator.drain_wishes() == frozenset()
-    operator.wish_drain("alpha", wished=True)
-    operator.wish_drain("beta", wished=True)
-    operator.wish_drain("beta", wished=True)
-    operator.wish_drain("alpha", wished=False)
-    operator.wish_drain("never-wished", wished=False)
+    assert operator.drain_requests() == frozenset()
+    operator.request_drain("alpha", requested=True)
+    operator.request_drain("beta", requested=True)
+    operator.request_drain("beta", requested=True)
+    operator.request_drain("alpha", requested=False)
+    operator.request_drain("never-wished", requested=False)
     operator.close()
-    assert backing.controller().drain_wishes() == {"beta"}
+    assert backing.controller().drain_requests() == {"beta"}
 
 
 def test_a_forgotten_server_leaves_nothing(controller: ControllerStore) -> None:
     for server in ("alpha", "beta"):
         controller.report(Report(server, "b", 1, 0.0))
         controller.acknowledge(server, "cluster", 1)
-        controller.wish_drain(server, wished=True)
+        controller.request_drain(server, requested=True)
     controller.forget("alpha")
     controller.forget("alpha")
     assert set(controller.reports()) == {"beta"}
     assert set(controller.acknowledgements()) == {"beta"}
-    assert controller.drain_wishes() == {"beta"}
+    assert controller.drain_requests() == {"beta"}
 
 
 Act = Callable[[ControllerStore], None]
 CHANGES: dict[str, Act] = {
     "report": lambda store: store.report(Report("alpha", "b", 2, 0.0)),
     "acknowledgement": lambda store: store.acknowledge("alpha", "cluster", 2),
-    "wish": lambda store: store.wish_drain("alpha", wished=True),
-    "cleared wish": lambda store: store.wish_drain("beta", wished=False),
+    "wish": lambda store: store.request_drain("alpha", requested=True),
+    "cleared wish": lambda store: store.request_drain("beta", requested=False),
     "forgotten": lambda store: store.forget("beta"),
 }
 
@@ -53,7 +53,7 @@ CHANGES: dict[str, Act] = {
 def watched(backing: Backing) -> tuple[ControllerStore, ControllerStore]:
     """A store that waits, which has seen all so far, and another that acts."""
     waiting, acting = backing.controller(), backing.controller()
-    acting.wish_drain("beta", wished=True)
+    acting.request_drain("beta", requested=True)
     acting.report(Report("beta", "b", 1, 0.0))
     waiting.wait_reports(0)
     return waiting, acting

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.bounds import MAX_CHECKED_SERVICES
 from controlplane.domain.objects import Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.reports import (
-    MAX_CHECKS,
     MAX_ERRORS,
     MAX_REPORT_BYTES,
     MAX_TEXT,
@@ -110,8 +110,8 @@ def test_what_is_no_report_is_corrupt(data: bytes) -> None:
 def test_sizes_are_bounded() -> None:
     with pytest.raises(StoreCorrupt, match=str(MAX_REPORT_BYTES)):
         decode_report(b" " * MAX_REPORT_BYTES + b"{}")
-    checks = {f"s{number}": {"healthy": True} for number in range(MAX_CHECKS + 1)}
-    with pytest.raises(StoreCorrupt, match=str(MAX_CHECKS)):
+    checks = {f"s{number}": {"healthy": True} for number in range(MAX_CHECKED_SERVICES + 1)}
+    with pytest.raises(StoreCorrupt, match=str(MAX_CHECKED_SERVICES)):
         decoded(checks=checks)
 
 

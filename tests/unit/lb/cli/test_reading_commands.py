@@ -86,7 +86,7 @@ def test_check_detects_the_kind_of_a_file(
     [
         ("192.0.2.10", "192.0.2.10/24", "service[1].vip: must not have bits set beyond its prefix"),
         ("192.0.2.10", "10.0.0.0/8", "service[1].vip: must not cover a DIP, 10.0.0.1 is server"),
-        ("192.0.2.10", "fe80::1", "service[1].vip: must be what clients can connect to"),
+        ("192.0.2.10", "fe80::1", "service[1].vip: must be an address that clients can"),
         ("port = 80", 'port = "http"', "service[1].port: must be 1 to 65535 without quotes, or"),
         (
             "port = 80",

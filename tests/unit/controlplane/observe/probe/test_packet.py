@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.observe.probe.packet import (
-    Answer,
     Probe,
+    ProbeAnswer,
     answers,
     checksum,
     parse_answer,
@@ -20,7 +20,7 @@ from controlplane.observe.probe.packet import (
     syn,
     wrapped,
 )
-from controlplane.observe.probe.schedule import Probing
+from controlplane.observe.probe.schedule import ProbeSchedule
 
 PROBE = Probe(
     dip=IPv4Address("10.1.0.2"),
@@ -33,7 +33,7 @@ PROBE = Probe(
     spread=0x1234,
 )
 PROBE6 = replace(PROBE, vip=IPv6Address("2001:db8::1"), source=IPv6Address("2001:db8:b::2"))
-ANSWER = Answer(PROBE.vip, 80, 40000, 0x01020305)
+ANSWER = ProbeAnswer(PROBE.vip, 80, 40000, 0x01020305)
 
 
 def test_the_bytes_of_a_probe() -> None:
@@ -69,7 +69,7 @@ def test_the_bytes_of_a_probe_of_an_ipv6_vip() -> None:
 
 
 def test_a_probe_does_not_mix_ip_versions() -> None:
-    with pytest.raises(ValueError, match=r"from 10\.0\.0\.9 cannot ask 2001:db8::1"):
+    with pytest.raises(ValueError, match=r"from 10\.0\.0\.9 cannot be sent to 2001:db8::1"):
         wrapped(replace(PROBE6, source=PROBE.source), 6080)
 
 
@@ -121,7 +121,7 @@ def test_truncation_at_every_offset() -> None:
         replace(ANSWER, vip=IPv4Address("192.0.2.2")),
     ],
 )
-def test_who_did_not_see_the_syn_cannot_answer_it(forged: Answer) -> None:
+def test_who_did_not_see_the_syn_cannot_answer_it(forged: ProbeAnswer) -> None:
     assert not answers(forged, PROBE)
 
 
@@ -141,7 +141,7 @@ class Sender:
 
 
 def test_three_probes_fail_in_half_a_second() -> None:
-    probing, send = Probing(0.17), Sender()
+    probing, send = ProbeSchedule(0.17), Sender()
     now = 10.0
     while probing.failed().get("a", 0) < 3:
         probing.round(["a"], now, send)
@@ -155,14 +155,14 @@ def test_three_probes_fail_in_half_a_second() -> None:
 
 
 def test_nothing_is_judged_before_its_time() -> None:
-    probing, send = Probing(0.2), Sender()
+    probing, send = ProbeSchedule(0.2), Sender()
     for now in (0.0, 0.05, 0.1, 0.15):
         probing.round(["a"], now, send)
     assert (send.sent, probing.failed()) == (["a"], {"a": 0})
 
 
 def test_an_answer_makes_it_live_a_late_one_too() -> None:
-    probing, send = Probing(0.2), Sender()
+    probing, send = ProbeSchedule(0.2), Sender()
     for now in (0.0, 0.2, 0.4):
         probing.round(["a"], now, send)
     assert probing.failed() == {"a": 2}
@@ -173,13 +173,13 @@ def test_an_answer_makes_it_live_a_late_one_too() -> None:
 
 
 def test_an_answer_to_nothing_is_nothing() -> None:
-    probing, send = Probing(0.2), Sender()
+    probing, send = ProbeSchedule(0.2), Sender()
     probing.round(["a"], 0.0, send)
     assert probing.hear([replace(ANSWER, acknowledged=77)]) == set()
 
 
 def test_one_who_speaks_again_is_forgotten() -> None:
-    probing, send = Probing(0.2), Sender()
+    probing, send = ProbeSchedule(0.2), Sender()
     for now in (0.0, 0.2, 0.4):
         probing.round(["a", "b"], now, send)
     probing.round(["b"], 0.5, send)
@@ -189,7 +189,7 @@ def test_one_who_speaks_again_is_forgotten() -> None:
 
 
 def test_what_could_not_be_sent_proves_nothing() -> None:
-    probing, send = Probing(0.2), Sender()
+    probing, send = ProbeSchedule(0.2), Sender()
     send.works = False
     for now in (0.0, 0.2, 0.4, 0.6):
         probing.round(["a"], now, send)

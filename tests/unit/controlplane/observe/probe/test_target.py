@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 import pytest
 
 from controlplane.domain.objects import TCP, UDP, Address, Check, Service
-from controlplane.domain.vips import VipSet
+from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.probe.target import (
     FALLBACK_PORT,
     best_targets,
@@ -89,7 +89,7 @@ def test_a_machine_without_ipv6_asks_over_ipv4_whatever_is_there() -> None:
     ],
 )
 def test_an_address_that_lies_in_a_vip_asks_nobody(vip: str, own: str, asked: bool) -> None:
-    vips = VipSet([ip_network(vip), ip_network("2001:db8:1::1")])
+    vips = VipPrefixes([ip_network(vip), ip_network("2001:db8:1::1")])
     found = candidates(best_targets([service(vip, TCP, 443)]), everything)
     chosen = choose(found, outside(vips, lambda _: ip_address(own)))
     assert (chosen is not None) == asked
@@ -105,5 +105,5 @@ def test_a_servers_own_pools_come_first() -> None:
 def test_why_nobody_can_be_asked_is_said() -> None:
     only6 = candidates(best_targets([service("2001:db8::1", TCP, 443)]), everything)
     assert choose(only6, ipv4_only) is None
-    assert "no IPv6 address towards 2001:db8::1" in why_not(only6)
+    assert "no IPv6 address outside all VIPs for 2001:db8::1" in why_not(only6)
     assert "no service" in why_not(candidates(best_targets([]), everything))

@@ -204,7 +204,7 @@ def test_a_full_disk_changes_nothing(store: FileStore, directory: Path) -> None:
     assert len(raised) == 4
     for line in raised:
         assert line.startswith("StoreUnavailable: cannot ")
-        assert line.endswith("make room on the disk")
+        assert line.endswith("free space on the disk")
     assert snapshot(directory) == before
     publish_to(store, 4)
 
@@ -215,7 +215,7 @@ def test_all_of_it_is_for_its_owner_alone(store: FileStore, directory: Path) -> 
         publish_to(store, 1)
         store.put_key("k", bytes(16))
         store.report(Report("alpha", "b", 1, 0.0))
-        store.wish_drain("alpha", wished=True)
+        store.request_drain("alpha", requested=True)
         with store.lead("me"):
             pass
     finally:
@@ -366,7 +366,7 @@ def test_a_stopped_pruner_makes_publishers_unavailable_not_wrong(
     monkeypatch.setattr(generations, "LOCK_WAIT_SECONDS", 0.05)
     with (directory / "documents/table.web/lock").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(StoreUnavailable, match="stopped in the middle"):
+        with pytest.raises(StoreUnavailable, match="stopped while publishing"):
             store.publish(Version(KIND, 3, b"x"))
         assert store.kinds() == {KIND: 2}
         fcntl.flock(held, fcntl.LOCK_UN)
@@ -389,9 +389,9 @@ def test_a_store_that_is_removed_is_an_empty_store_again(
 
 def test_a_store_in_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreCorrupt, match="something else lies where"):
+    with pytest.raises(StoreCorrupt, match="something else is in the place"):
         FileStore(tmp_path / "file").kinds()
-    with pytest.raises(StoreCorrupt, match="something else lies where"):
+    with pytest.raises(StoreCorrupt, match="something else is in the place"):
         FileStore(tmp_path / "file" / "below").report(Report("alpha", "b", 1, 0.0))
 
 

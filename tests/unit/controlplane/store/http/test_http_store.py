@@ -133,7 +133,7 @@ def test_an_agent_speaks_for_itself_alone(served: Served) -> None:
     ):
         answer = ask(serving, method, path, body, f"Bearer {TOKEN}")
         assert answer.status_code == 403
-        assert "'beta' may not speak for 'alpha'" in answer.json()["message"]
+        assert "'beta' may not report for 'alpha'" in answer.json()["message"]
     assert store.reports() == {}
     assert store.acknowledgements() == {}
 
