@@ -36,6 +36,7 @@ def offenders(folder: str, forbidden: set[str], *, except_in: tuple[str, ...] = 
         ("controlplane", {"lb", "netns", "tests", "bcc", "scapy"}),
         ("netns", {"lb", "tests"}),
         ("tests/model", {"lb", "controlplane", "bcc"}),
+        ("tests/packets", {"lb", "controlplane", "bcc"}),
     ],
 )
 def test_folder_imports_nothing_forbidden(folder: str, forbidden: set[str]) -> None:
