@@ -9,6 +9,7 @@ import pytest
 
 from lb.dataplane.maps import grace
 from netns.libc import mount, unmount
+from tests.dataplane.in_kernel import InKernel
 from tests.dataplane.own_netns import OwnNetns
 from tests.dataplane.rig import Rig
 from tests.dataplane.socket_case import Case, make_server
@@ -45,6 +46,12 @@ def socket_server() -> Iterator[OwnNetns]:
     """A server's network namespace; tests leave no sockets in it."""
     with make_server() as netns:
         yield netns
+
+
+@pytest.fixture
+def kernel(rig: Rig, socket_server: OwnNetns) -> InKernel:
+    """The programs in the kernel as an executor of rows."""
+    return InKernel(rig, socket_server)
 
 
 @pytest.fixture

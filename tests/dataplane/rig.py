@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
 from lb.dataplane.load import bpf_syscall
+from lb.dataplane.maps.state import State
+from tests.fuzz.kernel import clear_map
 from tests.model import Config, Pool, Result
 from tests.model.result import Verdict
 
@@ -38,6 +40,20 @@ def entry(config: Config, index: int) -> ServiceEntry:
     )
 
 
+def _cluster(config: Config) -> tuple[object, ...]:
+    """What `Rig._write_cluster` writes."""
+    entries = [entry(config, index) for index in range(len(config.services))]
+    return entries, config.dips, config.known, config.probers
+
+
+def forget_known(state: State, config: Config) -> None:
+    """The data plane knows every DIP that has an entry; the model need not."""
+    for dip in config.dips.values():
+        if dip.address not in config.known:
+            known = state.known[state.half]
+            known["flags"][known["addr"] == int(dip.address)] = 0
+
+
 @dataclass(frozen=True)
 class Counts:
     """All counters at one moment."""
@@ -52,7 +68,6 @@ class Rig:
     def __init__(self) -> None:
         self.config = EMPTY
         self.dataplane = Dataplane.load(self._identity(EMPTY))
-        self._dips: dict[int, IPv4Address] = {}
 
     def close(self) -> None:
         self.dataplane.close()
@@ -68,13 +83,22 @@ class Rig:
         )
 
     def configure(self, config: Config) -> None:
-        """Make the programs know all of a configuration and nothing else."""
+        """Make the programs know all of a configuration and nothing else; write what differs."""
         if config == self.config:
             return
-        self.dataplane.set_identity(self._identity(config))
-        self._write_cluster(config)
-        self._write_pools(config)
+        old = self.config
+        if self._identity(config) != self._identity(old):
+            # not set_identity(), which refuses the small MTUs that rows have
+            self.dataplane._cluster.write_identity(self._identity(config))
+        if _cluster(config) != _cluster(old):
+            self._write_cluster(config)
+        self._write_pools(old, config)
         self.config = config
+
+    def forget(self) -> None:
+        """Remember nothing of earlier packets."""
+        for name in ("lb_fragments", "lb_decisions"):
+            clear_map(self.dataplane.map_fd(name))
 
     def _write_cluster(self, config: Config) -> None:
         by_address = {dip.address: index for index, dip in config.dips.items()}
@@ -88,20 +112,18 @@ class Rig:
             self.dataplane.set_neighbour(index, dip.mac)
         for index in indices:
             self.dataplane._state.dip_words[index] = 0
-        unknown = [d.address for d in config.dips.values() if d.address not in config.known]
-        self._forget(unknown)
+        forget_known(self.dataplane._state, config)
 
-    def _forget(self, addresses: list[IPv4Address]) -> None:
-        """The data plane knows every DIP that has an entry; the model need not."""
-        state = self.dataplane._state
-        for address in addresses:
-            known = state.known[state.half]
-            known["flags"][known["addr"] == int(address)] = 0
-
-    def _write_pools(self, config: Config) -> None:
-        for name in self.config.pools:
+    def _write_pools(self, old: Config, config: Config) -> None:
+        changed = {
+            name
+            for name in old.pools.keys() | config.pools.keys()
+            if old.pools.get(name) != config.pools.get(name)
+        }
+        for name in changed:
             self.dataplane.remove_table(name)
-        for name, pool in config.pools.items():
+        for name in changed:
+            pool = config.pools.get(name)
             if pool is not None:
                 self.dataplane.set_table(name, chain_array(pool), pool.key)
 

@@ -24,11 +24,15 @@ from lb.dataplane import (
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps import grace
 from lb.dataplane.maps.tables import PoolWord
-from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, OWN, VIP, B, C, D, hops_of, tcp
 from tests.model import Flow, host
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet
+from tests.packets.out import hops_of
+from tests.packets.world import ACK, CLIENT, KEY, VIP, dip, tcp
+from tests.packets.world import mac as mac_of
 
+OWN, B, C, D = (dip(number) for number in range(1, 5))
+MAC = mac_of(1)
 IDENTITY = Identity(dip=OWN, mac=MAC, mtu=1500, ifindex=1)
 WEB = ServiceEntry(host(VIP), 6, 80, "web")
 VIEW = ClusterView(services=(WEB,), dips={1: OWN, 2: B, 3: C})

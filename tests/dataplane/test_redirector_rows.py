@@ -1,4 +1,4 @@
-"""Single frames: the redirector, the model and a human's reading of docs/wire.md all agree."""
+"""The rows of the redirector in the kernel, and what no row can be about."""
 
 from __future__ import annotations
 
@@ -8,43 +8,31 @@ from collections.abc import Iterator
 import pytest
 
 from lb.dataplane.load import bpf_syscall
-from tests.dataplane.redirector_family_rows import FAMILY_ROWS
-from tests.dataplane.redirector_rows import (
-    DECISION_ROWS,
-    INNER_ROWS,
-    TUNNEL_ROWS,
-    Row,
-    config,
-    gue,
-    tcp,
-)
+from tests.dataplane.in_kernel import InKernel
 from tests.dataplane.rig import Rig
-from tests.dataplane.socket_case import V4, V6, Family
-from tests.model import KERNEL_COUNTERS, REDIRECTOR_COUNTERS, SameSocket, redirect
-from tests.model.frames import hop_by_hop
+from tests.model import KERNEL_COUNTERS, REDIRECTOR_COUNTERS, Address
+from tests.model.frames import ethernet, hop_by_hop
+from tests.packets.catalogue import REDIRECTOR_ROWS
+from tests.packets.judge import judge_beside_model
+from tests.packets.redirector import gue
+from tests.packets.row import Row, name_of, rows_for
+from tests.packets.world import AT_HOP, NOPS, VIP, VIP6, tcp
 
-ROWS = (*TUNNEL_ROWS, *INNER_ROWS, *DECISION_ROWS, *FAMILY_ROWS)
+ROWS = rows_for("kernel", REDIRECTOR_ROWS)
 STAGES, STAGE = "lb_tc_stages", "lb_redirector_stage"
 SK_BUFF_BYTES, GSO_SIZE_AT = 192, 176
 """struct __sk_buff (linux/bpf.h)."""
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_redirector(rig: Rig, row: Row) -> None:
-    rig.configure(config())
-    got = rig.redirect(row.frame)
-    assert (got.verdict, got.counter) == (row.verdict, row.counter)
-    assert got == redirect(row.frame, config(), SameSocket())
-    if row.check is not None:
-        assert got.frame is not None
-        assert row.check(got.frame)
+@pytest.mark.parametrize("row", ROWS, ids=name_of)
+def test_redirector(kernel: InKernel, row: Row) -> None:
+    judge_beside_model(row, kernel)
 
 
 def test_every_counter_has_a_row() -> None:
-    """But for those that need sockets, which test_sockets*.py make."""
-    sockets = {"accept_socket", "accept_syncookie", "accept_udp_socket", "accept_icmp_error"}
-    wanted = REDIRECTOR_COUNTERS - KERNEL_COUNTERS - sockets
-    assert {row.counter for row in ROWS} == wanted
+    """But for the one that needs a real cookie, which test_sockets_cookies.py makes."""
+    seen = {packet.counter for row in ROWS for packet in row.packets}
+    assert seen == REDIRECTOR_COUNTERS - KERNEL_COUNTERS - {"accept_syncookie"}
 
 
 @pytest.fixture
@@ -61,18 +49,18 @@ def without_stage(rig: Rig) -> Iterator[Rig]:
 
 def test_without_the_second_program_rare_packets_are_dropped(without_stage: Rig) -> None:
     """Never passed: the local stack would answer with a reset."""
-    without_stage.configure(config())
-    for rare in (tcp(options=bytes(4)), tcp(family=V6, headers=(hop_by_hop(),))):
-        got = without_stage.redirect(gue(rare))
+    without_stage.configure(AT_HOP)
+    for rare in (tcp(options=NOPS), tcp(vip=VIP6, headers=[hop_by_hop()])):
+        got = without_stage.redirect(ethernet(gue(rare)))
         assert (got.verdict, got.counter) == ("drop", "drop_no_stage")
-    assert without_stage.redirect(gue(tcp())).counter == "accept_last_hop"
+    assert without_stage.redirect(ethernet(gue(tcp()))).counter == "accept_last_hop"
 
 
-@pytest.mark.parametrize("family", [V4, V6], ids=["v4", "v6"])
-def test_what_the_kernel_does_not_take_out_is_dropped(rig: Rig, family: Family) -> None:
+@pytest.mark.parametrize("vip", [VIP, VIP6], ids=["v4", "v6"])
+def test_what_the_kernel_does_not_take_out_is_dropped(rig: Rig, vip: Address) -> None:
     """As of packets of no protocol that it could cut up again after it has merged them."""
-    rig.configure(config())
+    rig.configure(AT_HOP)
     merged = bytearray(SK_BUFF_BYTES)
     struct.pack_into("=I", merged, GSO_SIZE_AT, 500)
-    got = rig.redirect(gue(tcp(family=family, payload=bytes(1000))), bytes(merged))
+    got = rig.redirect(ethernet(gue(tcp(vip=vip, payload=bytes(1000)))), bytes(merged))
     assert (got.verdict, got.counter) == ("drop", "drop_error")

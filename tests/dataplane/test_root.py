@@ -16,10 +16,10 @@ from lb.dataplane.load import bpf_syscall
 from lb.dataplane.load.root_array import put_program
 from tests import machine
 from tests.dataplane.rig import Rig
-from tests.dataplane.rows import ACK, server, tcp
 from tests.dataplane.tiny_programs import goes_on, returns
 from tests.model.frames import C_TAG, ethernet
 from tests.needed import missing
+from tests.packets.world import ACK, AT_REST, tcp
 
 ABORTED, DROP, PASS, TX = range(4)
 FORWARDED = ethernet(tcp(ACK))
@@ -30,7 +30,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "running.md"
 
 @pytest.fixture
 def array(rig: Rig) -> int:
-    rig.configure(server())
+    rig.configure(AT_REST)
     return rig.dataplane.map_fd("lb_root_slots")
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
 from lb.dataplane.load import bpf_syscall
-from tests.dataplane.rows import ACK, CLIENT, KEY, MAC, VIP
 from tests.model import Flow, host
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet
+from tests.packets.world import ACK, CLIENT, KEY, VIP, mac
 
 BUCKETS = 256
 PASS = 2
@@ -25,7 +25,7 @@ PORTS = range(41000, 41064)
 
 @pytest.fixture(scope="module")
 def dataplane() -> Iterator[Dataplane]:
-    with Dataplane.load(Identity(DIPS[1], MAC, 1500, ifindex=1)) as loaded:
+    with Dataplane.load(Identity(DIPS[1], mac(1), 1500, ifindex=1)) as loaded:
         yield loaded
 
 
@@ -42,7 +42,7 @@ def test_each_server_sends_every_flow_where_the_table_says(
 ) -> None:
     own = DIPS[index]
     dataplane.remove_table("web")
-    dataplane.set_identity(Identity(own, MAC, 1500, ifindex=1))
+    dataplane.set_identity(Identity(own, mac(1), 1500, ifindex=1))
     dataplane.set_cluster(VIEW)
     dataplane.set_table("web", TABLE, KEY)
     wanted = {

@@ -12,10 +12,11 @@ import pytest
 from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps import grace, tables
-from tests.dataplane.rows import ACK, KEY, MAC, OWN, VIP, B, C, tcp
 from tests.model import host
 from tests.model.frames import ethernet
+from tests.packets.world import ACK, KEY, VIP, dip, mac, tcp
 
+OWN, B, C = (dip(number) for number in range(1, 4))
 WEB = ServiceEntry(host(VIP), 6, 80, "web")
 VIEW = ClusterView(services=(WEB,), dips={1: OWN, 2: B, 3: C})
 FRAME = ethernet(tcp(ACK))
@@ -24,7 +25,7 @@ FRAME = ethernet(tcp(ACK))
 @pytest.fixture
 def dataplane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataplane]:
     monkeypatch.setattr(grace, "GRACE_SECONDS", 0.0)
-    with Dataplane.load(Identity(OWN, MAC, 1500, ifindex=1)) as loaded:
+    with Dataplane.load(Identity(OWN, mac(1), 1500, ifindex=1)) as loaded:
         loaded.set_cluster(VIEW)
         yield loaded
 

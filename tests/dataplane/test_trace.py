@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -22,13 +23,16 @@ from lb.dataplane.traced import TracedPrograms, check_sources, empty_slots
 from lb.paths import bpf_dir
 from lb.trace.event import Event, read_event
 from lb.trace.filters import Filter
-from tests.dataplane import test_redirector_rows, test_rows
-from tests.dataplane.redirector_rows import config
+from tests.dataplane.in_kernel import InKernel
+from tests.dataplane.own_netns import OwnNetns
 from tests.dataplane.rig import TC_VERDICTS, XDP_VERDICTS, Rig
-from tests.dataplane.rows import ACK, CLIENT, VIP, server, tcp, udp
 from tests.dataplane.tiny_programs import goes_on
-from tests.model import Memory, SameSocket, forward, redirect
-from tests.model.frames import ethernet
+from tests.model import Result, Service, host
+from tests.model.frames import ethernet, udp_packet
+from tests.packets.catalogue import ROWS
+from tests.packets.judge import judge_beside_model
+from tests.packets.row import rows_for
+from tests.packets.world import ACK, AT_REST, CLIENT, SERVICES, UDP, VIP, here, tcp
 
 ALL = frozenset(abi.COUNTERS)
 HOOK = re.compile(r"^\t+lb_trace_\w+\([^\n]*\);\n", re.MULTILINE)
@@ -55,28 +59,39 @@ def told(ring: RingReader) -> list[Event]:
     return [read_event(record, 0.0) for record in ring.read()]
 
 
-def test_every_row_goes_the_same_way_and_is_told(rig: Rig, traced: TracedPrograms) -> None:
-    for row in test_rows.ROWS:
-        rig.configure(row.config)
-        memory = Memory()
-        for frame in (*row.before, row.frame):
-            got = rig._run(traced.root_fd, XDP_VERDICTS, frame)
-            assert got == forward(frame, row.config, memory), row.name
-            (event,) = told(traced.ring)
-            assert (event.program, event.counter) == ("forwarder", got.counter), row.name
-            assert XDP_VERDICTS[event.verdict] == got.verdict
-    rig.configure(config())
-    for tc_row in test_redirector_rows.ROWS:
-        got = rig._run(traced.redirector_fd, TC_VERDICTS, tc_row.frame)
-        assert got == redirect(tc_row.frame, config(), SameSocket()), tc_row.name
-        (event,) = told(traced.ring)
-        assert (event.program, event.counter) == ("redirector", got.counter), tc_row.name
-        assert event.length == len(tc_row.frame)
+class Traced(InKernel):
+    """Rows in the programs that report packets: each packet has its event."""
+
+    def __init__(self, rig: Rig, netns: OwnNetns, programs: TracedPrograms) -> None:
+        super().__init__(rig, netns)
+        self._programs = programs
+
+    def forward(self, frame: bytes) -> Result:
+        got = self.rig._run(self._programs.root_fd, XDP_VERDICTS, frame)
+        (event,) = told(self._programs.ring)
+        assert (event.program, event.counter) == ("forwarder", got.counter)
+        assert XDP_VERDICTS[event.verdict] == got.verdict
+        return got
+
+    def redirect(self, frame: bytes) -> Result:
+        got = self.rig._run(self._programs.redirector_fd, TC_VERDICTS, frame)
+        (event,) = told(self._programs.ring)
+        assert (event.program, event.counter) == ("redirector", got.counter)
+        assert event.length == len(frame)
+        return got
+
+
+def test_every_row_goes_the_same_way_and_is_told(
+    rig: Rig, socket_server: OwnNetns, traced: TracedPrograms
+) -> None:
+    executor = Traced(rig, socket_server, traced)
+    for row in rows_for("kernel", ROWS):
+        judge_beside_model(row, executor)
     assert traced.lost() == 0
 
 
 def test_a_full_ring_loses_events_and_no_packets(rig: Rig, traced: TracedPrograms) -> None:
-    rig.configure(server())
+    rig.configure(AT_REST)
     before = rig.counts().verdicts["pass_not_ip"]
     frame = bytes(12) + b"\x88\xcc" + bytes(46)
     run = bpf_syscall.prog_test_run(traced.root_fd, frame, repeat=2 * RING_EVENTS)
@@ -139,14 +154,16 @@ def test_a_new_agent_that_has_come_meanwhile_keeps_its_forwarder(
 
 def test_the_kernel_asks_what_it_can(rig: Rig, pins: Path) -> None:
     """What the reader would not show does not get into the ring."""
-    frames = (ethernet(tcp(ACK)), ethernet(udp()), ethernet(udp(port=53)))
+    same_port = udp_packet(CLIENT, 40000, VIP, 80)
+    frames = (ethernet(tcp(ACK)), ethernet(same_port), ethernet(UDP))
+    services = (*SERVICES, Service(host(VIP), 17, 80, "web"))
     wanted = Filter(ALL, vip=IPv4Network(VIP), client=IPv4Network(CLIENT), port=80)
     elsewhere = Filter(ALL, client=IPv4Network("203.0.113.0/24"))
     for wish, times in ((wanted, 2), (elsewhere, 0)):
         with TracedPrograms(pins, wish.defines()) as programs:
             programs.fill_slots()
             for chain, expected in (((2,), "tx_forward"), ((1,), "pass_local")):
-                rig.configure(server(chain))
+                rig.configure(replace(here(*chain), services=services))
                 for frame in frames:
                     bpf_syscall.prog_test_run(programs.root_fd, frame)
                 events = told(programs.ring)

@@ -6,13 +6,14 @@ It refuses frames under 14 bytes, and what does not fit a page. Here any length 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
 
 from lb import abi
 from tests.fuzz.host_build import build
 from tests.fuzz.judge import TC_VERDICTS, XDP_VERDICTS
 from tests.fuzz.offline import Offline
-from tests.model import Config, Result
+from tests.model import Config, Result, SocketState
 
 FORWARDER, REDIRECTOR = 0, 1
 ROOM = 1 << 17
@@ -28,30 +29,59 @@ class _HostResult(ctypes.Structure):
     ]
 
 
+# a socket's state, as the kernel counts them, and whether a packet carries a valid cookie
+ESTABLISHED, CLOSE, LISTEN = 1, 7, 10
+SOCKETS: Mapping[SocketState, tuple[int, bool]] = {
+    SocketState.NONE: (0, False),
+    SocketState.LISTEN: (LISTEN, False),
+    SocketState.LISTEN_COOKIE: (LISTEN, True),
+    SocketState.KNOWN: (ESTABLISHED, False),
+    SocketState.UDP_CONNECTED: (ESTABLISHED, False),
+    SocketState.UDP_UNCONNECTED: (CLOSE, False),
+}
+
+
 class Host:
-    """Both programs in this process; no sockets, and no service counters."""
+    """Both programs in this process; every flow has the same socket, or none."""
 
     def __init__(self, folder: Path) -> None:
         self._library = ctypes.CDLL(
             str(build("library.c", folder / "host.so", "cc", "-shared", "-fPIC"))
         )
         self._out = ctypes.create_string_buffer(ROOM)
+        self._config: Config | None = None
+        self._places: dict[int, int] = {}
 
     def configure(self, config: Config, fillers: tuple[int, ...] = ()) -> None:
-        """Know all of a configuration, and nothing from earlier packets."""
+        """Know all of a configuration; what is remembered of packets stays."""
+        if config == self._config and not fillers:
+            return
         with Offline(config, fillers) as offline:
             state = offline.state()
             self._library.host_set_state(state, len(state))
             for index, slots in offline.tables().items():
                 assert self._library.host_set_table(index, slots) == 0
+            self._places = offline.places()
+        self._config = None if fillers else config
+
+    def forget(self) -> None:
+        """Remember nothing of earlier packets."""
         self._library.host_forget()
 
-    def run(self, program: int, frame: bytes, *, linear: int = ROOM) -> Result:
-        """What a program does with a frame, in the model's words, without its service.
+    def run(
+        self,
+        program: int,
+        frame: bytes,
+        *,
+        linear: int = ROOM,
+        state: SocketState = SocketState.NONE,
+    ) -> Result:
+        """What a program does with a frame, in the model's words.
 
-        `linear` is how many bytes of it a socket buffer has at hand.
+        `linear` is how many bytes of it a socket buffer has at hand, `state` every flow's socket.
         """
         result = _HostResult()
+        self._library.host_set_socket(*SOCKETS[state])
         status = self._library.host_packet_through(
             program, frame, len(frame), linear, self._out, ROOM, ctypes.byref(result)
         )
@@ -59,4 +89,10 @@ class Host:
         assert result.counter >= 0, "not one counter by one"
         verdict = (XDP_VERDICTS if program == FORWARDER else TC_VERDICTS)[result.verdict]
         data = None if verdict == "drop" else self._out.raw[: result.length]
-        return Result(verdict, abi.COUNTERS[result.counter], data)
+        return Result(verdict, abi.COUNTERS[result.counter], data, self._service(len(frame)))
+
+    def _service(self, length: int) -> int | None:
+        """The place in the configuration of the service that has counted the frame."""
+        index = self._library.host_service(ctypes.c_uint64(length))
+        assert index >= -1, "services: not one packet of this length"
+        return None if index == -1 else self._places[index]

@@ -17,7 +17,7 @@ from lb.dataplane.lookup.writer import ClusterTables
 from lb.dataplane.maps.state import State
 from lb.dataplane.maps.tables import InnerTables, TableStore
 from lb.dataplane.objects import ClusterView, Identity
-from tests.dataplane.rig import SPARE_INDEX_FROM, chain_array, entry
+from tests.dataplane.rig import SPARE_INDEX_FROM, chain_array, entry, forget_known
 from tests.model import Config
 
 PAGE = 4096
@@ -58,7 +58,7 @@ class Offline:
         self._state = State(self._fd)
         self._inner = HeldTables()
         self._store = TableStore(self._state, self._inner)
-        self._write_cluster(config)
+        self._places = self._write_cluster(config)
         for number, size in enumerate(fillers):
             nobody = np.zeros((size * abi.INNER_SLOTS, abi.MAX_DEPTH), dtype=np.uint16)
             self._store.set(f"filler-{number}", nobody, bytes(16))
@@ -66,7 +66,7 @@ class Offline:
             if pool is not None:
                 self._store.set(name, chain_array(pool), pool.key)
 
-    def _write_cluster(self, config: Config) -> None:
+    def _write_cluster(self, config: Config) -> dict[int, int]:
         tables = ClusterTables(self._state, self._store, lambda _: None, random.Random(config.mtu))
         tables.write_identity(
             Identity(config.self_dip, config.mac, config.mtu, 1, gue_port=config.gue_port)
@@ -80,6 +80,12 @@ class Offline:
             tables.write_neighbour(index, dip.mac)
         for index in bare:
             self._state.dip_words[index] = 0
+        forget_known(self._state, config)
+        return {tables.index_of(service): place for place, service in enumerate(services)}
+
+    def places(self) -> dict[int, int]:
+        """Where in the configuration the service with an index of the data plane's is."""
+        return self._places
 
     def state(self) -> bytes:
         """`struct lb_state`."""

@@ -1,7 +1,7 @@
 """The programs as ordinary C beside the model: no root, and frames that no kernel runs.
 
 BPF_PROG_TEST_RUN takes no frame under 14 bytes and none that does not fit a page. There are no
-sockets here, and no service counters.
+sockets here.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ HUGE = 65535
 MOST_WORDS = 1 << 17
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
-    return Host(tmp_path_factory.mktemp("host"))
-
-
 @pytest.fixture
 def rng() -> random.Random:
     seed = random.SystemRandom().getrandbits(32)
@@ -41,12 +36,13 @@ class Both:
 
     def __init__(self, host: Host, config: Config, fillers: tuple[int, ...] = ()) -> None:
         host.configure(config, fillers)
+        host.forget()
         self._host, self._config = host, config
         self._memory = Memory(answers_left=64)
         self.reach: Counter[str] = Counter()
 
     def forward(self, frame: bytes) -> None:
-        wanted = replace(forward(frame, self._config, self._memory), service=None)
+        wanted = forward(frame, self._config, self._memory)
         self._compare(frame, self._host.run(FORWARDER, frame), wanted)
 
     def redirect(self, frame: bytes, linear: int = MOST_WORDS) -> None:

@@ -105,6 +105,7 @@ MODULES_AT_ONE_LEVEL = 16
         ("lb", {"tests"}),
         ("netns", {"lb", "controlplane", "tests"}),
         ("tests.model", {"lb", "controlplane", "netns", "bcc"}),
+        ("tests.packets", {"lb", "controlplane", "bcc"}),
     ],
 )
 def test_folder_imports_nothing_forbidden(folder: str, forbidden: set[str]) -> None:

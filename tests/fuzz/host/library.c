@@ -22,6 +22,33 @@ void host_forget(void)
 	host_now += 1ULL << 32;
 }
 
+/* The socket that every flow has: its state as the kernel counts them, 0 for none. */
+void host_set_socket(u32 state, u32 has_cookie)
+{
+	host_has_socket = state != 0;
+	host_has_cookie = has_cookie != 0;
+	host_socket.state = state;
+}
+
+/*
+ * The service whose counters have grown by one packet of so many bytes since the
+ * last call: -1 if none has grown, -2 if there was anything else.
+ */
+s32 host_service(u64 bytes)
+{
+	s32 found = -1;
+
+	for (u32 i = 0; i < LB_MAX_SERVICES; i++) {
+		struct lb_service_stats *stats = &lb_service_stats_values[i];
+
+		if (!stats->packets && !stats->bytes)
+			continue;
+		found = found == -1 && stats->packets == 1 && stats->bytes == bytes ? (s32)i : -2;
+		memset(stats, 0, sizeof(*stats));
+	}
+	return found;
+}
+
 /* `out` has room for `room` bytes; returns 0, or -1 without memory. */
 int host_packet_through(u32 program, const void *bytes, u32 size, u32 linear, void *out, u32 room,
 			struct host_result *result)

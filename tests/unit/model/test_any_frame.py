@@ -31,7 +31,7 @@ from tests.model.frames import (
     tcp_packet,
     udp_packet,
 )
-from tests.unit.model.world import CLIENT, CLIENT6, DNS, VIP, VIP6, config, dip
+from tests.packets.world import CLIENT, CLIENT6, DNS, VIP, VIP6, config, dip
 
 HOPS = [dip(3), dip(4), dip(1)]
 ACK = tcp_packet(CLIENT, 40000, VIP, 80, flags=0x10, payload=b"data")

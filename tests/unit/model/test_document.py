@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.model import FORWARDER_COUNTERS, KERNEL_COUNTERS, REDIRECTOR_COUNTERS
-from tests.unit.model.wire_document import checks, counter_names
+from tests.packets.page import IN_WORDS, checks, counter_names, verdict_of
 
 
 def test_the_forwarders_counters() -> None:
@@ -16,8 +16,7 @@ def test_the_redirectors_counters() -> None:
 
 def test_the_counters_of_no_line_are_those_of_the_kernel_and_of_what_sections_say() -> None:
     named = {end.counter for number in (4, 6) for ends in checks(number).values() for end in ends}
-    in_words = {"drop_ecn", "drop_fragment", "drop_inner_fragment"}
-    assert (FORWARDER_COUNTERS | REDIRECTOR_COUNTERS) - named == KERNEL_COUNTERS | in_words
+    assert (FORWARDER_COUNTERS | REDIRECTOR_COUNTERS) - named == KERNEL_COUNTERS | IN_WORDS
 
 
 def test_the_lines_are_numbered_without_gaps() -> None:
@@ -30,3 +29,10 @@ def test_the_lines_are_numbered_without_gaps() -> None:
 def test_the_lines_that_point_to_a_section() -> None:
     lines = {**checks(4), **checks(6)}
     assert {line for line, ends in lines.items() if not ends} == {"F8", "F9", "R15"}
+
+
+def test_a_counter_has_one_verdict_in_whatever_line() -> None:
+    for counter in (FORWARDER_COUNTERS | REDIRECTOR_COUNTERS) - KERNEL_COUNTERS:
+        word = counter.split("_")[0]
+        wanted = "redirect" if counter == "pass_on" else {"accept": "ok"}.get(word, word)
+        assert verdict_of(counter) == wanted

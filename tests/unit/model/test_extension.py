@@ -18,7 +18,7 @@ from tests.model.frames import (
     routing,
 )
 from tests.model.packet import IpPacket, read_packet
-from tests.unit.model.world import CLIENT, CLIENT6, VIP, VIP6
+from tests.packets.world import CLIENT, CLIENT6, VIP, VIP6
 
 PAYLOAD = bytes(20)
 TRUNCATED, TOO_MANY = Problem.TRUNCATED, Problem.TOO_MANY

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from tests.model import Address, Flow, bucket_of, outer_source_port
-from tests.unit.model.wire_document import section, table_rows
+from tests.packets.page import section, table_rows
 
 KEY = bytes(range(16))
 ROWS = [row for row in table_rows(section(1), columns=7) if row[2].isdigit()]

@@ -36,7 +36,7 @@ from tests.model.frames import (
     tcp_packet,
     udp_packet,
 )
-from tests.unit.model.world import CLIENT, CLIENT6, VIP, VIP6, dip
+from tests.packets.world import CLIENT, CLIENT6, VIP, VIP6, dip
 
 NOPS = b"\x01\x01\x01\x00"
 FAMILIES = pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from tests.model import FragmentKey, Memory, Remembered
 from tests.model.frames import tcp_packet
 from tests.model.packet import read_packet
-from tests.unit.model.world import CLIENT, VIP
+from tests.packets.world import CLIENT, VIP
 
 
 def _key(number: int) -> FragmentKey:

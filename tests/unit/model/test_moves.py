@@ -17,7 +17,7 @@ import pytest
 
 from tests.model import Outcome, Server, SocketState, SocketTable, trace
 from tests.model.frames import ethernet, tcp_packet, udp_packet
-from tests.unit.model.world import CLIENT, DNS, HTTP, VIP, config, dip, flow
+from tests.packets.world import CLIENT, DNS, HTTP, VIP, config, dip, flow
 
 Chain = tuple[int, ...]
 History = tuple[Chain, ...]

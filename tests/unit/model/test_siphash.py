@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.model import siphash, siphash_1_3
-from tests.unit.model.wire_document import section, spelled_out, table_rows
+from tests.packets.page import section, spelled_out, table_rows
 
 ROWS = [row for row in table_rows(section(1), columns=4) if row[0][:2] in {"1-", "2-"}]
 LENGTHS = [*range(1, 40), 63, 64, 65, 255, 256, 257, 1000]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.model import Flow, Outcome, Path, SameSocket, Server, SocketState, SocketTable, trace
 from tests.model.frames import ethernet, gue_packet, icmp_packet, tcp_packet, udp_packet
-from tests.unit.model.world import CLIENT, DNS, HTTP, PROBER, VIP, config, dip, flow
+from tests.packets.world import CLIENT, DNS, HTTP, PROBER, VIP, config, dip, flow
 
 ACK, SYN = 0x10, 0x02
 LISTENING = SocketTable({}, SocketState.LISTEN)

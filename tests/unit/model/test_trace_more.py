@@ -19,7 +19,7 @@ from tests.model.frames import (
     tcp_packet,
     udp_packet,
 )
-from tests.unit.model.world import (
+from tests.packets.world import (
     CLIENT,
     CLIENT6,
     DNS,

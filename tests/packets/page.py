@@ -1,13 +1,14 @@
-"""docs/wire.md as data: what the page itself says, for tests that compare."""
+"""docs/wire.md as data: the tables of the page itself, for tests that compare."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-WIRE_MD = Path(__file__).parents[3] / "docs" / "wire.md"
+WIRE_MD = Path(__file__).parents[2] / "docs" / "wire.md"
 
 _VERDICTS = {
     "pass": "pass",
@@ -17,6 +18,9 @@ _VERDICTS = {
     "accept": "ok",
     "pass on": "redirect",
 }
+
+IN_WORDS = frozenset({"drop_ecn", "drop_fragment", "drop_inner_fragment"})
+"""Counters that no line has: sections 4.4, 6.2 and 6.3 name them."""
 
 
 def section(number: int) -> str:
@@ -68,11 +72,22 @@ def _ends(cell: str) -> Iterator[Check]:
         yield Check(_VERDICTS[words], counter, bool(question))
 
 
-def only_check(line: str, counter: str = "") -> Check:
-    """The end of a line that has one, else the one with this counter."""
-    ends = checks(4 if line[0] in "FI" else 6)[line]
-    (check,) = [end for end in ends if counter in {"", end.counter}]
-    return check
+@cache
+def _all_checks() -> dict[str, tuple[Check, ...]]:
+    return {**checks(4), **checks(6)}
+
+
+def ends_of(line: str) -> tuple[Check, ...]:
+    """The ends of a line; empty for a section's number."""
+    return _all_checks().get(line, ())
+
+
+@cache
+def verdict_of(counter: str) -> str:
+    """The verdict that a counter stands for: the page has no counter with two."""
+    ends = [end for line in _all_checks().values() for end in line if end.counter == counter]
+    (verdict,) = {end.verdict for end in ends} or ({"drop"} if counter in IN_WORDS else set())
+    return verdict
 
 
 def counter_names(number: int) -> set[str]:

@@ -1,0 +1,20 @@
+"""All rows."""
+
+from __future__ import annotations
+
+from tests.packets import (
+    forwarder,
+    forwarder_icmp,
+    fragments,
+    redirector,
+    redirector_inner,
+    services,
+    too_big,
+)
+
+FORWARDER_ROWS = (
+    *(*forwarder.ROWS, *forwarder_icmp.ROWS, *services.ROWS),
+    *(*fragments.FORWARDER_ROWS, *too_big.ROWS),
+)
+REDIRECTOR_ROWS = (*redirector.ROWS, *redirector_inner.ROWS, *fragments.REDIRECTOR_ROWS)
+ROWS = (*FORWARDER_ROWS, *REDIRECTOR_ROWS)
