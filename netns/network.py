@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from pyroute2 import NetlinkError
 
@@ -23,9 +23,6 @@ from netns.polling import NotInTimeError, wait_until
 from netns.process import kill_and_wait
 from netns.record import RunRecord
 from netns.topology import Topology
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 END_SECONDS = 2.0
 """How long processes have after SIGTERM, before SIGKILL."""

@@ -53,7 +53,7 @@ def dataplane(loaded: Dataplane, monkeypatch: pytest.MonkeyPatch) -> Dataplane:
     return loaded
 
 
-def table_of(index: int, buckets: int = 256, depth: int = 1) -> np.ndarray:  # type: ignore[type-arg]
+def table_of(index: int, buckets: int = 256, depth: int = 1) -> np.ndarray:
     table = np.zeros((buckets, depth), dtype=np.uint16)
     table[:, 0] = index
     return table
@@ -282,7 +282,7 @@ def test_views_that_cannot_be(dataplane: Dataplane, view: ClusterView, says: str
 )
 def test_tables_that_cannot_be(
     dataplane: Dataplane,
-    table: np.ndarray,  # type: ignore[type-arg]
+    table: np.ndarray,
     key: bytes,
     says: str,
 ) -> None:

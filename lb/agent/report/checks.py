@@ -29,7 +29,7 @@ async def check_once(client: httpx.AsyncClient, service: Service) -> str:
     attempt = _http(client, service) if http else _connect(service)
     try:
         return await asyncio.wait_for(attempt, service.check.timeout_seconds)
-    except (asyncio.TimeoutError, httpx.TimeoutException):
+    except (TimeoutError, httpx.TimeoutException):
         return f"no answer within {service.check.timeout_seconds:g} s"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return str(error) or type(error).__name__
