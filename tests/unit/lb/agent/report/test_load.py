@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from controlplane.domain.errors import BrigadeError
@@ -143,8 +143,8 @@ def test_a_page_of_a_service_is_read_so_far_and_no_farther() -> None:
     body = b"busy 0.5\n" + b"# x\n" * (METRIC_MAX_BYTES // 4)
     for page, trouble in ((b"busy 0.5\n", ""), (body, "too long")):
         source = MetricLoad("http://service/metrics", "busy", counter=False, scale=1.0)
-        answer = partial(httpx.Response, 200, content=page)
-        source._client = httpx.Client(transport=httpx.MockTransport(lambda _, a=answer: a()))
+        answer = partial(httpx2.Response, 200, content=page)
+        source._client = httpx2.Client(transport=httpx2.MockTransport(lambda _, a=answer: a()))
         if trouble:
             with pytest.raises(ValueError, match=trouble):
                 source.read()
