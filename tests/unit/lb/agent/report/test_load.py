@@ -133,7 +133,17 @@ def test_samples_of_a_metric_are_summed() -> None:
         parse_metric(PAGE, "absent")
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-0.5", "1e300"])
+@pytest.mark.parametrize("line", ["busy", "busy{ 1", 'busy{a="1", ="2"} 1', "busy{} x", "busy_ 1"])
+def test_a_line_that_cannot_be_read_makes_the_load_unknown(line: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser's own messages
+        parse_metric(f"{line}\n", "busy")
+
+
+def test_spaces_and_tabs_are_allowed_where_the_format_allows_them() -> None:
+    assert parse_metric('  busy\t{ worker = "1" ,}\t2\nbusy 3 1700000000\n', "busy") == 5
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-0.5", "1e300", "9" * 400])
 def test_what_is_no_load_is_unknown_neither_idle_nor_unreportable(value: str) -> None:
     with pytest.raises(ValueError, match="no load"):
         parse_metric(f"busy {value}\n", "busy")
