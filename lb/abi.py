@@ -275,7 +275,7 @@ GUE = np.dtype(
     ]
 )
 
-STRUCTS: dict[str, np.dtype] = {  # type: ignore[type-arg]
+STRUCTS: dict[str, np.dtype] = {
     "lb_config": CONFIG,
     "lb_key": KEY,
     "lb_pool": POOL,

@@ -13,14 +13,11 @@ import socket
 import struct
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from netns.errors import NetworkError
 from netns.host import Host
 from netns.offload import switch_merging
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 ETHERNET_BYTES = 14
 TAG_BYTES = 4

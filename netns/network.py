@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from pyroute2 import NetlinkError
 
@@ -20,12 +20,10 @@ from netns.host import Host
 from netns.leftovers import processes_of, remove, remove_leftovers
 from netns.libc import mount
 from netns.polling import NotInTimeError, wait_until
+from netns.privileges import refused
 from netns.process import kill_and_wait
 from netns.record import RunRecord
 from netns.topology import Topology
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 END_SECONDS = 2.0
 """How long processes have after SIGTERM, before SIGKILL."""
@@ -47,7 +45,7 @@ class Network:
         self.topology = topology
         self.hosts: dict[str, Host] = {}
         self._record = record
-        self._ids_before = (frozenset[int](), frozenset[int]())
+        self._ids_before: tuple[frozenset[int], frozenset[int]] | None = None
         self._kept = False
 
     @property
@@ -78,7 +76,7 @@ class Network:
         except BaseException as error:
             self._tear_down()
             if isinstance(error, (OSError, NetlinkError)):
-                raise NetworkError(f"the network cannot be built here: {error}") from error
+                raise NetworkError(refused(error)) from error
             raise
         return self
 
@@ -150,6 +148,8 @@ class Network:
         kill_and_wait([process.id for process in processes_of(self.record)])
 
     def _unloaded(self) -> bool:
+        if self._ids_before is None:  # nothing was loaded
+            return True
         programs, maps = self._ids_before
         return bpf.program_ids() <= programs and bpf.map_ids() <= maps
 

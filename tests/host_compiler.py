@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 from lb.paths import bpf_dir
+from tests import machine
 from tests.needed import missing
 
 FLAGS = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-sign-compare")
@@ -15,11 +15,10 @@ FLAGS_OF_KERNEL_STYLE = ("-Wno-pointer-arith", "-Wno-unknown-pragmas", "-Wno-unu
 
 
 def compiler() -> str:
-    """The C compiler; without one the test cannot be."""
-    found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if found is None:
-        missing("no C compiler: apt-get install gcc")
-    return found
+    """Return the C compiler; skip the test where there is none."""
+    if reason := machine.why_no_c_compiler():
+        missing(reason)
+    return machine.c_compiler()
 
 
 def compile_c(source: Path, output: Path, *flags: str) -> Path:

@@ -15,6 +15,7 @@ import os
 import shutil
 import struct
 import subprocess
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -78,6 +79,45 @@ def why_no_bpf() -> str | None:
             "container CAP_BPF and CAP_NET_ADMIN"
         )
     return None
+
+
+def c_compiler() -> str:
+    """Return the C compiler, empty if there is none."""
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), "")
+
+
+@functools.cache
+def why_no_c_compiler() -> str | None:
+    """Whether a C compiler and the headers of libc and Linux are there."""
+    source = "#include <stdlib.h>\n#include <linux/bpf.h>\nint main(void) { return 0; }\n"
+    if c_compiler() and _compiles(source, c_compiler()):
+        return None
+    return "needs a C compiler: apt-get install gcc libc6-dev linux-libc-dev"
+
+
+@functools.cache
+def why_no_libfuzzer() -> str | None:
+    """Whether clang is there with the libraries of libFuzzer and the sanitizers."""
+    source = "int LLVMFuzzerTestOneInput(const char *at, long size) { return at && size && 0; }\n"
+    if why_no_c_compiler() is None and _compiles(
+        source, "clang", "-fsanitize=fuzzer,address,undefined"
+    ):
+        return None
+    return "needs clang with libFuzzer: apt-get install clang libclang-rt-dev"
+
+
+def _compiles(source: str, *command: str) -> bool:
+    if not shutil.which(command[0]):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, "-x", "c", "-", "-o", f"{folder}/probe"],
+            input=source,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    return done.returncode == 0
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from controlplane.decide.health import PoolHealth
 from controlplane.decide.settlement import Settlement
@@ -16,7 +16,7 @@ from controlplane.domain.table_facts import TableFacts
 from controlplane.settings.models import ControlConfig
 
 
-class Step(str, Enum):
+class Step(StrEnum):
     """What a round may do with a pool's table."""
 
     BUILD = "build"

@@ -152,12 +152,12 @@ def decode_cluster(data: bytes) -> Cluster:
 
 def _server(fields: Fields) -> Server:
     fields.only(SERVER_KEYS)
-    state = fields.choice("state", ServerState, ", ".join(s.value for s in ServerState))
+    state = fields.choice("state", ServerState, ", ".join(ServerState))
     return Server(
         name=fields.name("name"),
         dip=fields.address("dip"),
         index=fields.integer("index", 1, MAX_SERVERS),
-        state=ServerState(state),
+        state=state,
     )
 
 
@@ -199,9 +199,9 @@ def _check(fields: Fields) -> Check:
     """Read a health check. Unknown keys are tolerated: a check sends no packet elsewhere."""
     has_port = fields.values.get("port") is not None
     has_address = fields.values.get("address") is not None
-    kind = fields.choice("type", CheckType, ", ".join(t.value for t in CheckType))
+    kind = fields.choice("type", CheckType, ", ".join(CheckType))
     return Check(
-        type=CheckType(kind),
+        type=kind,
         path=fields.string("path"),
         expect_status=fields.integer("expect_status", *CHECK_STATUS),
         interval_seconds=fields.number("interval_seconds", *CHECK_SECONDS),

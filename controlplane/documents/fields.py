@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
+from typing import TypeVar
 
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.names import is_name
 
 Json = Mapping[str, object]
+Parsed = TypeVar("Parsed")
 
 
 class DocumentError(BrigadeError):
@@ -114,7 +116,7 @@ class Fields:
         """Return an address that a host can have."""
         return parse_address(f"{self.where}: {key!r}", self.string(key))
 
-    def choice(self, key: str, parse: Callable[[str], object], allowed: str) -> object:
+    def choice(self, key: str, parse: Callable[[str], Parsed], allowed: str) -> Parsed:
         """Return the parsed value; ``parse`` raises ``ValueError`` for an unknown one."""
         text = self.string(key)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -68,7 +68,7 @@ def first_address(vip: Vip) -> Address:
     return vip.network_address + (1 if vip.max_prefixlen - vip.prefixlen > 1 else 0)
 
 
-class ServerState(str, Enum):
+class ServerState(StrEnum):
     """Where a server is in its life (docs/architecture.md)."""
 
     REGISTERED = "registered"
@@ -86,7 +86,7 @@ PAST_REGISTERED = IN_USE | {ServerState.DOWN}
 """No server is in one of these when a store has just begun."""
 
 
-class CheckType(str, Enum):
+class CheckType(StrEnum):
     """How a service is checked."""
 
     NONE = "none"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 import structlog
 
 from controlplane.domain.errors import BrigadeError
@@ -36,7 +36,7 @@ class Query:
     label: str
 
 
-def ask(client: httpx.Client, query: Query) -> dict[str, float]:
+def ask(client: httpx2.Client, query: Query) -> dict[str, float]:
     """Return the samples by label value (https://prometheus.io/docs/prometheus/latest/querying/api).
 
     Samples that share a label value, and values that are negative or not finite, are left out.
@@ -49,7 +49,7 @@ def ask(client: httpx.Client, query: Query) -> dict[str, float]:
         response = client.get(
             f"{query.url.rstrip('/')}/api/v1/query", params={"query": query.query}
         )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise QueryFailed(f"{query.url}: {str(error) or type(error).__name__}") from None
     try:
         answer = response.json()
@@ -122,7 +122,7 @@ class PrometheusLoad:
         self._stop.set()
 
     def _run(self) -> None:
-        with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+        with httpx2.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
             while not self._stop.is_set():
                 try:
                     found = ask(client, self.query)

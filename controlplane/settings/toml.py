@@ -8,9 +8,8 @@ validator's ``ValueError`` follows the key unchanged ("must be ...").
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
-import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -32,9 +31,6 @@ from controlplane.domain.names import shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-
 
 PHRASES: Mapping[str, str] = MappingProxyType(
     {
@@ -121,7 +117,7 @@ def load_toml(path: Path | str) -> dict[str, Any]:
     """
     try:
         with Path(path).open("rb") as file:
-            settings: dict[str, Any] = tomllib.load(file)
+            settings = tomllib.load(file)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; create it, or name another") from None
     except PermissionError:

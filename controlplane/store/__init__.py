@@ -21,7 +21,7 @@ def open_agent_store(
     if is_file(url):
         return FileStore(_directory(url))
     if url.startswith(WEB_SCHEMES):
-        from controlplane.store.http.client import HttpStore  # noqa: PLC0415 most agents need no httpx
+        from controlplane.store.http.client import HttpStore  # noqa: PLC0415 most agents need no httpx2
         from controlplane.store.http.token import read_token  # noqa: PLC0415
 
         if token_file is None:

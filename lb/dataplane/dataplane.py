@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -328,7 +329,7 @@ class Dataplane:
         self._state.close()
         self._loaded.close()
 
-    def __enter__(self) -> Dataplane:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

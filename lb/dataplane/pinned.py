@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +185,7 @@ class PinnedDataplane:
         """Let go of everything."""
         self._exit.close()
 
-    def __enter__(self) -> PinnedDataplane:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

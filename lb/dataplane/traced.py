@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -147,7 +148,7 @@ class TracedPrograms:
         """Let go of everything; what is attached works on."""
         self._exit.close()
 
-    def __enter__(self) -> TracedPrograms:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

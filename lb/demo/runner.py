@@ -25,6 +25,7 @@ from netns.brigade import brigade, server_name
 from netns.errors import NetworkError
 from netns.leftovers import remove_leftovers
 from netns.network import Network, endings_as_interrupts
+from netns.privileges import check_privileges
 
 Step = Callable[[StepContext], list[StepResult]]
 STEPS: Mapping[str, Step] = {
@@ -100,6 +101,10 @@ def check_machine() -> None:
     if os.geteuid() != 0:
         raise BrigadeError("the demo makes network namespaces and loads BPF: run it with sudo")
     lbctl()
+    try:
+        check_privileges()
+    except NetworkError as error:
+        raise BrigadeError(str(error)) from error
     for program, package in NEEDED.items():
         if shutil.which(program) is None:
             raise BrigadeError(f"{program} is missing: apt-get install {package}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -109,7 +109,7 @@ def line(event: Event, place: Place | None, name: NameOf) -> str:
 def as_data(event: Event, place: Place | None, name: NameOf) -> dict[str, Any]:
     """Return an event as JSON will have it."""
     packet, gue = event.packet, event.packet.gue
-    moment = datetime.fromtimestamp(event.time, tz=timezone.utc)
+    moment = datetime.fromtimestamp(event.time, tz=UTC)
     return {
         "time": moment.isoformat(timespec="microseconds"),
         "program": event.program,

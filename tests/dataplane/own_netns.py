@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from netns.libc import unshare_network
 
@@ -32,7 +32,7 @@ class OwnNetns:
         """Call a function in there and return what it returns."""
         return self._pool.submit(function).result(timeout=60)
 
-    def __enter__(self) -> OwnNetns:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

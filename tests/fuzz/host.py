@@ -13,6 +13,7 @@ from lb import abi
 from tests.fuzz.host_build import build
 from tests.fuzz.judge import TC_VERDICTS, XDP_VERDICTS
 from tests.fuzz.offline import Offline
+from tests.host_compiler import compiler
 from tests.model import Config, Result, SocketState
 
 FORWARDER, REDIRECTOR = 0, 1
@@ -46,7 +47,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self._library = ctypes.CDLL(
-            str(build("library.c", folder / "host.so", "cc", "-shared", "-fPIC"))
+            str(build("library.c", folder / "host.so", compiler(), "-shared", "-fPIC"))
         )
         self._out = ctypes.create_string_buffer(ROOM)
         self._config: Config | None = None

@@ -29,11 +29,20 @@ def source(target: str) -> str:
 
 
 def install_function() -> str:
-    """C that puts programs into their slots, as the loader does."""
+    """C that puts programs into their slots, as the loader does.
+
+    Slots hold functions of `void *`. Each program gets one, because a call through a pointer of
+    another type than the function's is undefined, and clang 17 and later check it.
+    """
     slots = [(f"lb_stages_values[{int(slot)}]", name) for name, slot in STAGE_SLOTS.items()]
     slots.append(("lb_tc_stages_values[0]", REDIRECTOR_STAGE))
-    lines = [f"{slot} = (int (*)(void *)){name};" for slot, name in slots]
-    return "static void host_install(void)\n{\n\t" + "\n\t".join(lines) + "\n}"
+    lines = [
+        f"static int host_{name}(void *context)\n{{\n\treturn {name}(context);\n}}"
+        for _, name in slots
+    ]
+    lines += ["static void host_install(void)", "{"]
+    lines += [f"\t{slot} = host_{name};" for slot, name in slots]
+    return "\n".join([*lines, "}"])
 
 
 def build(target: str, output: Path, compiler: str, *flags: str) -> Path:

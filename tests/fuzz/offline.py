@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ class Offline:
         """The slots of each inner table in use, by its number."""
         return {index: slots.tobytes() for index, slots in self._inner.held.items()}
 
-    def __enter__(self) -> Offline:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

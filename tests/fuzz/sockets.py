@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Self
 
 from netns.libc import unshare_network
 from netns.polling import wait_until
@@ -118,7 +119,7 @@ class RealServer:
         self.table = ServerSockets()
         self._open = ExitStack()
 
-    def __enter__(self) -> RealServer:
+    def __enter__(self) -> Self:
         unshare_network()
         configure_network()
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from types import TracebackType
+from typing import Self
 
 from lb.dataplane.load import bpf_syscall
 from netns.bpf import XDP_PASS, load_xdp
@@ -78,7 +79,7 @@ class CountingProgram:
         """How many it has seen."""
         return int.from_bytes(bpf_syscall.map_lookup(self._counts, 0, COUNT_BYTES), "little")
 
-    def __enter__(self) -> CountingProgram:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

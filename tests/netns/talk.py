@@ -7,7 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from netns.host import Host
 from netns.process import Process
@@ -140,7 +140,7 @@ class TcpClient:
         self._stream.close()
         self.sock.close()
 
-    def __enter__(self) -> TcpClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -198,7 +198,7 @@ class UdpClient:
         """Close the socket."""
         self.sock.close()
 
-    def __enter__(self) -> UdpClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

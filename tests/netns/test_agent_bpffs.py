@@ -13,8 +13,8 @@ from pathlib import Path
 PRELUDE = """
 import sys
 from pathlib import Path
-from lb.agent import bpffs
-from lb.dataplane import bpf_syscall
+from lb.agent.attach import bpffs
+from lb.dataplane.load import bpf_syscall
 
 def pin(base, interface):
     bpffs.prepare(base)

@@ -68,6 +68,23 @@ def await_agents(process: subprocess.Popen[str]) -> str:
     return run_of(process)
 
 
+@pytest.mark.parametrize("refused", ["sys_admin", "net_admin", "all"])
+def test_without_a_capability_it_ends_with_one_line_and_the_remedy(refused: str) -> None:
+    before = snapshot.take()
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set=-{refused}", f"--inh-caps=-{refused}", *LBCTL, "demo"],
+        capture_output=True,
+        text=True,
+        timeout=DEMO_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lbctl: error: the network cannot be built here")
+    assert line.endswith("in a container, start it privileged")
+    assert differs_in_nothing(before) == []
+
+
 def test_a_demo_that_succeeds_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     before = snapshot.take()
     path = tmp_path / "demo.json"

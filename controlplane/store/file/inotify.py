@@ -11,6 +11,7 @@ import os
 import select
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from controlplane.store.contract import StoreUnavailable
 
@@ -70,7 +71,7 @@ class Inotify:
         """Stop watching."""
         os.close(self._descriptor)
 
-    def __enter__(self) -> Inotify:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -164,7 +164,7 @@ async def _body(request: Request) -> bytes:
 
     try:
         return await asyncio.wait_for(read(), BODY_SECONDS)
-    except (asyncio.TimeoutError, TimeoutError) as error:
+    except TimeoutError as error:
         raise StoreCorrupt(f"a request took longer than {BODY_SECONDS:g} s to arrive") from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.errors import ConfigError
@@ -64,12 +64,12 @@ class HttpStore(AgentStore):
         """
         self._url = _checked_url(url)
         self._closed = threading.Event()
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             base_url=self._url,
             headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
             verify=_trust(ca_file),
-            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
-            limits=httpx.Limits(keepalive_expiry=_KEEP_ALIVE_SECONDS),
+            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE_SECONDS),
             trust_env=False,
         )
 
@@ -135,11 +135,11 @@ class HttpStore(AgentStore):
         if self._closed.is_set():
             raise StoreUnavailable("the store was closed")
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        timeout = httpx.Timeout(_ANSWER_SECONDS + patience_seconds, connect=_CONNECT_SECONDS)
+        timeout = httpx2.Timeout(_ANSWER_SECONDS + patience_seconds, connect=_CONNECT_SECONDS)
         try:
             with self._client.stream(method, path, content=content, timeout=timeout) as stream:
                 answer = _read(stream)
-        except (httpx.HTTPError, httpx.StreamError, RuntimeError) as error:
+        except (httpx2.HTTPError, httpx2.StreamError, RuntimeError) as error:
             raise self._translated(error) from error
         if answer.status in (_OK, _EMPTY):
             return answer
@@ -173,7 +173,7 @@ class HttpStore(AgentStore):
         return StoreUnavailable(f"store {self._url} does not answer: {reason}")
 
 
-def _read(stream: httpx.Response) -> _Response:
+def _read(stream: httpx2.Response) -> _Response:
     """Read an answer to its end, at most the size of the largest document."""
     limit = MAX_DOCUMENT_BYTES if stream.status_code == _OK else MAX_REQUEST_BYTES
     received = bytearray()
@@ -194,8 +194,8 @@ def _kinds(answer: _Response) -> dict[str, int]:
 
 def _checked_url(url: str) -> str:
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
         raise ConfigError(f"store {url!r}: {error}") from error
     if parsed.userinfo:
         raise ConfigError("store: a URL must not have a password: set token_file")

@@ -67,7 +67,7 @@ class Notifier:
                 raise StoreUnavailable(str(self._error))
             try:
                 await asyncio.wait_for(self._changed.wait(), max(0.0, deadline - loop.time()))
-            except (asyncio.TimeoutError, TimeoutError):
+            except TimeoutError:
                 return
 
     def _follow(self) -> None:

@@ -14,12 +14,9 @@ import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from controlplane.domain.errors import BrigadeError, ExitCode
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 CREDENTIALS = struct.Struct("=iII")
 LETTING_GO_SECONDS = 2.0

@@ -13,10 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from typing import Protocol, Self
 
 HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, kind, flags, sequence number, port."""

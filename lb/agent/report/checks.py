@@ -12,7 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
-import httpx
+import httpx2
 import structlog
 
 from controlplane.domain.objects import Check, CheckType, Service, ServiceHealth, vip_text
@@ -23,15 +23,15 @@ JITTER = 0.1
 """Intervals vary by this part, either way."""
 
 
-async def check_once(client: httpx.AsyncClient, service: Service) -> str:
+async def check_once(client: httpx2.AsyncClient, service: Service) -> str:
     """Check a service once; return what is wrong, nothing if nothing is."""
     http = service.check.type is CheckType.HTTP
     attempt = _http(client, service) if http else _connect(service)
     try:
         return await asyncio.wait_for(attempt, service.check.timeout_seconds)
-    except (asyncio.TimeoutError, httpx.TimeoutException):
+    except (TimeoutError, httpx2.TimeoutException):
         return f"no answer within {service.check.timeout_seconds:g} s"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return str(error) or type(error).__name__
     except OSError as error:
         return os.strerror(error.errno) if error.errno else str(error)
@@ -43,11 +43,11 @@ async def _connect(service: Service) -> str:
     return ""
 
 
-async def _http(client: httpx.AsyncClient, service: Service) -> str:
+async def _http(client: httpx2.AsyncClient, service: Service) -> str:
     # Not joined as a link is: "//name/" would lead to another host.
     path = service.check.path.partition("#")[0].encode("ascii")
     host, port = str(service.check_address), service.check_port
-    url = httpx.URL(scheme="http", host=host, port=port, raw_path=path)
+    url = httpx2.URL(scheme="http", host=host, port=port, raw_path=path)
     timeout = service.check.timeout_seconds
     async with client.stream("GET", url, timeout=timeout) as answer:  # whatever follows the head
         status, wanted = answer.status_code, service.check.expect_status
@@ -75,7 +75,7 @@ class Checker(threading.Thread):
         self._tasks: dict[str, tuple[Service, asyncio.Task[None]]] = {}
         self._verdicts: dict[str, RiseFall] = {}
         self._ending = asyncio.Event()
-        self._client: httpx.AsyncClient | None = None
+        self._client: httpx2.AsyncClient | None = None
 
     def follow(self, services: Mapping[str, Service]) -> None:
         """Check these services from now on; verdicts of those that stay are kept."""
@@ -96,8 +96,8 @@ class Checker(threading.Thread):
                 self._on_death(self.name)
 
     async def _main(self) -> None:
-        limits = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        async with httpx2.AsyncClient(limits=limits, trust_env=False) as client:
             self._client = client
             await self._ending.wait()
             for _, task in self._tasks.values():

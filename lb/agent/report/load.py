@@ -6,6 +6,7 @@ window turns either into one number. Reading is at the edge, arithmetic is pure.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import httpx
+import httpx2
+from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.domain.errors import BrigadeError
 from lb.agent.config import LoadConfig
@@ -29,6 +31,8 @@ METRIC_TIMEOUT_SECONDS = 1.0
 METRIC_MAX_BYTES = 4 << 20
 MOST_BUSY = 1e12
 """Beyond it a metric is no count of busy seconds, and a report could not carry it."""
+_AFTER_NAME = ("{", " ", "\t")
+"""What follows a metric's whole name in its lines."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +151,28 @@ class CgroupLoad:
 
 
 def parse_metric(text: str, name: str) -> float:
-    """Return the sum of a metric's samples in a Prometheus text page. ``ValueError``: none."""
-    total, found = 0.0, False
-    for line in text.splitlines():
-        head, _, tail = line.partition("{") if "{" in line else line.partition(" ")
-        if head.strip() != name or line.startswith("#"):
-            continue
-        values = tail.rpartition("}")[2] if "{" in line else tail
-        total += float(values.split()[0])
-        found = True
-    if not found:
+    """Return the sum of a metric's samples in a Prometheus text page. ``ValueError``: none.
+
+    Only the lines of this metric are parsed: a page may have thousands of others.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    own = [line for line in lines if line.startswith(name) and line[len(name) :][:1] in _AFTER_NAME]
+    if not own:
         raise ValueError(f"the page has no metric {name}")
-    if not 0 <= total <= MOST_BUSY:  # which no NaN is
+    total = _sum_of_samples("\n".join(own), name)
+    if not 0 <= total <= MOST_BUSY:  # NaN fails this comparison too
         raise ValueError(f"metric {name} is {total:g}, which is no load")
     return total
+
+
+def _sum_of_samples(text: str, name: str) -> float:
+    try:
+        families = text_string_to_metric_families(text)
+        return float(sum(sample.value for family in families for sample in family.samples))
+    except IndexError:  # the parser's, for a label without a name
+        raise ValueError(f"metric {name} has a line that cannot be read") from None
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf
 
 
 class MetricLoad:
@@ -171,7 +183,7 @@ class MetricLoad:
         self._metric = metric
         self._counter = counter
         self._scale = scale
-        self._client = httpx.Client(timeout=METRIC_TIMEOUT_SECONDS, trust_env=False)
+        self._client = httpx2.Client(timeout=METRIC_TIMEOUT_SECONDS, trust_env=False)
 
     def read(self) -> Reading:
         """Fetch the page and return the metric over ``scale``."""
@@ -179,14 +191,14 @@ class MetricLoad:
             with self._client.stream("GET", self._url) as answer:
                 answer.raise_for_status()
                 page = self._page(answer)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise BrigadeError(f"{self._url}: {error}") from error
         value = parse_metric(page, self._metric)
         if self._counter:
             return Reading(value, self._scale)
         return Reading(value / self._scale, counter=False)
 
-    def _page(self, answer: httpx.Response) -> str:
+    def _page(self, answer: httpx2.Response) -> str:
         received = bytearray()
         for chunk in answer.iter_bytes():
             received += chunk

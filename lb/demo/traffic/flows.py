@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from lb.demo.traffic.http import BadResponse, Response, request
+from lb.demo.traffic.http import BadResponse, Exchange
 from lb.demo.traffic.verdicts import Outcome, Patience, UdpVerdict
 
 CONNECT_VISIT_SECONDS = 0.02
@@ -83,7 +83,7 @@ class TcpFlow(Flow):
         self.target = target
         self.path = path
         self.patience = Patience()
-        self.response: Response | None = None
+        self.response: Exchange | None = None
         self.finishing = False
         self._outcome = Outcome.GOOD
         self._server = ""
@@ -168,8 +168,8 @@ class TcpFlow(Flow):
 
     def send_request(self, now: float) -> None:
         """Send the request."""
-        self.response = Response(self.sink())
-        self.sock.send(request(self.target.address, self.path, keep=self.keep))
+        self.response = Exchange(self.sink())
+        self.sock.send(self.response.request(self.target.address, self.path, keep=self.keep))
         self.patience.progress(now)
 
     def receive(self, limit: int, now: float) -> bool:

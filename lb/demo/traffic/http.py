@@ -1,17 +1,18 @@
-"""Reading one HTTP/1.1 response as it comes, by the few rules that the demo's nginx needs."""
+"""One HTTP/1.1 request and its response, for non-blocking sockets: bytes in, bytes out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
-HEADER_END = b"\r\n\r\n"
-HEADER_BYTES_MAX = 16384
-SERVER_HEADER = "x-served-by"
+import h11
+
+SERVER_HEADER = b"x-served-by"
+LENGTH_HEADER = b"content-length"
+OK = 200
 
 
 class BadResponse(Exception):
-    """What came is no response to our request."""
+    """What came is not the response that the demo's servers give."""
 
 
 class Sink(Protocol):
@@ -21,25 +22,26 @@ class Sink(Protocol):
         """Take the next piece."""
 
 
-@dataclass
-class Response:
-    """A response with a Content-Length, fed with what `recv` returned."""
+class Exchange:
+    """A request, and a response with a Content-Length that is fed with what `recv` returned."""
 
-    sink: Sink
-    server: str = ""
-    length: int = -1
-    received: int = 0
-    _head: bytearray = field(default_factory=bytearray)
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.server = ""
+        self.received = 0
+        self.complete = False
+        self._connection = h11.Connection(h11.CLIENT)
 
     @property
     def begun(self) -> bool:
         """Whether the header is complete and a byte of the body is here (or none will come)."""
-        return self.length == 0 or self.received > 0
+        return self.complete or self.received > 0
 
-    @property
-    def complete(self) -> bool:
-        """Whether all of it is here."""
-        return self.length >= 0 and self.received == self.length
+    def request(self, host: str, path: str, *, keep: bool) -> bytes:
+        """Return a GET request; with `keep` the connection stays open after the response."""
+        headers = [("Host", host), ("Connection", "keep-alive" if keep else "close")]
+        events = (h11.Request(method="GET", target=path, headers=headers), h11.EndOfMessage())
+        return b"".join(self._connection.send(event) or b"" for event in events)
 
     def feed(self, data: bytes) -> None:
         """Take what was received.
@@ -48,32 +50,30 @@ class Response:
             BadResponse: not a 200, no length, or more than was announced.
 
         """
-        if self.length < 0:
-            self._head += data
-            head, end, data = bytes(self._head).partition(HEADER_END)
-            if not end:
-                if len(self._head) > HEADER_BYTES_MAX:
-                    raise BadResponse("no end of the header")
-                return
-            self._parse(head.decode("latin-1"))
-        self.sink.update(data)
-        self.received += len(data)
-        if self.received > self.length:
-            raise BadResponse(f"{self.received} bytes instead of {self.length}")
+        try:
+            self._connection.receive_data(data)
+            while not self.complete:
+                event = self._connection.next_event()
+                if event is h11.NEED_DATA:
+                    return
+                self._take(event)
+        except h11.RemoteProtocolError as error:
+            raise BadResponse(str(error)) from error
+        if self._connection.trailing_data[0]:
+            raise BadResponse("more than was announced")
 
-    def _parse(self, head: str) -> None:
-        status, *lines = head.split("\r\n")
-        if status.split(" ")[:2] != ["HTTP/1.1", "200"]:
-            raise BadResponse(status)
-        pairs = (line.partition(":") for line in lines)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        if not headers.get("content-length", "").isdigit():
-            raise BadResponse("no Content-Length")
-        self.length = int(headers["content-length"])
-        self.server = headers.get(SERVER_HEADER, "")
-
-
-def request(host: str, path: str, *, keep: bool) -> bytes:
-    """Return a GET request; with `keep` the connection stays open after the response."""
-    connection = "keep-alive" if keep else "close"
-    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n".encode()
+    def _take(self, event: object) -> None:
+        if isinstance(event, h11.Response):
+            headers = dict(event.headers)
+            if event.status_code != OK or event.http_version != b"1.1":
+                raise BadResponse(f"HTTP/{event.http_version.decode()} {event.status_code}")
+            if LENGTH_HEADER not in headers:
+                raise BadResponse("no Content-Length")
+            self.server = headers.get(SERVER_HEADER, b"").decode("latin-1")
+        elif isinstance(event, h11.Data):
+            self.sink.update(event.data)
+            self.received += len(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            self.complete = True
+        else:
+            raise BadResponse(f"unexpected {type(event).__name__}")

@@ -8,13 +8,13 @@ UDP flow is broken if another server answers than before, or nobody for `PATIENC
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 PATIENCE_SECONDS = 5.0
 """With the backoff of TCP, an outage of 2 s becomes a pause of 3.1 s; this is longer."""
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """The outcome of a flow."""
 
     GOOD = "good"

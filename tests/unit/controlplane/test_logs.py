@@ -95,7 +95,7 @@ def test_warnings_of_other_libraries_take_the_same_way() -> None:
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-@pytest.mark.parametrize("name", ["httpx", "httpcore.http11"])
+@pytest.mark.parametrize("name", ["httpx2", "httpcore2.http11"])
 def test_requests_are_not_chattered_about(name: str, level: str) -> None:
     stream = io.StringIO()
     configure("json", level=level, stream=stream)

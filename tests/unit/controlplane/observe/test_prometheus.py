@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from controlplane.observe import prometheus as prometheus_module
@@ -61,8 +61,10 @@ def test_strange_vectors_do_no_harm(result: Any) -> None:
     assert samples(result, "instance") == {}
 
 
-def client(status: int, body: str) -> httpx.Client:
-    return httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(status, text=body)))
+def client(status: int, body: str) -> httpx2.Client:
+    return httpx2.Client(
+        transport=httpx2.MockTransport(lambda _: httpx2.Response(status, text=body))
+    )
 
 
 QUERY = Query("http://p:9090/", "up", "instance")
@@ -87,7 +89,7 @@ def test_ending_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop ends an asker when settings change, and has deaths to look after."""
     asked, answer = threading.Event(), threading.Event()
 
-    def endless(client: httpx.Client, query: Query) -> dict[str, float]:
+    def endless(client: httpx2.Client, query: Query) -> dict[str, float]:
         del client, query
         asked.set()
         answer.wait(10.0)
@@ -103,7 +105,7 @@ def test_ending_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nobody_there_says_so() -> None:
-    with httpx.Client() as http, pytest.raises(QueryFailed, match=r"127\.0\.0\.1"):
+    with httpx2.Client() as http, pytest.raises(QueryFailed, match=r"127\.0\.0\.1"):
         ask(http, Query("http://127.0.0.1:1", "up", "instance"))
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from structlog.testing import capture_logs
 
@@ -61,9 +61,9 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def ask(
     serving: Serving, method: str, path: str, body: bytes, authorization: str | None
-) -> httpx.Response:
+) -> httpx2.Response:
     headers = {} if authorization is None else {"authorization": authorization}
-    return httpx.request(method, f"{serving.url}{path}", content=body, headers=headers)
+    return httpx2.request(method, f"{serving.url}{path}", content=body, headers=headers)
 
 
 def fill(store: ControllerStore) -> None:
@@ -145,7 +145,7 @@ def test_an_agent_speaks_for_itself_alone(served: Served) -> None:
 )
 def test_no_path_leads_out_of_the_store(lasting: Served, prefix: str, name: str) -> None:
     host, port = lasting[1].url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), 5) as raw:  # httpx would tidy up the path
+    with socket.create_connection((host, int(port)), 5) as raw:  # httpx2 would tidy up the path
         head = f"GET /v1/{prefix}{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         raw.sendall(f"{head}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
         answer = b"".join(iter(lambda: raw.recv(65536), b""))
@@ -195,7 +195,7 @@ def test_a_request_has_a_largest_size(served: Served, declared: bool) -> None:
     def chunks() -> Iterator[bytes]:
         yield large
 
-    answer = httpx.put(
+    answer = httpx2.put(
         f"{serving.url}/v1/servers/alpha/report",
         content=large if declared else chunks(),
         headers={"authorization": f"Bearer {TOKEN}"},

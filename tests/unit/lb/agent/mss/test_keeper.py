@@ -228,6 +228,8 @@ def test_a_full_disk_is_a_trouble_and_no_death(
     def refuse(*_: object) -> None:
         raise BrigadeError("cannot write record.json: No space left on device")
 
+    # Only root may force a buffer beyond the limit; this test runs as any user.
+    monkeypatch.setattr(module, "SO_RCVBUFFORCE", socket.SO_RCVBUF)
     keeper = made()
     monkeypatch.setattr(keeper, "_follow", refuse)
     assert keeper.step() > 0

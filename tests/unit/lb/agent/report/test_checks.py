@@ -13,7 +13,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-import httpx
+import httpx2
 import pytest
 
 from controlplane.domain.objects import TCP, Check, CheckType, Service, ServiceHealth
@@ -70,7 +70,7 @@ def service(port: int, kind: CheckType, path: str = "/healthz", status: int = 20
 
 def check(wanted: Service) -> str:
     async def once() -> str:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False) as client:
             return await check_once(client, wanted)
 
     return asyncio.run(once())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from controlplane.domain.errors import BrigadeError
@@ -133,7 +133,17 @@ def test_samples_of_a_metric_are_summed() -> None:
         parse_metric(PAGE, "absent")
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-0.5", "1e300"])
+@pytest.mark.parametrize("line", ["busy", "busy{ 1", 'busy{a="1", ="2"} 1', "busy{} x", "busy_ 1"])
+def test_a_line_that_cannot_be_read_makes_the_load_unknown(line: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser's own messages
+        parse_metric(f"{line}\n", "busy")
+
+
+def test_spaces_and_tabs_are_allowed_where_the_format_allows_them() -> None:
+    assert parse_metric('  busy\t{ worker = "1" ,}\t2\nbusy 3 1700000000\n', "busy") == 5
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-0.5", "1e300", "9" * 400])
 def test_what_is_no_load_is_unknown_neither_idle_nor_unreportable(value: str) -> None:
     with pytest.raises(ValueError, match="no load"):
         parse_metric(f"busy {value}\n", "busy")
@@ -143,8 +153,8 @@ def test_a_page_of_a_service_is_read_so_far_and_no_farther() -> None:
     body = b"busy 0.5\n" + b"# x\n" * (METRIC_MAX_BYTES // 4)
     for page, trouble in ((b"busy 0.5\n", ""), (body, "too long")):
         source = MetricLoad("http://service/metrics", "busy", counter=False, scale=1.0)
-        answer = partial(httpx.Response, 200, content=page)
-        source._client = httpx.Client(transport=httpx.MockTransport(lambda _, a=answer: a()))
+        answer = partial(httpx2.Response, 200, content=page)
+        source._client = httpx2.Client(transport=httpx2.MockTransport(lambda _, a=answer: a()))
         if trouble:
             with pytest.raises(ValueError, match=trouble):
                 source.read()

@@ -6,7 +6,7 @@ import socket
 from ipaddress import IPv4Address, IPv4Network
 from typing import NoReturn
 
-import httpx
+import httpx2
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -107,16 +107,16 @@ def test_it_is_served_on_the_one_address_and_ends() -> None:
     port = free_port()
     end = serve_metrics(collector(Board(0.0)), LOOPBACK, port)
     try:
-        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+        page = httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
         assert "bucket_brigade_ready" in page.text
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.2:{port}/metrics", trust_env=False)
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"http://127.0.0.2:{port}/metrics", trust_env=False)
         with pytest.raises(BrigadeError, match=f"cannot serve metrics on 127.0.0.1:{port}"):
             serve_metrics(collector(Board(0.0)), LOOPBACK, port)
     finally:
         end()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
 
 
 def test_port_0_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from lb.demo.traffic.flows import Download, Flow, Idle, Short, Target, UdpFlow
 from lb.demo.traffic.generator import FlowSchedule
-from lb.demo.traffic.http import BadResponse, Response
+from lb.demo.traffic.http import BadResponse, Exchange
 from lb.demo.traffic.verdicts import Outcome
 from netns.polling import wait_until
 
@@ -215,7 +215,8 @@ def test_a_udp_flow_answered_by_another_server_is_broken() -> None:
 
 def test_a_response_comes_in_pieces() -> None:
     sink = hashlib.sha256()
-    made = Response(sink)
+    made = Exchange(sink)
+    made.request("127.0.0.1", FILE, keep=False)
     for byte in response(CONTENT):
         assert not made.complete
         made.feed(bytes([byte]))
@@ -229,14 +230,19 @@ def test_a_response_comes_in_pieces() -> None:
     [
         b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab",
         b"x" * 20000,
     ],
 )
 def test_a_response_that_is_none_is_refused(raw: bytes) -> None:
+    made = Exchange(hashlib.sha256())
+    made.request("127.0.0.1", FILE, keep=False)
     with pytest.raises(BadResponse):
-        Response(hashlib.sha256()).feed(raw)
+        made.feed(raw)
 
 
 def test_a_cohort_counts_what_is_well_and_names_what_broke() -> None:
