@@ -15,14 +15,14 @@ import lb
 from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.errors import BrigadeError, ExitCode
-from controlplane.domain.objects import CLUSTER, Report, Table, vip_text
+from controlplane.domain.objects import CLUSTER, Report, vip_text
 from controlplane.store import open_agent_store
 from controlplane.store.contract import StoreError
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach import bpffs, clsact, guests, xdp
 from lb.agent.attach.program_info import pinned_ids
 from lb.agent.config import AgentConfig
-from lb.agent.documents.last_good import POOL_PREFIX
+from lb.agent.documents.last_good import tables_in
 from lb.agent.machine import sysctls
 from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.lock import InterfaceLock, find_holder
@@ -62,19 +62,15 @@ class InUse:
 def current_buckets(config: AgentConfig) -> dict[str, int]:
     """Return how many buckets of each pool this server has, by the last good tables."""
     documents = StateDir(config.state_dir).documents()
-    found: dict[str, int] = {}
     try:
         server = decode_cluster(documents[CLUSTER]).server(config.name)
-        tables: list[Table] = [
-            decode_table(data) for kind, data in documents.items() if kind.startswith(POOL_PREFIX)
-        ]
+        tables = [decode_table(data) for data in tables_in(documents).values()]
     except (KeyError, DocumentError):
         return {}
-    for table in tables if server else ():
-        count = int((table.chains[:, 0] == (server.index if server else 0)).sum())
-        if count:
-            found[table.pool] = count
-    return found
+    if server is None:
+        return {}
+    counts = {table.pool: int((table.chains[:, 0] == server.index).sum()) for table in tables}
+    return {pool: count for pool, count in counts.items() if count}
 
 
 def find_record(config: AgentConfig) -> Record | None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from ipaddress import IPv4Address
 
 import structlog
 
@@ -96,7 +96,7 @@ class Parts:
     checker: Checker
     mss: MssKeeper
     facts: SharedFacts
-    track: Callable[[Mapping[int, Any]], None]
+    track: Callable[[Mapping[int, IPv4Address]], None]
     read_last_good: Callable[[], Batch]
     replacing: bool
     started: float
@@ -113,7 +113,7 @@ class Agent:
         self._started = parts.started
         self._link = parts.link
         self._identity: Identity | None = None
-        self._tracked: Mapping[int, Any] = {}
+        self._tracked: Mapping[int, IPv4Address] = {}
         self._answered = False
         self._used_last_good = False
         self._neighbours_seen = False

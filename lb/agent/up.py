@@ -56,8 +56,9 @@ from lb.agent.report.metrics import AgentCollector, serve_metrics
 from lb.agent.report.samplers import ConnectionCounter, LoadSampler
 from lb.agent.report.store_reports import Acknowledger, Reporter, compose_report
 from lb.agent.vips.keeper import VipKeeper
+from lb.agent.worker import Worker
 from lb.dataplane.dataplane import Dataplane
-from lb.dataplane.objects import Identity
+from lb.dataplane.objects import Identity, ServiceEntry
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BOOT_ID_BYTES = 8
@@ -125,8 +126,7 @@ class Runner:
         checker = Checker(self._facts, self._died, random.Random())  # noqa: S311 no secret
         neighbours = self._neighbours(link)
         mss = self._mss_keeper(link, journal)
-        for part in (acknowledger, announcer, checker, neighbours, mss, *self._observers()):
-            self._start(part)
+        self._start(acknowledger, announcer, checker, neighbours, mss, *self._observers())
         vips = VipKeeper(netlink, journal)
         in_use = DocumentsInUse(dataplane, vips)
         state_dir = StateDir(config.state_dir)
@@ -158,9 +158,10 @@ class Runner:
         self._stack.callback(store.close)
         return store
 
-    def _start(self, part: Any) -> None:
-        part.start()
-        self._stack.callback(part.stop)
+    def _start(self, *parts: Checker | Worker) -> None:
+        for part in parts:
+            part.start()
+            self._stack.callback(part.stop)
 
     def _changed(self) -> None:
         self._inbox.put(Changed())
@@ -189,7 +190,7 @@ class Runner:
         with self._lock:
             return self._dataplane.counters() if self._dataplane else {}
 
-    def _service_counters(self) -> Mapping[Any, tuple[int, int]]:
+    def _service_counters(self) -> Mapping[ServiceEntry, tuple[int, int]]:
         with self._lock:
             return self._dataplane.service_counters() if self._dataplane else {}
 
@@ -225,7 +226,7 @@ class Runner:
             on_death=self._died,
         )
 
-    def _observers(self) -> Iterator[Any]:
+    def _observers(self) -> Iterator[Worker]:
         config, facts = self._config, self._facts
 
         def compose(sequence: int) -> Report:

@@ -14,9 +14,8 @@ from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach.program_info import describe_program
 from lb.agent.netlink.messages import NLA_F_NESTED, NUMBER, attribute, attributes, number
 from lb.agent.netlink.route_socket import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
+    ADD,
+    ADD_OR_REPLACE,
     Request,
     RouteSocket,
     netlink_errors,
@@ -73,7 +72,7 @@ def _qdisc(kind: int, ifindex: int, flags: int = 0) -> Request:
 def add_clsact(netlink: RouteSocket, ifindex: int) -> None:
     """Add the clsact qdisc."""
     with netlink_errors("add a clsact qdisc"):
-        require(netlink, _qdisc(RTM_NEWQDISC, ifindex, NLM_F_CREATE | NLM_F_EXCL))
+        require(netlink, _qdisc(RTM_NEWQDISC, ifindex, ADD))
 
 
 def list_filters(netlink: RouteSocket, ifindex: int, parent: int = INGRESS) -> list[Filter]:
@@ -120,8 +119,7 @@ def attach_filter(netlink: RouteSocket, ifindex: int, descriptor: int) -> None:
         + number(TCA_BPF_CLASSID, 1),
     )
     with netlink_errors("attach the redirector"):
-        flags = NLM_F_CREATE | NLM_F_REPLACE
-        require(netlink, _our_filter(RTM_NEWTFILTER, ifindex, options, flags))
+        require(netlink, _our_filter(RTM_NEWTFILTER, ifindex, options, ADD_OR_REPLACE))
 
 
 def detach_filter(netlink: RouteSocket, ifindex: int, ours: frozenset[int]) -> bool:

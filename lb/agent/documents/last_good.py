@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,6 +27,12 @@ class LastGood:
     keys: dict[str, bytes] = field(repr=False)
 
 
+def tables_in(documents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the tables among encoded documents, by pool."""
+    pools = {kind: kind.removeprefix(POOL_PREFIX) for kind in documents}
+    return {pool: documents[kind] for kind, pool in pools.items() if pool != kind}
+
+
 def load_last_good(config: AgentConfig, *, with_keys: bool = False) -> LastGood:
     """Read the last good documents of this server.
 
@@ -39,7 +46,7 @@ def load_last_good(config: AgentConfig, *, with_keys: bool = False) -> LastGood:
         raise BrigadeError(
             f"{config.state_dir} has no documents: has this server's agent (lbctl up) run yet?"
         )
-    tables = [decode_table(d) for kind, d in documents.items() if kind.startswith(POOL_PREFIX)]
+    tables = map(decode_table, tables_in(documents).values())
     return LastGood(
         cluster=decode_cluster(documents[CLUSTER]),
         tables={table.pool: table for table in tables},
@@ -56,9 +63,4 @@ def read_last_good(state_dir: StateDir) -> Batch:
         log = structlog.get_logger()
         log.warning("the last good documents cannot be read", reason=str(error))
         return Batch()
-    tables = {
-        kind.removeprefix(POOL_PREFIX): data
-        for kind, data in documents.items()
-        if kind.startswith(POOL_PREFIX)
-    }
-    return Batch(documents.get(CLUSTER), tables, keys)
+    return Batch(documents.get(CLUSTER), tables_in(documents), keys)

@@ -27,13 +27,7 @@ from lb.agent.mss.rules import (
     rules_wanted,
 )
 from lb.agent.netlink.messages import FAMILY
-from lb.agent.netlink.route_socket import (
-    NLM_F_APPEND,
-    NLM_F_CREATE,
-    NLM_F_REPLACE,
-    Request,
-    RouteSocket,
-)
+from lb.agent.netlink.route_socket import ADD_OR_APPEND, ADD_OR_REPLACE, Request, RouteSocket
 from lb.agent.netlink.routes import (
     OUR_PROTOCOL,
     RT_TABLE_MAIN,
@@ -128,12 +122,12 @@ def changes_to(wanted: frozenset[Copy], present: frozenset[Copy]) -> list[Reques
     additions: list[Request] = []
     for new, old in groups.values():
         if len(new) == len(old) == 1:
-            additions.append(_add(new[0], NLM_F_CREATE | NLM_F_REPLACE))
+            additions.append(_add(new[0], ADD_OR_REPLACE))
             continue
         gone = [Request(RTM_DELROUTE, copy.body) for copy in old if copy not in wanted]
         fresh = [copy for copy in new if copy not in present]
         (additions if fresh else removals).extend(gone)
-        additions += [_add(copy, NLM_F_CREATE | NLM_F_APPEND) for copy in fresh]
+        additions += [_add(copy, ADD_OR_APPEND) for copy in fresh]
     return [*additions, *removals]
 
 

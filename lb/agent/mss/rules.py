@@ -17,7 +17,7 @@ from typing import Final
 
 from controlplane.domain.objects import Vip
 from lb.agent.netlink.messages import FAMILY, NUMBER, attribute, attributes, number
-from lb.agent.netlink.route_socket import NLM_F_CREATE, NLM_F_EXCL, Request
+from lb.agent.netlink.route_socket import ADD, Request
 from lb.agent.netlink.routes import OUR_PROTOCOL, RTMSG
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
@@ -75,7 +75,7 @@ def our_rule(body: bytes, table: int) -> tuple[Vip, int] | None:
 
 def change_rule(kind: int, prefix: Vip, table: int, priority: int = RULE_PRIORITY) -> Request:
     """Return the request that adds (``RTM_NEWRULE``) or deletes a rule of ours."""
-    flags = NLM_F_CREATE | NLM_F_EXCL if kind == RTM_NEWRULE else 0
+    flags = ADD if kind == RTM_NEWRULE else 0
     family = FAMILY[prefix.version]
     body = RTMSG.pack(family, 0, prefix.prefixlen, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
     if prefix in ANY_SOURCE.values():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from lb.agent.netlink.messages import FAMILY, NUMBER, attribute, attributes
-from lb.agent.netlink.route_socket import NetlinkError, RouteSocket
+from lb.agent.netlink.messages import FAMILY, NUMBER, attributes
+from lb.agent.netlink.route_socket import RouteSocket
 
 RTM_GETLINK, RTM_GETADDR = 18, 22
 IFINFOMSG = struct.Struct("=BxHiII")
@@ -22,7 +21,6 @@ IFLA_INFO_KIND = 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFF_UP = 0x1
 LOOPBACK_INDEX = 1
-NO_SUCH_NAME = frozenset({errno.ENODEV, errno.EINVAL, errno.ERANGE})
 
 
 @dataclass(frozen=True)
@@ -44,22 +42,14 @@ def get_link(netlink: RouteSocket, index: int) -> bytes:
 
 def find_link(netlink: RouteSocket, name: str) -> LinkInfo | None:
     """Return the interface of this name, ``None`` if there is none."""
-    request = bytes(IFINFOMSG.size) + attribute(IFLA_IFNAME, name.encode() + b"\0")
-    try:
-        return _link_info(netlink, netlink.get(RTM_GETLINK, request))
-    except NetlinkError as error:
-        if error.errno in NO_SUCH_NAME:
-            return None
-        raise
+    index = next((i for i, found in link_names(netlink).items() if found == name), None)
+    return None if index is None else read_link(netlink, index)
 
 
 def read_link(netlink: RouteSocket, index: int) -> LinkInfo:
     """Return the interface of this index."""
-    return _link_info(netlink, get_link(netlink, index))
-
-
-def _link_info(netlink: RouteSocket, body: bytes) -> LinkInfo:
-    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+    body = get_link(netlink, index)
+    flags = IFINFOMSG.unpack_from(body)[3]
     found = dict(attributes(body, IFINFOMSG.size))
     addresses = read_addresses(netlink, socket.AF_INET)
     return LinkInfo(

@@ -17,13 +17,7 @@ from ipaddress import IPv4Address
 import structlog
 
 from lb.agent.netlink.messages import NUMBER, Message, attribute, attributes, number
-from lb.agent.netlink.route_socket import (
-    NLM_F_CREATE,
-    NLM_F_REPLACE,
-    NetlinkError,
-    Request,
-    RouteSocket,
-)
+from lb.agent.netlink.route_socket import ADD_OR_REPLACE, NetlinkError, Request, RouteSocket
 from lb.agent.netlink.routes import RTA_DST, RTA_GATEWAY, RTA_OIF, RTM_GETROUTE, RTMSG
 from lb.agent.netlink.watcher import RTMGRP, Watcher
 from lb.agent.worker import Worker
@@ -108,10 +102,8 @@ def resolve(netlink: RouteSocket, ifindex: int, addresses: Iterable[IPv4Address]
     """Have the kernel resolve these addresses, or confirm what it has."""
     chosen = list(addresses)
     header = NDMSG.pack(socket.AF_INET, ifindex, 0, NTF_USE, 0)
-    flags = NLM_F_CREATE | NLM_F_REPLACE
-    codes = netlink.change(
-        [Request(RTM_NEWNEIGH, header + attribute(NDA_DST, a.packed), flags) for a in chosen]
-    )
+    bodies = (header + attribute(NDA_DST, address.packed) for address in chosen)
+    codes = netlink.change([Request(RTM_NEWNEIGH, body, ADD_OR_REPLACE) for body in bodies])
     for address, code in zip(chosen, codes, strict=True):
         if code:
             structlog.get_logger().warning(

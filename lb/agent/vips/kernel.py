@@ -17,13 +17,7 @@ from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip, is_host, vip_text
 from lb.agent.netlink.links import IFA_ADDRESS, IFA_LOCAL, IFADDRMSG, LOOPBACK_INDEX
 from lb.agent.netlink.messages import FAMILY, NUMBER, attribute, number
-from lb.agent.netlink.route_socket import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    Request,
-    RouteSocket,
-)
+from lb.agent.netlink.route_socket import ADD, ADD_OR_REPLACE, Request, RouteSocket
 from lb.agent.netlink.routes import (
     RT_SCOPE_HOST,
     RT_TABLE_LOCAL,
@@ -95,8 +89,8 @@ def _remedy(vip: Vip) -> str:
 
 def _add(vip: Vip) -> Request:
     if is_host(vip):
-        return Request(RTM_NEWADDR, _address(vip), NLM_F_CREATE | NLM_F_REPLACE)
-    return Request(RTM_NEWROUTE, _route(vip), NLM_F_CREATE | NLM_F_EXCL)
+        return Request(RTM_NEWADDR, _address(vip), ADD_OR_REPLACE)
+    return Request(RTM_NEWROUTE, _route(vip), ADD)
 
 
 def _remove(vip: Vip) -> Request:
