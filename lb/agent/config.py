@@ -39,6 +39,9 @@ MAX_TABLE = 0xFFFFFFFF
 KERNEL_TABLES = frozenset({252, 253, 254, 255})
 """RT_TABLE_COMPAT, _DEFAULT, _MAIN and _LOCAL."""
 
+XdpMode = Literal["native", "generic"]
+XDP_MODES: tuple[XdpMode, ...] = ("native", "generic")
+
 
 class MetricsConfig(StrictModel):
     """``[metrics]``: Prometheus metrics, always on the DIP. Port 0: none."""
@@ -81,7 +84,7 @@ class AgentConfig(StrictModel):
     state_dir: Path = Path("/var/lib/bucket-brigade")
     run_dir: Path = Path("/run/bucket-brigade")
     bpffs: Path = Path("/sys/fs/bpf/bucket-brigade")
-    xdp_mode: Literal["native", "generic"] = "native"
+    xdp_mode: XdpMode = "native"
     mss: Literal["auto", "lower", "off"] = "auto"
     mss_table: Whole = Field(6080, ge=1, le=MAX_TABLE)
     on_ready: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from controlplane.store.contract import StoreError
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach import bpffs, clsact, guests, xdp
 from lb.agent.attach.program_info import pinned_ids
-from lb.agent.config import AgentConfig
+from lb.agent.config import XDP_MODES, AgentConfig
 from lb.agent.documents.last_good import tables_in
 from lb.agent.machine import sysctls
 from lb.agent.machine.boot import current_namespace
@@ -243,7 +243,7 @@ def _restore(path: str, old: str, new: str, show: Show) -> None:
 def _detach(netlink: RouteSocket, ifindex: int, record: Record, show: Show) -> None:
     pins = bpffs.pin_directories(Path(record.bpffs), record.interface)
     forwarders = {*record.forwarders, *pinned_ids(pins, bpffs.FORWARDERS)}
-    for mode in xdp.MODES:
+    for mode in XDP_MODES:
         for program_id in sorted(forwarders):
             if xdp.detach_xdp(netlink, ifindex, mode, program_id):
                 show(f"detached the forwarder from {record.interface}")

@@ -11,7 +11,7 @@ import structlog
 
 from lb.agent.attach import bpffs, clsact, guests, xdp
 from lb.agent.attach.program_info import open_program, pinned_ids
-from lb.agent.config import AgentConfig
+from lb.agent.config import AgentConfig, XdpMode
 from lb.agent.machine import sysctls
 from lb.agent.machine.undo_record import Journal
 from lb.agent.netlink.links import LinkInfo
@@ -182,7 +182,7 @@ class Attachment:
     @contextmanager
     def _other_mode_detached(self, attached: xdp.AttachedXdp) -> Iterator[None]:
         """Detach our program in the other mode; if the block fails, attach it again."""
-        mode: xdp.Mode = "generic" if self._config.xdp_mode == "native" else "native"
+        mode: XdpMode = "generic" if self._config.xdp_mode == "native" else "native"
         old = attached.of(mode)
         if old is None:
             yield

@@ -15,7 +15,7 @@ from typing import Protocol
 from controlplane.domain.errors import BrigadeError
 from lb.agent.attach import bpffs, clsact, xdp
 from lb.agent.attach.program_info import open_pin, pinned_program
-from lb.agent.config import AgentConfig
+from lb.agent.config import XDP_MODES, AgentConfig
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps.grace import GRACE_SECONDS
@@ -79,7 +79,7 @@ def _swap_in(netlink: RouteSocket, ifindex: int, config: AgentConfig, programs: 
     if forwarder is None or redirector is None:
         raise BrigadeError(f"nothing is pinned in {pins}: is the agent up (lbctl up)?")
     now = xdp.query_xdp(netlink, ifindex)
-    mode = next((mode for mode in xdp.MODES if now.of(mode) == forwarder.id), None)
+    mode = next((mode for mode in XDP_MODES if now.of(mode) == forwarder.id), None)
     if mode is None or not _has_filter(netlink, ifindex, redirector.id):
         raise BrigadeError(f"the agent's programs are not on {config.interface}: lbctl up again")
     bpf_syscall.obj_pin(programs.root_fd, pins / bpffs.TRACED_FORWARDER)
@@ -118,7 +118,7 @@ def still_attached(netlink: RouteSocket, ifindex: int, config: AgentConfig) -> b
 def _swap_back(netlink: RouteSocket, ifindex: int, pins: Path) -> None:
     traced = pinned_program(pins / bpffs.TRACED_FORWARDER)
     now = xdp.query_xdp(netlink, ifindex)
-    for mode in xdp.MODES:
+    for mode in XDP_MODES:
         if traced is not None and now.of(mode) == traced.id:
             with open_pin(pins / bpffs.FORWARDER) as descriptor:
                 xdp.attach_xdp(netlink, ifindex, descriptor, mode, traced.id)

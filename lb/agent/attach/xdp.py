@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass
-from typing import Literal
 
 from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach.program_info import describe_program, open_program
+from lb.agent.config import XdpMode
 from lb.agent.netlink.links import IFINFOMSG, get_link
 from lb.agent.netlink.messages import NLA_F_NESTED, NUMBER, attribute, attributes, number
 from lb.agent.netlink.route_socket import (
@@ -32,8 +32,6 @@ XDP_FLAGS_DRV_MODE, XDP_FLAGS_REPLACE = 4, 16
 DESCRIPTOR = struct.Struct("=i")
 NO_PROGRAM = -1
 
-Mode = Literal["native", "generic"]
-MODES: tuple[Mode, ...] = ("native", "generic")
 NOT_NATIVE = "set xdp_mode = 'generic' if this driver has no native XDP"
 ONE_PAGE_MTU = 3498
 """A driver that gives a packet one page of 4,096 bytes takes XDP up to about this MTU (veth)."""
@@ -78,7 +76,7 @@ def refuse_foreign(attached: AttachedXdp, ours: frozenset[int], interface: str) 
         )
 
 
-def remedy(mode: Mode, mtu: int) -> str:
+def remedy(mode: XdpMode, mtu: int) -> str:
     """Return what to do if the kernel refuses a program."""
     if mode == "generic":
         return ""
@@ -94,7 +92,7 @@ def attach_xdp(
     netlink: RouteSocket,
     ifindex: int,
     descriptor: int,
-    mode: Mode,
+    mode: XdpMode,
     old: int | None,
     remedy: str = "",
 ) -> None:
@@ -108,7 +106,7 @@ def attach_xdp(
         _set(netlink, ifindex, descriptor, _flag(mode) | XDP_FLAGS_REPLACE, expected)
 
 
-def detach_xdp(netlink: RouteSocket, ifindex: int, mode: Mode, program_id: int) -> bool:
+def detach_xdp(netlink: RouteSocket, ifindex: int, mode: XdpMode, program_id: int) -> bool:
     """Detach our program; return whether it was there. Another's is left alone."""
     if query_xdp(netlink, ifindex).of(mode) != program_id:
         return False
@@ -126,7 +124,7 @@ def detach_xdp(netlink: RouteSocket, ifindex: int, mode: Mode, program_id: int) 
     return True
 
 
-def _flag(mode: Mode) -> int:
+def _flag(mode: XdpMode) -> int:
     return XDP_FLAGS_DRV_MODE if mode == "native" else XDP_FLAGS_SKB_MODE
 
 

@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 import lb
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import TCP, port_text, vip_text
-from lb.agent.attach.xdp import MODES
+from controlplane.domain.objects import port_text, protocol_text, vip_text
+from lb.agent.config import XDP_MODES
 from lb.agent.facts import Facts
 from lb.dataplane.objects import ServiceEntry
 
@@ -74,7 +74,7 @@ class AgentCollector(Collector):
         for service, (count, size) in self._services().items():
             values = [
                 vip_text(service.vip),
-                "tcp" if service.protocol == TCP else "udp",
+                protocol_text(service.protocol),
                 port_text(service.port),
                 service.pool,
             ]
@@ -122,7 +122,7 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     build.add_metric([lb.__version__], 1)
     yield build
     mode = _gauge("xdp_mode", "1 for the mode that the forwarder is attached in", "mode")
-    for name in MODES:
+    for name in XDP_MODES:
         mode.add_metric([name], float(facts.attached and facts.xdp_mode == name))
     yield mode
     yield _single("ready", "Whether this server may be given traffic", float(facts.ready))
