@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -30,7 +30,6 @@ from controlplane.settings.toml import (
     validate,
 )
 
-DEFAULT_PATH = Path("/etc/bucket-brigade/agent.toml")
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
 STORE = re.compile(rf"{FILE_SCHEME}.+|https?://[^/\s]+/?")
 PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
@@ -39,6 +38,9 @@ METRIC = text_like(r"[a-zA-Z_:][a-zA-Z0-9_:]*", "the name of a Prometheus metric
 MAX_TABLE = 0xFFFFFFFF
 KERNEL_TABLES = frozenset({252, 253, 254, 255})
 """RT_TABLE_COMPAT, _DEFAULT, _MAIN and _LOCAL."""
+
+XdpMode = Literal["native", "generic"]
+XDP_MODES: tuple[XdpMode, ...] = ("native", "generic")
 
 
 class MetricsConfig(StrictModel):
@@ -82,7 +84,7 @@ class AgentConfig(StrictModel):
     state_dir: Path = Path("/var/lib/bucket-brigade")
     run_dir: Path = Path("/run/bucket-brigade")
     bpffs: Path = Path("/sys/fs/bpf/bucket-brigade")
-    xdp_mode: Literal["native", "generic"] = "native"
+    xdp_mode: XdpMode = "native"
     mss: Literal["auto", "lower", "off"] = "auto"
     mss_table: Whole = Field(6080, ge=1, le=MAX_TABLE)
     on_ready: tuple[str, ...] = ()
@@ -150,20 +152,15 @@ def load_agent_config(path: Path | str) -> AgentConfig:
         ConfigError: one line that names the file, the key and what is allowed.
 
     """
-    settings = load_toml(path)
-    return validate(AgentConfig, _absolute(settings, Path(path).absolute().parent), path)
+    config = validate(AgentConfig, load_toml(path), path)
+    return _with_absolute_paths(config, Path(path).absolute().parent)
 
 
-def _absolute(settings: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Resolve relative paths; what is no text is left for the validator to refuse."""
-    resolved = dict(settings)
-    for key in PATH_KEYS:
-        if isinstance(resolved.get(key), str):
-            resolved[key] = str(base / resolved[key])
-    store = resolved.get("store")
-    if isinstance(store, str) and is_file(store) and store != FILE_SCHEME:
-        resolved["store"] = file_url(base / directory_of(store))
-    load = resolved.get("load")
-    if isinstance(load, dict) and isinstance(load.get("cgroup"), str):
-        resolved["load"] = {**load, "cgroup": str(base / load["cgroup"])}
-    return resolved
+def _with_absolute_paths(config: AgentConfig, base: Path) -> AgentConfig:
+    given = {key: getattr(config, key) for key in PATH_KEYS}
+    changes: dict[str, object] = {key: base / path for key, path in given.items() if path}
+    if is_file(config.store):
+        changes["store"] = file_url(base / directory_of(config.store))
+    if config.load.cgroup:
+        changes["load"] = config.load.model_copy(update={"cgroup": base / config.load.cgroup})
+    return config.model_copy(update=changes)

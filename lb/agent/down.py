@@ -1,4 +1,4 @@
-"""`lbctl down`: undoes what `lbctl up` did, from the record, with or without the agent."""
+"""`lbctl down`: undoes what `lbctl up` did, from the record, also without a running agent."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lb
 from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.errors import BrigadeError, ExitCode
-from controlplane.domain.objects import CLUSTER, Report, Table, vip_text
+from controlplane.domain.objects import CLUSTER, Report, vip_text
 from controlplane.store import open_agent_store
 from controlplane.store.contract import StoreError
 from controlplane.store.state_dir import StateDir
-from lb.agent.attach import bpffs, clsact, xdp
-from lb.agent.attach import guests as root
+from lb.agent.attach import bpffs, clsact, guests, xdp
 from lb.agent.attach.program_info import pinned_ids
-from lb.agent.config import AgentConfig
-from lb.agent.documents.intake import POOL_PREFIX
+from lb.agent.config import XDP_MODES, AgentConfig
+from lb.agent.documents.last_good import tables_in
 from lb.agent.machine import sysctls
-from lb.agent.machine.boot import current_place
+from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.lock import InterfaceLock, find_holder
 from lb.agent.machine.undo_record import Record, erase_record, read_record
 from lb.agent.mss.mirror import clear
-from lb.agent.netlink.bulk import RouteSocket
-from lb.agent.netlink.links import find_link, open_netlink
+from lb.agent.netlink.links import find_link
+from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.preflight import check_root
 from lb.agent.ready.announcer import ON_WITHDRAW, READY_FILE, hook_variables
 from lb.agent.ready.hooks import run_hook
@@ -42,12 +40,12 @@ from lb.agent.vips.kernel import remove_vips
 AGENT_END_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class InUse:
-    """Why a server should not go down: buckets it is current for, by pool, and connections."""
+    """Why a server should not go down: its current buckets, by pool, and its connections."""
 
     buckets: dict[str, int]
     connections: int
@@ -62,28 +60,24 @@ class InUse:
 
 
 def current_buckets(config: AgentConfig) -> dict[str, int]:
-    """Return for how many buckets of each pool this server is current, by the last good tables."""
+    """Return how many buckets of each pool this server has, by the last good tables."""
     documents = StateDir(config.state_dir).documents()
-    found: dict[str, int] = {}
     try:
         server = decode_cluster(documents[CLUSTER]).server(config.name)
-        tables: list[Table] = [
-            decode_table(data) for kind, data in documents.items() if kind.startswith(POOL_PREFIX)
-        ]
+        tables = [decode_table(data) for data in tables_in(documents).values()]
     except (KeyError, DocumentError):
         return {}
-    for table in tables if server else ():
-        count = int((table.chains[:, 0] == (server.index if server else 0)).sum())
-        if count:
-            found[table.pool] = count
-    return found
+    if server is None:
+        return {}
+    counts = {table.pool: int((table.chains[:, 0] == server.index).sum()) for table in tables}
+    return {pool: count for pool, count in counts.items() if count}
 
 
 def find_record(config: AgentConfig) -> Record | None:
-    """Return the record of this place; where it is lost, one made from the pins."""
-    place = current_place()
+    """Return the record of this network namespace; if it is lost, one made from the pins."""
+    namespace = current_namespace()
     record = read_record(config.state_dir)
-    if record is not None and record.place == place:
+    if record is not None and record.namespace == namespace:
         return record
     pins = bpffs.pin_directories(config.bpffs, config.interface)
     forwarders = pinned_ids(pins, bpffs.FORWARDERS)
@@ -91,7 +85,7 @@ def find_record(config: AgentConfig) -> Record | None:
     if not forwarders and not redirectors:
         return None
     return Record(
-        place,
+        namespace,
         config.interface,
         str(config.bpffs),
         config.xdp_mode,
@@ -101,40 +95,40 @@ def find_record(config: AgentConfig) -> Record | None:
     )
 
 
-def take_down(config: AgentConfig, say: Say, *, force: bool) -> None:
-    """Withdraw, end the agent, detach, restore: in this order.
+def take_down(config: AgentConfig, show: Show, *, force: bool) -> None:
+    """Withdraw routes, end the agent, detach, restore: in this order.
 
     Raises:
         BrigadeError: exit code 3 if the server is in use and ``force`` is not set; 1 if a hook or
-            the kernel refused (``force`` goes on after a hook).
+            the kernel refused (with ``force`` a hook may fail).
 
     """
     check_root()
-    with InterfaceLock(config.interface, "down"), open_netlink() as netlink:
+    with InterfaceLock(config.interface, "down"), RouteSocket() as netlink:
         record = find_record(config)
         if record is None and find_holder(config.interface) is None:
-            _leave(config, say)
+            _nothing_to_undo(config, show)
             return
         if not force:
             _refuse_if_in_use(config, record)
-        _withdraw(config, record, say, force=force)
-        with _agent_ended(config, say, force=force):
+        _withdraw(config, record, show, force=force)
+        with _agent_ended(config, show, force=force):
             record = find_record(config)
             if record is not None:
-                _undo(netlink, record, say)
+                _undo(netlink, record, show)
                 _remove_run_files(config, record)
                 erase_record(config.state_dir)
-            _say_stopped(config, say)
+            _report_stop(config, show)
 
 
-def _leave(config: AgentConfig, say: Say) -> None:
-    """Nothing of ours is here; a record of another boot is void, one of elsewhere is not ours."""
+def _nothing_to_undo(config: AgentConfig, show: Show) -> None:
+    """Remove a record of another boot; one of another namespace of this boot stays."""
     record = read_record(config.state_dir)
-    if record is not None and record.place.boot_id == current_place().boot_id:
-        say("nothing to undo here: the record is of another network namespace")
+    if record is not None and record.namespace.boot_id == current_namespace().boot_id:
+        show("nothing to undo here: the record is of another network namespace")
         return
     erase_record(config.state_dir)
-    say("nothing to undo")
+    show("nothing to undo")
 
 
 def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
@@ -148,7 +142,7 @@ def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
         )
 
 
-def _withdraw(config: AgentConfig, record: Record | None, say: Say, *, force: bool) -> None:
+def _withdraw(config: AgentConfig, record: Record | None, show: Show, *, force: bool) -> None:
     if record is None or not record.announced or not config.on_withdraw:
         return
     try:
@@ -160,13 +154,15 @@ def _withdraw(config: AgentConfig, record: Record | None, say: Say, *, force: bo
         )
     except BrigadeError as error:
         if not force:
-            raise BrigadeError(f"{error}; nothing was changed: mend it, or use --force") from error
-        say(f"warning: {error}")
-    say(f"ran on_withdraw: {' '.join(config.on_withdraw)}")
+            raise BrigadeError(
+                f"{error}; nothing was changed: repair it, or use --force"
+            ) from error
+        show(f"warning: {error}")
+    show(f"ran on_withdraw: {' '.join(config.on_withdraw)}")
 
 
 @contextmanager
-def _agent_ended(config: AgentConfig, say: Say, *, force: bool) -> Iterator[None]:
+def _agent_ended(config: AgentConfig, show: Show, *, force: bool) -> Iterator[None]:
     """End a running agent and hold its lock."""
     holder = find_holder(config.interface)
     if holder is not None:
@@ -175,7 +171,7 @@ def _agent_ended(config: AgentConfig, say: Say, *, force: bool) -> Iterator[None
                 f"the agent is {holder} of another user: end it there", ExitCode.REFUSED
             )
         _end(holder.pid, config.interface, force=force)
-        say(f"ended the agent, {holder}")
+        show(f"ended the agent, {holder}")
     with InterfaceLock(config.interface):
         yield
 
@@ -192,86 +188,84 @@ def _end(pid: int, interface: str, *, force: bool) -> None:
     raise BrigadeError(f"the agent, process {pid}, does not end: use --force, or kill -9 {pid}")
 
 
-def _undo(netlink: Any, record: Record, say: Say) -> None:
-    """Undo in the reverse order of `up`; what is gone already is passed over."""
-    with RouteSocket() as routes:
-        remove_vips(routes, record.vips)
+def _undo(netlink: RouteSocket, record: Record, show: Show) -> None:
+    """Undo in the reverse order of `up`; what is undone already is skipped."""
+    remove_vips(netlink, record.vips)
     for vip in record.vips:
-        say(f"removed {vip_text(vip)} from lo")
-    _undo_mss(record, say)
+        show(f"removed {vip_text(vip)} from lo")
+    _undo_mss(netlink, record, show)
     for path, (old, new) in reversed(record.sysctls.items()):
-        _restore(path, old, new, say)
+        _restore(path, old, new, show)
     link = find_link(netlink, record.interface)
     with bpffs.swapping(Path(record.bpffs)):
         if link is not None:
-            _detach(netlink, link.index, record, say)
-        kept = root.leave_to_others(Path(record.bpffs), record.interface)
+            _detach(netlink, link.index, record, show)
+        kept = guests.keep_for_guests(Path(record.bpffs), record.interface)
         made = tuple(Path(path) for path in record.directories_made)
         bpffs.clean(Path(record.bpffs), record.interface, made, kept)
-    say(f"removed the pins in {record.bpffs}")
+    show(f"removed the pins in {record.bpffs}")
     if kept is not None:
-        _say_left(kept, say)
+        _show_guests(kept, show)
 
 
-def _say_left(pin: Path, say: Say) -> None:
-    """Name others' programs that ran beside the forwarder, and what they were loaded with."""
-    for slot, program in root.foreign_programs(pin).items():
-        say(f"left {program} in slot {int(slot)} of {pin}: it runs again after the next lbctl up")
-    say(f"if nothing needs them: rm {pin}")
+def _show_guests(pin: Path, show: Show) -> None:
+    """Name others' programs that ran beside the forwarder, and the pin of their array."""
+    for slot, program in guests.guest_programs(pin).items():
+        show(f"left {program} in slot {int(slot)} of {pin}: it runs again after the next lbctl up")
+    show(f"if nothing needs them: rm {pin}")
 
 
-def _undo_mss(record: Record, say: Say) -> None:
+def _undo_mss(netlink: RouteSocket, record: Record, show: Show) -> None:
     if not record.mss_table:
         return
     try:
-        with RouteSocket() as netlink:
-            outcome = clear(netlink, record.mss_table)
+        outcome = clear(netlink, record.mss_table)
     except OSError as error:
         raise BrigadeError(
             f"cannot clear routing table {record.mss_table}: {error.strerror}; then by hand: "
             f"ip rule del table {record.mss_table}, ip route flush table {record.mss_table}"
         ) from error
-    say(f"removed {outcome.changes} rules and routes of routing table {record.mss_table}")
+    show(f"removed {outcome.changes} rules and routes of routing table {record.mss_table}")
 
 
-def _restore(path: str, old: str, new: str, say: Say) -> None:
+def _restore(path: str, old: str, new: str, show: Show) -> None:
     try:
         now = sysctls.read_sysctl(path)
         if now == new:
             sysctls.write_sysctl(path, old)
-            say(f"restored {path.replace('/', '.')} to {old}")
+            show(f"restored {path.replace('/', '.')} to {old}")
         elif now != old:
-            say(f"left {path.replace('/', '.')} at {now}: somebody changed it since")
+            show(f"left {path.replace('/', '.')} at {now}: somebody changed it since")
     except FileNotFoundError:
-        say(f"{path} is gone with its interface")
+        show(f"{path} is gone with its interface")
 
 
-def _detach(netlink: Any, ifindex: int, record: Record, say: Say) -> None:
+def _detach(netlink: RouteSocket, ifindex: int, record: Record, show: Show) -> None:
     pins = bpffs.pin_directories(Path(record.bpffs), record.interface)
     forwarders = {*record.forwarders, *pinned_ids(pins, bpffs.FORWARDERS)}
-    for mode in ("native", "generic"):
+    for mode in XDP_MODES:
         for program_id in sorted(forwarders):
             if xdp.detach_xdp(netlink, ifindex, mode, program_id):
-                say(f"detached the forwarder from {record.interface}")
+                show(f"detached the forwarder from {record.interface}")
     for program_id in sorted(xdp.query_xdp(netlink, ifindex).ids - forwarders):
-        say(f"left a foreign XDP program on {record.interface}: id {program_id}")
+        show(f"left a foreign XDP program on {record.interface}: id {program_id}")
     redirectors = frozenset(record.redirectors) | pinned_ids(pins, bpffs.REDIRECTORS)
     if clsact.detach_filter(netlink, ifindex, redirectors):
-        say(f"detached the redirector from {record.interface}")
+        show(f"detached the redirector from {record.interface}")
     if record.clsact_made and clsact.remove_clsact_if_unused(netlink, ifindex):
-        say(f"removed the clsact qdisc of {record.interface}")
+        show(f"removed the clsact qdisc of {record.interface}")
 
 
 def _remove_run_files(config: AgentConfig, record: Record) -> None:
     for name in (READY_FILE, STATUS_FILE):
         (config.run_dir / name).unlink(missing_ok=True)
     if record.run_dir_made:
-        with suppress(OSError):  # somebody else's files are in it
+        with suppress(OSError):  # it has files of somebody else
             config.run_dir.rmdir()
 
 
-def _say_stopped(config: AgentConfig, say: Say) -> None:
-    """Tell the store that this server's forwarder has stopped."""
+def _report_stop(config: AgentConfig, show: Show) -> None:
+    """Report to the store that this server's forwarder has stopped."""
     report = Report(
         server=config.name,
         boot_id=secrets.token_hex(8),
@@ -287,6 +281,6 @@ def _say_stopped(config: AgentConfig, say: Say) -> None:
         finally:
             store.close()
     except StoreError as error:
-        say(f"warning: the controller was not told that {config.name} stopped: {error}")
+        show(f"warning: cannot report to the store that {config.name} stopped: {error}")
     else:
-        say(f"told the store that {config.name} stopped")
+        show(f"reported to the store that {config.name} stopped")

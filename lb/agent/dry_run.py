@@ -1,10 +1,9 @@
-"""`lbctl up --dry-run`: what would change, found out by looking only."""
+"""`lbctl up --dry-run`: what would change. Changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 from controlplane.documents.check import decode_cluster
 from controlplane.documents.fields import DocumentError
@@ -18,18 +17,19 @@ from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.program_info import describe_program
 from lb.agent.config import AgentConfig
 from lb.agent.documents.cluster_view import cluster_vips, deepest
-from lb.agent.documents.intake import read_saved
+from lb.agent.documents.last_good import read_last_good
 from lb.agent.machine import sysctls
 from lb.agent.machine.ethtool import vlan_warning
 from lb.agent.machine.lock import find_holder
-from lb.agent.mss.goal import Wish, goal_for, table_taken
+from lb.agent.mss.goal import VipPaths, goal_for, table_taken
 from lb.agent.mss.mirror import foreign_routes
-from lb.agent.mss.rules import ANY_SOURCE, MOST_PREFIXES, PRIORITY, rule_text, rules_wanted
-from lb.agent.netlink.bulk import FAMILY, RouteSocket
-from lb.agent.netlink.links import LinkInfo, open_netlink
-from lb.agent.preflight import check_interface, check_root, has_vlans, link_warnings
+from lb.agent.mss.rules import ANY_SOURCE, MAX_PREFIXES, RULE_PRIORITY, rule_text, rules_wanted
+from lb.agent.netlink.links import LinkInfo, has_vlans
+from lb.agent.netlink.messages import FAMILY
+from lb.agent.netlink.route_socket import RouteSocket
+from lb.agent.preflight import check_interface, check_root, link_warnings
 from lb.agent.up import open_journal
-from lb.agent.vips.keeper import unfit_of
+from lb.agent.vips.conflicts import find_conflicts
 from lb.agent.vips.kernel import local_vips
 
 
@@ -37,11 +37,11 @@ def plan_up(config: AgentConfig) -> Iterator[str]:
     """Yield a line for each thing that `lbctl up` would do here, in its order.
 
     Raises:
-        BrigadeError: what `lbctl up` would refuse at once.
+        BrigadeError: `lbctl up` would refuse at once.
 
     """
     check_root()
-    with open_netlink() as netlink:
+    with RouteSocket() as netlink:
         link = check_interface(netlink, config)
         holder = find_holder(config.interface)
         if holder:
@@ -57,9 +57,9 @@ def plan_up(config: AgentConfig) -> Iterator[str]:
             yield f"no VIPs: no valid documents ({source})"
         else:
             ours = frozenset(open_journal(config).record.vips)
-            yield from _vips(cluster_vips(cluster), ours, source)
-            wish = Wish(cluster_vips(cluster), deepest(cluster.pools))
-            yield from _mss(config, link, wish)
+            yield from _vips(netlink, cluster_vips(cluster), ours, source)
+            paths = VipPaths(cluster_vips(cluster), deepest(cluster.pools))
+            yield from _mss(netlink, config, link, paths)
         yield from _warnings(netlink, config, link, cluster)
     if config.on_ready:
         yield f"once ready, run: {' '.join(config.on_ready)}"
@@ -74,25 +74,25 @@ def _pins(config: AgentConfig) -> Iterator[str]:
 
 
 def _programs(
-    netlink: object, link: LinkInfo, config: AgentConfig, attachment: Attachment
+    netlink: RouteSocket, link: LinkInfo, config: AgentConfig, attachment: Attachment
 ) -> Iterator[str]:
     if not clsact.has_clsact(netlink, link.index):
         yield f"add a clsact qdisc to {link.name}"
     ours = sorted(attachment.our_redirectors())
-    yield _placed("redirector", f"tc ingress of {link.name}", ours)
+    yield _attached("redirector", f"tc ingress of {link.name}", ours)
     attached = xdp.query_xdp(netlink, link.index)
     where = f"XDP of {link.name}, {config.xdp_mode} mode"
-    yield _placed("forwarder", where, sorted(attached.ids))
+    yield _attached("forwarder", where, sorted(attached.ids))
 
 
-def _placed(program: str, where: str, old: list[int]) -> str:
+def _attached(program: str, where: str, old: list[int]) -> str:
     if old:
         return f"replace {program} {describe_program(old[-1])} on {where}"
     return f"attach the {program} to {where}"
 
 
 def _warnings(
-    netlink: Any, config: AgentConfig, link: LinkInfo, cluster: Cluster | None
+    netlink: RouteSocket, config: AgentConfig, link: LinkInfo, cluster: Cluster | None
 ) -> Iterator[str]:
     vips = cluster_vips(cluster) if cluster else ()
     depth = deepest(cluster.pools if cluster else ())
@@ -102,40 +102,42 @@ def _warnings(
     yield from (f"warn: {line}" for line in lines if line is not None)
 
 
-def _vips(vips: frozenset[Vip], ours: frozenset[Vip], source: str) -> Iterator[str]:
-    """Say which VIPs will be put up, and what IPv6 ones need; ``ours`` are up already."""
-    with RouteSocket() as netlink:
-        have = local_vips(netlink)
-        unfit = unfit_of(netlink, vips, have - ours)
+def _vips(
+    netlink: RouteSocket, vips: frozenset[Vip], ours: frozenset[Vip], source: str
+) -> Iterator[str]:
+    """Yield the VIPs to be put up, and what IPv6 ones need; ``ours`` are up already."""
+    present = local_vips(netlink)
+    conflicts = find_conflicts(netlink, vips, present - ours)
     if has_ipv6(vips):
         for path, (old, new) in sysctls.needed_for_ipv6(sysctls.read_sysctl).items():
             yield f"set {path.replace('/', '.')} to {new} (now {old})"
     for vip in in_order(vips):
-        if vip in unfit:
-            yield f"warn: {unfit[vip]}"
+        if vip in conflicts:
+            yield f"warn: {conflicts[vip]}"
             continue
-        yield f"{'leave' if vip in have else 'add'} {vip} on lo ({source})"
+        yield f"{'leave' if vip in present else 'add'} {vip} on lo ({source})"
 
 
-def _mss(config: AgentConfig, link: LinkInfo, wish: Wish) -> Iterator[str]:
-    """Say by what answers of VIPs will be routed, if not by the main table."""
-    goal = goal_for(wish, config.mss, config.mss_table, link.mtu)
+def _mss(
+    netlink: RouteSocket, config: AgentConfig, link: LinkInfo, paths: VipPaths
+) -> Iterator[str]:
+    """Yield how replies from VIPs will be routed, if not by the main table."""
+    goal = goal_for(paths, config.mss, config.mss_table, link.mtu)
     if not goal.vips:
         return
-    with RouteSocket() as netlink:
-        others = foreign_routes(netlink, goal.table)
+    others = foreign_routes(netlink, goal.table)
     if others:
         yield f"warn: {table_taken(goal.table, others)}"
         return
     yield (
         f"mirror the main routing table in table {goal.table}, with an MSS that leaves "
-        f"{goal.room} bytes for the wrap"
+        f"{goal.overhead} bytes for the encapsulation"
     )
     for version in FAMILY:
         for prefix in in_order(rules_wanted(goal.vips, version)):
-            many = f" (more than {MOST_PREFIXES} separate VIPs, so own connections too)"
+            many = f" (more than {MAX_PREFIXES} separate VIPs, so own connections too)"
             note = many if prefix == ANY_SOURCE[version] else ""
-            yield f"add a rule of priority {PRIORITY}: {rule_text(prefix, goal.table)}{note}"
+            yield f"add a rule of priority {RULE_PRIORITY}: {rule_text(prefix, goal.table)}{note}"
 
 
 def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:
@@ -150,7 +152,7 @@ def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:
         except StoreError as error:
             source = str(error)
         if data is None:
-            data = read_saved(StateDir(config.state_dir)).cluster
+            data = read_last_good(StateDir(config.state_dir)).cluster
             source = "last good documents" if data else source
         if data is None:
             return None, source

@@ -1,4 +1,4 @@
-"""What the agent knows about itself, shared by its threads: posted by many, read by all.
+"""What the agent knows about itself, shared by its threads: updated by many, read by all.
 
 Reports, metrics and the status file are three views of the same facts.
 """
@@ -15,13 +15,13 @@ from controlplane.domain.objects import ServiceHealth, Vip
 
 @dataclass(frozen=True)
 class Facts:
-    """One moment's facts. Times are Unix seconds; ``None`` is unknown or never.
+    """The facts of one moment. Times are Unix seconds; ``None`` is unknown or never.
 
     ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
-    ``mss_room`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
-    ``mss_of_all`` says whether that of all this host's connections is, as VIPs are many.
+    ``mss_overhead`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
+    ``mss_of_all``: there are so many VIPs that all this host's connections are lowered.
     ``refused_cluster`` is the generation of the newest cluster document if it was refused, else 0.
-    ``troubles`` has one line a topic, for people. ``source`` tells where the documents came from.
+    ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
     started_at: float
@@ -39,7 +39,7 @@ class Facts:
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
     neighbours_unresolved: int = 0
     load_seconds: float = 0.0
-    mss_room: int = 0
+    mss_overhead: int = 0
     mss_of_all: bool = False
     troubles: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Facts:
     hooks: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-class Board:
+class SharedFacts:
     """Owner of the facts; every method may be called from any thread."""
 
     def __init__(self, started_at: float) -> None:
@@ -55,17 +55,17 @@ class Board:
         self._facts = Facts(started_at)
 
     @property
-    def facts(self) -> Facts:
+    def current(self) -> Facts:
         """The facts as they are now."""
         return self._facts
 
-    def post(self, **changes: Any) -> None:
+    def update(self, **changes: Any) -> None:
         """Replace facts."""
         with self._lock:
             self._facts = replace(self._facts, **changes)
 
-    def trouble(self, topic: str, line: str | None) -> None:
-        """Say that something is wrong, or (``None``) no longer is."""
+    def set_trouble(self, topic: str, line: str | None) -> None:
+        """Note that something is wrong, or (``None``) is not any more."""
         with self._lock:
             troubles = {k: v for k, v in self._facts.troubles.items() if k != topic}
             if line is not None:

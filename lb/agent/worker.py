@@ -1,4 +1,4 @@
-"""A thread of the agent: does one thing over and over until it is told to stop."""
+"""A thread of the agent that does one thing over and over until it has to stop."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Worker(threading.Thread, ABC):
-    """A daemon thread. ``on_death`` is called with its name if a fault of ours ends it."""
+    """A daemon thread. ``on_death`` is called with its name if a bug of ours ends it.
+
+    ``requested`` guards what other threads request of it; a ``step`` may wait on it.
+    """
 
     def __init__(self, name: str, on_death: Callable[[str], None]) -> None:
         super().__init__(name=name, daemon=True)
         self.ending = threading.Event()
+        self.requested = threading.Condition()
         self._on_death = on_death
 
     @abstractmethod
@@ -39,8 +43,10 @@ class Worker(threading.Thread, ABC):
             self.ending.wait(seconds)
 
     def stop(self) -> None:
-        """Ask it to end; it may be in the middle of something that takes a while."""
+        """Request the end; it may be in the middle of something that takes a while."""
         self.ending.set()
+        with self.requested:
+            self.requested.notify_all()
 
 
 class Backoff:
@@ -59,5 +65,5 @@ class Backoff:
         return pause
 
     def succeeded(self) -> None:
-        """Begin anew."""
+        """Start from the first pause again."""
         self._next = self._first

@@ -81,10 +81,10 @@ def command(pool: str | None, config: Path, as_json: bool) -> None:
 
     from controlplane.domain.errors import UsageError
     from lb.agent.config import load_agent_config
-    from lb.agent.documents.last_good import load_saved
+    from lb.agent.documents.last_good import load_last_good
     from lb.cli._table_summary import summarise
 
-    saved = load_saved(load_agent_config(config))
+    saved = load_last_good(load_agent_config(config))
     if pool is not None and pool not in saved.tables:
         have = ", ".join(sorted(saved.tables)) or "none"
         raise UsageError(f"pool {pool!r} has no table here; there are: {have}")

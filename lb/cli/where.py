@@ -80,12 +80,12 @@ def describe(answer: Answer) -> str:
 def command(protocol: str, source: str, destination: str, config: Path, as_json: bool) -> None:
     """Show a flow's bucket and chain, and the verdict of this server."""
     from lb.agent.config import load_agent_config
-    from lb.agent.documents.last_good import load_saved
+    from lb.agent.documents.last_good import load_last_good
     from lb.where import parse_flow, where
 
     flow = parse_flow(protocol, source, destination)
     settings = load_agent_config(config)
-    saved = load_saved(settings, with_keys=True)
+    saved = load_last_good(settings, with_keys=True)
     answer = where(flow, saved.cluster, saved.tables, saved.keys, settings.dip)
     if as_json:
         click.echo(json.dumps(as_data(answer)))

@@ -298,10 +298,10 @@ class Dataplane:
         }
 
     def pin(self, directory: Path) -> None:
-        """Pin programs and maps under a folder of a bpffs, all of them or none.
+        """Pin programs and maps in a new folder of a bpffs, all of them or none.
 
         Raises:
-            DataplaneError: the folder is not on a bpffs, or cannot be written.
+            DataplaneError: it has pins already, is not on a bpffs, or cannot be written.
 
         """
         descriptors = {**self._loaded.programs, **self._loaded.maps}

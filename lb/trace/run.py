@@ -11,11 +11,12 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from controlplane.domain.errors import BrigadeError, ConfigError
-from lb.agent.attach import trace_swap as tracing
+from lb.agent.attach import trace_swap
 from lb.agent.config import AgentConfig
-from lb.agent.documents.last_good import load_saved
+from lb.agent.documents.last_good import load_last_good
 from lb.agent.machine.lock import InterfaceLock
-from lb.agent.netlink.links import find_link, open_netlink
+from lb.agent.netlink.links import find_link
+from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.preflight import check_root
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.traced import TracedPrograms, check_sources
@@ -57,10 +58,10 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _place(config: AgentConfig) -> Iterator[tuple[Any, int]]:
+def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
     """Hold the right to trace this interface; give a netlink socket and the interface's index."""
     check_root()
-    with InterfaceLock(config.interface, ROLE), open_netlink() as netlink:
+    with InterfaceLock(config.interface, ROLE), RouteSocket() as netlink:
         link = find_link(netlink, config.interface)
         if link is None:
             raise ConfigError(f"interface: there is no interface {config.interface}: see `ip link`")
@@ -70,13 +71,13 @@ def _place(config: AgentConfig) -> Iterator[tuple[Any, int]]:
 def switch_off(config: AgentConfig) -> bool:
     """Remove what a killed trace left; return whether there was anything."""
     with _stop_asked(), _place(config) as (netlink, index):
-        return tracing.remove(netlink, index, config)
+        return trace_swap.remove(netlink, index, config)
 
 
 def _server_names(config: AgentConfig) -> dict[IPv4Address, str]:
     """Return servers' names by DIP; none before the first document."""
     try:
-        cluster = load_saved(config).cluster
+        cluster = load_last_good(config).cluster
     except BrigadeError:
         return {}
     return {server.dip: server.name for server in cluster.servers}
@@ -93,15 +94,15 @@ def run_trace(config: AgentConfig, wanted: Filter, limits: Limits, show: Show, s
     with ExitStack() as stack:
         stopped = stack.enter_context(_stop_asked())
         netlink, index = stack.enter_context(_place(config))
-        if tracing.remove(netlink, index, config):
+        if trace_swap.remove(netlink, index, config):
             say("removed what an earlier trace left")
-        pins = tracing.pins_of(config)
+        pins = trace_swap.pins_of(config)
         plane = stack.enter_context(PinnedDataplane(pins))
         check_sources(plane, pins)
         programs = stack.enter_context(TracedPrograms(pins, wanted.defines()))
         trace = Trace(programs, Explainer(plane, _server_names(config)), wanted)
         if not stopped():
-            with tracing.attached(netlink, index, config, programs):
+            with trace_swap.attached(netlink, index, config, programs):
                 say(
                     f"tracing {config.interface}: {limits.count} packets or "
                     f"{limits.seconds:g} s, Ctrl-C ends"
@@ -110,7 +111,7 @@ def run_trace(config: AgentConfig, wanted: Filter, limits: Limits, show: Show, s
                     limits,
                     show,
                     stopped,
-                    lambda: tracing.still_attached(netlink, index, config),
+                    lambda: trace_swap.still_attached(netlink, index, config),
                 )
             _say_end(trace.shown, programs.lost(), say, present=present)
         if stopped():

@@ -316,7 +316,8 @@ def test_pins_show_another_process_everything(dataplane: Dataplane, pins: Path, 
     dataplane.set_neighbour(2, MAC)
     sent_to(dataplane)
     dataplane.pin(pins)
-    dataplane.pin(pins)
+    with pytest.raises(DataplaneError, match="File exists"):
+        dataplane.pin(pins)
     assert sorted(path.name for path in pins.parent.iterdir()) == ["eth0"]
     assert {"forwarder", "redirector"} < {path.name for path in pins.iterdir()}
     with PinnedDataplane(pins) as seen:

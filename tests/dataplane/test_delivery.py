@@ -13,9 +13,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
 
 from lb.agent.attach import clsact
+from lb.agent.netlink.route_socket import RouteSocket
 from tests.dataplane.own_netns import OwnNetns, ip
 from tests.dataplane.rig import Rig
 from tests.dataplane.socket_case import (
@@ -77,8 +77,8 @@ class Wire:
             ip("link", "set", link, "addrgenmode", "none", "up")
             Path(f"/proc/sys/net/ipv4/conf/{link}/rp_filter").write_text("0")
         Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")
-        with IPRoute() as netlink:
-            index = netlink.link_lookup(ifname=INSIDE)[0]
+        with RouteSocket() as netlink:
+            index = socket.if_nametoindex(INSIDE)
             clsact.add_clsact(netlink, index)
             clsact.attach_filter(netlink, index, self.rig.dataplane.redirector_fd)
 

@@ -21,7 +21,7 @@ def pin(base, interface):
     fresh = bpffs.fresh_directory(base, interface)
     fd = bpf_syscall.map_create(bpf_syscall.MAP_TYPE_ARRAY, 4, 8, 1, name="test")
     bpf_syscall.obj_pin(fd, fresh / "forwarder")
-    return bpffs.take_place(base, interface, fresh)
+    return bpffs.swap_in(base, interface, fresh)
 
 usual, tmp = Path("/sys/fs/bpf"), Path(sys.argv[1])
 before = bpffs.mounts()

@@ -44,7 +44,7 @@ def test_wrong_settings_and_a_wrong_machine_are_one_line(fleet: Fleet) -> None:
     code, line = refused(fleet, interface="eth7")
     assert (code, "no interface eth7" in line) == (2, True)
     code, line = refused(fleet, dip="10.0.9.9")
-    assert (code, "eth0 has not 10.0.9.9 but 10.0.1.2" in line) == (2, True)
+    assert (code, "eth0 does not have 10.0.9.9, but 10.0.1.2" in line) == (2, True)
     code, line = refused(fleet, colour="red")
     assert (code, "colour: unknown key" in line) == (2, True)
     host = fleet.host(1)
@@ -53,7 +53,7 @@ def test_wrong_settings_and_a_wrong_machine_are_one_line(fleet: Fleet) -> None:
     assert (code, "eth0 is down" in line) == (1, True)
     host.run(["ip", "link", "set", "dev", "eth0", "up", "mtu", "600"])
     code, line = refused(fleet)
-    assert (code, "too little for the wrap" in line) == (1, True)
+    assert (code, "too little for the encapsulation" in line) == (1, True)
     assert not (host.state_dir / "record.json").exists()
 
 

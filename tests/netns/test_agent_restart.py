@@ -15,7 +15,7 @@ from controlplane.documents.check import encode_cluster, encode_table
 from controlplane.domain.objects import CLUSTER, ServerState
 from controlplane.store.state_dir import StateDir
 from lb.abi import Slot
-from lb.agent.attach import guests as root
+from lb.agent.attach import guests
 from lb.agent.attach.bpffs import pin_name
 from lb.agent.attach.program_info import ProgramInfo, program_info
 from lb.dataplane.load import bpf_syscall
@@ -109,7 +109,7 @@ class Array:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self.directory = fleet.host(1).bpffs / pin_name(brigade.INTERFACE)
-        self.pin = self.directory / root.ROOT
+        self.pin = self.directory / guests.ROOT
         self.guest: ProgramInfo | None = None
 
     def admit(self, array: int) -> None:
@@ -162,7 +162,7 @@ def test_the_root_array_stays_with_whom_it_serves_until_nobody_needs_it(
     array.directory.rename(array.directory.with_name(f"{array.directory.name}:0"))
     array.start()
     assert array.info().map_id == first
-    assert root.foreign_programs(array.pin) == {Slot.AFTER: array.guest}
+    assert guests.guest_programs(array.pin) == {Slot.AFTER: array.guest}
 
     told = fleet.lbctl(1, "down", "--force").stdout
     assert f"left {array.guest} in slot {int(Slot.AFTER)} of {array.pin}" in told
@@ -195,7 +195,7 @@ def test_an_array_of_another_version_gives_way_and_whom_it_served_is_named(
     os.close(descriptor)
     array.start()
     assert array.info().max_entries == Slot.COUNT
-    assert root.foreign_programs(array.pin) == {}
+    assert guests.guest_programs(array.pin) == {}
     (told,) = (line for line in fleet.log(1).splitlines() if "not run any more" in line)
     assert str(array.guest) in told
 

@@ -12,13 +12,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 import pytest
 
 from controlplane.domain.objects import Vip
-from lb.agent.facts import Board
-from lb.agent.machine.boot import current_place
+from lb.agent.facts import SharedFacts
+from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.undo_record import Journal, Record
 from lb.agent.mss.keeper import MssKeeper
 from lb.agent.mss.mirror import clear
-from lb.agent.mss.rules import MOST_PREFIXES
-from lb.agent.netlink.bulk import RouteSocket
+from lb.agent.mss.rules import MAX_PREFIXES
+from lb.agent.netlink.route_socket import RouteSocket
 from netns import brigade
 from netns.host import Host
 from netns.network import Network
@@ -77,18 +77,18 @@ def clear_table() -> None:
 def kept(host: Host, mode: str = "auto", depth: int = 2) -> Iterator[MssKeeper]:
     """The agent's part that does it, in the server's namespace."""
     index = host.call(socket.if_nametoindex, "eth0")
-    place = host.call(current_place)
+    place = host.call(current_namespace)
     journal = Journal(host.state_dir, Record(place, "eth0", "/none"))
-    board = Board(0.0)
+    facts = SharedFacts(0.0)
     deaths: list[str] = []
-    keeper = MssKeeper(mode, TABLE, index, journal, board, lambda: None, deaths.append)
+    keeper = MssKeeper(mode, TABLE, index, journal, facts, lambda: None, deaths.append)
     with host.entered():
         keeper.start()
     try:
         keeper.lower(NETWORKS, depth)
         wait_until(lambda: keeper.settled, "the first wish is met")
         yield keeper
-        assert board.facts.troubles == {}
+        assert facts.current.troubles == {}
     finally:
         keeper.stop()
         keeper.join(5)
@@ -158,14 +158,14 @@ def test_many_vips_are_one_rule(network: Network, server: Host, cookies: str) ->
     server.sysctl("net.ipv4.tcp_syncookies", cookies)
     many: list[Vip] = [*NETWORKS]
     for start in (IPv4Address("198.18.0.1"), IPv6Address("2001:db8:9::1")):
-        many += [ip_network(start + 2 * n) for n in range(MOST_PREFIXES)]
+        many += [ip_network(start + 2 * n) for n in range(MAX_PREFIXES)]
     with kept(server) as keeper:
         for vips, rules in ((many, [(1, 1), (1, 1)]), (many[:2], [(0, 1), (0, 1)])):
             keeper.lower(vips, 2)
             wait_until(partial(have_become, server, rules), str(rules), 3)
             assert advertised(network) == leaves(ROOM[2])
             own = mss(network, brigade.dip(1))
-            assert own == leaves(ROOM[2] if len(vips) > MOST_PREFIXES else 0)[0]
+            assert own == leaves(ROOM[2] if len(vips) > MAX_PREFIXES else 0)[0]
     server.call(clear_table)
     assert our_rules(server) == [(0, 0), (0, 0)]
     server.sysctl("net.ipv4.tcp_syncookies", "1")

@@ -11,9 +11,9 @@ import pytest
 
 from controlplane.domain.objects import Vip
 from lb.agent.machine import sysctls
-from lb.agent.machine.boot import current_place
+from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.undo_record import Journal, Record, read_record
-from lb.agent.netlink.bulk import RouteSocket
+from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.report.connections import count_connections
 from lb.agent.vips.keeper import VipKeeper
 from lb.agent.vips.kernel import remove_vips
@@ -55,7 +55,7 @@ def look(host: Host) -> list[str]:
 
 def put_up(host: Host, wanted: tuple[Vip, ...]) -> Journal:
     """Do what the agent does once its programs are attached."""
-    journal = Journal(host.state_dir, Record(host.call(current_place), "eth0", "/none"))
+    journal = Journal(host.state_dir, Record(host.call(current_namespace), "eth0", "/none"))
 
     def put() -> None:
         changes = sysctls.needed_sysctls("eth0", sysctls.read_sysctl)

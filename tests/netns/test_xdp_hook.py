@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
-from pyroute2 import IPRoute
 
 from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach import xdp
 from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.program_info import program_info
 from lb.agent.config import AgentConfig
-from lb.agent.machine.boot import current_place
+from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.undo_record import Journal, Record
 from lb.agent.netlink.links import find_link
+from lb.agent.netlink.route_socket import RouteSocket
 from netns.bpf import load_pass_all
 from tests.dataplane.own_netns import OwnNetns, ip
 
@@ -45,12 +46,12 @@ class Hook:
         self._programs.append(descriptor)
         return descriptor, program_info(descriptor).id
 
-    def ask(self, function: Callable[[Any, int], T]) -> T:
+    def ask(self, function: Callable[[RouteSocket, int], T]) -> T:
         """Call a function with netlink and the interface's index."""
 
         def inside() -> T:
-            with IPRoute() as netlink:
-                return function(netlink, netlink.link_lookup(ifname="eth0")[0])
+            with RouteSocket() as netlink:
+                return function(netlink, socket.if_nametoindex("eth0"))
 
         return self._netns.run(inside)
 
@@ -115,10 +116,10 @@ def test_a_foreign_program_is_refused_by_name(hook: Hook, tmp_path: Path) -> Non
     hook.attach(foreign)
     config = AgentConfig(name="s1", interface="eth0", dip=DIP, bpffs=tmp_path / "pins")
 
-    def check(netlink: Any, _index: int, ours: tuple[int, ...] = ()) -> None:
+    def check(netlink: RouteSocket, _index: int, ours: tuple[int, ...] = ()) -> None:
         link = find_link(netlink, "eth0")
         assert link is not None
-        record = Record(current_place(), "eth0", str(config.bpffs), forwarders=ours)
+        record = Record(current_namespace(), "eth0", str(config.bpffs), forwarders=ours)
         Attachment(netlink, link, config, Journal(tmp_path, record)).check()
 
     with pytest.raises(BrigadeError, match="another XDP program: bb_pass_all") as refused:
@@ -152,10 +153,10 @@ def test_a_refused_change_of_mode_leaves_the_old_forwarder(
     hook.ask(lambda netlink, index: xdp.attach_xdp(netlink, index, old, "generic", None))
     config = AgentConfig(name="s1", interface="eth0", dip=DIP, bpffs=tmp_path / "pins")
 
-    def change(netlink: Any, _index: int) -> None:
+    def change(netlink: RouteSocket, _index: int) -> None:
         link = find_link(netlink, "eth0")
         assert link is not None
-        record = Record(current_place(), "eth0", str(config.bpffs), forwarders=(old_id,))
+        record = Record(current_namespace(), "eth0", str(config.bpffs), forwarders=(old_id,))
         made = Attachment(netlink, link, config, Journal(tmp_path, record))
         made._attach_forwarder(new)
 

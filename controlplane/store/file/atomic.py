@@ -80,11 +80,13 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def temporary(directory: Path, data: bytes, *, durable: bool) -> Iterator[Path]:
+def temporary(
+    directory: Path, data: bytes, *, durable: bool, mode: int = PRIVATE_FILE
+) -> Iterator[Path]:
     """Yield a new file with this content, gone after the context unless renamed in it."""
     path = directory / secrets.token_hex(8)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(path, flags, PRIVATE_FILE)
+    descriptor = os.open(path, flags, mode)
     try:
         try:
             _write_all(descriptor, data)
@@ -103,9 +105,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def replace_file(path: Path, data: bytes, temporaries: Path, *, durable: bool) -> None:
+def replace_file(
+    path: Path, data: bytes, temporaries: Path, *, durable: bool, mode: int = PRIVATE_FILE
+) -> None:
     """Put ``data`` at ``path`` in one step, replacing it. Readers see the old or the new file."""
-    with temporary(temporaries, data, durable=durable) as fresh:
+    with temporary(temporaries, data, durable=durable, mode=mode) as fresh:
         fresh.rename(path)
     if durable:
         sync_directory(path.parent)

@@ -1,25 +1,25 @@
-"""Getting the two programs onto the interface, or in the place of their predecessors."""
+"""Attaches the two programs to the interface, or replaces their predecessors."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
-from lb.agent.attach import bpffs, clsact, xdp
-from lb.agent.attach import guests as root
+from lb.agent.attach import bpffs, clsact, guests, xdp
 from lb.agent.attach.program_info import open_program, pinned_ids
-from lb.agent.config import AgentConfig
+from lb.agent.config import AgentConfig, XdpMode
 from lb.agent.machine import sysctls
 from lb.agent.machine.undo_record import Journal
 from lb.agent.netlink.links import LinkInfo
+from lb.agent.netlink.route_socket import RouteSocket
 
 
 class Programs(Protocol):
-    """The part of ``lb.dataplane.Dataplane`` that is attached and pinned."""
+    """The part of ``Dataplane`` that is attached and pinned."""
 
     @property
     def forwarder_fd(self) -> int:
@@ -30,7 +30,7 @@ class Programs(Protocol):
         """The TC program."""
 
     def program_ids(self) -> tuple[int, int]:
-        """The kernel's ids of forwarder and redirector."""
+        """Return the kernel's ids of forwarder and redirector."""
 
     def pin(self, directory: Path) -> None:
         """Pin programs and maps."""
@@ -42,7 +42,9 @@ class Programs(Protocol):
 class Attachment:
     """Owner of what is on the interface. Checks first, records each change, then makes it."""
 
-    def __init__(self, netlink: Any, link: LinkInfo, config: AgentConfig, journal: Journal) -> None:
+    def __init__(
+        self, netlink: RouteSocket, link: LinkInfo, config: AgentConfig, journal: Journal
+    ) -> None:
         self._netlink = netlink
         self._link = link
         self._config = config
@@ -62,14 +64,14 @@ class Attachment:
         return frozenset(recorded) | pinned_ids(directories, names)
 
     def check(self) -> None:
-        """Refuse if somebody else's program is where ours have to be; look for neighbours."""
+        """Refuse if somebody else's program is where ours have to be; warn of filters before."""
         interface = self._link.name
         attached = xdp.query_xdp(self._netlink, self._link.index)
         xdp.refuse_foreign(attached, self.our_forwarders(), interface)
         filters = clsact.list_filters(self._netlink, self._link.index)
         clsact.refuse_foreign_filter(filters, self.our_redirectors(), interface)
         for other in filters:
-            if not other.at_our_place and other.priority <= clsact.PRIORITY:
+            if not other.has_our_handle and other.priority <= clsact.PRIORITY:
                 structlog.get_logger().warning(
                     "another tc filter sees packets first: if it takes some, they are lost to us",
                     interface=interface,
@@ -80,9 +82,10 @@ class Attachment:
     def attach(self, programs: Programs) -> None:
         """Pin, then redirector, then forwarder, one step each; then the old pins go.
 
-        Others' programs go on to the new forwarder right before it is attached, or to the old one
-        again if that is refused. One in another mode is detached before that, and attached again
-        if it is refused. At any moment all that packets may come to is pinned somewhere.
+        Others' programs continue with the new forwarder right before it is attached, or with the
+        old one again if that is refused. One in another mode is detached before that, and attached
+        again if it is refused. At every moment each program and map that a packet can reach is
+        pinned.
         """
         forwarder, redirector = programs.program_ids()
         old = sorted(self.our_forwarders())
@@ -102,22 +105,15 @@ class Attachment:
             clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
             with programs.in_root():
                 self._attach_forwarder(programs.forwarder_fd)
-            self._tell_left_behind(fresh)
-            bpffs.take_place(base, interface, fresh)
+            self._warn_of_abandoned(fresh)
+            bpffs.swap_in(base, interface, fresh)
         self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
-        self._tell_guests()
+        self._log_guests()
 
     def set_sysctls(self) -> None:
-        """Set what VIPs on ``lo`` need; what an earlier agent set stays recorded with it."""
+        """Set what VIPs on ``lo`` need."""
         changes = sysctls.needed_sysctls(self._link.name, sysctls.read_sysctl)
-        recorded = self._journal.record.sysctls
-        kept = {
-            path: (recorded[path][0] if path in recorded else old, new)
-            for path, (old, new) in changes.items()
-        }
-        self._journal.note(sysctls={**recorded, **kept})
-        for path, (_, new) in changes.items():
-            sysctls.write_sysctl(path, new)
+        sysctls.change(self._journal, changes, sysctls.write_sysctl)
 
     def missing(self) -> str | None:
         """Return what of ours is no longer on the interface, ``None`` if all is there."""
@@ -126,7 +122,7 @@ class Attachment:
             return "the forwarder was detached by somebody: lbctl up again"
         filters = clsact.list_filters(self._netlink, self._link.index)
         ours = self.our_redirectors()
-        if not any(f.at_our_place and f.program_id in ours for f in filters):
+        if not any(f.has_our_handle and f.program_id in ours for f in filters):
             return "the redirector was detached by somebody: lbctl up again"
         return None
 
@@ -136,7 +132,7 @@ class Attachment:
         return (*made, *(path for path in missing if path not in made))
 
     def _remove_unused(self, fresh: Path) -> None:
-        """Remove what agents that ended before they were done have left, if nothing of it runs."""
+        """Remove the pins of agents that were killed while starting, unless they are attached."""
         link = self._link.index
         filters = clsact.list_filters(self._netlink, link)
         attached = xdp.query_xdp(self._netlink, link).ids | {f.program_id for f in filters}
@@ -145,13 +141,13 @@ class Attachment:
             if directory != fresh and not pinned_ids([directory], names) & attached:
                 bpffs.remove_pins(directory)
 
-    def _tell_left_behind(self, fresh: Path) -> None:
-        """Name others' programs in an array of another version, which is not looked into any more.
+    def _warn_of_abandoned(self, fresh: Path) -> None:
+        """Log others' programs in an array of another version, which is not used any more.
 
-        Put into the new one they would go on by the old one, which is empty once it has no pin.
+        Moved to the new one they would jump through the old one, which is empty without a pin.
         """
-        old = self._pins / root.ROOT
-        for slot, program in root.left_behind(old, fresh / root.ROOT).items():
+        old = self._pins / guests.ROOT
+        for slot, program in guests.abandoned_programs(old, fresh / guests.ROOT).items():
             structlog.get_logger().warning(
                 "another XDP program is not run any more: this version has a root array of its "
                 "own; load the program anew with that, and put it there",
@@ -160,9 +156,9 @@ class Attachment:
                 root=str(old),
             )
 
-    def _tell_guests(self) -> None:
-        """Name others' programs before and after the forwarder."""
-        for slot, program in root.foreign_programs(self._pins / root.ROOT).items():
+    def _log_guests(self) -> None:
+        """Log others' programs before and after the forwarder."""
+        for slot, program in guests.guest_programs(self._pins / guests.ROOT).items():
             structlog.get_logger().info(
                 "another XDP program runs beside the forwarder",
                 slot=int(slot),
@@ -185,8 +181,8 @@ class Attachment:
 
     @contextmanager
     def _other_mode_detached(self, attached: xdp.AttachedXdp) -> Iterator[None]:
-        """Detach what is there in the other mode; if the block fails, attach it again."""
-        mode: xdp.Mode = "generic" if self._config.xdp_mode == "native" else "native"
+        """Detach our program in the other mode; if the block fails, attach it again."""
+        mode: XdpMode = "generic" if self._config.xdp_mode == "native" else "native"
         old = attached.of(mode)
         if old is None:
             yield

@@ -1,8 +1,8 @@
-"""Where programs and maps are pinned: a directory on a BPF file system, mounted if need be.
+"""The directories for pins, on a BPF file system that is mounted if necessary.
 
-A mount that we make is called ``bucket-brigade`` (the source column of mountinfo), so that the last
-one out can tell that it is ours to unmount, whatever was recorded. Agents of several namespaces
-share one mount: each step is taken under a lock on the directory that holds the mount point.
+A mount of ours is called ``bucket-brigade`` (the source column of mountinfo), so that the last
+agent knows that it has to unmount it, whatever was recorded. Agents of several namespaces share one
+mount: each step is taken under a lock on the directory of the mount point.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from itertools import count
 from pathlib import Path
 
 from controlplane.domain.errors import BrigadeError
-from lb.dataplane.load.pinning import exchange
 
 USUAL_MOUNT = Path("/sys/fs/bpf")
 SOURCE = "bucket-brigade"
 MNT_DETACH = 2
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 FORWARDER = "forwarder"
 REDIRECTOR = "redirector"
 TRACED_FORWARDER = "traced_forwarder"
 TRACED_REDIRECTOR = "traced_redirector"
 FORWARDERS = (FORWARDER, TRACED_FORWARDER)
 REDIRECTORS = (REDIRECTOR, TRACED_REDIRECTOR)
-"""Pins of what may be attached: while `lbctl trace` looks on, the latter."""
+"""Pins of programs that may be attached: during `lbctl trace` the latter."""
 
 
 def pin_name(interface: str) -> str:
@@ -47,7 +48,7 @@ def mounts() -> dict[Path, str]:
 
 
 def mount_point(base: Path, mounted: dict[Path, str]) -> Path:
-    """Return the bpffs that ``base`` lies on, or the place to mount one for it."""
+    """Return the mount point of the bpffs with ``base``, or of one to be mounted for it."""
     for candidate in (base, *base.parents):
         if candidate in mounted:
             return candidate
@@ -66,9 +67,9 @@ def prepare(base: Path) -> None:
     try:
         if point not in mounts():
             point.mkdir(parents=True, exist_ok=True)
-        with _locked(point):
+        with _locked(point.parent):
             if point not in mounts():
-                _mount(point)
+                _call("mount", SOURCE.encode(), os.fsencode(point), b"bpf", 0, b"mode=0700")
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BrigadeError(
@@ -78,7 +79,7 @@ def prepare(base: Path) -> None:
 
 
 def leftovers(base: Path, interface: str) -> tuple[Path, ...]:
-    """Return where agents have, or died before they removed, pins that are not in their place.
+    """Return the directories of agents that are starting, or were killed while they did.
 
     The kernel refuses colons in names of interfaces: no other interface can have such a name.
     """
@@ -90,28 +91,28 @@ def leftovers(base: Path, interface: str) -> tuple[Path, ...]:
 
 
 def pin_directories(base: Path, interface: str) -> tuple[Path, ...]:
-    """Return where an interface's pins are, then where an agent may have left some that died."""
+    """Return the directory of an interface's pins, then those of agents that were killed."""
     return (base / pin_name(interface), *leftovers(base, interface))
 
 
 def fresh_directory(base: Path, interface: str) -> Path:
     """Make and return an empty directory for a new agent's pins, beside all that are there.
 
-    What an agent that was killed has left may be all that keeps an attached program whole.
+    The pins that a killed agent has left may be the only ones of a program that is attached.
     """
     for number in count():
         directory = base / f"{pin_name(interface)}:{number}"
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
             return directory
-    raise AssertionError("numbers have ended")
+    raise AssertionError("count() has ended")
 
 
-def take_place(base: Path, interface: str, fresh: Path) -> Path:
-    """Let the new pins take the place of the old ones; then all others are removed.
+def swap_in(base: Path, interface: str, fresh: Path) -> Path:
+    """Replace the old pins by the new ones, then remove all others.
 
     In one step, from Linux 5.16. Before that a process that is killed between two leaves no pins
-    where they usually are, but all of them.
+    under the usual name, but all of them under another.
     """
     usual = base / pin_name(interface)
     if not usual.exists():
@@ -122,6 +123,16 @@ def take_place(base: Path, interface: str, fresh: Path) -> Path:
     for directory in leftovers(base, interface):
         remove_pins(directory)
     return usual
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two directories in one step; False if the kernel cannot do that in a bpffs."""
+    paths = AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other)
+    try:
+        _call("renameat2", *paths, RENAME_EXCHANGE)
+    except OSError:
+        return False
+    return True
 
 
 def remove_pins(directory: Path, kept: Path | None = None) -> None:
@@ -138,24 +149,24 @@ def remove_pins(directory: Path, kept: Path | None = None) -> None:
 
 
 def clean(base: Path, interface: str, made: tuple[Path, ...], kept: Path | None = None) -> None:
-    """Remove an interface's pins, then whatever of ``base`` and its mount nobody else uses."""
+    """Remove an interface's pins, then ``base`` and its mount unless somebody else uses them."""
     for directory in reversed(pin_directories(base, interface)):
         remove_pins(directory, kept)
     point = mount_point(base, mounts())
     if point in mounts():
-        with _locked(point):
+        with _locked(point.parent):
             _remove_empty(base, point, made)
             if mounts().get(point) == SOURCE and not _in_use(point):
-                _unmount(point)
+                _call("umount2", os.fsencode(point), MNT_DETACH)
     for directory in reversed(made):
         if directory.is_dir() and directory not in mounts() and not any(directory.iterdir()):
             directory.rmdir()
 
 
 def _remove_empty(base: Path, point: Path, made: tuple[Path, ...]) -> None:
-    """Remove ``base`` and what lies between it and its mount point: if empty, and ours.
+    """Remove ``base`` and the directories up to its mount point, if they are empty and ours.
 
-    Ours is what was recorded, and a directory of our name: another agent may have made that.
+    Ours are those recorded, and one of our name: another agent may have made that.
     """
     for directory in (base, *base.parents):
         if directory == point or not directory.is_dir() or any(directory.iterdir()):
@@ -166,28 +177,22 @@ def _remove_empty(base: Path, point: Path, made: tuple[Path, ...]) -> None:
 
 
 def _in_use(point: Path) -> bool:
-    """Whether anybody has pins there; the kernel's own files have dots, which no pin may have."""
+    """Whether anybody has pins there; the kernel's own files have dots, which pins cannot have."""
     return any("." not in entry.name for entry in point.iterdir())
 
 
 @contextmanager
 def swapping(base: Path) -> Iterator[None]:
-    """Be the only one who changes what is attached and pinned under ``base``, if that exists."""
+    """Hold the lock on what is attached and pinned under ``base``, if that exists."""
     if not base.is_dir():
         yield
         return
-    with _flocked(base):
+    with _locked(base):
         yield
 
 
 @contextmanager
-def _locked(point: Path) -> Iterator[None]:
-    with _flocked(point.parent):
-        yield
-
-
-@contextmanager
-def _flocked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -196,15 +201,8 @@ def _flocked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _mount(point: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(SOURCE.encode(), os.fsencode(point), b"bpf", 0, b"mode=0700") != 0:
+def _call(name: str, *arguments: bytes | int) -> None:
+    """Call a function of libc. ``OSError`` if it fails."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-
-
-def _unmount(point: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(point), MNT_DETACH) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(point))

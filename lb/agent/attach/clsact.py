@@ -1,4 +1,4 @@
-"""The redirector's place: a direct-action filter on an interface's clsact ingress.
+"""The redirector's hook: a direct-action filter on an interface's clsact ingress.
 
 One fixed priority and handle, so that a replacement is one step (cls_bpf swaps programs under
 RCU). Filters of others are left alone; so is a clsact qdisc that we did not make.
@@ -6,28 +6,43 @@ RCU). Filters of others are left alone; so is a clsact qdisc that we did not mak
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach.program_info import describe_program
-from lb.agent.netlink.links import netlink_errors
+from lb.agent.netlink.messages import NLA_F_NESTED, NUMBER, attribute, attributes, number
+from lb.agent.netlink.route_socket import (
+    ADD,
+    ADD_OR_REPLACE,
+    Request,
+    RouteSocket,
+    netlink_errors,
+    require,
+)
 
-PRIORITY = 49
-HANDLE = 0xBB
+RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
+RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
+TCMSG = struct.Struct("=BxxxiIII")
+"""struct tcmsg: family, interface, handle, parent, info (priority and protocol)."""
+TCA_KIND, TCA_OPTIONS = 1, 2
+TCA_BPF_CLASSID, TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID = 3, 6, 7, 8, 11
+TCA_BPF_FLAG_ACT_DIRECT = 1
+TC_H_CLSACT = 0xFFFFFFF1
+CLSACT_HANDLE = 0xFFFF0000
 INGRESS = 0xFFFFFFF2
 EGRESS = 0xFFFFFFF3
-ETH_P_ALL = 3
-NAME = "bucket-brigade"
-TCA_BPF_ID = 11
-ATTRIBUTE_HEADER = struct.Struct("=HH")
-INGRESS_KINDS = ("clsact", "ingress")
+INGRESS_KINDS = (b"clsact\0", b"ingress\0")
+ETH_P_ALL = socket.htons(3)
+PRIORITY = 49
+HANDLE = 0xBB
+NAME = b"bucket-brigade\0"
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter as the kernel lists it; ``program_id`` is 0 for what is not BPF."""
+    """A filter as the kernel lists it; ``program_id`` is 0 if it is not a BPF program."""
 
     kind: str
     priority: int
@@ -35,55 +50,51 @@ class Filter:
     program_id: int
 
     @property
-    def at_our_place(self) -> bool:
+    def has_our_handle(self) -> bool:
         """Whether it has the priority and the handle that we use."""
         return (self.priority, self.handle) == (PRIORITY, HANDLE)
 
 
-def has_clsact(netlink: Any, ifindex: int) -> bool:
-    """Whether the interface has a qdisc that ingress filters can be put on."""
-    return any(q.get_attr("TCA_KIND") in INGRESS_KINDS for q in netlink.get_qdiscs(index=ifindex))
-
-
-def add_clsact(netlink: Any, ifindex: int) -> None:
-    """Add the clsact qdisc."""
-    with netlink_errors("add a clsact qdisc"):
-        netlink.tc("add", "clsact", index=ifindex)
-
-
-def list_filters(netlink: Any, ifindex: int, parent: int = INGRESS) -> list[Filter]:
-    """Return the filters on one side, in the order in which they are asked."""
-    return sorted(
-        (
-            Filter(
-                kind=item.get_attr("TCA_KIND") or "",
-                priority=item["info"] >> 16,
-                handle=item["handle"],
-                program_id=_program_id(item.get_attr("TCA_OPTIONS")),
-            )
-            for item in netlink.get_filters(index=ifindex, parent=parent)
-            if item["handle"]
-        ),
-        key=lambda found: found.priority,
+def has_clsact(netlink: RouteSocket, ifindex: int) -> bool:
+    """Whether the interface has a qdisc for ingress filters."""
+    return any(
+        TCMSG.unpack_from(body)[1] == ifindex
+        and dict(attributes(body, TCMSG.size)).get(TCA_KIND) in INGRESS_KINDS
+        for body in netlink.dump(RTM_GETQDISC, TCMSG.pack(0, ifindex, 0, 0, 0))
     )
 
 
-def _program_id(options: Any) -> int:
-    """Return TCA_BPF_ID, which pyroute2 does not know by name."""
-    for slot in options["attrs"] if options else ():
-        if slot[0] == "UNKNOWN":
-            raw = slot.cell[1]  # not decoded: length, type, value
-            _, kind = ATTRIBUTE_HEADER.unpack_from(raw.data, raw.offset)
-            if kind == TCA_BPF_ID:
-                offset = raw.offset + ATTRIBUTE_HEADER.size
-                return int(struct.unpack_from("=I", raw.data, offset)[0])
-    return 0
+def _qdisc(kind: int, ifindex: int, flags: int = 0) -> Request:
+    body = TCMSG.pack(0, ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0)
+    return Request(kind, body + attribute(TCA_KIND, b"clsact\0"), flags)
+
+
+def add_clsact(netlink: RouteSocket, ifindex: int) -> None:
+    """Add the clsact qdisc."""
+    with netlink_errors("add a clsact qdisc"):
+        require(netlink, _qdisc(RTM_NEWQDISC, ifindex, ADD))
+
+
+def list_filters(netlink: RouteSocket, ifindex: int, parent: int = INGRESS) -> list[Filter]:
+    """Return the filters on one side, in the order in which packets meet them."""
+    bodies = netlink.dump(RTM_GETTFILTER, TCMSG.pack(0, ifindex, 0, parent, 0))
+    found = (_filter(body) for body in bodies)
+    return sorted((f for f in found if f.handle), key=lambda one: one.priority)
+
+
+def _filter(body: bytes) -> Filter:
+    _, _, handle, _, info = TCMSG.unpack_from(body)
+    found = dict(attributes(body, TCMSG.size))
+    kind = found.get(TCA_KIND, b"").rstrip(b"\0").decode()
+    options = dict(attributes(found.get(TCA_OPTIONS, b""))) if kind == "bpf" else {}
+    program_id = NUMBER.unpack(options.get(TCA_BPF_ID, bytes(4)))[0]
+    return Filter(kind, info >> 16, handle, program_id)
 
 
 def refuse_foreign_filter(filters: list[Filter], ours: frozenset[int], interface: str) -> None:
-    """Raise if somebody else's filter has our place."""
+    """Raise if somebody else's filter has our priority and handle."""
     for found in filters:
-        if found.at_our_place and found.program_id not in ours:
+        if found.has_our_handle and found.program_id not in ours:
             raise BrigadeError(
                 f"interface {interface} has another tc filter at priority {PRIORITY}, handle "
                 f"{HANDLE:#x}: {describe_program(found.program_id)}; if nothing needs it: "
@@ -92,47 +103,41 @@ def refuse_foreign_filter(filters: list[Filter], ours: frozenset[int], interface
             )
 
 
-def attach_filter(netlink: Any, ifindex: int, descriptor: int) -> None:
-    """Add the redirector, or let it take its predecessor's place in one step."""
+def _our_filter(kind: int, ifindex: int, options: bytes = b"", flags: int = 0) -> Request:
+    body = TCMSG.pack(0, ifindex, HANDLE, INGRESS, PRIORITY << 16 | ETH_P_ALL)
+    body += attribute(TCA_KIND, b"bpf\0")
+    return Request(kind, body + options, flags)
+
+
+def attach_filter(netlink: RouteSocket, ifindex: int, descriptor: int) -> None:
+    """Add the redirector, or replace its predecessor in one step."""
+    options = attribute(
+        TCA_OPTIONS | NLA_F_NESTED,
+        number(TCA_BPF_FD, descriptor)
+        + attribute(TCA_BPF_NAME, NAME)
+        + number(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)
+        + number(TCA_BPF_CLASSID, 1),
+    )
     with netlink_errors("attach the redirector"):
-        netlink.tc(
-            "replace-filter",
-            "bpf",
-            index=ifindex,
-            parent=INGRESS,
-            prio=PRIORITY,
-            handle=HANDLE,
-            protocol=ETH_P_ALL,
-            fd=descriptor,
-            name=NAME,
-            direct_action=True,
-            classid=1,
-        )
+        require(netlink, _our_filter(RTM_NEWTFILTER, ifindex, options, ADD_OR_REPLACE))
 
 
-def detach_filter(netlink: Any, ifindex: int, ours: frozenset[int]) -> bool:
+def detach_filter(netlink: RouteSocket, ifindex: int, ours: frozenset[int]) -> bool:
     """Remove our filter; return whether it was there."""
-    found = [f for f in list_filters(netlink, ifindex) if f.at_our_place and f.program_id in ours]
-    for ours_here in found:
-        with netlink_errors("detach the redirector"):
-            netlink.tc(
-                "del-filter",
-                "bpf",
-                index=ifindex,
-                parent=INGRESS,
-                prio=ours_here.priority,
-                handle=ours_here.handle,
-                protocol=ETH_P_ALL,
-            )
-    return bool(found)
+    filters = list_filters(netlink, ifindex)
+    if not any(found.has_our_handle and found.program_id in ours for found in filters):
+        return False
+    with netlink_errors("detach the redirector"):
+        require(netlink, _our_filter(RTM_DELTFILTER, ifindex))
+    return True
 
 
-def remove_clsact_if_unused(netlink: Any, ifindex: int) -> bool:
+def remove_clsact_if_unused(netlink: RouteSocket, ifindex: int) -> bool:
     """Remove the qdisc unless somebody has filters on it; return whether it was removed."""
     if any(list_filters(netlink, ifindex, parent) for parent in (INGRESS, EGRESS)):
         return False
     if not has_clsact(netlink, ifindex):
         return False
     with netlink_errors("remove the clsact qdisc"):
-        netlink.tc("del", "clsact", index=ifindex)
+        require(netlink, _qdisc(RTM_DELQDISC, ifindex))
     return True

@@ -1,11 +1,11 @@
-"""Naming BPF programs: by id, by pin, without bcc."""
+"""Describes BPF programs: by id, by pin, without bcc."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +24,25 @@ class ProgramInfo:
 
 
 @contextmanager
-def open_program(program_id: int) -> Iterator[int]:
-    """Hold a descriptor of a loaded program. ``FileNotFoundError`` if there is none of this id."""
-    descriptor = bpf_syscall.prog_fd_by_id(program_id)
+def _held(descriptor: int) -> Iterator[int]:
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
+def open_program(program_id: int) -> AbstractContextManager[int]:
+    """Hold a descriptor of a loaded program. ``FileNotFoundError`` if there is none of this id."""
+    return _held(bpf_syscall.prog_fd_by_id(program_id))
+
+
+def open_pin(path: Path) -> AbstractContextManager[int]:
+    """Hold a descriptor of a pinned program or map."""
+    return _held(bpf_syscall.obj_get(path))
+
+
 def program_info(descriptor: int) -> ProgramInfo:
-    """Return what the kernel knows of the program behind a descriptor."""
+    """Return the kernel's description of a program."""
     info = bpf_syscall.prog_info(descriptor)
     return ProgramInfo(info.prog_id, info.name)
 
@@ -51,18 +59,15 @@ def describe_program(program_id: int) -> ProgramInfo:
 def pinned_program(path: Path) -> ProgramInfo | None:
     """Return the program pinned at ``path``; ``None`` if there is no pin, or no bpffs."""
     try:
-        descriptor = bpf_syscall.obj_get(path)
+        with open_pin(path) as descriptor:
+            return program_info(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL):
             return None
         raise
-    try:
-        return program_info(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def pinned_ids(directories: Iterable[Path], names: Collection[str]) -> frozenset[int]:
-    """Return the ids of the programs that are pinned under these names, as far as there are any."""
+    """Return the ids of the programs that are pinned under these names."""
     found = (pinned_program(directory / name) for directory in directories for name in names)
     return frozenset(program.id for program in found if program is not None)

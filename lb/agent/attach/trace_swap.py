@@ -1,27 +1,25 @@
-"""Putting the traced programs where the agent's are, and the agent's back: one step each.
+"""Swaps the agent's programs for traced ones, and back: one step each.
 
-Everything that undoing needs is in the kernel: pins beside the agent's own say what is ours, so a
+Everything needed to undo it is in the kernel: pins beside the agent's own mark what is ours, so a
 trace that was killed is removed by the next one, by `lbctl trace --off`, `lbctl up` or `down`.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from controlplane.domain.errors import BrigadeError
 from lb.agent.attach import bpffs, clsact, xdp
-from lb.agent.attach.program_info import pinned_program
-from lb.agent.config import AgentConfig
+from lb.agent.attach.program_info import open_pin, pinned_program
+from lb.agent.config import XDP_MODES, AgentConfig
+from lb.agent.netlink.route_socket import RouteSocket
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps.grace import GRACE_SECONDS
 from lb.dataplane.traced import empty_slots
-
-MODES: tuple[xdp.Mode, ...] = ("native", "generic")
 
 
 class Traced(Protocol):
@@ -36,11 +34,11 @@ class Traced(Protocol):
         """The TC program."""
 
     def fill_slots(self) -> None:
-        """Put the programs that others jump to into the agent's arrays."""
+        """Put the programs that are jumped to into the agent's arrays."""
 
 
 def pins_of(config: AgentConfig) -> Path:
-    """Return where an agent has its pins."""
+    """Return the directory of an agent's pins."""
     return config.bpffs / bpffs.pin_name(config.interface)
 
 
@@ -56,8 +54,10 @@ def is_on(config: AgentConfig) -> bool:
 
 
 @contextmanager
-def attached(netlink: Any, ifindex: int, config: AgentConfig, programs: Traced) -> Iterator[None]:
-    """Have the traced programs take the place of the agent's while the block runs.
+def attached(
+    netlink: RouteSocket, ifindex: int, config: AgentConfig, programs: Traced
+) -> Iterator[None]:
+    """Have the traced programs instead of the agent's while the block runs.
 
     Raises:
         BrigadeError: the agent's programs are not attached, or the kernel refuses.
@@ -65,13 +65,13 @@ def attached(netlink: Any, ifindex: int, config: AgentConfig, programs: Traced) 
     """
     try:
         with bpffs.swapping(config.bpffs):
-            _put_on(netlink, ifindex, config, programs)
+            _swap_in(netlink, ifindex, config, programs)
         yield
     finally:
         remove(netlink, ifindex, config)
 
 
-def _put_on(netlink: Any, ifindex: int, config: AgentConfig, programs: Traced) -> None:
+def _swap_in(netlink: RouteSocket, ifindex: int, config: AgentConfig, programs: Traced) -> None:
     pins = pins_of(config)
     forwarder, redirector = (
         pinned_program(pins / name) for name in (bpffs.FORWARDER, bpffs.REDIRECTOR)
@@ -79,7 +79,7 @@ def _put_on(netlink: Any, ifindex: int, config: AgentConfig, programs: Traced) -
     if forwarder is None or redirector is None:
         raise BrigadeError(f"nothing is pinned in {pins}: is the agent up (lbctl up)?")
     now = xdp.query_xdp(netlink, ifindex)
-    mode = next((mode for mode in MODES if now.of(mode) == forwarder.id), None)
+    mode = next((mode for mode in XDP_MODES if now.of(mode) == forwarder.id), None)
     if mode is None or not _has_filter(netlink, ifindex, redirector.id):
         raise BrigadeError(f"the agent's programs are not on {config.interface}: lbctl up again")
     bpf_syscall.obj_pin(programs.root_fd, pins / bpffs.TRACED_FORWARDER)
@@ -89,10 +89,11 @@ def _put_on(netlink: Any, ifindex: int, config: AgentConfig, programs: Traced) -
     xdp.attach_xdp(netlink, ifindex, programs.root_fd, mode, forwarder.id)
 
 
-def remove(netlink: Any, ifindex: int, config: AgentConfig) -> bool:
-    """Put the agent's programs back where traced ones are; return whether there was a trace.
+def remove(netlink: RouteSocket, ifindex: int, config: AgentConfig) -> bool:
+    """Replace traced programs by the agent's; return whether there was a trace.
 
-    What a new agent has attached since, or somebody has detached, stays as it is.
+    Programs that a new agent has attached since stay; so does an interface from which somebody
+    has detached them.
     """
     if not is_on(config):
         return False
@@ -100,7 +101,7 @@ def remove(netlink: Any, ifindex: int, config: AgentConfig) -> bool:
         if not is_on(config):
             return False
         pins = pins_of(config)
-        _put_back(netlink, ifindex, pins)
+        _swap_back(netlink, ifindex, pins)
         time.sleep(GRACE_SECONDS)  # packets in flight may still jump to what the slots hold
         empty_slots(pins)
         for name in (bpffs.TRACED_FORWARDER, bpffs.TRACED_REDIRECTOR):
@@ -108,34 +109,25 @@ def remove(netlink: Any, ifindex: int, config: AgentConfig) -> bool:
     return True
 
 
-def still_attached(netlink: Any, ifindex: int, config: AgentConfig) -> bool:
-    """Whether the traced programs are where we put them."""
+def still_attached(netlink: RouteSocket, ifindex: int, config: AgentConfig) -> bool:
+    """Whether the traced programs are still on the interface."""
     traced = pinned_program(pins_of(config) / bpffs.TRACED_FORWARDER)
     return traced is not None and traced.id in xdp.query_xdp(netlink, ifindex).ids
 
 
-def _put_back(netlink: Any, ifindex: int, pins: Path) -> None:
+def _swap_back(netlink: RouteSocket, ifindex: int, pins: Path) -> None:
     traced = pinned_program(pins / bpffs.TRACED_FORWARDER)
     now = xdp.query_xdp(netlink, ifindex)
-    for mode in MODES:
+    for mode in XDP_MODES:
         if traced is not None and now.of(mode) == traced.id:
-            with _opened(pins / bpffs.FORWARDER) as descriptor:
+            with open_pin(pins / bpffs.FORWARDER) as descriptor:
                 xdp.attach_xdp(netlink, ifindex, descriptor, mode, traced.id)
     traced = pinned_program(pins / bpffs.TRACED_REDIRECTOR)
     if traced is not None and _has_filter(netlink, ifindex, traced.id):
-        with _opened(pins / bpffs.REDIRECTOR) as descriptor:
+        with open_pin(pins / bpffs.REDIRECTOR) as descriptor:
             clsact.attach_filter(netlink, ifindex, descriptor)
 
 
-def _has_filter(netlink: Any, ifindex: int, program_id: int) -> bool:
+def _has_filter(netlink: RouteSocket, ifindex: int, program_id: int) -> bool:
     filters = clsact.list_filters(netlink, ifindex)
-    return any(found.at_our_place and found.program_id == program_id for found in filters)
-
-
-@contextmanager
-def _opened(pin: Path) -> Iterator[int]:
-    descriptor = bpf_syscall.obj_get(pin)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return any(found.has_our_handle and found.program_id == program_id for found in filters)

@@ -1,4 +1,4 @@
-"""The forwarder's place: an interface's XDP hook, over netlink (IFLA_XDP).
+"""The forwarder's hook: an interface's XDP program, over netlink (IFLA_XDP).
 
 A program is replaced in one step: the kernel swaps it only if the one attached is the one we name
 (XDP_FLAGS_REPLACE with IFLA_XDP_EXPECTED_FD, Linux 5.7), so that nobody else's is ever lost.
@@ -7,23 +7,31 @@ A program is replaced in one step: the kernel swaps it only if the one attached 
 from __future__ import annotations
 
 import errno
+import struct
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.ifinfmsg import (
-    XDP_FLAGS_DRV_MODE,
-    XDP_FLAGS_REPLACE,
-    XDP_FLAGS_SKB_MODE,
-    XDP_FLAGS_UPDATE_IF_NOEXIST,
-)
 
 from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach.program_info import describe_program, open_program
-from lb.agent.netlink.links import netlink_errors
+from lb.agent.config import XdpMode
+from lb.agent.netlink.links import IFINFOMSG, get_link
+from lb.agent.netlink.messages import NLA_F_NESTED, NUMBER, attribute, attributes, number
+from lb.agent.netlink.route_socket import (
+    NetlinkError,
+    Request,
+    RouteSocket,
+    netlink_errors,
+    require,
+)
 
-Mode = Literal["native", "generic"]
+RTM_SETLINK = 19
+IFLA_XDP = 43
+IFLA_XDP_FD, IFLA_XDP_FLAGS, IFLA_XDP_EXPECTED_FD = 1, 3, 8
+IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID = 5, 6, 7
+XDP_FLAGS_UPDATE_IF_NOEXIST, XDP_FLAGS_SKB_MODE = 1, 2
+XDP_FLAGS_DRV_MODE, XDP_FLAGS_REPLACE = 4, 16
+DESCRIPTOR = struct.Struct("=i")
 NO_PROGRAM = -1
+
 NOT_NATIVE = "set xdp_mode = 'generic' if this driver has no native XDP"
 ONE_PAGE_MTU = 3498
 """A driver that gives a packet one page of 4,096 bytes takes XDP up to about this MTU (veth)."""
@@ -46,12 +54,16 @@ class AttachedXdp:
         return frozenset(i for i in (self.native, self.generic) if i is not None)
 
 
-def query_xdp(netlink: Any, ifindex: int) -> AttachedXdp:
+def query_xdp(netlink: RouteSocket, ifindex: int) -> AttachedXdp:
     """Return what is attached. Hardware offload counts as native: it is not ours either way."""
-    nest = netlink.get_links(ifindex)[0].get_attr("IFLA_XDP")
-    found = dict(nest["attrs"]) if nest else {}
-    native = found.get("IFLA_XDP_DRV_PROG_ID") or found.get("IFLA_XDP_HW_PROG_ID")
-    return AttachedXdp(native or None, found.get("IFLA_XDP_SKB_PROG_ID") or None)
+    link = dict(attributes(get_link(netlink, ifindex), IFINFOMSG.size))
+    found = dict(attributes(link.get(IFLA_XDP, b"")))
+
+    def program(kind: int) -> int | None:
+        return NUMBER.unpack(found[kind])[0] or None if kind in found else None
+
+    native = program(IFLA_XDP_DRV_PROG_ID) or program(IFLA_XDP_HW_PROG_ID)
+    return AttachedXdp(native, program(IFLA_XDP_SKB_PROG_ID))
 
 
 def refuse_foreign(attached: AttachedXdp, ours: frozenset[int], interface: str) -> None:
@@ -64,8 +76,8 @@ def refuse_foreign(attached: AttachedXdp, ours: frozenset[int], interface: str) 
         )
 
 
-def remedy(mode: Mode, mtu: int) -> str:
-    """Say what to do if the kernel refuses a program."""
+def remedy(mode: XdpMode, mtu: int) -> str:
+    """Return what to do if the kernel refuses a program."""
     if mode == "generic":
         return ""
     if mtu > ONE_PAGE_MTU:
@@ -77,9 +89,14 @@ def remedy(mode: Mode, mtu: int) -> str:
 
 
 def attach_xdp(
-    netlink: Any, ifindex: int, descriptor: int, mode: Mode, old: int | None, remedy: str = ""
+    netlink: RouteSocket,
+    ifindex: int,
+    descriptor: int,
+    mode: XdpMode,
+    old: int | None,
+    remedy: str = "",
 ) -> None:
-    """Attach a program, or let it take the place of our program of id ``old``, in one step."""
+    """Attach a program, or replace our program of id ``old`` by it in one step."""
     what = f"attach the forwarder in {mode} mode"
     if old is None:
         with netlink_errors(what, remedy):
@@ -89,7 +106,7 @@ def attach_xdp(
         _set(netlink, ifindex, descriptor, _flag(mode) | XDP_FLAGS_REPLACE, expected)
 
 
-def detach_xdp(netlink: Any, ifindex: int, mode: Mode, program_id: int) -> bool:
+def detach_xdp(netlink: RouteSocket, ifindex: int, mode: XdpMode, program_id: int) -> bool:
     """Detach our program; return whether it was there. Another's is left alone."""
     if query_xdp(netlink, ifindex).of(mode) != program_id:
         return False
@@ -99,22 +116,23 @@ def detach_xdp(netlink: Any, ifindex: int, mode: Mode, program_id: int) -> bool:
     except FileNotFoundError:
         return False
     except NetlinkError as error:
-        if error.code == errno.EEXIST:  # somebody replaced it since we looked
+        if error.errno == errno.EEXIST:  # somebody replaced it since we looked
             return False
         raise BrigadeError(
-            f"cannot detach the forwarder (program {program_id}): {error}"
+            f"cannot detach the forwarder (program {program_id}): {error.strerror}"
         ) from error
     return True
 
 
-def _flag(mode: Mode) -> int:
-    return int(XDP_FLAGS_DRV_MODE if mode == "native" else XDP_FLAGS_SKB_MODE)
+def _flag(mode: XdpMode) -> int:
+    return XDP_FLAGS_DRV_MODE if mode == "native" else XDP_FLAGS_SKB_MODE
 
 
 def _set(
-    netlink: Any, ifindex: int, descriptor: int, flags: int, expected: int | None = None
+    netlink: RouteSocket, ifindex: int, descriptor: int, flags: int, expected: int | None = None
 ) -> None:
-    attributes = [("IFLA_XDP_FD", descriptor), ("IFLA_XDP_FLAGS", flags)]
+    nested = attribute(IFLA_XDP_FD, DESCRIPTOR.pack(descriptor)) + number(IFLA_XDP_FLAGS, flags)
     if expected is not None:
-        attributes.append(("IFLA_XDP_EXPECTED_FD", expected))
-    netlink.link("set", index=ifindex, xdp={"attrs": attributes})
+        nested += attribute(IFLA_XDP_EXPECTED_FD, DESCRIPTOR.pack(expected))
+    body = IFINFOMSG.pack(0, 0, ifindex, 0, 0) + attribute(IFLA_XDP | NLA_F_NESTED, nested)
+    require(netlink, Request(RTM_SETLINK, body))

@@ -1,4 +1,4 @@
-"""From documents to what the data plane is told. Pure."""
+"""Turns a cluster document into the data plane's view of it. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from controlplane.domain.objects import Cluster, Pool, Vip
 from lb.dataplane.objects import ClusterView, ServiceEntry
 
 CLIENT = "client"
-"""The hash mode of a pool whose buckets follow from the client's address alone."""
+"""The hash mode of a pool whose buckets depend on the client's address alone."""
 
 
 def cluster_view(cluster: Cluster, kept: Mapping[int, IPv4Address]) -> ClusterView:
     """Return the view of a cluster.
 
-    ``kept`` are DIPs that the cluster has no more but a loaded table still names: their entries
-    stay until that table is replaced, unless the cluster has given their index or address away.
+    ``kept`` are DIPs that the cluster does not have any more, but a loaded table still names: their
+    entries stay until that table is replaced, unless another server has their index or address.
     """
     dips = {server.index: server.dip for server in cluster.servers}
     taken = set(dips.values())
@@ -61,12 +61,12 @@ def check_cluster(cluster: Cluster, in_use: Cluster | None) -> None:
 
 
 def pools_in_service(cluster: Cluster) -> frozenset[str]:
-    """Return the pools that some service is bound to: those without a table drop its packets."""
+    """Return the pools with services: packets of those without a table are dropped."""
     return frozenset(service.pool for service in cluster.services)
 
 
 def deepest(pools: Iterable[Pool]) -> int:
-    """Return the deepest chain of these pools; where none is known yet, the usual one."""
+    """Return the greatest chain depth of these pools; the default if there are none."""
     return max((pool.depth for pool in pools), default=DEFAULT_DEPTH)
 
 

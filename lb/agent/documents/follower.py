@@ -1,6 +1,6 @@
-"""Following the store: what is new is fetched, the cluster document before the tables.
+"""Follows the store: what is new is fetched, the cluster document before the tables.
 
-Decoding here only serves to learn which keys belong to it; judging is for ``forwarding``.
+It decodes documents only to find out which keys they need; ``in_use`` checks them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from controlplane.documents.check import decode_cluster
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.objects import CLUSTER, table_kind
 from controlplane.store.contract import AgentStore, StoreCorrupt, StoreDenied, StoreError, Version
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.worker import Backoff, Worker
 
 WAIT_SECONDS = 10.0
@@ -23,9 +23,9 @@ WAIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Batch:
-    """What one poll brought: encoded documents, tables by pool, and the keys of all pools.
+    """The result of one poll: encoded documents, tables by pool, and the keys of all pools.
 
-    ``cluster_generation`` is what the store calls the cluster document; 0: it comes from no store.
+    ``cluster_generation`` is that of the cluster document in the store; 0: not from a store.
     """
 
     cluster: bytes | None = None
@@ -35,7 +35,7 @@ class Batch:
 
     @property
     def empty(self) -> bool:
-        """Whether it brought nothing."""
+        """Whether it has no documents."""
         return self.cluster is None and not self.tables
 
 
@@ -48,19 +48,19 @@ class StoreTrouble:
 
 
 class Follower(Worker):
-    """Waits for the store and hands each poll's documents, or trouble, to the agent."""
+    """Waits for the store and delivers each poll's documents, or trouble, to the agent."""
 
     def __init__(
         self,
         store: AgentStore,
-        board: Board,
+        facts: SharedFacts,
         deliver: Callable[[Batch | StoreTrouble], None],
         on_death: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__("follow", on_death)
         self._store = store
-        self._board = board
+        self._facts = facts
         self._deliver = deliver
         self._clock = clock
         self._backoff = Backoff()
@@ -77,13 +77,13 @@ class Follower(Worker):
             kinds = self._store.wait(self._seen, WAIT_SECONDS if self._answered else 0.0)
             batch = self._fetch(kinds)
         except StoreError as error:
-            self._board.trouble("store", str(error))
+            self._facts.set_trouble("store", str(error))
             self._deliver(StoreTrouble(str(error), isinstance(error, StoreDenied)))
             return self._backoff.failed()
-        self._board.post(last_contact=self._clock())
-        self._board.trouble("store", None)
+        self._facts.update(last_contact=self._clock())
+        self._facts.set_trouble("store", None)
         self._backoff.succeeded()
-        self._warn_of_regress(kinds)
+        self._warn_of_rollback(kinds)
         if not batch.empty or not self._answered:
             self._deliver(batch)
         self._answered = True
@@ -98,8 +98,8 @@ class Follower(Worker):
             version = self._read(CLUSTER)
             if version is not None:
                 cluster, delivered[CLUSTER] = version.data, version.generation
-                self._learn_pools(version.data)
-        # A pool that went, and comes again with a key of its own, needs its table again.
+                self._note_pools(version.data)
+        # A pool that was removed and is added again, with another key, needs its table again.
         wanted = {CLUSTER, *map(table_kind, self._pool_keys)}
         delivered = {kind: at for kind, at in delivered.items() if kind in wanted}
         tables: dict[str, bytes] = {}
@@ -116,21 +116,21 @@ class Follower(Worker):
         return Batch(cluster, tables, dict(self._keys), generation)
 
     def _read(self, kind: str) -> Version | None:
-        """Read a document; one that is spoilt in the store holds no other back."""
+        """Read a document; one that is damaged in the store does not stop the others."""
         try:
             version = self._store.latest(kind)
         except StoreCorrupt as error:
             structlog.get_logger().error("document unreadable", about=kind, reason=str(error))
-            self._board.trouble(f"store {kind}", str(error))
+            self._facts.set_trouble(f"store {kind}", str(error))
             return None
-        self._board.trouble(f"store {kind}", None)
+        self._facts.set_trouble(f"store {kind}", None)
         return version
 
-    def _learn_pools(self, data: bytes) -> None:
+    def _note_pools(self, data: bytes) -> None:
         try:
             cluster = decode_cluster(data)
         except DocumentError:
-            return  # delivered all the same: the agent refuses and counts it
+            return  # delivered nevertheless: the agent refuses and counts it
         self._pool_keys = {pool.name: pool.key_id for pool in cluster.pools}
 
     def _fetch_keys(self) -> None:
@@ -142,7 +142,7 @@ class Follower(Worker):
             except StoreCorrupt as error:
                 structlog.get_logger().error("no key", about=key_id, reason=str(error))
 
-    def _warn_of_regress(self, kinds: Mapping[str, int]) -> None:
+    def _warn_of_rollback(self, kinds: Mapping[str, int]) -> None:
         for kind, generation in self._seen.items():
             if kinds.get(kind, 0) < generation:
                 structlog.get_logger().warning(

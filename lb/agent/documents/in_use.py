@@ -1,7 +1,7 @@
-"""What the data plane has in use, and the order in which documents get into it.
+"""The documents that the data plane has in use, and the order in which they get there.
 
-Nothing here waits, retries or reads a store: documents come in as bytes, are taken into use whole
-or refused with a reason, and what is in use is the only thing that is ever acknowledged.
+Nothing here waits, retries or reads a store: documents come as bytes, are taken into use whole or
+refused with a reason. Only documents in use are ever acknowledged.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from lb.dataplane.objects import ClusterView
 
 
 class TableWriter(Protocol):
-    """The part of ``lb.dataplane.Dataplane`` that documents end in."""
+    """The part of ``Dataplane`` that documents change."""
 
     def set_cluster(self, view: ClusterView, accepted: Callable[[], None]) -> None:
-        """Change services, known DIPs and probers together; first call `accepted`, if it fits."""
+        """Change services, DIPs and probers together; first call `accepted`, if they fit."""
 
     def set_table(self, pool: str, chains: NDArray[np.uint16], key: bytes) -> None:
         """Load a pool's table."""
@@ -36,27 +36,27 @@ class TableWriter(Protocol):
 
 
 class Vips(Protocol):
-    """The part of ``VipKeeper`` that follows the cluster document."""
+    """The part of ``VipKeeper`` that the cluster document changes."""
 
     def shrink(self, wanted: frozenset[Vip]) -> None:
-        """Take down what is wanted no more."""
+        """Take down what is not wanted any more."""
 
     def extend(self, wanted: frozenset[Vip]) -> None:
         """Put up what is missing."""
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedTable:
     """A table in use: its generation and the DIP indices that it names."""
 
     generation: int
     indices: frozenset[int]
 
 
-class Forwarding:
-    """Owner of the documents in use. To be used by one thread.
+class DocumentsInUse:
+    """Owner of the documents in use. For one thread.
 
-    ``documents`` are their encoded bytes and ``since`` the Unix times of their taking, by kind.
+    ``documents`` are their encoded bytes, ``since`` the Unix times when they were taken, by kind.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class Forwarding:
         self._waiting: dict[str, bytes] = {}
         self._view = ClusterView()
         self.cluster: Cluster | None = None
-        self.tables: dict[str, Loaded] = {}
+        self.tables: dict[str, LoadedTable] = {}
         self.since: dict[str, float] = {}
         self.documents: dict[str, bytes] = {}
 
     @property
     def view(self) -> ClusterView:
-        """What the data plane was told of the cluster."""
+        """The data plane's view of the cluster."""
         return self._view
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Pools whose newest table is for a cluster generation that is not here (yet)."""
+        """Pools whose newest table needs a cluster generation that is not in use (yet)."""
         return frozenset(self._waiting)
 
-    def in_use(self) -> dict[str, int]:
+    def generations(self) -> dict[str, int]:
         """Return the generation in use of each document kind."""
         found = {table_kind(pool): loaded.generation for pool, loaded in self.tables.items()}
         if self.cluster is not None:
@@ -92,8 +92,8 @@ class Forwarding:
     def take_cluster(self, data: bytes) -> None:
         """Take a cluster document into use.
 
-        DIPs and services before VIPs; what is removed goes in the reverse order, but not before
-        the data plane has found room for the rest.
+        DIPs and services are added before VIPs and removed after them, but nothing is removed
+        before it is certain that all fits into the data plane.
 
         Raises:
             DocumentError: refused; what was in use stays in use.
@@ -103,25 +103,25 @@ class Forwarding:
         check_cluster(cluster, self.cluster)
         wanted = cluster_vips(cluster)
         try:
-            self._tell(cluster, accepted=lambda: self._vips.shrink(wanted))
+            self._update_dataplane(cluster, accepted=lambda: self._vips.shrink(wanted))
         except DataplaneError as error:
             raise DocumentError("data_plane", str(error)) from error
         self.cluster = cluster
         self._note(CLUSTER, data)
         for pool in [p for p in self._waiting if cluster.pool(p) is None]:
-            del self._waiting[pool]  # comes anew if the pool does, as the follower sees to
+            del self._waiting[pool]  # the follower delivers it again if the pool is added again
         for pool in [p for p in self.tables if cluster.pool(p) is None]:
             self._forget_table(pool)
         self._vips.extend(wanted)
 
     def take_table(self, pool: str, data: bytes, keys: Mapping[str, bytes]) -> bool:
-        """Take a pool's table into use; return whether it is, or waits for its cluster document.
+        """Take a pool's table into use; return False if it has to wait for its cluster document.
 
-        It waits for one that is newer, or has the pool: the one that brought the pool may have been
-        refused, and the table built on one before. The table in use, once more, is in use.
+        It waits for one that is newer, or that has the pool: the one that added the pool may have
+        been refused. A table that is in use already may be taken again.
 
         Raises:
-            DocumentError: refused; the table that was in use stays in use.
+            DocumentError: refused; the table in use stays in use.
 
         """
         table = decode_table(data)
@@ -144,7 +144,7 @@ class Forwarding:
         return True
 
     def take_waiting(self, pool: str, keys: Mapping[str, bytes]) -> bool:
-        """Take up a table that waited, as ``take_table`` does."""
+        """Take a table that waited, as ``take_table`` does."""
         return self.take_table(pool, self._waiting.pop(pool), keys)
 
     def _load(self, table: Table, cluster: Cluster, keys: Mapping[str, bytes]) -> None:
@@ -157,8 +157,8 @@ class Forwarding:
         except DataplaneError as error:
             raise DocumentError("data_plane", str(error)) from error
         indices = frozenset(int(index) for index in np.unique(table.chains) if index)
-        self.tables[table.pool] = Loaded(table.generation, indices)
-        self._tell(cluster)
+        self.tables[table.pool] = LoadedTable(table.generation, indices)
+        self._update_dataplane(cluster)
 
     def _note(self, kind: str, data: bytes) -> None:
         self.documents[kind] = data
@@ -170,10 +170,12 @@ class Forwarding:
         for kept in (self.since, self.documents):
             kept.pop(table_kind(pool), None)
 
-    def _tell(self, cluster: Cluster, accepted: Callable[[], None] = lambda: None) -> None:
+    def _update_dataplane(
+        self, cluster: Cluster, accepted: Callable[[], None] = lambda: None
+    ) -> None:
         """Give the data plane the cluster, and the DIPs that loaded tables still name.
 
-        `accepted` is called before anything changes, and only if it has room for them.
+        `accepted` is called before anything changes, and only if they fit.
         """
         named = frozenset().union(*(loaded.indices for loaded in self.tables.values()))
         kept = {index: dip for index, dip in self._view.dips.items() if index in named}

@@ -1,7 +1,7 @@
-"""Where a process is: this boot of this machine, in this network namespace.
+"""Identifies the network namespace of a process: boot of the machine, and namespace within it.
 
-What a record on disk says is about one such place. Elsewhere, after a reboot or in a namespace that
-was made anew under the old name, nothing of it exists any more.
+A record on disk is about one of them. After a reboot, or in a namespace that was made again under
+the old name, nothing of what it lists exists any more.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ SO_NETNS_COOKIE = 71
 
 
 @dataclass(frozen=True)
-class Place:
+class NamespaceId:
     """One boot and one network namespace of it."""
 
     boot_id: str
     network: str
 
 
-def current_place() -> Place:
-    """Return where the calling thread is."""
+def current_namespace() -> NamespaceId:
+    """Return the one of the calling thread."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return Place(boot_id, _network())
+    return NamespaceId(boot_id, _network())
 
 
 def _network() -> str:

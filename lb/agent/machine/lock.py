@@ -1,8 +1,8 @@
-"""One agent for each (network namespace, interface).
+"""At most one agent for each network namespace and interface.
 
 The lock is an abstract unix socket (unix(7)): its name is known in one network namespace only, it
-leaves no file, and it goes with the process that holds it, however that ends. Whoever finds it
-taken learns the holder's process id from the kernel (SO_PEERCRED), not from a file.
+leaves no file, and it goes with the process that holds it, however that ends. Another process
+learns the holder's process id from the kernel (SO_PEERCRED), not from a file.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Self
 from controlplane.domain.errors import BrigadeError, ExitCode
 
 CREDENTIALS = struct.Struct("=iII")
-LETTING_GO_SECONDS = 2.0
-"""For how long a name may be taken by nobody: its holder has stopped answering and is ending."""
+RELEASE_SECONDS = 2.0
+"""For how long a name may be taken although nobody answers: its holder is just ending."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lock; pid 0 if it is in a pid namespace that we do not see."""
+    """The process that holds a lock; pid 0 if it is in another pid namespace."""
 
     pid: int
     uid: int
@@ -54,7 +54,7 @@ def find_holder(interface: str, role: str = "agent") -> Holder | None:
 
 
 class InterfaceLock:
-    """A context manager that holds the lock, or raises saying who does."""
+    """A context manager that holds the lock, or raises an error that names the holder."""
 
     def __init__(self, interface: str, role: str = "agent") -> None:
         self._interface = interface
@@ -63,7 +63,7 @@ class InterfaceLock:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + LETTING_GO_SECONDS
+        deadline = time.monotonic() + RELEASE_SECONDS
         while (listener := self._bind()) is None:
             holder = find_holder(self._interface, self._role)
             if holder is not None or time.monotonic() >= deadline:
@@ -80,7 +80,7 @@ class InterfaceLock:
         return self
 
     def _bind(self) -> socket.socket | None:
-        """Take the name; None if it is taken, be it by somebody who is letting it go."""
+        """Take the name; None if it is taken, also by a process that is just ending."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(_address(self._role, self._interface))
@@ -106,7 +106,7 @@ class InterfaceLock:
 
 
 def _answer(listener: socket.socket) -> None:
-    """Take and drop those who ask: the kernel has told them who we are."""
+    """Accept and close connections: the kernel has given the other side our process id."""
     while True:
         try:
             connection, _ = listener.accept()

@@ -1,13 +1,13 @@
-"""The kernel settings that VIPs on ``lo`` need, and nothing more than they need.
+"""The kernel settings that VIPs on ``lo`` need, and no others.
 
 The kernel takes the larger of ``conf.all`` and ``conf.<interface>`` for each of the three
-(ip-sysctl). ``arp_ignore`` 1 and ``arp_announce`` 2: nobody answers ARP for a VIP, nor asks in its
-name; on ``all``, since a second interface in the same segment would answer too. ``rp_filter`` 2
-(loose) on the interface is enough, whatever ``all`` says: decapsulated packets come from clients
-whose route may lead elsewhere.
+(ip-sysctl). ``arp_ignore`` 1 and ``arp_announce`` 2: this server does not answer ARP requests for a
+VIP, nor use it as a source of its own; on ``all``, since a second interface in the same segment
+would answer too. ``rp_filter`` 2 (loose) on the interface is enough, whatever ``all`` is:
+decapsulated packets come from clients whose route may lead elsewhere.
 
-IPv6 has none of these: the kernel answers and asks by NDP only for addresses of the interface that
-a packet came by. It has to be switched on for ``lo``, where it is not.
+IPv6 needs none of these: the kernel uses NDP only for addresses of the interface of a packet. It
+has to be enabled on ``lo``, where that is not so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def needed_sysctls(interface: str, read: Callable[[str], str]) -> dict[str, tupl
 
 
 def needed_for_ipv6(read: Callable[[str], str]) -> dict[str, tuple[str, str]]:
-    """Return what has to change for IPv6 VIPs, likewise. Nothing, where there is no IPv6 at all."""
+    """Return what has to change for IPv6 VIPs; nothing without IPv6 in the kernel."""
     try:
         now = read(IPV6_OFF.format("lo"))
     except FileNotFoundError:
@@ -48,9 +48,9 @@ def needed_for_ipv6(read: Callable[[str], str]) -> dict[str, tuple[str, str]]:
 
 
 def ipv6_warning(interface: str, read: Callable[[str], str]) -> str | None:
-    """Return what to say where an interface drops the IPv6 packets that were wrapped for us.
+    """Return a warning if an interface drops the IPv6 packets that others encapsulated for us.
 
-    Switching it on is not for us: it needs addresses and routes as well.
+    Enabling IPv6 there is left to people: it needs addresses and routes as well.
     """
     try:
         off = read(IPV6_OFF.format(interface)) != "0"
@@ -69,7 +69,7 @@ def change(
     changes: Mapping[str, tuple[str, str]],
     write: Callable[[str, str], None],
 ) -> None:
-    """Make changes, on record first; what an earlier agent changed stays recorded with it."""
+    """Record changes, then make them; of a second change the first old value stays recorded."""
     recorded = journal.record.sysctls
     kept = {
         path: (recorded[path][0] if path in recorded else old, new)

@@ -1,8 +1,7 @@
 """The record on disk: what `lbctl up` changed on this machine, so that `lbctl down` can undo it.
 
-Every change is written down before it is made. A record may therefore speak of something that did
-not happen any more; whoever undoes it takes that in its stride. It must never lack something that
-did happen.
+Every change is recorded before it is made. A record may therefore list a change that was never
+made; undo ignores those. It must never lack one that was made.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip, vip_text
 from lb.agent.machine.atomic_file import write_atomically
-from lb.agent.machine.boot import Place
+from lb.agent.machine.boot import NamespaceId
 
 VERSION = 1
 FILE = "record.json"
@@ -25,16 +24,16 @@ FILE = "record.json"
 
 @dataclass(frozen=True)
 class Record:
-    """What was changed, where.
+    """What was changed, and in which network namespace.
 
     ``forwarders`` and ``redirectors`` are BPF program ids; several while one replaces another.
     ``sysctls`` maps a file below ``/proc/sys`` to (value before, value set). ``vips`` are those
-    added to ``lo``, not those that were there before. ``announced``: ``on_ready`` was, or was
-    about to be, run, and nothing has withdrawn it since. ``mss_table`` is the routing table with
-    routes of ours and rules that lead to it, 0 for none.
+    added to ``lo``, not those that were there before. ``announced``: ``on_ready`` has run, or was
+    about to, and ``on_withdraw`` has not since. ``mss_table`` is the routing table with routes of
+    ours and rules that lead to it, 0 for none.
     """
 
-    place: Place
+    namespace: NamespaceId
     interface: str
     bpffs: str
     xdp_mode: str = "native"
@@ -52,15 +51,16 @@ class Record:
 def encode(record: Record) -> str:
     """Return the record as JSON."""
     plain = {**asdict(record), "vips": [vip_text(vip) for vip in record.vips], "version": VERSION}
+    plain["place"] = plain.pop("namespace")
     return json.dumps(plain, indent=1) + "\n"
 
 
 def decode(text: str) -> Record:
-    """Read what ``encode`` wrote. ``ValueError`` (or its kin) if it is something else."""
+    """Read what ``encode`` wrote. ``ValueError``, ``KeyError``, ...: it is something else."""
     plain: dict[str, Any] = json.loads(text)
     if plain.pop("version") != VERSION:
         raise ValueError("written by another version")
-    plain["place"] = Place(**plain["place"])
+    plain["namespace"] = NamespaceId(**plain.pop("place"))
     plain["sysctls"] = {path: (old, new) for path, (old, new) in plain["sysctls"].items()}
     plain["vips"] = tuple(ip_network(vip) for vip in plain["vips"])
     for name in ("forwarders", "redirectors", "directories_made"):
@@ -69,7 +69,7 @@ def decode(text: str) -> Record:
 
 
 class Journal:
-    """The one owner of a record and of its file; any thread may note."""
+    """The owner of a record and of its file; any thread may add to it."""
 
     def __init__(self, state_dir: Path, record: Record) -> None:
         self._path = state_dir / FILE
@@ -77,7 +77,7 @@ class Journal:
         self.record = record
 
     def note(self, **changes: Any) -> None:
-        """Write changed fields down, durably, before the change they speak of is made."""
+        """Save changed fields, durably, before the change itself is made."""
         with self._lock:
             changed = replace(self.record, **changes)
             if changed != self.record:
@@ -86,7 +86,7 @@ class Journal:
 
 
 def erase_record(state_dir: Path) -> None:
-    """Forget all: everything is undone."""
+    """Remove the record: everything is undone."""
     (state_dir / FILE).unlink(missing_ok=True)
 
 
@@ -104,5 +104,5 @@ def read_record(state_dir: Path) -> Record | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrigadeError(
-            f"{path} cannot be read ({error}): look what is left on the interface, then remove it"
+            f"{path} cannot be read ({error}): check the interface by hand, then remove the file"
         ) from error

@@ -1,10 +1,7 @@
-"""Keeps the routing table by which answers of VIPs leave a mirror of the main one (``mss``)."""
+"""Reconciles the routing table for replies from VIPs with the main one (setting ``mss``)."""
 
 from __future__ import annotations
 
-import select
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -13,33 +10,40 @@ import structlog
 
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.machine.lock import InterfaceLock
 from lb.agent.machine.undo_record import Journal
-from lb.agent.mss.goal import USUAL_PACKET_BYTES, Wish, concerns, goal_for, table_taken, trouble_in
+from lb.agent.mss.goal import (
+    USUAL_PACKET_BYTES,
+    VipPaths,
+    concerns,
+    goal_for,
+    refused_routes,
+    table_taken,
+)
 from lb.agent.mss.mirror import Goal, Mirror, Outcome, clear, foreign_routes
-from lb.agent.netlink.bulk import RouteSocket, link_mtus
+from lb.agent.netlink.links import link_mtus
+from lb.agent.netlink.route_socket import RouteSocket
+from lb.agent.netlink.watcher import RTMGRP, Watcher
 from lb.agent.worker import Worker
 
 LOCK_ROLE = "routing-table"
-GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x400 | 1 << 18
-"""RTMGRP_LINK, _IPV4_IFADDR (main's routes go with their source, older kernels do not tell),
-_IPV4_ROUTE, _IPV4_RULE, _IPV6_ROUTE, and the group of IPv6 rules."""
-EVENT_BUFFER_BYTES = 1 << 20
-SO_RCVBUFFORCE = 33
+GROUPS = RTMGRP.LINK | RTMGRP.IPV4_IFADDR | RTMGRP.IPV4_ROUTE | RTMGRP.IPV4_RULE
+GROUPS |= RTMGRP.IPV6_ROUTE | RTMGRP.IPV6_RULE
+"""Addresses too: routes go with their source, and older kernels do not notify of that."""
 SETTLE_SECONDS = 0.02
 COST = 4
 """After a look at the tables it rests for so many times the CPU time that it took."""
 REFRESH_SECONDS = 30.0
-"""For what the kernel does not notify of: IPv4 routes that go with their interface."""
+"""For changes without a notification: IPv4 routes that go with their interface."""
 RETRY_SECONDS = 2.0
 
 
 class MssKeeper(Worker):
-    """Follows the main table, links and rules, and makes the mirror what they and the wish say.
+    """Reconciles the mirror with the main table, links, rules and the VIPs that are requested.
 
-    Whatever goes wrong is a trouble on the board: forwarding does not depend on this.
-    ``on_change`` is called once the first wish is met.
+    Every failure is a trouble among the facts: forwarding does not depend on this.
+    ``on_change`` is called after the first attempt.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class MssKeeper(Worker):
         table: int,
         ifindex: int,
         journal: Journal,
-        board: Board,
+        facts: SharedFacts,
         on_change: Callable[[], None],
         on_death: Callable[[str], None],
     ) -> None:
@@ -57,112 +61,77 @@ class MssKeeper(Worker):
         self._table = table
         self._ifindex = ifindex
         self._journal = journal
-        self._board = board
+        self._facts = facts
         self._on_change = on_change
-        self._lock = threading.Lock()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.settimeout(0.0)
-        self._wish: Wish | None = None
+        self._watcher = Watcher(GROUPS)
+        self._paths: VipPaths | None = None
         self._owned = ExitStack()
         self._owns_table = False
-        self._said = Goal(0)
+        self._reported = Goal(0)
         self.settled = False
-        """Whether the first wish is met, or cannot be: nothing has to wait for it any more."""
+        """Whether the first request is done, or cannot be: nothing has to wait for it any more."""
 
     def lower(self, vips: Iterable[Vip], depth: int) -> None:
-        """Say which VIPs there are and how deep chains may be. Saying it again is free."""
-        wish = Wish(frozenset(vips), depth)
-        with self._lock:
-            if wish == self._wish:
+        """Request this for these VIPs and chains of up to ``depth``. Repeating it costs nothing."""
+        paths = VipPaths(frozenset(vips), depth)
+        with self.requested:
+            if paths == self._paths:
                 return
-            self._wish = wish
-        self._wake_write.send(b"x")
+            self._paths = paths
+        self._watcher.wake()
 
     def stop(self) -> None:
-        """Ask it to end; the mirror stays."""
+        """Request the end; the mirror stays."""
         super().stop()
-        self._wake_write.send(b"x")
+        self._watcher.wake()
 
     def step(self) -> float:
         """Follow until ``stop``, or until netlink fails."""
         try:
-            with (
-                self._owned,
-                RouteSocket() as netlink,
-                socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events,
-            ):
-                events.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, EVENT_BUFFER_BYTES)
-                events.settimeout(0.0)
-                events.bind((0, GROUPS))
-                self._follow(netlink, events)
+            with self._owned, RouteSocket() as netlink, self._watcher:
+                self._follow(netlink, netlink.port)
         except (OSError, BrigadeError) as error:
-            self._tell_trouble(f"the MSS of VIPs cannot be lowered: {error}")
+            self._set_trouble(f"the MSS of VIPs cannot be lowered: {error}")
             self._settle()
             return RETRY_SECONDS
         finally:
             self._owns_table = False
         return 0.0
 
-    def _follow(self, netlink: RouteSocket, events: socket.socket) -> None:
-        poll = select.poll()
-        poll.register(events, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
+    def _follow(self, netlink: RouteSocket, port: int) -> None:
         mirror = Mirror(netlink)
         while not self.ending.is_set():
             rest, pause = 0.0, REFRESH_SECONDS
-            wish = self._current_wish()
-            if wish is not None:
+            with self.requested:
+                paths = self._paths
+            if paths is not None:
                 started = time.thread_time()
-                if not self._meet(wish, netlink, mirror):
+                if not self._reconcile(paths, netlink, mirror):
                     pause = RETRY_SECONDS
                 rest = COST * (time.thread_time() - started)
             now = time.monotonic()
-            self._wait(poll, events, netlink.port, not_before=now + rest, until=now + pause)
+            self._wait(port, not_before=now + rest, until=now + pause)
 
-    def _wait(
-        self,
-        poll: select.poll,
-        events: socket.socket,
-        port: int,
-        *,
-        not_before: float,
-        until: float,
-    ) -> None:
-        """Wait for a wish, for a change that matters (a burst of them has a rest), or a time."""
+    def _wait(self, port: int, *, not_before: float, until: float) -> None:
+        """Wait for a request, for a change that matters (after a burst, rest), or for a time."""
         changed = False
         while not changed and not self.ending.is_set() and time.monotonic() < until:
-            happened = poll.poll(max(0.0, until - time.monotonic()) * 1000 + 1)
-            asked = self._asked()
-            if happened and not asked:
+            happened = self._watcher.wait(until - time.monotonic())
+            requested = self._watcher.woken()
+            if happened and not requested:
                 self.pause(max(SETTLE_SECONDS, not_before - time.monotonic()))
-            changed = self._drain(events, port) or asked
+            changed = self._changed(port) or requested
 
-    def _asked(self) -> bool:
-        try:
-            return bool(self._wake_read.recv(4096))
-        except BlockingIOError:
-            return False
+    def _changed(self, port: int) -> bool:
+        """Whether the kernel reports a change that matters, or reports were lost."""
+        notifications, lost = self._watcher.notifications()
+        return lost or concerns(notifications, self._table, port)
 
-    def _drain(self, events: socket.socket, port: int) -> bool:
-        """Read all notifications; if some were lost, everything may have happened."""
-        changed = False
-        while True:
-            try:
-                changed |= concerns(events.recv(1 << 16), self._table, port)
-            except BlockingIOError:
-                return changed
-            except OSError:  # ENOBUFS: more than the socket could hold
-                changed = True
-
-    def _current_wish(self) -> Wish | None:
-        with self._lock:
-            return self._wish
-
-    def _meet(self, wish: Wish, netlink: RouteSocket, mirror: Mirror) -> bool:
+    def _reconcile(self, paths: VipPaths, netlink: RouteSocket, mirror: Mirror) -> bool:
         """Make the mirror what it has to be; return whether it is."""
         mtus = link_mtus(netlink)
         mtu = mtus.get(self._ifindex, USUAL_PACKET_BYTES)
-        goal = goal_for(wish, self._mode, self._table, mtu)
+        goal = goal_for(paths, self._mode, self._table, mtu)
         recorded = self._journal.record.mss_table
         if recorded not in (0, self._table):
             clear(netlink, recorded)
@@ -171,11 +140,11 @@ class MssKeeper(Worker):
         if trouble is None and (goal.vips or self._journal.record.mss_table):
             self._journal.note(mss_table=self._table)
             outcome = mirror.synchronise(goal, mtus)
-            trouble = trouble_in(outcome)
+            trouble = refused_routes(outcome)
             if not goal.vips and trouble is None:
                 self._journal.note(mss_table=0)
-            self._tell(goal, outcome)
-        self._tell_trouble(trouble)
+            self._report(goal, outcome)
+        self._set_trouble(trouble)
         self._settle()
         return trouble is None
 
@@ -198,24 +167,24 @@ class MssKeeper(Worker):
             self.settled = True
             self._on_change()
 
-    def _tell(self, goal: Goal, outcome: Outcome) -> None:
-        if goal == self._said:
+    def _report(self, goal: Goal, outcome: Outcome) -> None:
+        if goal == self._reported:
             return
-        self._said = goal
-        self._board.post(mss_room=goal.room, mss_of_all=goal.is_of_all)
+        self._reported = goal
+        self._facts.update(mss_overhead=goal.overhead, mss_of_all=goal.covers_all_tcp)
         log = structlog.get_logger()
         if goal.vips:
             log.info(
                 "MSS lowered",
-                room_bytes=goal.room,
+                room_bytes=goal.overhead,
                 table=goal.table,
                 routes=outcome.routes,
-                all_tcp=goal.is_of_all,
+                all_tcp=goal.covers_all_tcp,
             )
         else:
             log.info("MSS not lowered any more", table=goal.table)
 
-    def _tell_trouble(self, line: str | None) -> None:
-        if line is not None and self._board.facts.troubles.get("mss") != line:
+    def _set_trouble(self, line: str | None) -> None:
+        if line is not None and self._facts.current.troubles.get("mss") != line:
             structlog.get_logger().warning("MSS cannot be lowered", detail=line)
-        self._board.trouble("mss", line)
+        self._facts.set_trouble("mss", line)

@@ -1,8 +1,8 @@
-"""A routing table that mirrors the main one for answers of VIPs, made right by comparing.
+"""A routing table that mirrors the main one for replies from VIPs, reconciled by comparing.
 
 Nothing is derived from notifications: each time both tables are read and what differs is changed,
-so that a lost message, a flushed interface or another's hand costs one more reading. With 10,000
-routes that is some hundredths of a second.
+so that a lost message, a flushed interface or somebody else's change costs one more reading. With
+10,000 routes that is some hundredths of a second.
 """
 
 from __future__ import annotations
@@ -17,28 +17,22 @@ from controlplane.domain.objects import Vip
 from lb.agent.mss.lowering import lowered, thrown
 from lb.agent.mss.rules import (
     ANY_SOURCE,
-    PRIORITY,
     RTM_DELRULE,
     RTM_GETRULE,
     RTM_NEWRULE,
+    RULE_PRIORITY,
     change_rule,
     dump_request,
     our_rule,
     rules_wanted,
 )
-from lb.agent.netlink.bulk import (
-    FAMILY,
-    NLM_F_APPEND,
-    NLM_F_CREATE,
-    NLM_F_REPLACE,
+from lb.agent.netlink.messages import FAMILY
+from lb.agent.netlink.route_socket import ADD_OR_APPEND, ADD_OR_REPLACE, Request, RouteSocket
+from lb.agent.netlink.routes import (
+    OUR_PROTOCOL,
+    RT_TABLE_MAIN,
     RTM_DELROUTE,
     RTM_NEWROUTE,
-    Netlink,
-    Request,
-)
-from lb.agent.netlink.routes import (
-    MAIN,
-    PROTOCOL,
     Route,
     build,
     is_mirrored,
@@ -50,30 +44,31 @@ from lb.agent.netlink.routes import (
 ROUNDS = 4
 """Readings until both tables have to agree; main may change in between."""
 HARMLESS = frozenset({errno.ESRCH, errno.ENOENT, errno.EEXIST})
-"""It is as it was asked to be; the next reading tells."""
+"""It is as requested, or the next reading will show that it is not."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What answers of VIPs are to be routed by. No VIPs: by nothing of ours.
+    """How replies from VIPs are to be routed. Without VIPs: by nothing of ours.
 
-    ``room`` is what the wrap takes, ``underlay_mtu`` the MTU of the interface that it uses, bytes.
+    ``overhead`` is the size of the encapsulation, ``underlay_mtu`` the MTU of the interface for
+    encapsulated packets, both in bytes.
     """
 
     table: int
     vips: frozenset[Vip] = frozenset()
-    room: int = 0
+    overhead: int = 0
     underlay_mtu: int = 0
 
     @property
-    def is_of_all(self) -> bool:
-        """Whether VIPs are so many that a family has one rule for all TCP of this host."""
+    def covers_all_tcp(self) -> bool:
+        """Whether there are so many VIPs that a family has one rule for all TCP of this host."""
         return any(ANY_SOURCE[version] in rules_wanted(self.vips, version) for version in FAMILY)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: routes in our table, changes made, a line for each that was refused."""
+    """The result: routes in our table, changes made, a line for each that was refused."""
 
     routes: int = 0
     changes: int = 0
@@ -88,19 +83,19 @@ def _total(*parts: Outcome) -> Outcome:
     )
 
 
-def foreign_routes(netlink: Netlink, table: int) -> int:
+def foreign_routes(netlink: RouteSocket, table: int) -> int:
     """Count the routes in our table that are not ours."""
     bodies = [body for family in FAMILY.values() for body in read_table(netlink, family, table)]
-    return sum(protocol_of(body) != PROTOCOL for body in bodies)
+    return sum(protocol_of(body) != OUR_PROTOCOL for body in bodies)
 
 
-def clear(netlink: Netlink, table: int) -> Outcome:
+def clear(netlink: RouteSocket, table: int) -> Outcome:
     """Remove our rules and our routes from a table; what others have there stays."""
     return Mirror(netlink).synchronise(Goal(table), {})
 
 
 class Copy(NamedTuple):
-    """A route as our table is to have it, or has it: what it is replaced by, and its request."""
+    """A route as our table should have it, or has it: its key, and the body of its request."""
 
     key: bytes
     body: bytes
@@ -112,7 +107,7 @@ def copy_of(route: Route, table: int) -> Copy:
 
 
 def changes_to(wanted: frozenset[Copy], present: frozenset[Copy]) -> list[Request]:
-    """Return the requests that make what is present what is wanted.
+    """Return the requests that lead from the copies present to those wanted.
 
     A route that changes is replaced in one step where the kernel can (one of its key before and
     after); where several share a key, as link-local prefixes do, they are deleted and added.
@@ -127,12 +122,12 @@ def changes_to(wanted: frozenset[Copy], present: frozenset[Copy]) -> list[Reques
     additions: list[Request] = []
     for new, old in groups.values():
         if len(new) == len(old) == 1:
-            additions.append(_add(new[0], NLM_F_CREATE | NLM_F_REPLACE))
+            additions.append(_add(new[0], ADD_OR_REPLACE))
             continue
         gone = [Request(RTM_DELROUTE, copy.body) for copy in old if copy not in wanted]
         fresh = [copy for copy in new if copy not in present]
         (additions if fresh else removals).extend(gone)
-        additions += [_add(copy, NLM_F_CREATE | NLM_F_APPEND) for copy in fresh]
+        additions += [_add(copy, ADD_OR_APPEND) for copy in fresh]
     return [*additions, *removals]
 
 
@@ -141,9 +136,9 @@ def _add(copy: Copy, flags: int) -> Request:
 
 
 class Mirror:
-    """Keeps a table, and the rules that lead to it, what they should be. For one thread."""
+    """Reconciles a table, and the rules that lead to it, with a goal. For one thread."""
 
-    def __init__(self, netlink: Netlink) -> None:
+    def __init__(self, netlink: RouteSocket) -> None:
         self._netlink = netlink
         self._goal = Goal(0)
         self._mtus: Mapping[int, int] = {}
@@ -152,17 +147,17 @@ class Mirror:
         self._prefixes = dict.fromkeys(FAMILY, frozenset[Vip]())
 
     def synchronise(self, goal: Goal, mtus: Mapping[int, int]) -> Outcome:
-        """Make rules and routes what the goal says: routes before rules, and the reverse.
+        """Make rules and routes match the goal: routes are added before rules, removed after.
 
-        New rules come before old ones go: answers of VIPs are lowered all the time.
+        New rules are added before old ones are removed: replies from VIPs are lowered all the time.
 
         ``mtus`` are those of interfaces by index (``link_mtus``).
 
-        A route that the kernel refuses to have in our table stays in main alone: in ours an entry
-        of the type ``throw`` sends the look-up there.
+        A route that the kernel refuses in our table stays in main alone: in ours an entry of the
+        type ``throw`` sends the look-up there.
 
         Raises:
-            OSError: the kernel refuses to tell, or has no routing by rules.
+            OSError: the kernel does not let us read, or does not support rules.
 
         """
         self._refused.clear()
@@ -174,7 +169,7 @@ class Mirror:
 
     def _synchronise(self, version: int) -> Outcome:
         table, family = self._goal.table, FAMILY[version]
-        wanted = {(prefix, PRIORITY) for prefix in self._prefixes[version]}
+        wanted = {(prefix, RULE_PRIORITY) for prefix in self._prefixes[version]}
         bodies = [
             b for b in self._netlink.dump(RTM_GETRULE, dump_request(family)) if b[0] == family
         ]
@@ -205,7 +200,7 @@ class Mirror:
         return Outcome(len(expected), made, tuple(errors.values()))
 
     def _note_refused(self, requests: Iterable[Request], codes: Iterable[int]) -> dict[Copy, str]:
-        """Remember which routes the kernel did not take; return a line for each."""
+        """Remember which routes the kernel refused; return a line for each."""
         lines: dict[Copy, str] = {}
         for request, code in zip(requests, codes, strict=True):
             if not code or code in HARMLESS:
@@ -218,15 +213,15 @@ class Mirror:
         return lines
 
     def _expected(self, family: int) -> frozenset[Copy]:
-        """Return the copies that the main table asks for now."""
+        """Return the copies of what is in the main table now."""
         goal = self._goal
 
         def copy(body: bytes) -> Copy:
-            route = lowered(parse(body), self._mtus, goal.underlay_mtu, goal.room)
+            route = lowered(parse(body), self._mtus, goal.underlay_mtu, goal.overhead)
             return copy_of(route, goal.table)
 
-        bodies = [body for body in read_table(self._netlink, family, MAIN) if is_mirrored(body)]
-        copies = self._copies((family, MAIN), bodies, copy)
+        bodies = read_table(self._netlink, family, RT_TABLE_MAIN)
+        copies = self._copies((family, RT_TABLE_MAIN), filter(is_mirrored, bodies), copy)
         if not self._refused:
             return copies
         return frozenset(
@@ -238,13 +233,13 @@ class Mirror:
         """Return the copies that our table has."""
         table = self._goal.table
         read = read_table(self._netlink, family, table)
-        bodies = [body for body in read if protocol_of(body) == PROTOCOL]
+        bodies = [body for body in read if protocol_of(body) == OUR_PROTOCOL]
         return self._copies((family, table), bodies, lambda body: copy_of(parse(body), table))
 
     def _copies(
-        self, source: tuple[int, int], bodies: list[bytes], make: Callable[[bytes], Copy]
+        self, source: tuple[int, int], bodies: Iterable[bytes], make: Callable[[bytes], Copy]
     ) -> frozenset[Copy]:
-        """Make copies of messages; those that were there the last time come from memory."""
+        """Make copies of messages; those that were there the last time are cached."""
         known = self._known.get(source, {})
         now = {body: known.get(body) or make(body) for body in bodies}
         self._known[source] = now

@@ -1,4 +1,4 @@
-"""The rules that have answers of VIPs routed by a table of ours (ip-rule(8)).
+"""The rules by which replies from VIPs are routed by a table of ours (ip-rule(8)).
 
 The kernel walks rules one by one at each look-up of a route, so there are never many: one for each
 prefix of VIPs, or, where those are too many, one for all TCP that this host sends.
@@ -16,25 +16,18 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Final
 
 from controlplane.domain.objects import Vip
-from lb.agent.netlink.bulk import (
-    FAMILY,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NUMBER,
-    Request,
-    attribute,
-    attributes,
-)
-from lb.agent.netlink.routes import MESSAGE, PROTOCOL
+from lb.agent.netlink.messages import FAMILY, NUMBER, attribute, attributes, number
+from lb.agent.netlink.route_socket import ADD, Request
+from lb.agent.netlink.routes import OUR_PROTOCOL, RTMSG
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
-ACTION_TABLE = 1
-PRIORITY = 32765
+FR_ACT_TO_TBL = 1
+RULE_PRIORITY = 32765
 FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FRA_IP_PROTO = 2, 3, 6, 15, 21, 22
-MOST_PREFIXES = 32
+MAX_PREFIXES = 32
 """Rules of a family, at most. Each makes each look-up of a route slower."""
 ANY_SOURCE: Final[Mapping[int, Vip]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
-"""What the one rule without ``from`` is about. No VIP is as short as that."""
+"""What the one rule without ``from`` is about. A VIP is never as short as that."""
 ALL_TCP = attribute(FRA_IIFNAME, b"lo\0") + attribute(FRA_IP_PROTO, bytes([socket.IPPROTO_TCP]))
 """``iif lo``: what this host sends itself. Packets that it forwards or delivers do not match."""
 
@@ -42,35 +35,35 @@ ALL_TCP = attribute(FRA_IIFNAME, b"lo\0") + attribute(FRA_IP_PROTO, bytes([socke
 def rules_wanted(vips: Iterable[Vip], version: int) -> frozenset[Vip]:
     """Return the fewest prefixes that are exactly these VIPs; ``version`` is 4 or 6.
 
-    More than ``MOST_PREFIXES`` are one that has them all, ``ANY_SOURCE``.
+    More than ``MAX_PREFIXES`` become one that has them all, ``ANY_SOURCE``.
     """
     found: list[Vip]
     if version == 4:  # noqa: PLR2004 IPv4
         found = [*collapse_addresses(vip for vip in vips if isinstance(vip, IPv4Network))]
     else:
         found = [*collapse_addresses(vip for vip in vips if isinstance(vip, IPv6Network))]
-    return frozenset(found) if len(found) <= MOST_PREFIXES else frozenset({ANY_SOURCE[version]})
+    return frozenset(found) if len(found) <= MAX_PREFIXES else frozenset({ANY_SOURCE[version]})
 
 
 def rule_text(prefix: Vip, table: int) -> str:
-    """Return a rule of ours in the words of ip-rule(8)."""
+    """Return a rule of ours in the syntax of ip-rule(8)."""
     selector = "iif lo ipproto tcp" if prefix in ANY_SOURCE.values() else f"from {prefix}"
     return f"{selector} lookup {table}"
 
 
 def dump_request(family: int) -> bytes:
-    """Return the body that asks for all rules of a family."""
-    return MESSAGE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+    """Return the body that requests all rules of a family."""
+    return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def our_rule(body: bytes, table: int) -> tuple[Vip, int] | None:
-    """Return what one of our rules is about and its priority, ``None`` for anybody else's."""
-    family, _, src_len, _, short_table, _, _, action, _ = MESSAGE.unpack_from(body)
-    found = dict(attributes(body, MESSAGE.size))
-    number = NUMBER.unpack(found[FRA_TABLE])[0] if FRA_TABLE in found else short_table
-    if (number, action) != (table, ACTION_TABLE) or found.get(FRA_PROTOCOL) != bytes([PROTOCOL]):
+    """Return prefix and priority of one of our rules, ``None`` for anybody else's."""
+    family, _, src_len, _, short_table, _, _, action, _ = RTMSG.unpack_from(body)
+    found = dict(attributes(body, RTMSG.size))
+    of_table = NUMBER.unpack(found[FRA_TABLE])[0] if FRA_TABLE in found else short_table
+    if (of_table, action) != (table, FR_ACT_TO_TBL):
         return None
-    if family not in FAMILY.values():
+    if found.get(FRA_PROTOCOL) != bytes([OUR_PROTOCOL]) or family not in FAMILY.values():
         return None
     priority = NUMBER.unpack(found[FRA_PRIORITY])[0] if FRA_PRIORITY in found else 0
     if FRA_SRC in found:
@@ -80,15 +73,14 @@ def our_rule(body: bytes, table: int) -> tuple[Vip, int] | None:
     return None
 
 
-def change_rule(kind: int, prefix: Vip, table: int, priority: int = PRIORITY) -> Request:
+def change_rule(kind: int, prefix: Vip, table: int, priority: int = RULE_PRIORITY) -> Request:
     """Return the request that adds (``RTM_NEWRULE``) or deletes a rule of ours."""
-    flags = NLM_F_CREATE | NLM_F_EXCL if kind == RTM_NEWRULE else 0
+    flags = ADD if kind == RTM_NEWRULE else 0
     family = FAMILY[prefix.version]
-    body = MESSAGE.pack(family, 0, prefix.prefixlen, 0, 0, 0, 0, ACTION_TABLE, 0)
+    body = RTMSG.pack(family, 0, prefix.prefixlen, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
     if prefix in ANY_SOURCE.values():
         body += ALL_TCP
     else:
         body += attribute(FRA_SRC, prefix.network_address.packed)
-    body += attribute(FRA_PRIORITY, NUMBER.pack(priority))
-    body += attribute(FRA_TABLE, NUMBER.pack(table))
-    return Request(kind, body + attribute(FRA_PROTOCOL, bytes([PROTOCOL])), flags)
+    body += number(FRA_PRIORITY, priority) + number(FRA_TABLE, table)
+    return Request(kind, body + attribute(FRA_PROTOCOL, bytes([OUR_PROTOCOL])), flags)

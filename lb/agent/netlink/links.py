@@ -1,43 +1,31 @@
-"""What the agent asks of netlink about links and addresses, and its errors as one line."""
+"""Interfaces and their addresses, read from the kernel."""
 
 from __future__ import annotations
 
-import os
+import socket
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from lb.agent.netlink.messages import FAMILY, NUMBER, attributes
+from lb.agent.netlink.route_socket import RouteSocket
 
-from controlplane.domain.errors import BrigadeError
-
+RTM_GETLINK, RTM_GETADDR = 18, 22
+IFINFOMSG = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, change."""
+IFADDRMSG = struct.Struct("=BBBBI")
+"""struct ifaddrmsg: family, prefix length, flags, scope, interface."""
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
+IFLA_INFO_KIND = 1
+IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFF_UP = 0x1
 LOOPBACK_INDEX = 1
 
 
-@contextmanager
-def open_netlink() -> Iterator[Any]:
-    """Hold a route netlink socket of the calling thread's network namespace."""
-    with IPRoute() as route:
-        yield route
-
-
-@contextmanager
-def netlink_errors(what: str, remedy: str = "") -> Iterator[None]:
-    """Turn a refusal by the kernel into one line: "cannot <what>: <reason>"."""
-    try:
-        yield
-    except NetlinkError as error:
-        reason = os.strerror(error.code)
-        raise BrigadeError(f"cannot {what}: {reason}{'; ' if remedy else ''}{remedy}") from error
-
-
 @dataclass(frozen=True)
 class LinkInfo:
-    """An interface as it is now. ``mac`` is empty where there is none."""
+    """An interface as it is now. ``mac`` is empty if it does not have one."""
 
     index: int
     name: str
@@ -47,26 +35,70 @@ class LinkInfo:
     addresses: frozenset[IPv4Address]
 
 
-def find_link(netlink: Any, name: str) -> LinkInfo | None:
+def get_link(netlink: RouteSocket, index: int) -> bytes:
+    """Return the message of an interface."""
+    return netlink.get(RTM_GETLINK, IFINFOMSG.pack(0, 0, index, 0, 0))
+
+
+def find_link(netlink: RouteSocket, name: str) -> LinkInfo | None:
     """Return the interface of this name, ``None`` if there is none."""
-    found = netlink.link_lookup(ifname=name)
-    if not found:
-        return None
-    return read_link(netlink, found[0])
+    index = next((i for i, found in link_names(netlink).items() if found == name), None)
+    return None if index is None else read_link(netlink, index)
 
 
-def read_link(netlink: Any, index: int) -> LinkInfo:
+def read_link(netlink: RouteSocket, index: int) -> LinkInfo:
     """Return the interface of this index."""
-    link = netlink.get_links(index)[0]
-    mac = link.get_attr("IFLA_ADDRESS")
+    body = get_link(netlink, index)
+    flags = IFINFOMSG.unpack_from(body)[3]
+    found = dict(attributes(body, IFINFOMSG.size))
+    addresses = read_addresses(netlink, socket.AF_INET)
     return LinkInfo(
         index=index,
-        name=link.get_attr("IFLA_IFNAME"),
-        mac=bytes.fromhex(mac.replace(":", "")) if mac else b"",
-        mtu=link.get_attr("IFLA_MTU"),
-        up=bool(link["flags"] & IFF_UP),
-        addresses=frozenset(
-            IPv4Address(address.get_attr("IFA_LOCAL"))
-            for address in netlink.get_addr(family=2, index=index)
-        ),
+        name=_text(found[IFLA_IFNAME]),
+        mac=found.get(IFLA_ADDRESS, b""),
+        mtu=NUMBER.unpack(found[IFLA_MTU])[0],
+        up=bool(flags & IFF_UP),
+        addresses=frozenset(a for i, a in addresses if i == index and isinstance(a, IPv4Address)),
     )
+
+
+def read_addresses(
+    netlink: RouteSocket, family: int = socket.AF_UNSPEC
+) -> Iterator[tuple[int, IPv4Address | IPv6Address]]:
+    """Yield (index of the interface, address) of all interfaces."""
+    for body in netlink.dump(RTM_GETADDR, IFADDRMSG.pack(family, 0, 0, 0, 0)):
+        family_of, _, _, _, index = IFADDRMSG.unpack_from(body)
+        found = dict(attributes(body, IFADDRMSG.size))
+        packed = found.get(IFA_LOCAL, found.get(IFA_ADDRESS))
+        if family_of in FAMILY.values() and packed is not None:
+            yield index, ip_address(packed)
+
+
+def _all_links(netlink: RouteSocket) -> Iterator[tuple[int, dict[int, bytes]]]:
+    """Yield (index, attributes) of each interface."""
+    for body in netlink.dump(RTM_GETLINK, bytes(IFINFOMSG.size)):
+        yield IFINFOMSG.unpack_from(body)[2], dict(attributes(body, IFINFOMSG.size))
+
+
+def link_mtus(netlink: RouteSocket) -> dict[int, int]:
+    """Return the MTU of each interface by index."""
+    links = _all_links(netlink)
+    return {index: NUMBER.unpack(found[IFLA_MTU])[0] for index, found in links}
+
+
+def link_names(netlink: RouteSocket) -> dict[int, str]:
+    """Return the name of each interface by index."""
+    return {index: _text(found.get(IFLA_IFNAME, b"")) for index, found in _all_links(netlink)}
+
+
+def has_vlans(netlink: RouteSocket, index: int) -> bool:
+    """Whether there are VLAN devices on an interface."""
+    return any(
+        found.get(IFLA_LINK) == NUMBER.pack(index)
+        and dict(attributes(found.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND) == b"vlan\0"
+        for _, found in _all_links(netlink)
+    )
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")

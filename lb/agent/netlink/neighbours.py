@@ -1,39 +1,40 @@
-"""Each DIP's next-hop MAC, from the kernel's routes and neighbours, kept resolved and followed.
+"""Finds each DIP's next-hop MAC in the kernel's routes and neighbours, and keeps it resolved.
 
-Nothing else on this machine talks to DIPs, so the agent asks the kernel to resolve them itself
+Nothing else on this machine sends to DIPs, so the agent requests their resolution from the kernel
 (a neighbour entry with NTF_USE). Thousands of DIPs behind one gateway are one neighbour.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Any
 
 import structlog
-from pyroute2.netlink.exceptions import NetlinkError
 
-from lb.agent.netlink.links import open_netlink
+from lb.agent.netlink.messages import NUMBER, Message, attribute, attributes, number
+from lb.agent.netlink.route_socket import ADD_OR_REPLACE, NetlinkError, Request, RouteSocket
+from lb.agent.netlink.routes import RTA_DST, RTA_GATEWAY, RTA_OIF, RTM_GETROUTE, RTMSG
+from lb.agent.netlink.watcher import RTMGRP, Watcher
 from lb.agent.worker import Worker
 
-NUD_PERMANENT = 0x80
-NUD_FRESH = 0x02 | 0x40 | NUD_PERMANENT
-NUD_VALID = NUD_FRESH | 0x04 | 0x08 | 0x10
+RTM_NEWLINK, RTM_DELLINK = 16, 17
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+NDMSG = struct.Struct("=BxxxiHBB")
+"""struct ndmsg: family, interface, state, flags, type."""
+NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
+NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE = 0x02, 0x04, 0x08, 0x10
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NUD_FRESH = NUD_REACHABLE | NUD_NOARP | NUD_PERMANENT
+NUD_VALID = NUD_FRESH | NUD_STALE | NUD_DELAY | NUD_PROBE
 NTF_USE = 1
-GROUPS = 0x1 | 0x4 | 0x10 | 0x40
-"""RTMGRP_LINK, _NEIGH, _IPV4_IFADDR and _IPV4_ROUTE."""
-NEIGHBOUR_EVENTS = frozenset({28, 29})
-LINK_EVENTS = frozenset({16, 17})
-HEADER = struct.Struct("=IHHII")
-INDEX_OFFSET = HEADER.size + 4
-"""Interface index in struct ndmsg and struct ifinfomsg alike."""
+GROUPS = RTMGRP.LINK | RTMGRP.NEIGH | RTMGRP.IPV4_IFADDR | RTMGRP.IPV4_ROUTE
+INDEX = struct.Struct("=4xi")
+"""The interface's index in struct ndmsg and in struct ifinfomsg."""
 REFRESH_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 SETTLE_SECONDS = 0.02
@@ -49,65 +50,64 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Events:
-    """What a batch of netlink messages was about."""
+    """What notifications were about."""
 
     routes: bool = False
     neighbours: bool = False
     link: bool = False
 
 
-def read_events(data: bytes, ifindex: int) -> Events:
-    """Sort netlink messages: those about other interfaces' neighbours and links do not count."""
+def read_events(notifications: Iterable[Message], ifindex: int) -> Events:
+    """Sort notifications; those about other interfaces' neighbours and links do not count."""
     routes = neighbours = link = False
-    for kind, offset in _messages(data):
-        if kind in NEIGHBOUR_EVENTS or kind in LINK_EVENTS:
-            (index,) = struct.unpack_from("=i", data, offset + INDEX_OFFSET)
-            neighbours |= kind in NEIGHBOUR_EVENTS and index == ifindex
-            link |= kind in LINK_EVENTS and index == ifindex
+    for message in notifications:
+        kind = message.kind
+        if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
+            neighbours |= INDEX.unpack_from(message.body) == (ifindex,)
+        elif kind in (RTM_NEWLINK, RTM_DELLINK):
+            link |= INDEX.unpack_from(message.body) == (ifindex,)
         else:
             routes = True
     return Events(routes, neighbours, link)
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int]]:
-    offset = 0
-    while offset + HEADER.size <= len(data):
-        length, kind, *_ = HEADER.unpack_from(data, offset)
-        yield kind, offset
-        offset += max(HEADER.size, (length + 3) & ~3)
-
-
-def next_hop(netlink: Any, dip: IPv4Address, ifindex: int) -> IPv4Address | None:
+def next_hop(netlink: RouteSocket, dip: IPv4Address, ifindex: int) -> IPv4Address | None:
     """Return the address whose MAC leads to a DIP by this interface; ``None`` without a route."""
+    request = RTMSG.pack(socket.AF_INET, dip.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    request += attribute(RTA_DST, dip.packed) + number(RTA_OIF, ifindex)
     try:
-        answer = next(iter(netlink.route("get", dst=str(dip), oif=ifindex)), None)
+        answer = netlink.get(RTM_GETROUTE, request)
     except NetlinkError:  # unreachable, prohibited: packets go back to the router
         return None
-    if answer is None or answer.get_attr("RTA_OIF") != ifindex:
+    found = dict(attributes(answer, RTMSG.size))
+    if found.get(RTA_OIF) != NUMBER.pack(ifindex):
         return None
-    return IPv4Address(answer.get_attr("RTA_GATEWAY") or dip)
+    return IPv4Address(found.get(RTA_GATEWAY, dip.packed))
 
 
-def read_neighbours(netlink: Any, ifindex: int) -> dict[IPv4Address, Neighbour]:
+def read_neighbours(netlink: RouteSocket, ifindex: int) -> dict[IPv4Address, Neighbour]:
     """Return the kernel's IPv4 neighbours on an interface."""
+    request = NDMSG.pack(socket.AF_INET, 0, 0, 0, 0) + number(NDA_IFINDEX, ifindex)
     found: dict[IPv4Address, Neighbour] = {}
-    for entry in netlink.get_neighbours(family=socket.AF_INET, ifindex=ifindex):
-        mac = entry.get_attr("NDA_LLADDR")
-        usable = mac is not None and bool(entry["state"] & NUD_VALID)
-        found[IPv4Address(entry.get_attr("NDA_DST"))] = Neighbour(
-            bytes.fromhex(mac.replace(":", "")) if usable else None, entry["state"]
-        )
+    for body in netlink.dump(RTM_GETNEIGH, request):
+        family, index, state, _, _ = NDMSG.unpack_from(body)
+        known = dict(attributes(body, NDMSG.size))
+        if (family, index) == (socket.AF_INET, ifindex):
+            mac = known.get(NDA_LLADDR) if state & NUD_VALID else None
+            found[IPv4Address(known[NDA_DST])] = Neighbour(mac, state)
     return found
 
 
-def ask_for(netlink: Any, ifindex: int, addresses: Iterable[IPv4Address]) -> None:
+def resolve(netlink: RouteSocket, ifindex: int, addresses: Iterable[IPv4Address]) -> None:
     """Have the kernel resolve these addresses, or confirm what it has."""
-    for address in addresses:
-        try:
-            netlink.neigh("set", dst=str(address), ifindex=ifindex, state=0, flags=NTF_USE)
-        except NetlinkError as error:
+    chosen = list(addresses)
+    header = NDMSG.pack(socket.AF_INET, ifindex, 0, NTF_USE, 0)
+    bodies = (header + attribute(NDA_DST, address.packed) for address in chosen)
+    codes = netlink.change([Request(RTM_NEWNEIGH, body, ADD_OR_REPLACE) for body in bodies])
+    for address, code in zip(chosen, codes, strict=True):
+        if code:
             structlog.get_logger().warning(
-                "cannot ask for a neighbour", about=str(address), reason=os.strerror(error.code)
+                "cannot ask for a neighbour", about=str(address), reason=os.strerror(code)
             )
 
 
@@ -130,9 +130,7 @@ class Neighbours(Worker):
         self._own = own
         self._publish = publish
         self._on_link = on_link
-        self._lock = threading.Lock()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.settimeout(0.0)
+        self._watcher = Watcher(GROUPS)
         self._dips: Mapping[int, IPv4Address] = {}
         self._tracked: Mapping[int, IPv4Address] = {}
         self._hops: dict[IPv4Address, IPv4Address | None] = {}
@@ -140,38 +138,29 @@ class Neighbours(Worker):
         self.unresolved = 0
 
     def track(self, dips: Mapping[int, IPv4Address]) -> None:
-        """Say which DIPs are of interest, by index. Whatever was published of new ones is void."""
-        with self._lock:
+        """Follow these DIPs, by index, from now on. What was published of new ones is void."""
+        with self.requested:
             self._dips = dict(dips)
-        self._wake_write.send(b"x")
+        self._watcher.wake()
 
     def stop(self) -> None:
-        """Ask it to end."""
+        """Request the end."""
         super().stop()
-        self._wake_write.send(b"x")
+        self._watcher.wake()
 
     def step(self) -> float:
         """Follow until ``stop``."""
-        with (
-            open_netlink() as netlink,
-            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events,
-        ):
-            events.settimeout(0.0)
-            events.bind((0, GROUPS))
-            self._follow(netlink, events)
+        with RouteSocket() as netlink, self._watcher:
+            self._follow(netlink)
         return 0.0
 
-    def _follow(self, netlink: Any, events: socket.socket) -> None:
-        poll = select.poll()
-        poll.register(events, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
+    def _follow(self, netlink: RouteSocket) -> None:
         asked_at = 0.0
         while not self.ending.is_set():
             pause = RETRY_SECONDS if self.unresolved else REFRESH_SECONDS
-            left = max(0.0, asked_at + pause - time.monotonic())
-            if poll.poll(left * 1000 + 1):
+            if self._watcher.wait(asked_at + pause - time.monotonic()):
                 self.pause(SETTLE_SECONDS)
-            happened = self._drain(events)
+            happened = self._events()
             if happened.link:
                 self._on_link()
             changed = self._take_dips()
@@ -179,33 +168,22 @@ class Neighbours(Worker):
                 self._find_hops(netlink, afresh=happened.routes)
             due = time.monotonic() >= asked_at + pause
             if changed or due or happened.routes:
-                self._ask(netlink)
+                self._resolve(netlink)
                 asked_at = time.monotonic()
             if changed or due or happened.routes or happened.neighbours:
                 self._compare(netlink)
 
-    def _drain(self, events: socket.socket) -> Events:
-        """Read all that happened; if some was lost, everything may have happened."""
-        routes = neighbours = link = False
-        while True:
-            try:
-                some = read_events(events.recv(1 << 16), self._ifindex)
-            except BlockingIOError:
-                break
-            except OSError:  # ENOBUFS: more events than the socket could hold
-                some = Events(routes=True, neighbours=True, link=True)
-            routes |= some.routes
-            neighbours |= some.neighbours
-            link |= some.link
-        return Events(routes, neighbours, link)
+    def _events(self) -> Events:
+        """Return what happened; if notifications were lost, that may be everything."""
+        notifications, lost = self._watcher.notifications()
+        everything = Events(routes=True, neighbours=True, link=True)
+        return everything if lost else read_events(notifications, self._ifindex)
 
     def _take_dips(self) -> bool:
-        """Take over what ``track`` said; return whether that is something new."""
-        try:
-            self._wake_read.recv(4096)
-        except BlockingIOError:
+        """Take over what ``track`` was called with; return whether it was called."""
+        if not self._watcher.woken():
             return False
-        with self._lock:
+        with self.requested:
             dips = {index: dip for index, dip in self._dips.items() if dip != self._own}
         for index, dip in dips.items():
             if self._tracked.get(index) != dip:
@@ -214,26 +192,26 @@ class Neighbours(Worker):
         self._tracked = dips
         return True
 
-    def _find_hops(self, netlink: Any, *, afresh: bool) -> None:
+    def _find_hops(self, netlink: RouteSocket, *, afresh: bool) -> None:
         known = {} if afresh else self._hops
         self._hops = {
             dip: known[dip] if dip in known else next_hop(netlink, dip, self._ifindex)
             for dip in self._tracked.values()
         }
 
-    def _ask(self, netlink: Any) -> None:
-        here = read_neighbours(netlink, self._ifindex)
+    def _resolve(self, netlink: RouteSocket) -> None:
+        present = read_neighbours(netlink, self._ifindex)
         hops = {hop for hop in self._hops.values() if hop is not None}
-        stale = (hop for hop in hops if hop not in here or not here[hop].state & NUD_FRESH)
-        ask_for(netlink, self._ifindex, sorted(stale))
+        stale = (hop for hop in hops if hop not in present or not present[hop].state & NUD_FRESH)
+        resolve(netlink, self._ifindex, sorted(stale))
 
-    def _compare(self, netlink: Any) -> None:
+    def _compare(self, netlink: RouteSocket) -> None:
         """Publish what differs from what was published."""
-        here = read_neighbours(netlink, self._ifindex)
+        present = read_neighbours(netlink, self._ifindex)
         changes: dict[int, bytes | None] = {}
         for index, dip in self._tracked.items():
             hop = self._hops.get(dip)
-            mac = here[hop].mac if hop is not None and hop in here else None
+            mac = present[hop].mac if hop is not None and hop in present else None
             if index not in self._published or self._published[index] != mac:
                 changes[index] = mac
         self._published.update(changes)

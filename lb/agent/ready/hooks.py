@@ -11,25 +11,25 @@ from typing import IO
 
 from controlplane.domain.errors import BrigadeError
 
-LAST_WORDS_BYTES = 200
+STDERR_BYTES = 200
 
 
 def run_hook(
     name: str, command: Sequence[str], timeout_seconds: float, variables: Mapping[str, str]
 ) -> None:
-    """Run a hook to its end, in a process group of its own, with more variables in its environment.
+    """Run a hook to its end, in a process group of its own, with these variables added.
 
     Raises:
         BrigadeError: it cannot be started, fails, or does not end in time (and is then killed).
 
     """
-    # A file, not a pipe: what a hook leaves running may hold a pipe open for ever.
-    with tempfile.TemporaryFile() as words:
-        code = _run(name, command, timeout_seconds, variables, words)
+    # A file, not a pipe: a process that a hook leaves running may hold a pipe open for ever.
+    with tempfile.TemporaryFile() as stderr:
+        code = _run(name, command, timeout_seconds, variables, stderr)
         if code != 0:
-            words.seek(-min(LAST_WORDS_BYTES, words.seek(0, os.SEEK_END)), os.SEEK_END)
-            said = words.read(LAST_WORDS_BYTES).decode(errors="replace").strip()
-            raise BrigadeError(f"{name}: {command[0]} ended with {code}: {said}")
+            stderr.seek(-min(STDERR_BYTES, stderr.seek(0, os.SEEK_END)), os.SEEK_END)
+            last = stderr.read(STDERR_BYTES).decode(errors="replace").strip()
+            raise BrigadeError(f"{name}: {command[0]} ended with {code}: {last}")
 
 
 def _run(
@@ -37,15 +37,15 @@ def _run(
     command: Sequence[str],
     timeout_seconds: float,
     variables: Mapping[str, str],
-    words: IO[bytes],
+    stderr: IO[bytes],
 ) -> int:
-    """Return how it ended; ``words`` takes its standard error."""
+    """Run the command; return its exit code, negative if a signal ended it."""
     try:
         process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=words,
+            stderr=stderr,
             env={**os.environ, **variables},
             start_new_session=True,
         )

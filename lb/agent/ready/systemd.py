@@ -1,16 +1,18 @@
-"""Telling systemd about us: sd_notify(3) in a few lines, without its library."""
+"""Notifies systemd: sd_notify(3) in a few lines, without its library."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
 
+import structlog
+
 
 def sd_notify(message: str, environment: Mapping[str, str]) -> bool:
-    """Send a message as ``READY=1`` to $NOTIFY_SOCKET; return whether there was one to send to.
+    """Send a message such as ``READY=1`` to $NOTIFY_SOCKET; return whether that is set.
 
     Raises:
-        OSError: there is one, and it does not take the message.
+        OSError: it is, and the message cannot be sent.
 
     """
     path = environment.get("NOTIFY_SOCKET", "")
@@ -22,3 +24,11 @@ def sd_notify(message: str, environment: Mapping[str, str]) -> bool:
         sender.connect(address)
         sender.sendall(message.encode())
     return True
+
+
+def try_notify(message: str, environment: Mapping[str, str]) -> None:
+    """Send a message; if that fails, only log it: forwarding does not depend on systemd."""
+    try:
+        sd_notify(message, environment)
+    except OSError as error:
+        structlog.get_logger().warning("cannot notify systemd", reason=str(error))

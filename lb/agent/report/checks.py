@@ -1,4 +1,4 @@
-"""Health checks: each service's listener, asked on the VIP from this server itself.
+"""Health checks of each service's listener, on the VIP, from this server itself.
 
 One thread, one event loop, a task a service. A check begins once its VIP is on ``lo``; the first
 comes after a random part of its interval, and later ones keep a jitter, so that checks spread.
@@ -16,15 +16,15 @@ import httpx2
 import structlog
 
 from controlplane.domain.objects import Check, CheckType, Service, ServiceHealth, vip_text
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.report.rise_fall import RiseFall
 
 JITTER = 0.1
-"""Intervals vary by this part, either way."""
+"""Intervals vary by this fraction, up and down."""
 
 
 async def check_once(client: httpx2.AsyncClient, service: Service) -> str:
-    """Check a service once; return what is wrong, nothing if nothing is."""
+    """Check a service once; return what is wrong, an empty text for success."""
     http = service.check.type is CheckType.HTTP
     attempt = _http(client, service) if http else _connect(service)
     try:
@@ -44,12 +44,12 @@ async def _connect(service: Service) -> str:
 
 
 async def _http(client: httpx2.AsyncClient, service: Service) -> str:
-    # Not joined as a link is: "//name/" would lead to another host.
+    # Not joined like a relative URL: "//name/" would lead to another host.
     path = service.check.path.partition("#")[0].encode("ascii")
     host, port = str(service.check_address), service.check_port
     url = httpx2.URL(scheme="http", host=host, port=port, raw_path=path)
     timeout = service.check.timeout_seconds
-    async with client.stream("GET", url, timeout=timeout) as answer:  # whatever follows the head
+    async with client.stream("GET", url, timeout=timeout) as answer:  # the body is not read
         status, wanted = answer.status_code, service.check.expect_status
     return "" if status == wanted else f"status {status}, not {wanted}"
 
@@ -62,13 +62,13 @@ def wanted_checks(services: Iterable[Service], vips: Iterable[object]) -> dict[s
 
 
 class Checker(threading.Thread):
-    """Runs the checks and posts their verdicts; a service without a verdict yet is left out."""
+    """Runs the checks and updates the facts; a service without a verdict yet is left out."""
 
     def __init__(
-        self, board: Board, on_death: Callable[[str], None], random_source: random.Random
+        self, facts: SharedFacts, on_death: Callable[[str], None], random_source: random.Random
     ) -> None:
         super().__init__(name="checks", daemon=True)
-        self._board = board
+        self._facts = facts
         self._on_death = on_death
         self._random = random_source
         self._loop = asyncio.new_event_loop()
@@ -82,7 +82,7 @@ class Checker(threading.Thread):
         self._loop.call_soon_threadsafe(self._adjust, dict(services))
 
     def stop(self) -> None:
-        """Ask it to end."""
+        """Request the end."""
         self._loop.call_soon_threadsafe(self._ending.set)
 
     def run(self) -> None:
@@ -116,7 +116,7 @@ class Checker(threading.Thread):
                 task = self._loop.create_task(self._watch(service))
                 task.add_done_callback(self._ended)
                 self._tasks[name] = (service, task)
-        self._post()
+        self._report()
 
     async def _watch(self, service: Service) -> None:
         check: Check = service.check
@@ -127,7 +127,7 @@ class Checker(threading.Thread):
             after = before.observe(good=not wrong, reason=wrong)
             self._verdicts[service.name] = after
             if after.healthy != before.healthy:
-                self._post()
+                self._report()
                 structlog.get_logger().info(
                     "service is healthy" if after.healthy else "service is unhealthy",
                     about=service.name,
@@ -139,12 +139,12 @@ class Checker(threading.Thread):
             await asyncio.sleep(check.interval_seconds * jitter)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Let a fault of ours end the agent instead of one check silently."""
+        """Have a bug of ours end the agent, not silently one check."""
         if not task.cancelled() and task.exception() is not None:
             self._on_death(f"{self.name}: {task.exception()!r}")
 
-    def _post(self) -> None:
-        self._board.post(
+    def _report(self) -> None:
+        self._facts.update(
             checks={
                 name: ServiceHealth(verdict.healthy, verdict.reason)
                 for name, verdict in self._verdicts.items()

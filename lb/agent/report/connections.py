@@ -1,4 +1,4 @@
-"""Counting the TCP connections on VIPs by sock_diag(7)."""
+"""Counts the TCP connections on VIPs by sock_diag(7)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from controlplane.domain.objects import Vip
+from lb.agent.netlink.messages import HEADER, messages
+from lb.agent.netlink.route_socket import (
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NetlinkError,
+    error_in,
+)
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
-NLMSG_ERROR = 2
-NLMSG_DONE = 3
-NLM_F_REQUEST_DUMP = 0x301
 ESTABLISHED = 1 << 1
-HEADER = struct.Struct("=IHHII")
 REQUEST = struct.Struct("=BBBBI48x")
-SOURCE_OFFSET = HEADER.size + 8
-"""idiag_src in struct inet_diag_msg: behind four bytes and two ports; idiag_dst follows."""
-ADDRESS_BYTES = 16
+SOURCE_OFFSET = 8
+REMOTE_OFFSET = SOURCE_OFFSET + 16
+END_OFFSET = REMOTE_OFFSET + 16
+"""idiag_src and idiag_dst in struct inet_diag_msg, after four bytes and two ports."""
 ADDRESS_BITS = {4: 32, 6: 128}
 MAPPED = bytes(10) + b"\xff\xff"
-"""What an IPv4 address stands behind in an IPv6 socket (RFC 4291, section 2.5.5.2)."""
+"""The prefix of an IPv4 address in an IPv6 socket (RFC 4291, section 2.5.5.2)."""
 BUFFER_BYTES = 1 << 17
 
 
-class VipSet:
-    """Answers whether a packed address is of a VIP, in a look-up for each prefix length in use."""
+class AddressMatcher:
+    """Whether a packed address is in a VIP, by one look-up for each prefix length in use."""
 
     def __init__(self, vips: Iterable[Vip]) -> None:
         prefixes: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
@@ -53,14 +59,14 @@ class VipSet:
 def count_connections(vips: Iterable[Vip]) -> int:
     """Return the number of established TCP connections whose local address is a VIP.
 
-    Those from this server to itself (health checks) do not count. Asks the network namespace of the
-    calling thread, for IPv4 sockets and for IPv6 sockets, those that speak IPv4 among them.
+    Those from this server to itself (health checks) do not count. It looks at the network namespace
+    of the calling thread, at IPv4 sockets and at IPv6 sockets, which may have IPv4 connections.
 
     Raises:
         OSError: the kernel has no inet_diag, or refuses.
 
     """
-    wanted = VipSet(vips)
+    wanted = AddressMatcher(vips)
     families = [socket.AF_INET] if wanted.has_version(4) else []
     if families or wanted.has_version(6):
         families.append(socket.AF_INET6)
@@ -71,29 +77,21 @@ def count_connections(vips: Iterable[Vip]) -> int:
         return sum(_count(diag, family, wanted) for family in families)
 
 
-def _count(diag: socket.socket, family: int, wanted: VipSet) -> int:
+def _count(diag: socket.socket, family: int, wanted: AddressMatcher) -> int:
     """Dump one family's sockets and count those that are wanted."""
     request = REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, ESTABLISHED)
-    diag.send(
-        HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0)
-        + request
-    )
+    length, flags = HEADER.size + len(request), NLM_F_REQUEST | NLM_F_DUMP
+    diag.send(HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, 1, 0) + request)
     count = 0
     while True:
-        data = diag.recv(BUFFER_BYTES)
-        offset = 0
-        while offset < len(data):
-            length, kind, *_ = HEADER.unpack_from(data, offset)
-            if kind == NLMSG_DONE:
+        for message in messages(diag.recv(BUFFER_BYTES)):
+            if message.kind == NLMSG_DONE:
                 return count
-            if kind == NLMSG_ERROR:
-                code = -struct.unpack_from("=i", data, offset + HEADER.size)[0]
-                raise OSError(code, "sock_diag refused")
-            start = offset + SOURCE_OFFSET
-            source = _address(family, data[start : start + ADDRESS_BYTES])
-            remote = _address(family, data[start + ADDRESS_BYTES : start + 2 * ADDRESS_BYTES])
+            if message.kind == NLMSG_ERROR:
+                raise NetlinkError(error_in(message))
+            source = _address(family, message.body[SOURCE_OFFSET:REMOTE_OFFSET])
+            remote = _address(family, message.body[REMOTE_OFFSET:END_OFFSET])
             count += source in wanted and source != remote
-            offset += (length + 3) & ~3
 
 
 def _address(family: int, raw: bytes) -> bytes:

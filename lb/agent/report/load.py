@@ -1,7 +1,7 @@
-"""How busy this server is: busy time over capacity, 1.0 for all of it, ``None`` for unknown.
+"""The load of this server: busy time over capacity, 1.0 for all of it, ``None`` for unknown.
 
 A source gives (busy seconds so far, capacity in busy seconds a second) or a gauge's value; the
-window turns either into one number. Reading is at the edge, arithmetic is pure.
+window turns either into one number. Sources read; the window only computes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GUEST_FIELDS = 8
 METRIC_TIMEOUT_SECONDS = 1.0
 METRIC_MAX_BYTES = 4 << 20
 MOST_BUSY = 1e12
-"""Beyond it a metric is no count of busy seconds, and a report could not carry it."""
+"""A greater value cannot be a count of busy seconds, and does not fit into a report."""
 _AFTER_NAME = ("{", " ", "\t")
 """What follows a metric's whole name in its lines."""
 
@@ -45,7 +45,7 @@ class Reading:
 
 
 class LoadSource(Protocol):
-    """Where load comes from."""
+    """A source of load."""
 
     def read(self) -> Reading:
         """Return the reading of now. ``OSError``, ``ValueError``, ``BrigadeError``: unknown."""
@@ -59,27 +59,27 @@ class Window:
         self._readings: deque[tuple[float, Reading]] = deque()
 
     def add(self, now: float, reading: Reading) -> None:
-        """Take a reading in."""
+        """Add a reading."""
         last = self._readings[-1][1] if self._readings else None
         if last is not None and last.counter and reading.total < last.total:
-            self._readings.clear()  # the counter began anew with its process
+            self._readings.clear()  # the counter started again with its process
         self._readings.append((now, reading))
         while len(self._readings) > 2 and self._readings[1][0] <= now - self._seconds:  # noqa: PLR2004
             self._readings.popleft()
 
     def forget(self) -> None:
-        """Forget all: readings failed, and what comes next does not continue what was."""
+        """Forget all readings, after one that failed."""
         self._readings.clear()
 
     def load(self) -> float | None:
-        """Return the average, ``None`` while there are too few readings to say."""
+        """Return the average, ``None`` while there are too few readings."""
         if not self._readings:
             return None
         first_at, first = self._readings[0]
         last_at, last = self._readings[-1]
         if not last.counter:
             return max(0.0, sum(r.total for _, r in self._readings) / len(self._readings))
-        # A rate over a sliver of the window is noise.
+        # A rate over a small part of the window is noise.
         if last_at - first_at < self._seconds / 2 or last.capacity <= 0:
             return None
         return max(0.0, (last.total - first.total) / (last_at - first_at) / last.capacity)
@@ -118,7 +118,7 @@ class CgroupLoad:
         return Reading(int(self._usage_v1().read_text()) / NANOSECONDS, self._quota_v1())
 
     def _usage_v1(self) -> Path:
-        """``cpuacct.usage``, which lies in another hierarchy where ``cpu`` is mounted alone."""
+        """``cpuacct.usage``, which is in another hierarchy if ``cpu`` is mounted alone."""
         here = self._group / "cpuacct.usage"
         parts = list(self._group.parts)
         if not here.exists() and "cpu" in parts:
@@ -161,7 +161,7 @@ def parse_metric(text: str, name: str) -> float:
         raise ValueError(f"the page has no metric {name}")
     total = _sum_of_samples("\n".join(own), name)
     if not 0 <= total <= MOST_BUSY:  # NaN fails this comparison too
-        raise ValueError(f"metric {name} is {total:g}, which is no load")
+        raise ValueError(f"metric {name} is {total:g}, which cannot be a load")
     return total
 
 
@@ -208,7 +208,7 @@ class MetricLoad:
 
 
 def open_load_source(config: LoadConfig) -> LoadSource | None:
-    """Return the source that the settings name; ``None``: none."""
+    """Return the source of the settings; ``None``: none."""
     makers: dict[str, Callable[[], LoadSource]] = {
         "machine": MachineLoad,
         "cgroup": lambda: CgroupLoad(config.cgroup or Path(), os.cpu_count() or 1),

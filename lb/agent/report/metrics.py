@@ -1,4 +1,4 @@
-"""Prometheus metrics, served on the DIP and nowhere else."""
+"""Prometheus metrics, served on the DIP only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 import lb
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import TCP, port_text, vip_text
+from controlplane.domain.objects import port_text, protocol_text, vip_text
+from lb.agent.config import XDP_MODES
 from lb.agent.facts import Facts
 from lb.dataplane.objects import ServiceEntry
 
@@ -20,7 +21,6 @@ PREFIX = "bucket_brigade"
 REDIRECTOR_VERDICTS = ("ok_", "accept_", "pass_on", "drop_gue", "drop_unknown", "drop_hop")
 REDIRECTOR_DROPS = ("drop_inner", "drop_not_vip", "drop_ecn", "drop_error")
 SHARED_VERDICTS = frozenset({"drop_no_dip", "drop_no_stage", "drop_too_big"})
-XDP_MODES = ("native", "generic")
 
 Counts = Mapping[str, int]
 ServiceCounts = Mapping[ServiceEntry, tuple[int, int]]
@@ -35,7 +35,7 @@ def program_of(verdict: str) -> str:
 
 
 class AgentCollector(Collector):
-    """Makes metrics of the facts and of the programs' counters, when asked."""
+    """Turns the facts and the programs' counters into metrics, on request."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class AgentCollector(Collector):
         self._clock = clock
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing in advance: there is nothing to clash with in a registry of our own."""
+        """Name nothing in advance: nothing can clash in a registry of our own."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -68,11 +68,13 @@ class AgentCollector(Collector):
         yield packets
         labels = ("vip", "protocol", "port", "pool")
         by_packets = _counter("service_packets", "Packets for a service, first hop only", *labels)
-        by_bytes = _counter("service_bytes", "Bytes of those packets, before the wrap", *labels)
+        by_bytes = _counter(
+            "service_bytes", "Bytes of those packets, before encapsulation", *labels
+        )
         for service, (count, size) in self._services().items():
             values = [
                 vip_text(service.vip),
-                "tcp" if service.protocol == TCP else "udp",
+                protocol_text(service.protocol),
                 port_text(service.port),
                 service.pool,
             ]
@@ -130,7 +132,7 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     yield _single(
         "neighbours_unresolved", "DIPs without a next-hop MAC", facts.neighbours_unresolved
     )
-    yield _single("mss_room_bytes", "By how much the MSS of VIPs is lowered", facts.mss_room)
+    yield _single("mss_room_bytes", "By how much the MSS of VIPs is lowered", facts.mss_overhead)
     yield _single("troubles", "Things that are wrong now: see lbctl status", len(facts.troubles))
     if facts.load is not None:
         yield _single("load_ratio", "Busy time over capacity, as reported", facts.load)
@@ -148,7 +150,7 @@ def _outcomes(facts: Facts) -> Iterator[Metric]:
 
 
 def serve_metrics(collector: Collector, dip: IPv4Address, port: int) -> Callable[[], None]:
-    """Serve ``/metrics`` on the DIP from a thread; return what ends it. Port 0: serve nothing.
+    """Serve ``/metrics`` on the DIP from a thread; return a function to end it. Port 0: do not.
 
     Raises:
         BrigadeError: the port cannot be bound.

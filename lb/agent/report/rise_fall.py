@@ -1,4 +1,4 @@
-"""Rise and fall: how often a check has to agree with itself before it is believed."""
+"""Rise and fall: how many equal results in a row change the verdict on a service."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 class RiseFall:
     """The verdict on one service after some checks. Pure: ``observe`` returns the next state.
 
-    ``healthy`` is ``None`` until ``rise`` good or ``fall`` bad checks in a row: never checked is
-    not failing. ``reason`` is that of the last bad check while unhealthy.
+    ``healthy`` is ``None`` until ``rise`` good or ``fall`` bad checks in a row: a service that was
+    never checked is not failing. ``reason`` is that of the last bad check while unhealthy.
     """
 
     rise: int
@@ -26,6 +26,6 @@ class RiseFall:
         healthy = self.healthy
         if streak >= (self.rise if good else self.fall):
             healthy = good
-        still = self.reason if good else reason
-        told = still if healthy is False else ""
-        return replace(self, healthy=healthy, streak=streak, last=good, reason=told)
+        last_reason = self.reason if good else reason
+        kept = last_reason if healthy is False else ""
+        return replace(self, healthy=healthy, streak=streak, last=good, reason=kept)

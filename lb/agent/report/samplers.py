@@ -1,4 +1,4 @@
-"""Samples what the kernel and the service can tell: load, and connections on VIPs."""
+"""Samples load, and connections on VIPs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import structlog
 
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.report.connections import count_connections
 from lb.agent.report.load import LoadSource, Window
 from lb.agent.worker import Worker
 
-SAMPLES_A_WINDOW = 8
+SAMPLES_PER_WINDOW = 8
 SHORTEST_SECONDS = 0.1
 LONGEST_SECONDS = 1.0
 COUNT_SECONDS = 1.0
 COUNT_COST = 20
-"""Counting takes at most one part in this many of the time, however many sockets there are."""
+"""Counting takes at most one part in this many of the time, for any number of sockets."""
 
 
 class LoadSampler(Worker):
@@ -29,14 +29,15 @@ class LoadSampler(Worker):
         self,
         source: LoadSource,
         window_seconds: float,
-        board: Board,
+        facts: SharedFacts,
         on_death: Callable[[str], None],
     ) -> None:
         super().__init__("load", on_death)
         self._source = source
         self._window = Window(window_seconds)
-        self._board = board
-        self._pause = min(LONGEST_SECONDS, max(SHORTEST_SECONDS, window_seconds / SAMPLES_A_WINDOW))
+        self._facts = facts
+        pause = window_seconds / SAMPLES_PER_WINDOW
+        self._pause = min(LONGEST_SECONDS, max(SHORTEST_SECONDS, pause))
 
     def step(self) -> float:
         """Take one reading."""
@@ -44,13 +45,13 @@ class LoadSampler(Worker):
             reading = self._source.read()
         except (OSError, ValueError, IndexError, BrigadeError) as error:
             structlog.get_logger().warning("load is unknown", reason=str(error))
-            self._board.trouble("load", f"load is unknown: {error}")
+            self._facts.set_trouble("load", f"load is unknown: {error}")
             self._window.forget()
-            self._board.post(load=None)
+            self._facts.update(load=None)
             return max(self._pause, LONGEST_SECONDS)
         self._window.add(time.monotonic(), reading)
-        self._board.trouble("load", None)
-        self._board.post(load=self._window.load())
+        self._facts.set_trouble("load", None)
+        self._facts.update(load=self._window.load())
         return self._pause
 
 
@@ -59,19 +60,19 @@ class ConnectionCounter(Worker):
 
     def __init__(
         self,
-        board: Board,
+        facts: SharedFacts,
         on_death: Callable[[str], None],
         count: Callable[[Iterable[Vip]], int] = count_connections,
     ) -> None:
         super().__init__("connections", on_death)
-        self._board = board
+        self._facts = facts
         self._count = count
 
     def step(self) -> float:
         """Count once; after a long count, pause longer."""
         started = time.monotonic()
         try:
-            self._board.post(connections=self._count(self._board.facts.vips))
+            self._facts.update(connections=self._count(self._facts.current.vips))
         except OSError as error:
             structlog.get_logger().warning("cannot count connections", reason=str(error))
         took = time.monotonic() - started

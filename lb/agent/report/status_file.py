@@ -1,4 +1,4 @@
-"""The status file: what the agent last said of itself, for `lbctl status`, dead or alive."""
+"""The status file: the facts for `lbctl status`, also after the agent's end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUS_FILE = "status.json"
 
 
 def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
-    """Return the facts as JSON will have them. No secret is among them."""
+    """Return the facts as they are in the file. No secret is among them."""
     return {
         "server": config.name,
         "dip": str(config.dip),
@@ -43,7 +43,7 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
             for name, health in sorted(facts.checks.items())
         },
         "neighbours_unresolved": facts.neighbours_unresolved,
-        "mss_room": facts.mss_room,
+        "mss_room": facts.mss_overhead,
         "mss_of_all": facts.mss_of_all,
         "troubles": dict(facts.troubles),
         "refused": [
@@ -63,7 +63,7 @@ def write_status(run_dir: Path, status: dict[str, Any]) -> None:
 
 
 def read_status(run_dir: Path) -> dict[str, Any] | None:
-    """Return what was last written, ``None`` if nothing was. ``ValueError``: it is damaged."""
+    """Return the last status, ``None`` if there is no file. ``ValueError``: it is damaged."""
     try:
         found: dict[str, Any] = json.loads((run_dir / STATUS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:

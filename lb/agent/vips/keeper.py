@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
-from controlplane.domain.objects import Vip, is_host
+from controlplane.domain.objects import Vip
 from controlplane.domain.vips import has_ipv6, in_order
 from lb.agent.machine import sysctls
 from lb.agent.machine.undo_record import Journal
-from lb.agent.netlink.bulk import Netlink
-from lb.agent.vips.conflicts import beside, left_out
+from lb.agent.netlink.route_socket import RouteSocket
+from lb.agent.vips.conflicts import find_conflicts
 from lb.agent.vips.kernel import add_vips, local_vips, remove_vips
 
 
 class VipKeeper:
-    """Owner of the VIPs that this agent, or the one before it, put on ``lo``.
+    """Reconciles the VIPs on ``lo`` that this agent, or the one before it, has put there.
 
-    Does nothing until ``enabled``: VIPs go up only once the forwarder is attached. ``left_out``
-    are prefixes that are wanted and must not go up here, with a line for each.
+    Does nothing until ``enabled``: VIPs are put up only once the forwarder is attached.
+    ``left_out`` are prefixes that are wanted and must not be put up here, with a line for each.
     """
 
     def __init__(
         self,
-        netlink: Netlink,
+        netlink: RouteSocket,
         journal: Journal,
         read: Callable[[str], str] = sysctls.read_sysctl,
         write: Callable[[str, str], None] = sysctls.write_sysctl,
@@ -38,7 +38,7 @@ class VipKeeper:
 
     @property
     def trouble(self) -> str | None:
-        """What to say of prefixes that are left out; ``None`` if none is."""
+        """One line about the prefixes that are left out; ``None`` if there are none."""
         lines = [self.left_out[vip] for vip in in_order(self.left_out)]
         if not lines:
             return None
@@ -46,21 +46,22 @@ class VipKeeper:
         return f"{lines[0]}{more}; a prefix has to be one of its own, routed to the servers"
 
     def shrink(self, wanted: frozenset[Vip]) -> None:
-        """Take our VIPs that are wanted no more off ``lo``: before the forwarder forgets them."""
+        """Take our VIPs that are not wanted any more off ``lo``, before the forwarder does."""
         if not self.enabled:
             return
         remove_vips(self._netlink, [v for v in self._journal.record.vips if v not in wanted])
         self._journal.note(vips=tuple(v for v in self._journal.record.vips if v in wanted))
 
     def extend(self, wanted: frozenset[Vip]) -> None:
-        """Put the missing VIPs on ``lo``: after the forwarder knows them.
+        """Put the missing VIPs on ``lo``, after the forwarder has them.
 
         Prefixes that would cut this server off are left out, and taken off if they are ours.
         """
         if not self.enabled:
             return
         present = local_vips(self._netlink)
-        self._leave_out(unfit_of(self._netlink, wanted, present - {*self._journal.record.vips}))
+        others = present - {*self._journal.record.vips}
+        self._leave_out(find_conflicts(self._netlink, wanted, others))
         wanted -= self.left_out.keys()
         self.shrink(wanted)
         if has_ipv6(wanted):
@@ -75,13 +76,3 @@ class VipKeeper:
         for vip in in_order(lines.keys() - self.left_out.keys()):
             structlog.get_logger().warning("VIP left out", detail=lines[vip])
         self.left_out = lines
-
-
-def unfit_of(netlink: Netlink, wanted: Iterable[Vip], others: frozenset[Vip]) -> dict[Vip, str]:
-    """Return the prefixes that must not go up here, with a line for each.
-
-    ``others`` are local by somebody else's hand, who will have had a reason.
-    """
-    if all(is_host(vip) or vip in others for vip in wanted):
-        return {}
-    return {v: line for v, line in left_out(wanted, beside(netlink)).items() if v not in others}

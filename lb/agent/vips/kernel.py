@@ -15,46 +15,43 @@ from ipaddress import ip_network
 
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip, is_host, vip_text
-from lb.agent.netlink.bulk import (
-    FAMILY,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    NUMBER,
+from lb.agent.netlink.links import IFA_ADDRESS, IFA_LOCAL, IFADDRMSG, LOOPBACK_INDEX
+from lb.agent.netlink.messages import FAMILY, NUMBER, attribute, number
+from lb.agent.netlink.route_socket import ADD, ADD_OR_REPLACE, Request, RouteSocket
+from lb.agent.netlink.routes import (
+    RT_SCOPE_HOST,
+    RT_TABLE_LOCAL,
+    RTA_DST,
+    RTA_OIF,
     RTM_DELROUTE,
     RTM_NEWROUTE,
-    Netlink,
-    Request,
-    attribute,
+    RTN_LOCAL,
+    Route,
+    build,
+    parse,
+    read_table,
 )
-from lb.agent.netlink.links import LOOPBACK_INDEX
-from lb.agent.netlink.routes import DST, MESSAGE, OIF, PROTOCOL, TABLE, parse, read_table
 
 RTM_NEWADDR, RTM_DELADDR = 20, 21
-ADDRESS_MESSAGE = struct.Struct("=BBBBI")
-"""struct ifaddrmsg: family, prefix length, flags, scope, interface."""
-CACHE = struct.Struct("=IIII")
+IFA_CACHEINFO, IFA_FLAGS = 6, 8
+CACHEINFO = struct.Struct("=IIII")
 """struct ifa_cacheinfo: seconds preferred, seconds valid, and two that are the kernel's."""
-FOR_EVER = 0xFFFFFFFF
-IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 6, 8
+FOREVER = 0xFFFFFFFF
 IFA_F_NODAD = 0x02
 IFA_F_NOPREFIXROUTE = 0x200
-LOCAL_TABLE = 255
-LOCAL = 2
-SCOPE_HOST = 254
 GONE = frozenset({0, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EACCES})
-"""What a removal ends in: also where an interface, or IPv6 on it, went with its addresses."""
+"""Results of a removal, also where an interface, or IPv6 on it, went with its addresses."""
 
 
-def local_vips(netlink: Netlink) -> frozenset[Vip]:
+def local_vips(netlink: RouteSocket) -> frozenset[Vip]:
     """Return all that is delivered locally: an address as a prefix of one."""
-    bodies = (b for family in FAMILY.values() for b in read_table(netlink, family, LOCAL_TABLE))
-    routes = (parse(body) for body in bodies if body[7] == LOCAL)
+    bodies = (b for family in FAMILY.values() for b in read_table(netlink, family, RT_TABLE_LOCAL))
+    routes = (parse(body) for body in bodies if body[7] == RTN_LOCAL)
     found = ((dict(route.attributes), route.dst_len) for route in routes)
-    return frozenset(ip_network((known[DST], length)) for known, length in found if length)
+    return frozenset(ip_network((known[RTA_DST], length)) for known, length in found if length)
 
 
-def add_vips(netlink: Netlink, vips: Iterable[Vip]) -> None:
+def add_vips(netlink: RouteSocket, vips: Iterable[Vip]) -> None:
     """Have these delivered locally.
 
     Raises:
@@ -70,8 +67,8 @@ def add_vips(netlink: Netlink, vips: Iterable[Vip]) -> None:
             )
 
 
-def remove_vips(netlink: Netlink, vips: Iterable[Vip]) -> None:
-    """End that, where it was so.
+def remove_vips(netlink: RouteSocket, vips: Iterable[Vip]) -> None:
+    """Have these not delivered locally any more, if they were.
 
     Raises:
         BrigadeError: the kernel refuses.
@@ -92,8 +89,8 @@ def _remedy(vip: Vip) -> str:
 
 def _add(vip: Vip) -> Request:
     if is_host(vip):
-        return Request(RTM_NEWADDR, _address(vip), NLM_F_CREATE | NLM_F_REPLACE)
-    return Request(RTM_NEWROUTE, _route(vip), NLM_F_CREATE | NLM_F_EXCL)
+        return Request(RTM_NEWADDR, _address(vip), ADD_OR_REPLACE)
+    return Request(RTM_NEWROUTE, _route(vip), ADD)
 
 
 def _remove(vip: Vip) -> Request:
@@ -105,22 +102,17 @@ def _remove(vip: Vip) -> Request:
 def _address(vip: Vip) -> bytes:
     """Return the request's body. IPv6: at once usable, never preferred as a source (RFC 6724)."""
     packed = vip.network_address.packed
-    body = ADDRESS_MESSAGE.pack(FAMILY[vip.version], vip.prefixlen, 0, 0, LOOPBACK_INDEX)
+    body = IFADDRMSG.pack(FAMILY[vip.version], vip.prefixlen, 0, 0, LOOPBACK_INDEX)
     body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
     if FAMILY[vip.version] == socket.AF_INET:
         return body
-    body += attribute(IFA_FLAGS, NUMBER.pack(IFA_F_NODAD | IFA_F_NOPREFIXROUTE))
-    return body + attribute(IFA_CACHEINFO, CACHE.pack(0, FOR_EVER, 0, 0))
+    body += number(IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE)
+    return body + attribute(IFA_CACHEINFO, CACHEINFO.pack(0, FOREVER, 0, 0))
 
 
 def _route(vip: Vip) -> bytes:
-    scope = SCOPE_HOST if FAMILY[vip.version] == socket.AF_INET else 0
-    body = MESSAGE.pack(
-        *(FAMILY[vip.version], vip.prefixlen, 0, 0, LOCAL_TABLE, PROTOCOL, scope, LOCAL, 0)
-    )
-    body += attribute(TABLE, NUMBER.pack(LOCAL_TABLE))
-    return (
-        body
-        + attribute(DST, vip.network_address.packed)
-        + attribute(OIF, NUMBER.pack(LOOPBACK_INDEX))
-    )
+    family = FAMILY[vip.version]
+    scope = RT_SCOPE_HOST if family == socket.AF_INET else 0
+    found = ((RTA_DST, vip.network_address.packed), (RTA_OIF, NUMBER.pack(LOOPBACK_INDEX)))
+    route = Route(family, vip.prefixlen, 0, 0, scope, RTN_LOCAL, onlink=False, attributes=found)
+    return build(route, RT_TABLE_LOCAL)

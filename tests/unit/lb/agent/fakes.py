@@ -1,4 +1,4 @@
-"""Stand-ins for the edges: a data plane, VIPs and a store that remember what they were told."""
+"""Stand-ins for the edges: a data plane, VIPs and a store that remember their calls."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.vips import in_order
 from controlplane.store.contract import AgentStore, StoreCorrupt, StoreError, Version, is_newer
+from lb.agent.netlink.watcher import RTMGRP, Watcher
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView
 
@@ -73,6 +74,28 @@ def encoded(document: Cluster | Table) -> bytes:
     return encode_cluster(document) if isinstance(document, Cluster) else encode_table(document)
 
 
+class FakeEvents:
+    """A socket of notifications: returns or raises what it is given, then has no more."""
+
+    def __init__(self, *answers: bytes | OSError) -> None:
+        self.answers = [*answers]
+
+    def recv(self, _: int) -> bytes:
+        if not self.answers:
+            raise BlockingIOError
+        answer = self.answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+
+def watching(*answers: bytes | OSError) -> Watcher:
+    """A watcher with these notifications."""
+    watcher = Watcher(RTMGRP(0))
+    watcher._events = FakeEvents(*answers)  # type: ignore[assignment] # the part that is read
+    return watcher
+
+
 class FakeDataplane:
     """Remembers calls in order; ``fail_on`` makes the next call of that name fail."""
 
@@ -84,7 +107,7 @@ class FakeDataplane:
 
     def _check(self, name: str) -> None:
         if self.fail_on == name:
-            raise DataplaneError("no room")
+            raise DataplaneError("full")
 
     def _call(self, name: str, what: str) -> None:
         self._check(name)

@@ -73,7 +73,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path: Path, text: str, li
     assert caught.value.exit_code == 2
 
 
-def test_the_room_of_the_wrap_is_that_of_the_wire() -> None:
+def test_the_overhead_is_that_of_the_wire() -> None:
     assert [overhead_bytes(depth) for depth in (1, 2, 3, 4)] == [36, 40, 44, 48]
     with pytest.raises(ValueError, match="1 to 4"):
         overhead_bytes(5)

@@ -19,11 +19,12 @@ from controlplane.domain.objects import ServerState
 from lb.agent import event_loop as module
 from lb.agent.config import AgentConfig
 from lb.agent.documents.follower import Batch, StoreTrouble
-from lb.agent.documents.in_use import Forwarding
+from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.documents.intake import Intake
 from lb.agent.event_loop import Agent, Event, LinkChange, NeighbourChange, Parts, Stop, WorkerDeath
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.netlink.links import LinkInfo
+from lb.agent.netlink.route_socket import RouteSocket
 from lb.dataplane.objects import Identity
 from netns.polling import wait_until
 from tests.unit.lb.agent.fakes import (
@@ -59,16 +60,16 @@ class World:
         self.plane = Plane(self.log)
         self.vips = FakeVips(self.log)
         self.vips.enabled = False  # type: ignore[attr-defined]
-        self.board = Board(time.time())
-        self.saved = Batch()
+        self.facts = SharedFacts(time.time())
+        self.last_good = Batch()
         self.missing_now: str | None = None
         self.wanted: list[bool] = []
         self.acknowledged: list[Mapping[str, int]] = []
         self.replacing = False
         self.settled = True
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.forwarding = Forwarding(self.plane, self.vips)
-        self.intake = Intake(self.forwarding, self, self.board, self.acknowledged.append)
+        self.in_use = DocumentsInUse(self.plane, self.vips)
+        self.intake = Intake(self.in_use, self, self.facts, self.acknowledged.append)
         self.config = AgentConfig(
             name="s1", interface="eth0", dip="10.0.0.1", run_dir=folder / "run"
         )
@@ -102,20 +103,20 @@ class World:
         whole: Any = self
         parts = Parts(
             config=self.config,
-            netlink=None,
+            netlink=RouteSocket(),
             link=LINK,
             dataplane=whole.plane,
             dataplane_lock=threading.Lock(),
             attachment=whole,
-            forwarding=self.forwarding,
+            in_use=self.in_use,
             vips=whole.vips,
             intake=self.intake,
             announcer=whole,
             checker=whole,
             mss=whole,
-            board=self.board,
+            facts=self.facts,
             track=lambda dips: self.log.append(f"track {sorted(dips)}"),
-            read_saved=lambda: self.saved,
+            read_last_good=lambda: self.last_good,
             replacing=self.replacing,
             started=time.monotonic(),
         )
@@ -180,7 +181,7 @@ def test_it_waits_a_little_for_neighbours_but_not_for_ever(world: World) -> None
     world.run(documents(), NeighbourChange({2: MAC, 9: MAC}, 1), until=attached(world))
     assert f"set_neighbour 2 {MAC.hex()}" in world.log
     assert not any(line.startswith("set_neighbour 9") for line in world.log), "9 is no DIP"
-    assert world.board.facts.neighbours_unresolved == 1
+    assert world.facts.current.neighbours_unresolved == 1
 
 
 def test_without_documents_nothing_is_attached(world: World) -> None:
@@ -192,41 +193,41 @@ def test_without_documents_nothing_is_attached(world: World) -> None:
 def test_a_store_that_does_not_answer_is_given_its_time_then_the_last_good_serve(
     world: World,
 ) -> None:
-    world.saved = documents()
+    world.last_good = documents()
     started = time.monotonic()
     world.run(StoreTrouble("gone", denied=False), until=attached(world))
     assert time.monotonic() - started >= 0.2
     assert "attach" in world.log
-    assert world.board.facts.source == "last good"
+    assert world.facts.current.source == "last good"
 
 
 def test_what_the_store_has_is_preferred_to_the_last_good(world: World) -> None:
-    world.saved = documents(7)
+    world.last_good = documents(7)
     world.run(documents(2), until=attached(world))
-    assert world.forwarding.in_use() == {"cluster": 2, "table/web": 2}
-    assert world.board.facts.source == "store"
+    assert world.in_use.generations() == {"cluster": 2, "table/web": 2}
+    assert world.facts.current.source == "store"
 
 
 def test_a_refused_table_is_replaced_by_the_last_good_one(world: World) -> None:
-    world.saved = documents(1)
+    world.last_good = documents(1)
     bad = Batch(encoded(a_cluster(2)), {"web": b"{}"}, KEYS)
     world.run(bad, until=attached(world))
-    assert world.forwarding.in_use() == {"cluster": 2, "table/web": 1}
-    assert sum(world.board.facts.refused.values()) == 1
+    assert world.in_use.generations() == {"cluster": 2, "table/web": 1}
+    assert sum(world.facts.current.refused.values()) == 1
 
 
 def test_a_newer_document_after_a_start_from_the_last_good_is_taken(world: World) -> None:
-    world.saved = documents(1)
+    world.last_good = documents(1)
 
     def then_newer() -> bool:
         if "attach" in world.log and not newer:
             newer.append(True)
             world.inbox.put(documents(2))
-        return world.forwarding.in_use().get("table/web") == 2
+        return world.in_use.generations().get("table/web") == 2
 
     newer: list[bool] = []
     world.run(StoreTrouble("gone", denied=False), until=then_newer)
-    assert world.board.facts.source == "store"
+    assert world.facts.current.source == "store"
     assert world.acknowledged[-1] == {"cluster": 2, "table/web": 2}
 
 
@@ -238,12 +239,12 @@ def test_a_wrong_token_ends_a_start_that_has_nothing_else(world: World) -> None:
 def test_a_wrong_token_does_not_stop_a_server_that_has_its_last_good_documents(
     world: World,
 ) -> None:
-    world.saved = documents()
+    world.last_good = documents()
     world.run(StoreTrouble("wrong token", denied=True), until=attached(world))
     assert "attach" in world.log
 
 
-def test_programs_in_place_are_not_replaced_by_ones_that_know_less(world: World) -> None:
+def test_attached_programs_are_not_replaced_by_ones_without_a_table_of_theirs(world: World) -> None:
     world.replacing = True
     bad = Batch(encoded(a_cluster(2)), {"web": b"{}"}, KEYS)
     world.run(bad, until=after(0.4))
@@ -264,7 +265,7 @@ def test_programs_in_place_are_not_replaced_by_ones_that_know_less(world: World)
 def test_ready_follows_the_servers_state(world: World, state: ServerState, ready: bool) -> None:
     world.run(documents(1, state), until=lambda: world.wanted)
     assert world.wanted[-1] is ready
-    assert world.board.facts.state == state.value
+    assert world.facts.current.state == state.value
 
 
 def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: World) -> None:
@@ -273,16 +274,16 @@ def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: Worl
     )
     world.run(documents(), until=lambda: world.wanted)
     assert world.wanted[-1] is False
-    assert "by DIP 10.0.0.2" in world.board.facts.troubles["identity"]
+    assert "by DIP 10.0.0.2" in world.facts.current.troubles["identity"]
 
 
-def test_a_vip_that_is_left_out_is_told_and_not_announced(world: World) -> None:
+def test_a_vip_that_is_left_out_is_reported_and_not_announced(world: World) -> None:
     world.vips.left_out = {IPv4Network(VIP): "no"}
     world.vips.trouble = f"VIP {VIP} covers the gateway"
     world.run(documents(), until=lambda: world.wanted and world.wanted[-1])
     assert world.wanted[-1] is True
-    assert world.board.facts.troubles["vips"] == f"VIP {VIP} covers the gateway"
-    assert world.board.facts.vips == ()
+    assert world.facts.current.troubles["vips"] == f"VIP {VIP} covers the gateway"
+    assert world.facts.current.vips == ()
 
 
 def test_a_server_without_a_table_is_not_ready(world: World) -> None:
@@ -308,7 +309,7 @@ def test_a_detached_program_is_noticed_and_makes_it_not_ready(world: World) -> N
 
     world.run(documents(), until=detach)
     assert world.wanted[-1] is False
-    assert world.board.facts.troubles["attachment"] == "the forwarder was detached by somebody"
+    assert world.facts.current.troubles["attachment"] == "the forwarder was detached by somebody"
 
 
 def test_a_changed_mac_and_port_reach_the_data_plane(
@@ -323,7 +324,7 @@ def test_a_changed_mac_and_port_reach_the_data_plane(
         until=lambda: world.plane.identity and world.plane.identity.mac == MAC,
     )
     assert world.plane.identity == Identity(dip(1), MAC, 1500, 3, 7777)
-    assert "mtu" in world.board.facts.troubles or world.wanted == []
+    assert "mtu" in world.facts.current.troubles or world.wanted == []
 
 
 def test_a_part_that_dies_ends_the_agent_loudly(world: World) -> None:

@@ -1,15 +1,14 @@
-"""Is this machine fit: one line with the remedy for each thing that is not."""
+"""Checks of the machine: one line with the remedy for each problem."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Any
 
 import pytest
 
 from controlplane.domain.errors import BrigadeError, ConfigError
-from lb.agent import preflight as machine
+from lb.agent import preflight
 from lb.agent.config import AgentConfig
 from lb.agent.machine.ethtool import (
     ETH_FLAG_LRO,
@@ -21,10 +20,10 @@ from lb.agent.machine.ethtool import (
     vlan_warning,
 )
 from lb.agent.netlink.links import LinkInfo
+from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.preflight import (
     check_interface,
     check_root,
-    has_vlans,
     link_warnings,
     mtu6_warning,
     mtu_warning,
@@ -36,9 +35,9 @@ LO = LinkInfo(1, "lo", bytes(6), 65536, True, frozenset())
 
 
 def check(monkeypatch: pytest.MonkeyPatch, link: LinkInfo | None, lo: LinkInfo = LO) -> LinkInfo:
-    monkeypatch.setattr(machine, "find_link", lambda *_: link)
-    monkeypatch.setattr(machine, "read_link", lambda *_: lo)
-    return check_interface(None, AgentConfig(name="s1", interface="eth0", dip=DIP))
+    monkeypatch.setattr(preflight, "find_link", lambda *_: link)
+    monkeypatch.setattr(preflight, "read_link", lambda *_: lo)
+    return check_interface(RouteSocket(), AgentConfig(name="s1", interface="eth0", dip=DIP))
 
 
 def test_a_fit_interface_passes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,10 +47,10 @@ def test_a_fit_interface_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("change", "line", "code"),
     [
-        ({"addresses": frozenset()}, "has not 10.0.0.1 but no IPv4 address", 2),
+        ({"addresses": frozenset()}, "does not have 10.0.0.1, but no IPv4 address", 2),
         ({"up": False}, "ip link set dev eth0 up", 1),
-        ({"mac": b""}, "no Ethernet interface", 1),
-        ({"mtu": 600}, "too little for the wrap", 1),
+        ({"mac": b""}, "not an Ethernet interface", 1),
+        ({"mtu": 600}, "too little for the encapsulation", 1),
         # enough for two in a chain, and a pool may ask for four
         ({"mtu": 576 + 47}, "set dev eth0 mtu 624", 1),
     ],
@@ -78,14 +77,14 @@ def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPat
         *((1540, 3, False), (1544, 3, True), (1544, 4, False), (1548, 4, True)),
     ],
 )
-def test_room_for_the_wrap_depends_on_the_depth(mtu: int, depth: int, fits: bool) -> None:
+def test_the_overhead_depends_on_the_depth(mtu: int, depth: int, fits: bool) -> None:
     line = mtu_warning(mtu, depth, "off")
     assert (line is None) == fits
     if line:
         assert f"{mtu - 36 - 4 * (depth - 1)} bytes" in line
 
 
-def test_a_lowered_mss_makes_room() -> None:
+def test_with_a_lowered_mss_packets_fit() -> None:
     assert mtu_warning(1500, 4, "auto") is None
     assert mtu_warning(1500, 4, "lower") is None
     assert "1548" in (mtu_warning(1500, 4, "off") or "")
@@ -99,9 +98,9 @@ def test_no_ipv6_sender_goes_below_1280(mtu: int, depth: int, fits: bool) -> Non
     line = mtu6_warning(mtu, depth)
     assert (line is None) == fits
     if line:
-        room = 36 + 4 * (depth - 1)
-        assert f"leaves {mtu - room} bytes" in line
-        assert f"to {1280 + room} or more" in line
+        overhead = 36 + 4 * (depth - 1)
+        assert f"leaves {mtu - overhead} bytes" in line
+        assert f"to {1280 + overhead} or more" in line
 
 
 def test_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,17 +121,17 @@ def test_offloads_that_change_packets_are_named(flags: int, lro: bool, vlan: boo
 
 
 @pytest.mark.parametrize(
-    ("mode", "gro", "told"),
+    ("mode", "gro", "warned"),
     [("generic", True, True), ("generic", False, False), ("native", True, False)],
 )
-def test_generic_xdp_does_not_go_with_merged_packets(mode: str, gro: bool, told: bool) -> None:
+def test_generic_xdp_does_not_go_with_merged_packets(mode: str, gro: bool, warned: bool) -> None:
     """Its hook lies behind receive offload; that of native XDP before it."""
     line = gro_warning("eth0", mode, lambda _: gro)
-    assert (line is not None) == told
-    assert not told or "ethtool -K eth0 gro off" in (line or "")
+    assert (line is not None) == warned
+    assert not warned or "ethtool -K eth0 gro off" in (line or "")
 
 
-def test_an_interface_that_cannot_tell_is_no_fault() -> None:
+def test_a_driver_that_reports_nothing_is_no_fault() -> None:
     assert read_flags("nosuch0") == 0
     assert not read_gro("nosuch0")
 
@@ -152,25 +151,3 @@ def test_all_that_is_wrong_with_an_interface(monkeypatch: pytest.MonkeyPatch) ->
     assert [topic for topic, line in found.items() if line] == ["ipv6", "lro", "gro"]
     found = link_warnings(config, narrow, [four], 2)
     assert [topic for topic, line in found.items() if line] == ["mtu", "lro", "gro"]
-
-
-class Link(dict[str, Any]):
-    def get_attr(self, name: str) -> object:
-        return self.get(name)
-
-    def get_nested(self, *names: str) -> object:
-        return self.get(names[-1])
-
-
-def test_vlans_are_devices_of_that_kind_on_our_interface() -> None:
-    class Links:
-        def __init__(self, *links: Link) -> None:
-            self.links = links
-
-        def get_links(self) -> tuple[Link, ...]:
-            return self.links
-
-    vlan = Link(IFLA_LINK=3, IFLA_INFO_KIND="vlan")
-    assert has_vlans(Links(Link(), vlan), 3)
-    assert not has_vlans(Links(Link(), vlan), 4)
-    assert not has_vlans(Links(Link(IFLA_LINK=3, IFLA_INFO_KIND="veth")), 3)

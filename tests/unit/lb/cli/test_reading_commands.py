@@ -14,7 +14,7 @@ import lb.cli.main as cli
 from controlplane.domain.objects import ServerState
 from controlplane.store.state_dir import StateDir
 from lb.agent.config import AgentConfig, load_agent_config
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.machine.lock import InterfaceLock
 from lb.agent.report.status_file import status_of, write_status
 from lb.cli._table_summary import summarise
@@ -173,10 +173,10 @@ def test_without_data_there_is_one_line_with_a_remedy(
 def test_status_shows_whether_the_agent_runs(
     config: Path, settings: AgentConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    board = Board(0.0)
-    board.post(ready=True, attached=True, xdp_mode="native", generations={"table/web": 5})
-    board.trouble("store", "the store [bold]is away")
-    write_status(settings.run_dir, status_of(board.facts, settings, 100.0))
+    facts = SharedFacts(0.0)
+    facts.update(ready=True, attached=True, xdp_mode="native", generations={"table/web": 5})
+    facts.set_trouble("store", "the store [bold]is away")
+    write_status(settings.run_dir, status_of(facts.current, settings, 100.0))
     assert run("status", "--config", str(config), "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["agent_running"], status["ready"]) == (False, True)
@@ -203,9 +203,9 @@ def test_status_shows_whether_the_agent_runs(
     ],
 )
 def test_status_shows_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, text: str) -> None:
-    board = Board(0.0)
-    board.post(mss_room=40, mss_of_all=of_all)
-    shown = dict(lines_of({**status_of(board.facts, settings, 1.0), "agent_running": False}, 1.0))
+    facts = SharedFacts(0.0)
+    facts.update(mss_overhead=40, mss_of_all=of_all)
+    shown = dict(lines_of({**status_of(facts.current, settings, 1.0), "agent_running": False}, 1.0))
     assert shown["MSS"] == text
 
 

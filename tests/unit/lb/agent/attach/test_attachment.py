@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from lb.agent.attach import attachment, bpffs, clsact, xdp
-from lb.agent.attach import guests as root
+from lb.agent.attach import attachment, bpffs, clsact, guests, xdp
 from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.xdp import AttachedXdp
 from lb.agent.config import AgentConfig
-from lb.agent.machine.boot import Place
+from lb.agent.machine.boot import NamespaceId
 from lb.agent.machine.undo_record import Journal, Record, read_record
 from lb.agent.netlink.links import LinkInfo
+from lb.agent.netlink.route_socket import RouteSocket
 
 LINK = LinkInfo(3, "eth0", bytes(6), 1500, up=True, addresses=frozenset())
 
@@ -38,11 +38,11 @@ class Programs:
 
     @contextmanager
     def in_root(self) -> Iterator[None]:
-        self._happened.append("others go on to the new forwarder")
+        self._happened.append("others continue with the new forwarder")
         try:
             yield
         except OSError:
-            self._happened.append("others go on to the old one")
+            self._happened.append("others continue with the old one")
             raise
 
 
@@ -73,7 +73,7 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert record is not None
         assert record.clsact_made
 
-    def take_place(_base: Path, _interface: str, fresh: Path) -> Path:
+    def swap_in(_base: Path, _interface: str, fresh: Path) -> Path:
         assert fresh == config(tmp_path).bpffs
         note("pins take place")
         return tmp_path
@@ -84,10 +84,10 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(xdp, "attach_xdp", attach_xdp)
     monkeypatch.setattr(xdp, "query_xdp", lambda *_: AttachedXdp(native=60))
     monkeypatch.setattr(clsact, "list_filters", lambda *_: ())
-    monkeypatch.setattr(root, "foreign_programs", lambda _pin: {})
+    monkeypatch.setattr(guests, "guest_programs", lambda _pin: {})
     monkeypatch.setattr(bpffs, "prepare", lambda _base: None)
     monkeypatch.setattr(bpffs, "fresh_directory", lambda base, _interface: base)
-    monkeypatch.setattr(bpffs, "take_place", take_place)
+    monkeypatch.setattr(bpffs, "swap_in", swap_in)
     return done
 
 
@@ -100,19 +100,19 @@ def config(tmp_path: Path) -> AgentConfig:
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     bpffs_of = str(config(tmp_path).bpffs)
-    return Journal(tmp_path, Record(Place("boot", "net"), "eth0", bpffs_of, forwarders=(60,)))
+    return Journal(tmp_path, Record(NamespaceId("boot", "net"), "eth0", bpffs_of, forwarders=(60,)))
 
 
 def test_the_redirector_is_there_before_the_forwarder_and_all_is_written_down(
     tmp_path: Path, happened: list[str], journal: Journal
 ) -> None:
     """Else packets that are encapsulated to this very server would meet nobody who decides."""
-    Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
+    Attachment(RouteSocket(), LINK, config(tmp_path), journal).attach(Programs(happened))
     assert happened == [
         "pin",
         "clsact",
         "redirector 8",
-        "others go on to the new forwarder",
+        "others continue with the new forwarder",
         "forwarder 7 native for 60",
         "pins take place",
     ]
@@ -127,8 +127,11 @@ def test_a_forwarder_that_is_refused_leaves_others_and_pins_as_they_were(
 
     monkeypatch.setattr(xdp, "attach_xdp", refuse)
     with pytest.raises(OSError, match="busy"):
-        Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
-    assert happened[-2:] == ["others go on to the new forwarder", "others go on to the old one"]
+        Attachment(RouteSocket(), LINK, config(tmp_path), journal).attach(Programs(happened))
+    assert happened[-2:] == [
+        "others continue with the new forwarder",
+        "others continue with the old one",
+    ]
     assert set(journal.record.forwarders) == {60, 70}
 
 
@@ -165,14 +168,14 @@ def test_a_refused_change_of_mode_puts_the_old_forwarder_back(
     monkeypatch.setattr(xdp, "detach_xdp", detach_xdp)
     monkeypatch.setattr(xdp, "attach_xdp", attach_xdp)
     with pytest.raises(OSError, match="no native XDP"):
-        Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
+        Attachment(RouteSocket(), LINK, config(tmp_path), journal).attach(Programs(happened))
     assert happened[happened.index("hold 60") :] == [
         "hold 60",
         "detach 60 generic",
         "attach 7 native for None",
         *(["attach 6 generic for None"] if detached else []),
         "let go of 60",
-        "others go on to the old one",
+        "others continue with the old one",
     ]
 
 
@@ -190,5 +193,5 @@ def test_pins_that_others_left_are_removed_before_unless_something_of_them_runs(
         return frozenset(number for number in ids if number is not None)
 
     monkeypatch.setattr(attachment, "pinned_ids", pinned_ids)
-    Attachment(None, LINK, config(tmp_path), journal).attach(Programs(happened))
+    Attachment(RouteSocket(), LINK, config(tmp_path), journal).attach(Programs(happened))
     assert sorted(path.name for path in base.iterdir()) == ["eth0", "eth0:1", "eth1:0"]

@@ -1,4 +1,4 @@
-"""What the data plane and the checks of a machine are told of the documents."""
+"""What the data plane and the checks of a machine get from the documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lb.dataplane.objects import ServiceEntry
 SERVICE = Service("web", IPv4Network("192.0.2.1"), TCP, 80, "web")
 
 
-def test_room_is_needed_for_the_deepest_pool() -> None:
+def test_the_overhead_is_that_of_the_deepest_pool() -> None:
     assert deepest((Pool("plain", depth=1),)) == 1
     assert deepest((Pool("plain", depth=1), Pool("web", depth=4), Pool("work", depth=3))) == 4
 

@@ -1,4 +1,4 @@
-"""Following a store: everything new once, cluster before tables, trouble told and survived."""
+"""Following a store: everything new once, cluster before tables, trouble reported and survived."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.store.contract import StoreCorrupt, StoreDenied, StoreUnavailable, Version
 from lb.agent.documents.follower import Batch, Follower, StoreTrouble
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from tests.unit.lb.agent.fakes import KEY, FakeStore, a_cluster, a_table, encoded
 
 
@@ -21,21 +21,23 @@ def delivered() -> list[Batch | StoreTrouble]:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(0.0)
+def facts() -> SharedFacts:
+    return SharedFacts(0.0)
 
 
 @pytest.fixture
-def follower(store: FakeStore, board: Board, delivered: list[Batch | StoreTrouble]) -> Follower:
-    return Follower(store, board, delivered.append, lambda _: None, clock=lambda: 42.0)
+def follower(
+    store: FakeStore, facts: SharedFacts, delivered: list[Batch | StoreTrouble]
+) -> Follower:
+    return Follower(store, facts, delivered.append, lambda _: None, clock=lambda: 42.0)
 
 
 def test_the_first_answer_is_delivered_even_if_there_is_nothing_yet(
-    follower: Follower, delivered: list[Batch | StoreTrouble], board: Board
+    follower: Follower, delivered: list[Batch | StoreTrouble], facts: SharedFacts
 ) -> None:
     follower.step()
     assert delivered == [Batch()]
-    assert board.facts.last_contact == 42.0
+    assert facts.current.last_contact == 42.0
     follower.step()
     assert len(delivered) == 1
 
@@ -93,18 +95,18 @@ def test_a_document_that_cannot_be_read_is_delivered_for_refusal(
     assert delivered[-1].cluster == b"{}"
 
 
-def test_trouble_is_told_backed_off_and_over(
+def test_trouble_is_reported_backed_off_and_over(
     store: FakeStore,
     follower: Follower,
     delivered: list[Batch | StoreTrouble],
-    board: Board,
+    facts: SharedFacts,
 ) -> None:
     store.failure = StoreUnavailable("no route")
     pauses = [follower.step() for _ in range(3)]
     assert pauses == sorted(pauses)
     assert pauses[0] > 0
     assert delivered[-1] == StoreTrouble("no route", denied=False)
-    assert board.facts.troubles == {"store": "no route"}
+    assert facts.current.troubles == {"store": "no route"}
     store.failure = StoreDenied("wrong token")
     follower.step()
     assert delivered[-1] == StoreTrouble("wrong token", denied=True)
@@ -112,7 +114,7 @@ def test_trouble_is_told_backed_off_and_over(
     store.put(a_cluster(1))
     assert follower.step() == 0
     assert isinstance(delivered[-1], Batch)
-    assert board.facts.troubles == {}
+    assert facts.current.troubles == {}
 
 
 def test_a_failure_in_the_middle_of_a_poll_loses_nothing(
@@ -167,7 +169,7 @@ def test_a_document_spoilt_in_the_store_holds_no_other_back(
     store: FakeStore,
     follower: Follower,
     delivered: list[Batch | StoreTrouble],
-    board: Board,
+    facts: SharedFacts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store.put(a_cluster(1, pools=("web", "dns")))
@@ -185,8 +187,8 @@ def test_a_document_spoilt_in_the_store_holds_no_other_back(
         follower.step()
     assert isinstance(delivered[-1], Batch)
     assert set(delivered[-1].tables) == {"web"}
-    assert board.facts.troubles == {"store table/dns": "not a regular file"}
+    assert facts.current.troubles == {"store table/dns": "not a regular file"}
     store.put(a_table(2, [2, 0], pool="web"))
     follower.step()
     assert set(delivered[-1].tables) == {"web", "dns"}
-    assert board.facts.troubles == {}
+    assert facts.current.troubles == {}

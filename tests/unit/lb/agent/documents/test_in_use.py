@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.objects import Pool, ServerState
-from lb.agent.documents.in_use import Forwarding
+from lb.agent.documents.in_use import DocumentsInUse
 from tests.unit.lb.agent.fakes import (
     KEYS,
     OTHER,
@@ -31,66 +31,66 @@ def dataplane(log: list[str]) -> FakeDataplane:
 
 
 @pytest.fixture
-def forwarding(dataplane: FakeDataplane, log: list[str]) -> Forwarding:
-    return Forwarding(dataplane, FakeVips(log), clock=lambda: 100.0)
+def in_use(dataplane: FakeDataplane, log: list[str]) -> DocumentsInUse:
+    return DocumentsInUse(dataplane, FakeVips(log), clock=lambda: 100.0)
 
 
 def test_a_new_vip_goes_up_after_the_forwarder_knows_its_service(
-    forwarding: Forwarding, log: list[str]
+    in_use: DocumentsInUse, log: list[str]
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1)))
+    in_use.take_cluster(encoded(a_cluster(1)))
     assert log == [f"shrink {VIP}", "set_cluster 1,2", f"extend {VIP}"]
 
 
 def test_a_vip_that_goes_comes_down_before_the_forwarder_forgets_it(
-    forwarding: Forwarding, log: list[str]
+    in_use: DocumentsInUse, log: list[str]
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1, vips=(VIP, OTHER))))
+    in_use.take_cluster(encoded(a_cluster(1, vips=(VIP, OTHER))))
     log.clear()
-    forwarding.take_cluster(encoded(a_cluster(2, vips=(VIP,))))
+    in_use.take_cluster(encoded(a_cluster(2, vips=(VIP,))))
     assert log == [f"shrink {VIP}", "set_cluster 1,2", f"extend {VIP}"]
 
 
-def test_what_is_in_use_is_what_was_taken(forwarding: Forwarding) -> None:
-    assert forwarding.in_use() == {}
-    forwarding.take_cluster(encoded(a_cluster(3)))
-    assert forwarding.take_table("web", encoded(a_table(7, [1, 2], 3)), KEYS)
-    assert forwarding.in_use() == {"cluster": 3, "table/web": 7}
-    assert forwarding.since == {"cluster": 100.0, "table/web": 100.0}
+def test_what_is_in_use_is_what_was_taken(in_use: DocumentsInUse) -> None:
+    assert in_use.generations() == {}
+    in_use.take_cluster(encoded(a_cluster(3)))
+    assert in_use.take_table("web", encoded(a_table(7, [1, 2], 3)), KEYS)
+    assert in_use.generations() == {"cluster": 3, "table/web": 7}
+    assert in_use.since == {"cluster": 100.0, "table/web": 100.0}
 
 
 def test_a_table_of_an_unseen_cluster_generation_waits_for_it(
-    forwarding: Forwarding, dataplane: FakeDataplane
+    in_use: DocumentsInUse, dataplane: FakeDataplane
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1)))
-    assert not forwarding.take_table("web", encoded(a_table(1, [2, 0], 2)), KEYS)
-    assert forwarding.waiting == {"web"}
+    in_use.take_cluster(encoded(a_cluster(1)))
+    assert not in_use.take_table("web", encoded(a_table(1, [2, 0], 2)), KEYS)
+    assert in_use.waiting == {"web"}
     assert dataplane.tables == {}
-    forwarding.take_cluster(encoded(a_cluster(2)))
-    assert forwarding.take_waiting("web", KEYS)
+    in_use.take_cluster(encoded(a_cluster(2)))
+    assert in_use.take_waiting("web", KEYS)
     assert dataplane.tables == {"web": (2, 0)}
-    assert forwarding.waiting == frozenset()
+    assert in_use.waiting == frozenset()
 
 
 def test_a_removed_dip_stays_while_a_loaded_table_names_it(
-    forwarding: Forwarding, dataplane: FakeDataplane
+    in_use: DocumentsInUse, dataplane: FakeDataplane
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1, indices=(1, 2, 3))))
-    forwarding.take_table("web", encoded(a_table(1, [1, 3])), KEYS)
-    forwarding.take_cluster(encoded(a_cluster(2, indices=(1, 2))))
+    in_use.take_cluster(encoded(a_cluster(1, indices=(1, 2, 3))))
+    in_use.take_table("web", encoded(a_table(1, [1, 3])), KEYS)
+    in_use.take_cluster(encoded(a_cluster(2, indices=(1, 2))))
     assert sorted(dataplane.view.dips) == [1, 2, 3]
-    forwarding.take_table("web", encoded(a_table(2, [1, 2], 2)), KEYS)
+    in_use.take_table("web", encoded(a_table(2, [1, 2], 2)), KEYS)
     assert sorted(dataplane.view.dips) == [1, 2]
 
 
 def test_an_index_given_to_another_server_is_that_servers(
-    forwarding: Forwarding, dataplane: FakeDataplane
+    in_use: DocumentsInUse, dataplane: FakeDataplane
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1, indices=(1, 2))))
-    forwarding.take_table("web", encoded(a_table(1, [1, 2])), KEYS)
+    in_use.take_cluster(encoded(a_cluster(1, indices=(1, 2))))
+    in_use.take_table("web", encoded(a_table(1, [1, 2])), KEYS)
     moved = a_cluster(2, indices=(1,))
     server = moved.servers[0].__class__("s9", dip(2), 3, ServerState.ACTIVE)
-    forwarding.take_cluster(
+    in_use.take_cluster(
         encoded(moved.__class__(2, (*moved.servers, server), moved.services, moved.pools))
     )
     assert dict(dataplane.view.dips) == {1: dip(1), 3: dip(2)}
@@ -98,89 +98,87 @@ def test_an_index_given_to_another_server_is_that_servers(
 
 @pytest.mark.parametrize("generation", [1, 2])
 def test_a_stale_cluster_is_refused(
-    forwarding: Forwarding, dataplane: FakeDataplane, log: list[str], generation: int
+    in_use: DocumentsInUse, dataplane: FakeDataplane, log: list[str], generation: int
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(2)))
+    in_use.take_cluster(encoded(a_cluster(2)))
     log.clear()
     with pytest.raises(DocumentError) as caught:
-        forwarding.take_cluster(encoded(a_cluster(generation, indices=(1,))))
+        in_use.take_cluster(encoded(a_cluster(generation, indices=(1,))))
     assert caught.value.reason == "stale_generation"
     assert log == []
     assert sorted(dataplane.view.dips) == [1, 2]
 
 
 def test_a_stale_table_is_refused_and_the_old_one_stays(
-    forwarding: Forwarding, dataplane: FakeDataplane
+    in_use: DocumentsInUse, dataplane: FakeDataplane
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1)))
-    forwarding.take_table("web", encoded(a_table(5, [1, 0])), KEYS)
+    in_use.take_cluster(encoded(a_cluster(1)))
+    in_use.take_table("web", encoded(a_table(5, [1, 0])), KEYS)
     with pytest.raises(DocumentError) as caught:
-        forwarding.take_table("web", encoded(a_table(5, [2, 0])), KEYS)
+        in_use.take_table("web", encoded(a_table(5, [2, 0])), KEYS)
     assert caught.value.reason == "stale_generation"
     assert dataplane.tables == {"web": (1, 0)}
 
 
-def test_a_pool_keeps_its_key_and_buckets_for_life(forwarding: Forwarding) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1)))
+def test_a_pool_keeps_its_key_and_buckets_for_life(in_use: DocumentsInUse) -> None:
+    in_use.take_cluster(encoded(a_cluster(1)))
     with pytest.raises(DocumentError) as caught:
-        forwarding.take_cluster(encoded(a_cluster(2, key_id="other-key")))
+        in_use.take_cluster(encoded(a_cluster(2, key_id="other-key")))
     assert caught.value.reason == "pool_changed"
     changed = a_cluster(2)
     pools = (Pool("web", 512, 2, key_id="web-key"),)
     with pytest.raises(DocumentError) as caught:
-        forwarding.take_cluster(
-            encoded(changed.__class__(2, changed.servers, changed.services, pools))
-        )
+        in_use.take_cluster(encoded(changed.__class__(2, changed.servers, changed.services, pools)))
     assert caught.value.reason == "pool_changed"
 
 
-def test_a_table_without_its_key_is_refused(forwarding: Forwarding) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1)))
+def test_a_table_without_its_key_is_refused(in_use: DocumentsInUse) -> None:
+    in_use.take_cluster(encoded(a_cluster(1)))
     with pytest.raises(DocumentError) as caught:
-        forwarding.take_table("web", encoded(a_table(1, [1, 0])), {})
+        in_use.take_table("web", encoded(a_table(1, [1, 0])), {})
     assert caught.value.reason == "no_key"
-    assert forwarding.in_use() == {"cluster": 1}
+    assert in_use.generations() == {"cluster": 1}
 
 
-def test_a_table_under_another_pools_name_is_refused(forwarding: Forwarding) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1, pools=("web", "dns"))))
+def test_a_table_under_another_pools_name_is_refused(in_use: DocumentsInUse) -> None:
+    in_use.take_cluster(encoded(a_cluster(1, pools=("web", "dns"))))
     with pytest.raises(DocumentError) as caught:
-        forwarding.take_table("web", encoded(a_table(1, [1, 0], pool="dns")), KEYS)
+        in_use.take_table("web", encoded(a_table(1, [1, 0], pool="dns")), KEYS)
     assert caught.value.reason == "wrong_pool"
 
 
 def test_a_removed_pools_table_goes_after_its_services(
-    forwarding: Forwarding, log: list[str]
+    in_use: DocumentsInUse, log: list[str]
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1, pools=("web", "dns"))))
-    forwarding.take_table("dns", encoded(a_table(1, [1, 0], pool="dns")), KEYS)
+    in_use.take_cluster(encoded(a_cluster(1, pools=("web", "dns"))))
+    in_use.take_table("dns", encoded(a_table(1, [1, 0], pool="dns")), KEYS)
     log.clear()
-    forwarding.take_cluster(encoded(a_cluster(2, pools=("web",))))
+    in_use.take_cluster(encoded(a_cluster(2, pools=("web",))))
     assert log.index("set_cluster 1,2") < log.index("remove_table dns")
-    assert forwarding.in_use() == {"cluster": 2}
-    assert set(forwarding.documents) == {"cluster"}
+    assert in_use.generations() == {"cluster": 2}
+    assert set(in_use.documents) == {"cluster"}
 
 
 def test_what_the_data_plane_cannot_hold_is_refused_and_no_vip_goes(
-    forwarding: Forwarding, dataplane: FakeDataplane, log: list[str]
+    in_use: DocumentsInUse, dataplane: FakeDataplane, log: list[str]
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1, vips=(VIP, OTHER))))
+    in_use.take_cluster(encoded(a_cluster(1, vips=(VIP, OTHER))))
     dataplane.fail_on = "set_cluster"
     log.clear()
     with pytest.raises(DocumentError) as caught:
-        forwarding.take_cluster(encoded(a_cluster(2, vips=(VIP,))))
+        in_use.take_cluster(encoded(a_cluster(2, vips=(VIP,))))
     assert caught.value.reason == "data_plane"
     assert log == []
-    assert forwarding.in_use() == {"cluster": 1}
+    assert in_use.generations() == {"cluster": 1}
     dataplane.fail_on = ""
-    forwarding.take_cluster(encoded(a_cluster(3, vips=(VIP,))))
+    in_use.take_cluster(encoded(a_cluster(3, vips=(VIP,))))
     assert log == [f"shrink {VIP}", "set_cluster 1,2", f"extend {VIP}"]
 
 
 def test_vips_follow_even_if_the_data_plane_has_the_view_already(
-    forwarding: Forwarding, log: list[str]
+    in_use: DocumentsInUse, log: list[str]
 ) -> None:
-    forwarding.take_cluster(encoded(a_cluster(1)))
+    in_use.take_cluster(encoded(a_cluster(1)))
     log.clear()
-    forwarding.take_cluster(encoded(a_cluster(2)))
+    in_use.take_cluster(encoded(a_cluster(2)))
     assert log == [f"shrink {VIP}", f"extend {VIP}"]

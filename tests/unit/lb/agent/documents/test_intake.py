@@ -10,9 +10,10 @@ import pytest
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.state_dir import StateDir
 from lb.agent.documents.follower import Batch
-from lb.agent.documents.in_use import Forwarding
-from lb.agent.documents.intake import Intake, read_saved
-from lb.agent.facts import Board
+from lb.agent.documents.in_use import DocumentsInUse
+from lb.agent.documents.intake import Intake
+from lb.agent.documents.last_good import read_last_good
+from lb.agent.facts import SharedFacts
 from tests.unit.lb.agent.fakes import KEYS, FakeDataplane, FakeVips, a_cluster, a_table, encoded
 
 
@@ -20,11 +21,11 @@ class World:
     def __init__(self, state_dir: Path) -> None:
         self.log: list[str] = []
         self.acknowledged: list[dict[str, int]] = []
-        self.board = Board(0.0)
+        self.facts = SharedFacts(0.0)
         self.state_dir = StateDir(state_dir)
-        self.forwarding = Forwarding(FakeDataplane(self.log), FakeVips(self.log))
-        self.intake = Intake(self.forwarding, self.state_dir, self.board, self._acknowledge)
-        self.intake.open = True
+        self.in_use = DocumentsInUse(FakeDataplane(self.log), FakeVips(self.log))
+        self.intake = Intake(self.in_use, self.state_dir, self.facts, self._acknowledge)
+        self.intake.attached = True
 
     def _acknowledge(self, in_use: Mapping[str, int]) -> None:
         self.acknowledged.append(dict(in_use))
@@ -39,22 +40,22 @@ def good_batch() -> Batch:
     return Batch(encoded(a_cluster(1)), {"web": encoded(a_table(1, [1, 2]))}, KEYS)
 
 
-def test_what_was_taken_is_acknowledged_posted_and_can_be_read_back(world: World) -> None:
+def test_what_was_taken_is_acknowledged_reported_and_can_be_read_back(world: World) -> None:
     world.intake.take(good_batch())
     assert world.acknowledged[-1] == {"cluster": 1, "table/web": 1}
-    assert world.board.facts.generations == {"cluster": 1, "table/web": 1}
-    assert read_saved(world.state_dir) == good_batch()
+    assert world.facts.current.generations == {"cluster": 1, "table/web": 1}
+    assert read_last_good(world.state_dir) == good_batch()
 
 
 def test_nothing_is_acknowledged_or_saved_before_the_programs_are_attached(world: World) -> None:
-    world.intake.open = False
+    world.intake.attached = False
     world.intake.take(good_batch())
     assert world.acknowledged == []
-    assert read_saved(world.state_dir) == Batch()
-    world.intake.open = True
+    assert read_last_good(world.state_dir) == Batch()
+    world.intake.attached = True
     world.intake.publish()
     assert world.acknowledged == [{"cluster": 1, "table/web": 1}]
-    assert read_saved(world.state_dir) == good_batch()
+    assert read_last_good(world.state_dir) == good_batch()
 
 
 @pytest.mark.parametrize(
@@ -81,12 +82,12 @@ def test_a_refused_document_is_counted_and_the_old_one_stays(
 ) -> None:
     world.intake.take(good_batch())
     world.intake.take(batch)
-    ((refused_kind, refused_reason), count) = next(iter(world.board.facts.refused.items()))
+    ((refused_kind, refused_reason), count) = next(iter(world.facts.current.refused.items()))
     assert (refused_kind, count) == (kind, 1)
     assert reason in (None, refused_reason)
-    assert kind in world.board.facts.troubles
+    assert kind in world.facts.current.troubles
     assert world.acknowledged[-1] == {"cluster": 1, "table/web": 1}
-    assert read_saved(world.state_dir) == good_batch()
+    assert read_last_good(world.state_dir) == good_batch()
 
 
 def test_a_good_successor_ends_the_trouble(world: World) -> None:
@@ -94,7 +95,7 @@ def test_a_good_successor_ends_the_trouble(world: World) -> None:
     world.intake.take(Batch(None, {"web": b"{}"}, KEYS))
     assert world.intake.refused_pools == {"web"}
     world.intake.take(Batch(None, {"web": encoded(a_table(3, [2, 1]))}, KEYS))
-    assert world.board.facts.troubles == {}
+    assert world.facts.current.troubles == {}
     assert world.intake.refused_pools == set()
     assert world.acknowledged[-1]["table/web"] == 3
 
@@ -103,7 +104,7 @@ def test_a_table_and_the_cluster_it_needs_may_come_in_any_order(world: World) ->
     world.intake.take(good_batch())
     world.intake.take(Batch(None, {"web": encoded(a_table(2, [2, 1], 2))}, KEYS))
     assert world.acknowledged[-1] == {"cluster": 1, "table/web": 1}
-    assert world.board.facts.refused == {}
+    assert world.facts.current.refused == {}
     world.intake.take(Batch(encoded(a_cluster(2))))
     assert world.acknowledged[-1] == {"cluster": 2, "table/web": 2}
 
@@ -112,9 +113,9 @@ def test_the_saved_document_of_a_removed_pool_is_forgotten(world: World) -> None
     both = a_cluster(1, pools=("web", "dns"))
     dns = a_table(1, [1, 0], pool="dns")
     world.intake.take(Batch(encoded(both), {"dns": encoded(dns)}, KEYS))
-    assert set(read_saved(world.state_dir).tables) == {"dns"}
+    assert set(read_last_good(world.state_dir).tables) == {"dns"}
     world.intake.take(Batch(encoded(a_cluster(2, pools=("web",)))))
-    assert set(read_saved(world.state_dir).tables) == set()
+    assert set(read_last_good(world.state_dir).tables) == set()
 
 
 def test_a_full_disk_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,14 +125,14 @@ def test_a_full_disk_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(world.state_dir, "save_document", full)
     world.intake.take(good_batch())
     assert world.acknowledged[-1] == {"cluster": 1, "table/web": 1}
-    assert world.board.facts.troubles == {"state_dir": "no space left"}
+    assert world.facts.current.troubles == {"state_dir": "no space left"}
 
 
-def test_a_refused_cluster_document_is_said_until_a_newer_one_is_taken(world: World) -> None:
-    """The controller replaces what is refused; the last good one, taken anew, changes nothing."""
+def test_a_refused_cluster_document_is_reported_until_a_newer_one_is_taken(world: World) -> None:
+    """The controller replaces what is refused; the last good one, taken again, changes nothing."""
     world.intake.take(Batch(b"nonsense", cluster_generation=4))
-    assert world.board.facts.refused_cluster == 4
+    assert world.facts.current.refused_cluster == 4
     world.intake.take(good_batch())
-    assert world.board.facts.refused_cluster == 4
+    assert world.facts.current.refused_cluster == 4
     world.intake.take(Batch(encoded(a_cluster(5)), cluster_generation=5))
-    assert world.board.facts.refused_cluster == 0
+    assert world.facts.current.refused_cluster == 0

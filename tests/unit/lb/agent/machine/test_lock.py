@@ -19,7 +19,7 @@ def interface() -> str:
     return f"t{uuid.uuid4().hex[:12]}"
 
 
-def test_the_second_is_told_who_the_first_is(interface: str) -> None:
+def test_the_second_gets_an_error_that_names_the_first(interface: str) -> None:
     assert find_holder(interface) is None
     with InterfaceLock(interface):
         assert find_holder(interface) == Holder(os.getpid(), os.getuid())

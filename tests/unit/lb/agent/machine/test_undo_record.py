@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import BrigadeError
-from lb.agent.machine.boot import Place, current_place
+from lb.agent.machine.boot import NamespaceId, current_namespace
 from lb.agent.machine.undo_record import Journal, Record, decode, encode, erase_record, read_record
 
-PLACE = Place("boot", "cookie:7")
+NAMESPACE = NamespaceId("boot", "cookie:7")
 FULL = Record(
-    PLACE,
+    NAMESPACE,
     "eth0",
     "/sys/fs/bpf/x",
     "generic",
@@ -34,7 +34,7 @@ def test_a_record_survives_its_encoding() -> None:
 
 
 def test_a_note_is_on_disk_for_root_alone_when_it_returns(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, Record(PLACE, "eth0", "/b"))
+    journal = Journal(tmp_path, Record(NAMESPACE, "eth0", "/b"))
     journal.note(clsact_made=True, forwarders=(9,))
     found = read_record(tmp_path)
     assert found == journal.record
@@ -56,6 +56,6 @@ def test_damage_is_one_line_that_names_the_file(tmp_path: Path, text: str) -> No
         read_record(tmp_path)
 
 
-def test_a_place_is_the_same_twice() -> None:
-    assert current_place() == current_place()
-    assert current_place().boot_id
+def test_a_namespace_is_the_same_twice() -> None:
+    assert current_namespace() == current_namespace()
+    assert current_namespace().boot_id

@@ -14,18 +14,20 @@ import pytest
 from lb.agent.mss.lowering import RTAX_ADVMSS, RTAX_MTU, lowered
 from lb.agent.mss.mirror import Goal, Mirror, clear, copy_of, foreign_routes
 from lb.agent.mss.rules import RTM_DELRULE, RTM_NEWRULE
-from lb.agent.netlink.bulk import NLM_F_REPLACE, NUMBER, Request, attribute, link_mtus
+from lb.agent.netlink.links import link_mtus
+from lb.agent.netlink.messages import NUMBER, attribute
+from lb.agent.netlink.route_socket import NLM_F_REPLACE, Request, RouteSocket
 from lb.agent.netlink.routes import (
-    ENCAP,
-    GATEWAY,
-    MAIN,
-    MESSAGE,
-    NEXT_HOP,
-    NH_ID,
-    OIF,
-    PREFSRC,
-    PRIORITY,
-    PROTOCOL,
+    OUR_PROTOCOL,
+    RT_TABLE_MAIN,
+    RTA_ENCAP,
+    RTA_GATEWAY,
+    RTA_NH_ID,
+    RTA_OIF,
+    RTA_PREFSRC,
+    RTA_PRIORITY,
+    RTMSG,
+    RTNEXTHOP,
     NextHop,
     Route,
     build,
@@ -38,16 +40,20 @@ TABLE = 6080
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 UNREACHABLE = 7
 MTUS = {3: 1500, 4: 9000}
-DEFAULT = Route(V4, 0, 0, 0, 0, 1, False, ((OIF, NUMBER.pack(3)), (GATEWAY, bytes([10, 0, 0, 1]))))
-CONNECTED = Route(V4, 24, 0, 0, 253, 1, False, ((1, bytes([10, 0, 0, 0])), (OIF, NUMBER.pack(3))))
+DEFAULT = Route(
+    V4, 0, 0, 0, 0, 1, False, ((RTA_OIF, NUMBER.pack(3)), (RTA_GATEWAY, bytes([10, 0, 0, 1])))
+)
+CONNECTED = Route(
+    V4, 24, 0, 0, 253, 1, False, ((1, bytes([10, 0, 0, 0])), (RTA_OIF, NUMBER.pack(3)))
+)
 VIPS = frozenset({IPv4Network("192.0.2.10/32")})
 GOAL = Goal(TABLE, VIPS, 40, 1500)
 
 
 def in_main(route: Route, protocol: int = 2) -> bytes:
     """A route as main's dump has it: with a cache, somebody's mark."""
-    body = bytearray(build(route, MAIN))
-    body[4], body[5] = MAIN, protocol
+    body = bytearray(build(route, RT_TABLE_MAIN))
+    body[4], body[5] = RT_TABLE_MAIN, protocol
     return bytes(body) + attribute(12, bytes(36))
 
 
@@ -62,10 +68,10 @@ def metrics_of(route: Route) -> dict[int, int]:
     return {kind: NUMBER.unpack(value)[0] for kind, value in route.metrics}
 
 
-class FakeKernel:
-    """Two tables and the rules. ``refuse`` says which destinations our table may not have.
+class FakeKernel(RouteSocket):
+    """Two tables and the rules. ``refuse`` is a destination that our table may not have.
 
-    ``families`` are those that it has; a dump of another one tells of all (rtnl_dump_all).
+    ``families`` are those that it has; a dump of another one lists all (rtnl_dump_all).
     """
 
     def __init__(self, *main: Route) -> None:
@@ -73,7 +79,7 @@ class FakeKernel:
         self.ours: list[Route] = []
         self.foreign: list[bytes] = []
         self.rules: list[bytes] = []
-        self.kernels_rules = [MESSAGE.pack(f, 0, 0, 0, MAIN, 0, 0, 1, 0) for f in (V4, V6)]
+        self.kernels_rules = [RTMSG.pack(f, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 1, 0) for f in (V4, V6)]
         self.log: list[str] = []
         self.refuse = ""
         self.refuses_rules = False
@@ -85,13 +91,13 @@ class FakeKernel:
                 struct.pack("=BxHiII", 0, 1, index, 0, 0) + attribute(4, NUMBER.pack(mtu))
                 for index, mtu in MTUS.items()
             ]
-        told = {body[0]} & self.families or self.families
+        listed = {body[0]} & self.families or self.families
         if kind == 34:
-            return [rule for rule in (*self.kernels_rules, *self.rules) if rule[0] in told]
-        if table_of(body) == MAIN:
-            return [raw for raw in self.main if raw[0] in told]
+            return [rule for rule in (*self.kernels_rules, *self.rules) if rule[0] in listed]
+        if table_of(body) == RT_TABLE_MAIN:
+            return [raw for raw in self.main if raw[0] in listed]
         ours = [build(route, TABLE) for route in self.ours]
-        return [raw for raw in (*ours, *self.foreign) if raw[0] in told]
+        return [raw for raw in (*ours, *self.foreign) if raw[0] in listed]
 
     def change(self, requests: Sequence[Request]) -> list[int]:
         return [self._change(request) for request in requests]
@@ -121,17 +127,17 @@ class FakeKernel:
 
 def test_a_copy_is_its_original_but_for_mark_and_mss() -> None:
     """Its source too: with many VIPs this host's own connections are routed by copies."""
-    source = (PREFSRC, bytes([10, 0, 0, 9]))
+    source = (RTA_PREFSRC, bytes([10, 0, 0, 9]))
     given = replace(DEFAULT, attributes=(*DEFAULT.attributes, source))
     copy = parse(build(lowered(parse(in_main(given)), MTUS, 1500, 40), TABLE))
     assert copy == replace(given, metrics=((RTAX_ADVMSS, NUMBER.pack(1420)),))
     body = build(copy, TABLE)
     assert table_of(body) == TABLE
-    assert body[5] == PROTOCOL
+    assert body[5] == OUR_PROTOCOL
 
 
 @pytest.mark.parametrize(
-    ("family", "interface", "own", "underlay", "room", "advmss"),
+    ("family", "interface", "own", "underlay", "overhead", "advmss"),
     [
         (V4, 3, {}, 1500, 36, 1424),
         (V4, 3, {}, 1500, 48, 1412),
@@ -145,14 +151,14 @@ def test_a_copy_is_its_original_but_for_mark_and_mss() -> None:
         (V4, 3, {RTAX_MTU: 300}, 1500, 40, 256),
     ],
 )
-def test_the_mss_leaves_room_on_the_narrowest_link(
-    family: int, interface: int, own: dict[int, int], underlay: int, room: int, advmss: int
+def test_the_mss_is_lowered_for_the_narrowest_link(
+    family: int, interface: int, own: dict[int, int], underlay: int, overhead: int, advmss: int
 ) -> None:
     given = tuple((kind, NUMBER.pack(value)) for kind, value in own.items())
     route = replace(
-        DEFAULT, family=family, attributes=((OIF, NUMBER.pack(interface)),), metrics=given
+        DEFAULT, family=family, attributes=((RTA_OIF, NUMBER.pack(interface)),), metrics=given
     )
-    assert metrics_of(lowered(route, MTUS, underlay, room)) == {**own, RTAX_ADVMSS: advmss}
+    assert metrics_of(lowered(route, MTUS, underlay, overhead)) == {**own, RTAX_ADVMSS: advmss}
 
 
 def test_other_kinds_of_routes_have_no_mss_but_a_copy() -> None:
@@ -168,28 +174,28 @@ def test_other_kinds_of_routes_have_no_mss_but_a_copy() -> None:
 def multipath(*hops: tuple[int, int, int]) -> bytes:
     """A route's message with (interface, flags, weight) hops."""
     parts = b"".join(
-        NEXT_HOP.pack(NEXT_HOP.size + 8, flags, weight, interface)
-        + attribute(GATEWAY, bytes([10, 0, interface, 1]))
+        RTNEXTHOP.pack(RTNEXTHOP.size + 8, flags, weight, interface)
+        + attribute(RTA_GATEWAY, bytes([10, 0, interface, 1]))
         for interface, flags, weight in hops
     )
-    return MESSAGE.pack(V4, 0, 0, 0, MAIN, 2, 0, 1, 0) + attribute(9, parts)
+    return RTMSG.pack(V4, 0, 0, 0, RT_TABLE_MAIN, 2, 0, 1, 0) + attribute(9, parts)
 
 
 def test_next_hops_are_copied_the_dead_ones_not() -> None:
     both = parse(multipath((4, 0, 2), (3, 4 | 16, 0)))
-    gateways = [((GATEWAY, bytes([10, 0, index, 1])),) for index in (3, 4)]
+    gateways = [((RTA_GATEWAY, bytes([10, 0, index, 1])),) for index in (3, 4)]
     assert both.hops == (NextHop(3, True, 0, gateways[0]), NextHop(4, False, 2, gateways[1]))
     assert parse(build(both, TABLE)) == both
     assert both.interfaces == (3, 4)
     assert metrics_of(lowered(both, MTUS, 9000, 40))[RTAX_ADVMSS] == 1420, "the narrowest"
     alone = parse(multipath((4, 0, 2), (3, 1, 0)))
     assert alone.hops == ()
-    assert alone.interfaces == (4,), "as the kernel tells of a route that has one"
+    assert alone.interfaces == (4,), "as the kernel reports a route that has one"
 
 
 def test_a_nexthop_object_stands_for_what_it_leads_to() -> None:
-    told = in_main(DEFAULT) + attribute(NH_ID, NUMBER.pack(7)) + attribute(ENCAP, b"1234")
-    assert dict(parse(told).attributes) == {NH_ID: NUMBER.pack(7)}
+    body = in_main(DEFAULT) + attribute(RTA_NH_ID, NUMBER.pack(7)) + attribute(RTA_ENCAP, b"1234")
+    assert dict(parse(body).attributes) == {RTA_NH_ID: NUMBER.pack(7)}
 
 
 def test_routes_come_before_rules_and_go_after_them() -> None:
@@ -219,11 +225,11 @@ def test_a_changed_route_is_replaced_in_one_step() -> None:
     kernel = FakeKernel(DEFAULT)
     mirror = Mirror(kernel)
     mirror.synchronise(GOAL, MTUS)
-    other = replace(DEFAULT, attributes=((OIF, NUMBER.pack(4)),))
+    other = replace(DEFAULT, attributes=((RTA_OIF, NUMBER.pack(4)),))
     kernel.main = [in_main(other)]
     kernel.log.clear()
     mirror.synchronise(GOAL, MTUS)
-    mirror.synchronise(replace(GOAL, room=48), MTUS)
+    mirror.synchronise(replace(GOAL, overhead=48), MTUS)
     assert kernel.log == ["=default", "=default"]
     assert metrics_of(kernel.ours[0])[RTAX_ADVMSS] == 1412
 
@@ -235,8 +241,8 @@ def test_routes_that_share_a_key_are_not_replaced_by_each_other() -> None:
             CONNECTED,
             family=V6,
             attributes=(
-                *((1, bytes([0xFE, 0x80, *bytes(14)])), (OIF, NUMBER.pack(index))),
-                (PRIORITY, NUMBER.pack(256)),
+                *((1, bytes([0xFE, 0x80, *bytes(14)])), (RTA_OIF, NUMBER.pack(index))),
+                (RTA_PRIORITY, NUMBER.pack(256)),
             ),
         )
         for index in (3, 4)
@@ -245,12 +251,12 @@ def test_routes_that_share_a_key_are_not_replaced_by_each_other() -> None:
     goal = replace(GOAL, vips=frozenset({IPv6Network("2001:db8::1/128")}))
     mirror = Mirror(kernel)
     mirror.synchronise(goal, MTUS)
-    mirror.synchronise(replace(goal, room=48), MTUS)
+    mirror.synchronise(replace(goal, overhead=48), MTUS)
     assert len(kernel.ours) == 2
     assert {metrics_of(route)[RTAX_ADVMSS] for route in kernel.ours} == {1392}
 
 
-def test_what_the_kernel_refuses_is_left_to_main_and_told() -> None:
+def test_what_the_kernel_refuses_is_left_to_main_and_reported() -> None:
     kernel = FakeKernel(DEFAULT, CONNECTED)
     kernel.refuse = "10.0.0.0/24"
     mirror = Mirror(kernel)
@@ -273,7 +279,9 @@ def test_routes_of_others_in_the_table_are_counted_and_left() -> None:
 
 
 def test_only_families_with_vips_are_mirrored() -> None:
-    kernel = FakeKernel(DEFAULT, replace(DEFAULT, family=V6, attributes=((OIF, NUMBER.pack(3)),)))
+    kernel = FakeKernel(
+        DEFAULT, replace(DEFAULT, family=V6, attributes=((RTA_OIF, NUMBER.pack(3)),))
+    )
     Mirror(kernel).synchronise(GOAL, MTUS)
     assert {route.family for route in kernel.ours} == {V4}
 
@@ -289,7 +297,7 @@ def test_a_kernel_without_rules_gets_no_routes() -> None:
 
 
 def test_a_kernel_without_ipv6_keeps_its_ipv4_copies() -> None:
-    """Asked for the other family, it tells of IPv4 again: those are not what is looked for."""
+    """Asked for the other family, it lists IPv4 again: those must not count."""
     kernel = FakeKernel(DEFAULT, CONNECTED)
     kernel.families = {V4}
     kernel.foreign = [somebodys(replace(CONNECTED, dst_len=25))]

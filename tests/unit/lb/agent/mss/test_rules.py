@@ -11,16 +11,16 @@ from controlplane.domain.objects import Vip
 from lb.agent.mss.mirror import Goal, Mirror
 from lb.agent.mss.rules import (
     ANY_SOURCE,
-    MOST_PREFIXES,
+    MAX_PREFIXES,
     RTM_NEWRULE,
+    RULE_PRIORITY,
     change_rule,
     our_rule,
     rule_text,
     rules_wanted,
 )
-from lb.agent.mss.rules import PRIORITY as RULE_PRIORITY
-from lb.agent.netlink.bulk import FAMILY, attribute
-from lb.agent.netlink.routes import PROTOCOL
+from lb.agent.netlink.messages import FAMILY, attribute
+from lb.agent.netlink.routes import OUR_PROTOCOL
 from tests.unit.lb.agent.mss.test_mirror import DEFAULT, GOAL, MTUS, TABLE, FakeKernel
 
 
@@ -36,7 +36,7 @@ def test_rules_are_as_few_as_can_be_and_known_again() -> None:
         body = change_rule(RTM_NEWRULE, prefix, TABLE).body
         assert our_rule(body, TABLE) == (prefix, RULE_PRIORITY)
         assert our_rule(body, 99) is None
-        theirs = body.replace(attribute(21, bytes([PROTOCOL])), attribute(21, b"\3"))
+        theirs = body.replace(attribute(21, bytes([OUR_PROTOCOL])), attribute(21, b"\3"))
         assert our_rule(theirs, TABLE) is None
 
 
@@ -50,13 +50,13 @@ def scattered(count: int, version: int = 4) -> frozenset[Vip]:
 @pytest.mark.parametrize("version", [4, 6])
 def test_rules_are_never_many(version: int) -> None:
     """Each look-up of a route walks them all."""
-    most = scattered(MOST_PREFIXES, version)
+    most = scattered(MAX_PREFIXES, version)
     assert rules_wanted(most, version) == most
-    assert not Goal(TABLE, most, 40, 1500).is_of_all
-    too_many = scattered(MOST_PREFIXES + 1, version)
+    assert not Goal(TABLE, most, 40, 1500).covers_all_tcp
+    too_many = scattered(MAX_PREFIXES + 1, version)
     assert rules_wanted(too_many, version) == {ANY_SOURCE[version]}
     assert rules_wanted(too_many, 10 - version) == frozenset()
-    assert Goal(TABLE, too_many, 40, 1500).is_of_all
+    assert Goal(TABLE, too_many, 40, 1500).covers_all_tcp
     adjacent = [vip.supernet(new_prefix=vip.prefixlen - 1) for vip in too_many]
     assert len(rules_wanted(adjacent, version)) == 2, "a run of them is few prefixes"
 
@@ -81,16 +81,16 @@ def test_the_rule_for_all_is_for_what_this_host_sends_by_tcp(version: int) -> No
 def test_the_rule_for_all_is_there_before_single_ones_go_and_the_reverse() -> None:
     kernel = FakeKernel(DEFAULT)
     mirror = Mirror(kernel)
-    few, many = (replace(GOAL, vips=scattered(MOST_PREFIXES + n)) for n in (0, 1))
+    few, many = (replace(GOAL, vips=scattered(MAX_PREFIXES + n)) for n in (0, 1))
     mirror.synchronise(few, MTUS)
-    assert len(kernel.rules) == MOST_PREFIXES
+    assert len(kernel.rules) == MAX_PREFIXES
     kernel.log.clear()
     mirror.synchronise(many, MTUS)
-    assert kernel.log == ["+rule", *["-rule"] * MOST_PREFIXES]
+    assert kernel.log == ["+rule", *["-rule"] * MAX_PREFIXES]
     assert [our_rule(body, TABLE) for body in kernel.rules] == [(ANY_SOURCE[4], RULE_PRIORITY)]
     kernel.log.clear()
     mirror.synchronise(few, MTUS)
-    assert kernel.log == [*["+rule"] * MOST_PREFIXES, "-rule"]
+    assert kernel.log == [*["+rule"] * MAX_PREFIXES, "-rule"]
 
 
 def test_single_rules_stay_where_the_kernel_refuses_the_one_for_all() -> None:
@@ -98,6 +98,6 @@ def test_single_rules_stay_where_the_kernel_refuses_the_one_for_all() -> None:
     mirror = Mirror(kernel)
     mirror.synchronise(GOAL, MTUS)
     kernel.refuses_rules = True
-    outcome = mirror.synchronise(replace(GOAL, vips=scattered(MOST_PREFIXES + 1)), MTUS)
+    outcome = mirror.synchronise(replace(GOAL, vips=scattered(MAX_PREFIXES + 1)), MTUS)
     assert outcome.refused == ("a rule: Invalid argument",)
     assert len(kernel.rules) == 1

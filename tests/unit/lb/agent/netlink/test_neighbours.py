@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping
+import errno
+import socket
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
-from typing import Any
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 from lb.agent.netlink import neighbours as module
-from lb.agent.netlink.neighbours import Events, Neighbours, next_hop, read_events
+from lb.agent.netlink.messages import HEADER, attribute, attributes, messages, number
+from lb.agent.netlink.neighbours import (
+    NDA_DST,
+    NDA_LLADDR,
+    NDMSG,
+    RTM_NEWNEIGH,
+    Events,
+    Neighbours,
+    next_hop,
+    read_events,
+)
+from lb.agent.netlink.route_socket import NetlinkError, Request, RouteSocket
+from lb.agent.netlink.routes import RTA_DST, RTA_GATEWAY, RTA_OIF, RTMSG
 
 OURS = 3
 GATEWAY = IPv4Address("10.0.0.254")
@@ -20,8 +31,8 @@ REACHABLE, STALE, INCOMPLETE, FAILED, PERMANENT = 2, 4, 1, 0x20, 0x80
 
 
 def message(kind: int, index: int = 0) -> bytes:
-    body = struct.pack("=I", 0) + struct.pack("=i", index) + bytes(8)
-    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+    body = NDMSG.pack(0, index, 0, 0, 0) + bytes(4)
+    return HEADER.pack(HEADER.size + len(body), kind, 0, 0, 0) + body
 
 
 @pytest.mark.parametrize(
@@ -40,17 +51,10 @@ def message(kind: int, index: int = 0) -> bytes:
     ],
 )
 def test_events_are_sorted(data: bytes, events: Events) -> None:
-    assert read_events(data, OURS) == events
+    assert read_events(messages(data), OURS) == events
 
 
-class Message(dict[str, Any]):
-    """A netlink answer as pyroute2 gives it."""
-
-    def get_attr(self, name: str) -> Any:
-        return dict(self["attrs"]).get(name)
-
-
-class FakeNetlink:
+class FakeKernel(RouteSocket):
     """Routes through GATEWAY for 10.9.0.0/16, direct for 10.0.0.0/24, none else."""
 
     def __init__(self) -> None:
@@ -58,26 +62,36 @@ class FakeNetlink:
         self.asked: list[IPv4Address] = []
         self.lookups = 0
 
-    def route(self, _: str, dst: str, oif: int) -> Iterator[Message]:
+    def get(self, _: int, body: bytes) -> bytes:
         self.lookups += 1
+        found = dict(attributes(body, RTMSG.size))
+        dst = str(IPv4Address(found[RTA_DST]))
+        oif = int.from_bytes(found[RTA_OIF], "little")
+        answer = RTMSG.pack(socket.AF_INET, 32, 0, 0, 254, 0, 0, 1, 0)
         if dst.startswith("10.9."):
-            yield Message(attrs=[("RTA_OIF", oif), ("RTA_GATEWAY", str(GATEWAY))])
-        elif dst.startswith("10.0.0."):
-            yield Message(attrs=[("RTA_OIF", oif)])
-        elif dst.startswith("10.8."):
-            yield Message(attrs=[("RTA_OIF", oif + 1)])
-        else:
-            raise NetlinkError(101, "unreachable")
+            return answer + number(RTA_OIF, oif) + attribute(RTA_GATEWAY, GATEWAY.packed)
+        if dst.startswith("10.0.0."):
+            return answer + number(RTA_OIF, oif)
+        if dst.startswith("10.8."):
+            return answer + number(RTA_OIF, oif + 1)
+        raise NetlinkError(errno.ENETUNREACH)
 
-    def get_neighbours(self, **_: object) -> Iterator[Message]:
+    def dump(self, _: int, __: bytes) -> list[bytes]:
+        """Neighbours of ours, and one that must not count."""
+        found = [NDMSG.pack(2, OURS + 1, PERMANENT, 0, 0) + attribute(NDA_DST, GATEWAY.packed)]
         for address, (mac, state) in self.entries.items():
-            attrs = [("NDA_DST", str(address))]
-            if mac:
-                attrs.append(("NDA_LLADDR", mac.hex(":")))
-            yield Message(attrs=attrs, state=state)
+            body = NDMSG.pack(socket.AF_INET, OURS, state, 0, 0)
+            body += attribute(NDA_DST, address.packed)
+            found.append(body + (attribute(NDA_LLADDR, mac) if mac else b""))
+        return found
 
-    def neigh(self, _: str, dst: str, **__: object) -> None:
-        self.asked.append(IPv4Address(dst))
+    def change(self, requests: Sequence[Request]) -> list[int]:
+        for request in requests:
+            assert request.kind == RTM_NEWNEIGH
+            assert NDMSG.unpack_from(request.body) == (2, OURS, 0, module.NTF_USE, 0)
+            found = dict(attributes(request.body, NDMSG.size))
+            self.asked.append(IPv4Address(found[NDA_DST]))
+        return [0 for _ in requests]
 
 
 @pytest.mark.parametrize(
@@ -90,12 +104,12 @@ class FakeNetlink:
     ],
 )
 def test_a_next_hop_is_the_gateway_or_the_dip_itself(dip: str, hop: IPv4Address | None) -> None:
-    assert next_hop(FakeNetlink(), IPv4Address(dip), OURS) == hop
+    assert next_hop(FakeKernel(), IPv4Address(dip), OURS) == hop
 
 
 class Followed:
     def __init__(self) -> None:
-        self.netlink = FakeNetlink()
+        self.netlink = FakeKernel()
         self.published: list[Mapping[int, bytes | None]] = []
         self.neighbours = Neighbours(
             OURS, IPv4Address("10.0.0.1"), self.published.append, lambda: None, lambda _: None
@@ -116,7 +130,7 @@ class Followed:
 def test_many_dips_behind_one_gateway_are_one_neighbour() -> None:
     followed = Followed()
     followed.track(i1="10.0.0.1", i2="10.9.0.2", i3="10.9.0.3", i4="10.9.0.4")
-    followed.neighbours._ask(followed.netlink)
+    followed.neighbours._resolve(followed.netlink)
     assert followed.netlink.asked == [GATEWAY]
     assert followed.compare() == [{2: None, 3: None, 4: None}]
     assert followed.neighbours.unresolved == 3
@@ -137,7 +151,7 @@ def test_only_valid_entries_are_used(state: int, usable: bool) -> None:
     assert followed.compare() == [{2: MAC_A if usable else None}]
 
 
-def test_what_is_fresh_is_not_asked_for_again() -> None:
+def test_what_is_fresh_is_not_resolved_again() -> None:
     followed = Followed()
     followed.netlink.entries = {
         IPv4Address("10.0.0.2"): (MAC_A, REACHABLE),
@@ -146,11 +160,11 @@ def test_what_is_fresh_is_not_asked_for_again() -> None:
         IPv4Address("10.0.0.5"): (None, FAILED),
     }
     followed.track(i2="10.0.0.2", i3="10.0.0.3", i4="10.0.0.4", i5="10.0.0.5")
-    followed.neighbours._ask(followed.netlink)
+    followed.neighbours._resolve(followed.netlink)
     assert [str(address) for address in followed.netlink.asked] == ["10.0.0.4", "10.0.0.5"]
 
 
-def test_an_index_with_another_dip_is_published_anew() -> None:
+def test_an_index_with_another_dip_is_published_again() -> None:
     followed = Followed()
     followed.netlink.entries[GATEWAY] = (MAC_A, REACHABLE)
     followed.track(i2="10.9.0.2")

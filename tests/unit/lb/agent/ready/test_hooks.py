@@ -16,8 +16,8 @@ import pytest
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import vip_text
 from lb.agent.config import AgentConfig
-from lb.agent.facts import Board
-from lb.agent.machine.boot import Place
+from lb.agent.facts import SharedFacts
+from lb.agent.machine.boot import NamespaceId
 from lb.agent.machine.undo_record import Journal, Record, read_record
 from lb.agent.ready import announcer as announce
 from lb.agent.ready.announcer import Announcer
@@ -63,7 +63,7 @@ def test_a_hook_may_leave_something_running_that_holds_its_standard_error(tmp_pa
 
 
 @pytest.mark.parametrize("abstract", [True, False])
-def test_systemd_is_told_over_its_socket(tmp_path: Path, abstract: bool) -> None:
+def test_systemd_is_notified_over_its_socket(tmp_path: Path, abstract: bool) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind("\0" + path if abstract else path)
@@ -94,11 +94,11 @@ class World:
             **settings,
         )
         self.journal = Journal(
-            folder / "state", Record(Place("b", "n"), "eth0", "/b", announced=announced)
+            folder / "state", Record(NamespaceId("b", "n"), "eth0", "/b", announced=announced)
         )
-        self.board = Board(0.0)
+        self.facts = SharedFacts(0.0)
         self.announcer = Announcer(
-            self.config, self.journal, self.board, lambda: None, lambda _: None, {}
+            self.config, self.journal, self.facts, lambda: None, lambda _: None, {}
         )
 
     def lines(self) -> list[str]:
@@ -133,9 +133,9 @@ def test_ready_is_a_file_a_fact_a_record_and_one_run_of_the_hook(
     world = make()
     for _ in range(5):
         world.announcer.want(ready=True)
-    wait_until(lambda: world.board.facts.hooks == {("on_ready", "ok"): 1}, "one run of on_ready")
+    wait_until(lambda: world.facts.current.hooks == {("on_ready", "ok"): 1}, "one run of on_ready")
     assert world.ready_file
-    assert world.board.facts.ready
+    assert world.facts.current.ready
     record = read_record(world.folder / "state")
     assert record is not None
     assert record.announced
@@ -148,15 +148,15 @@ def test_other_vips_are_announced_by_another_run_of_the_hook(make: Callable[...,
     script = f'echo "$BUCKET_BRIGADE_VIPS" >> {world.log}'
     object.__setattr__(world.config, "on_ready", ("sh", "-c", script))
     for vips in ((first,), (first, second), (first, second), (second,)):
-        world.board.post(vips=vips)
+        world.facts.update(vips=vips)
         world.announcer.want(ready=True)
         wait_until(
-            lambda: " ".join(map(vip_text, world.board.facts.vips)) in world.lines(),
+            lambda: " ".join(map(vip_text, world.facts.current.vips)) in world.lines(),
             "a run with these VIPs",
         )
     assert world.lines() == ["192.0.2.1", "192.0.2.1 192.0.2.0/24", "192.0.2.0/24"]
     world.announcer.want(ready=False)
-    world.board.post(vips=(first,))
+    world.facts.update(vips=(first,))
     world.announcer.want(ready=False)
     wait_until(lambda: not world.ready_file, "no ready file")
     assert world.lines()[3:] == ["on_withdraw"]
@@ -176,7 +176,7 @@ def test_what_was_never_announced_is_not_withdrawn(make: Callable[..., World]) -
     world = make()
     world.announcer.want(ready=False)
     world.announcer.want(ready=True)
-    wait_until(lambda: world.board.facts.hooks.get(("on_ready", "ok")) == 1, "on_ready")
+    wait_until(lambda: world.facts.current.hooks.get(("on_ready", "ok")) == 1, "on_ready")
     assert world.lines() == ["on_ready"]
 
 
@@ -186,15 +186,15 @@ def test_what_an_earlier_agent_announced_is_withdrawn(make: Callable[..., World]
     wait_until(lambda: world.lines() == ["on_withdraw"], "on_withdraw")
 
 
-def test_a_failed_hook_is_run_again_and_told_meanwhile(make: Callable[..., World]) -> None:
+def test_a_failed_hook_is_run_again_and_reported_meanwhile(make: Callable[..., World]) -> None:
     world = make()
     world.broken.touch()
     world.announcer.want(ready=True)
     wait_until(lambda: world.lines().count("on_ready failed") >= 2, "a second try")
-    assert "hook" in world.board.facts.troubles
+    assert "hook" in world.facts.current.troubles
     world.broken.unlink()
     wait_until(lambda: world.lines()[-1:] == ["on_ready"], "a run that succeeds")
-    wait_until(lambda: "hook" not in world.board.facts.troubles, "no trouble with the hook")
+    wait_until(lambda: "hook" not in world.facts.current.troubles, "no trouble with the hook")
 
 
 def test_a_change_of_mind_ends_the_retries(make: Callable[..., World]) -> None:

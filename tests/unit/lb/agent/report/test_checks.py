@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from controlplane.domain.objects import TCP, Check, CheckType, Service, ServiceHealth
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.report.checks import Checker, check_once, wanted_checks
 from netns.polling import wait_until
 
@@ -81,7 +81,7 @@ def test_a_listener_is_good(port: int, silent_port: int) -> None:
     assert check(service(silent_port, CheckType.TCP)) == ""
 
 
-def test_nobody_listening_is_said(port: int) -> None:
+def test_a_refused_connection_is_reported(port: int) -> None:
     assert check(service(free_port(), CheckType.TCP)) == "Connection refused"
     assert check(service(free_port(), CheckType.HTTP))
 
@@ -163,30 +163,30 @@ def test_only_services_with_a_check_and_a_vip_that_is_up_are_checked() -> None:
 
 
 @pytest.fixture
-def checker() -> Iterator[tuple[Checker, Board]]:
-    board = Board(0.0)
-    made = Checker(board, lambda name: board.trouble("died", name), random.Random(1))
+def checker() -> Iterator[tuple[Checker, SharedFacts]]:
+    facts = SharedFacts(0.0)
+    made = Checker(facts, lambda name: facts.set_trouble("died", name), random.Random(1))
     made.start()
-    yield made, board
+    yield made, facts
     made.stop()
     made.join(5)
     assert not made.is_alive()
-    assert "died" not in board.facts.troubles
+    assert "died" not in facts.current.troubles
 
 
 def test_verdicts_come_after_rise_and_fall_and_go_with_the_service(
-    checker: tuple[Checker, Board], port: int
+    checker: tuple[Checker, SharedFacts], port: int
 ) -> None:
-    running, board = checker
-    assert board.facts.checks == {}
+    running, facts = checker
+    assert facts.current.checks == {}
     running.follow({"web": service(port, CheckType.HTTP)})
     wait_until(
-        lambda: board.facts.checks == {"web": ServiceHealth(healthy=True)}, "a healthy verdict"
+        lambda: facts.current.checks == {"web": ServiceHealth(healthy=True)}, "a healthy verdict"
     )
     running.follow({"web": service(port, CheckType.HTTP, "/broken")})
     wait_until(
-        lambda: board.facts.checks.get("web") == ServiceHealth(False, "status 500, not 200"),
+        lambda: facts.current.checks.get("web") == ServiceHealth(False, "status 500, not 200"),
         "an unhealthy verdict",
     )
     running.follow({})
-    wait_until(lambda: board.facts.checks == {}, "no verdict")
+    wait_until(lambda: facts.current.checks == {}, "no verdict")

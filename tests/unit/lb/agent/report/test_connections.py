@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 import pytest
 
 from controlplane.domain.objects import Vip
-from lb.agent.report.connections import VipSet, count_connections
+from lb.agent.report.connections import AddressMatcher, count_connections
 
 ADDRESS = "127.0.0.77"
 VIP = IPv4Network(ADDRESS)
@@ -86,4 +86,4 @@ VIPS: tuple[Vip, ...] = (
     ],
 )
 def test_an_address_is_of_a_vip_by_its_own_version_and_prefix(address: str, is_vip: bool) -> None:
-    assert (ip_address(address).packed in VipSet(VIPS)) is is_vip
+    assert (ip_address(address).packed in AddressMatcher(VIPS)) is is_vip

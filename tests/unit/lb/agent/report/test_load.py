@@ -144,8 +144,8 @@ def test_spaces_and_tabs_are_allowed_where_the_format_allows_them() -> None:
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-0.5", "1e300", "9" * 400])
-def test_what_is_no_load_is_unknown_neither_idle_nor_unreportable(value: str) -> None:
-    with pytest.raises(ValueError, match="no load"):
+def test_a_value_that_cannot_be_a_load_is_unknown(value: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a load"):
         parse_metric(f"busy {value}\n", "busy")
 
 
@@ -162,11 +162,11 @@ def test_a_page_of_a_service_is_read_so_far_and_no_farther() -> None:
             assert source.read() == Reading(0.5, counter=False)
 
 
-def test_a_url_that_is_none_is_an_error_of_the_reading_alone() -> None:
+def test_an_invalid_url_is_an_error_of_the_reading_alone() -> None:
     with pytest.raises(BrigadeError):
         MetricLoad("http://[", "busy", counter=False, scale=1.0).read()
 
 
-def test_none_is_no_source() -> None:
+def test_there_may_be_no_source() -> None:
     assert open_load_source(LoadConfig(source="none")) is None
     assert isinstance(open_load_source(LoadConfig()), MachineLoad)

@@ -1,4 +1,4 @@
-"""Metrics: what is told, under which names, and where it can be fetched."""
+"""Metrics: which there are, under which names, and where they are served."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import TCP, ServiceHealth
 from lb import abi
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.report import metrics
 from lb.agent.report.metrics import AgentCollector, program_of, serve_metrics
 from lb.dataplane.objects import ServiceEntry
@@ -23,18 +23,18 @@ LOOPBACK = IPv4Address("127.0.0.1")
 SERVICE = ServiceEntry(IPv4Network("192.0.2.10"), TCP, 80, "web")
 
 
-def collector(board: Board) -> AgentCollector:
+def collector(facts: SharedFacts) -> AgentCollector:
     return AgentCollector(
-        lambda: board.facts,
+        lambda: facts.current,
         lambda: {"tx_forward": 7, "accept_syn": 3},
         lambda: {SERVICE: (7, 700)},
         lambda: 1000.0,
     )
 
 
-def samples(board: Board) -> dict[str, float]:
+def samples(facts: SharedFacts) -> dict[str, float]:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector(board))
+    registry.register(collector(facts))
     text = generate_latest(registry).decode()
     return {
         f"{sample.name}{sorted(sample.labels.values())}": sample.value
@@ -43,9 +43,9 @@ def samples(board: Board) -> dict[str, float]:
     }
 
 
-def test_everything_that_is_known_is_told() -> None:
-    board = Board(900.0)
-    board.post(
+def test_every_fact_is_a_metric() -> None:
+    facts = SharedFacts(900.0)
+    facts.update(
         ready=True,
         attached=True,
         xdp_mode="native",
@@ -57,9 +57,9 @@ def test_everything_that_is_known_is_told() -> None:
         neighbours_unresolved=2,
         checks={"web": ServiceHealth(healthy=False, reason="x")},
     )
-    board.count_refused("table/web", "stale_generation")
-    board.count_hook("on_ready", "failed")
-    found = samples(board)
+    facts.count_refused("table/web", "stale_generation")
+    facts.count_hook("on_ready", "failed")
+    found = samples(facts)
     expected = {
         "packets_total['forwarder', 'tx_forward']": 7,
         "packets_total['accept_syn', 'redirector']": 3,
@@ -84,12 +84,12 @@ def test_everything_that_is_known_is_told() -> None:
 
 
 def test_what_is_unknown_is_left_out() -> None:
-    found = samples(Board(900.0))
+    found = samples(SharedFacts(900.0))
     assert not any("load_ratio" in name or "last_contact" in name for name in found)
     assert found["bucket_brigade_ready[]"] == 0
 
 
-def test_every_verdict_belongs_to_the_program_that_the_wire_document_says() -> None:
+def test_every_verdict_belongs_to_its_program_of_the_wire_document() -> None:
     border = abi.COUNTERS.index("ok_not_gue")
     for index, verdict in enumerate(abi.COUNTERS):
         if verdict in ("drop_no_stage", "drop_no_dip", "drop_too_big"):
@@ -105,14 +105,14 @@ def free_port() -> int:
 
 def test_it_is_served_on_the_one_address_and_ends() -> None:
     port = free_port()
-    end = serve_metrics(collector(Board(0.0)), LOOPBACK, port)
+    end = serve_metrics(collector(SharedFacts(0.0)), LOOPBACK, port)
     try:
         page = httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
         assert "bucket_brigade_ready" in page.text
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"http://127.0.0.2:{port}/metrics", trust_env=False)
         with pytest.raises(BrigadeError, match=f"cannot serve metrics on 127.0.0.1:{port}"):
-            serve_metrics(collector(Board(0.0)), LOOPBACK, port)
+            serve_metrics(collector(SharedFacts(0.0)), LOOPBACK, port)
     finally:
         end()
     with pytest.raises(httpx2.ConnectError):
@@ -126,5 +126,5 @@ def test_port_0_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail(f"a server was started on port {port}")
 
     monkeypatch.setattr(metrics, "start_http_server", start_http_server)
-    end = serve_metrics(collector(Board(0.0)), LOOPBACK, 0)
+    end = serve_metrics(collector(SharedFacts(0.0)), LOOPBACK, 0)
     end()

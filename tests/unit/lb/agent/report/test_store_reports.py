@@ -1,4 +1,4 @@
-"""Reports and acknowledgements: told until heard, whatever the store does meanwhile."""
+"""Reports and acknowledgements: repeated until the store has them, whatever it does meanwhile."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 
 from controlplane.domain.objects import Report, ServiceHealth
 from controlplane.store.contract import StoreUnavailable
-from lb.agent.facts import Board
+from lb.agent.facts import SharedFacts
 from lb.agent.report.store_reports import (
+    REPEAT_SECONDS,
     REPORT_SECONDS,
-    RETELL_SECONDS,
     Acknowledger,
     Reporter,
     compose_report,
@@ -23,84 +23,82 @@ def store() -> FakeStore:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(0.0)
+def facts() -> SharedFacts:
+    return SharedFacts(0.0)
 
 
-def test_each_generation_is_acknowledged_once(store: FakeStore, board: Board) -> None:
-    teller = Acknowledger(store, "s1", board, lambda _: None)
-    teller.say({"cluster": 1, "table/web": 1})
-    assert teller.step() == 0
-    teller.say({"cluster": 1, "table/web": 2})
-    teller.step()
+def test_each_generation_is_acknowledged_once(store: FakeStore) -> None:
+    acknowledger = Acknowledger(store, "s1", lambda _: None)
+    acknowledger.acknowledge({"cluster": 1, "table/web": 1})
+    assert acknowledger.step() == 0
+    acknowledger.acknowledge({"cluster": 1, "table/web": 2})
+    acknowledger.step()
     assert store.acknowledged == [("cluster", 1), ("table/web", 1), ("table/web", 2)]
 
 
-def test_all_is_told_again_from_time_to_time(store: FakeStore, board: Board) -> None:
+def test_everything_is_acknowledged_again_from_time_to_time(store: FakeStore) -> None:
     """Also where a table is new more often than that."""
     now = [0.0]
-    teller = Acknowledger(store, "s1", board, lambda _: None, clock=lambda: now[0])
+    acknowledger = Acknowledger(store, "s1", lambda _: None, clock=lambda: now[0])
     for generation in range(1, 6):
-        now[0] += RETELL_SECONDS / 4
-        teller.say({"cluster": 1, "table/web": generation})
-        teller.step()
+        now[0] += REPEAT_SECONDS / 4
+        acknowledger.acknowledge({"cluster": 1, "table/web": generation})
+        acknowledger.step()
     assert store.acknowledged.count(("cluster", 1)) == 2
 
 
-def test_an_acknowledgement_is_told_until_the_store_has_heard_it(
-    store: FakeStore, board: Board
-) -> None:
-    teller = Acknowledger(store, "s1", board, lambda _: None)
+def test_an_acknowledgement_is_repeated_until_the_store_has_it(store: FakeStore) -> None:
+    acknowledger = Acknowledger(store, "s1", lambda _: None)
     store.failure = StoreUnavailable("gone")
-    teller.say({"cluster": 1})
-    assert 0 < teller.step() < teller.step()
-    teller.say({"cluster": 2})
+    acknowledger.acknowledge({"cluster": 1})
+    assert 0 < acknowledger.step() < acknowledger.step()
+    acknowledger.acknowledge({"cluster": 2})
     store.failure = None
-    teller.step()
+    acknowledger.step()
     assert store.acknowledged == [("cluster", 2)]
 
 
-def test_a_thread_that_waits_ends_when_it_is_stopped(store: FakeStore, board: Board) -> None:
-    teller = Acknowledger(store, "s1", board, lambda _: None)
-    teller.start()
-    teller.say({"cluster": 1})
-    teller.stop()
-    teller.join(5)
-    assert not teller.is_alive()
+def test_a_thread_that_waits_ends_when_it_is_stopped(store: FakeStore) -> None:
+    acknowledger = Acknowledger(store, "s1", lambda _: None)
+    acknowledger.start()
+    acknowledger.acknowledge({"cluster": 1})
+    acknowledger.stop()
+    acknowledger.join(5)
+    assert not acknowledger.is_alive()
 
 
 def a_report(sequence: int) -> Report:
     return Report("s1", "boot", sequence, 0.0)
 
 
-def test_reports_keep_a_beat_and_count_on(store: FakeStore, board: Board) -> None:
-    reporter = Reporter(store, a_report, board, lambda _: None, clock=lambda: 7.0)
+def test_reports_keep_a_beat_and_count_on(store: FakeStore, facts: SharedFacts) -> None:
+    reporter = Reporter(store, a_report, facts, lambda _: None, clock=lambda: 7.0)
     assert 0 < reporter.step() <= REPORT_SECONDS
     reporter.step()
     assert [report.sequence for report in store.reports] == [1, 2]
-    assert board.facts.last_contact == 7.0
+    assert facts.current.last_contact == 7.0
 
 
 def test_a_dead_store_is_tried_again_less_often_but_at_least_every_2_s(
-    store: FakeStore, board: Board
+    store: FakeStore, facts: SharedFacts
 ) -> None:
-    reporter = Reporter(store, a_report, board, lambda _: None)
+    reporter = Reporter(store, a_report, facts, lambda _: None)
     store.failure = StoreUnavailable("gone")
     pauses = [reporter.step() for _ in range(10)]
     assert pauses[0] == REPORT_SECONDS
     assert max(pauses) == pauses[-1] == 2.0
-    assert board.facts.last_contact is None
+    assert facts.current.last_contact is None
     store.failure = None
     assert reporter.step() <= REPORT_SECONDS
 
 
-def test_a_report_is_what_the_board_says(board: Board) -> None:
+def test_a_report_has_all_facts(facts: SharedFacts) -> None:
     health = {"web": ServiceHealth(healthy=False, reason="refused")}
-    board.post(ready=True, load=0.5, connections=3, checks=health, xdp_mode="native")
-    board.post(refused_cluster=7)
+    facts.update(ready=True, load=0.5, connections=3, checks=health, xdp_mode="native")
+    facts.update(refused_cluster=7)
     for number in range(20):
-        board.trouble(f"topic {number}", f"line {number}")
-    report = compose_report(board.facts, "s1", "run", 9, 12.0, "0.1")
+        facts.set_trouble(f"topic {number}", f"line {number}")
+    report = compose_report(facts.current, "s1", "run", 9, 12.0, "0.1")
     assert (report.server, report.boot_id, report.sequence, report.sent_at) == (
         "s1",
         "run",

@@ -1,4 +1,4 @@
-"""Which VIP prefixes would cut a server off from what is beside it."""
+"""Which VIP prefixes would cut a server off from its network."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from lb.agent.netlink.bulk import NUMBER, Request, attribute
+from lb.agent.netlink.links import IFA_ADDRESS, IFA_LOCAL, IFADDRMSG
+from lb.agent.netlink.messages import NUMBER, attribute
+from lb.agent.netlink.route_socket import Request, RouteSocket
 from lb.agent.netlink.routes import (
-    DST,
-    GATEWAY,
-    MAIN,
-    MESSAGE,
-    MULTIPATH,
-    NEXT_HOP,
-    NH_ID,
-    OIF,
-    VIA,
+    RT_TABLE_MAIN,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_MULTIPATH,
+    RTA_NH_ID,
+    RTA_OIF,
+    RTA_VIA,
+    RTMSG,
+    RTNEXTHOP,
 )
-from lb.agent.vips.conflicts import beside, left_out
-from lb.agent.vips.kernel import ADDRESS_MESSAGE, IFA_ADDRESS, IFA_LOCAL
+from lb.agent.vips.conflicts import conflicting, needed_networks
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 LINKS = {1: "lo", 3: "eth0", 4: "eth1"}
 
 
-class Around:
+class FakeLinks(RouteSocket):
     """A kernel with interfaces, addresses on them (index, address) and a main table."""
 
     def __init__(self) -> None:
@@ -50,11 +51,11 @@ class Around:
 
 
 def address_message(index: int, text: str) -> bytes:
-    """An address as the kernel tells of it; IPv6 ones have no ``IFA_LOCAL``, unless with a peer."""
+    """An address as the kernel reports it; IPv6 ones have no ``IFA_LOCAL``, unless with a peer."""
     address = ip_address(text)
     if address.version == 6:
-        return ADDRESS_MESSAGE.pack(V6, 64, 0, 0, index) + attribute(IFA_ADDRESS, address.packed)
-    body = ADDRESS_MESSAGE.pack(V4, 24, 0, 0, index)
+        return IFADDRMSG.pack(V6, 64, 0, 0, index) + attribute(IFA_ADDRESS, address.packed)
+    body = IFADDRMSG.pack(V4, 24, 0, 0, index)
     body += attribute(IFA_ADDRESS, ip_address("203.0.113.77").packed)  # the peer's
     return body + attribute(IFA_LOCAL, address.packed)
 
@@ -63,23 +64,23 @@ def route(to: str, *more: bytes, kind: int = 1) -> bytes:
     """A route of main to ``to``; none for the default."""
     network = ip_network(to)
     family = V4 if network.version == 4 else V6
-    body = MESSAGE.pack(family, network.prefixlen, 0, 0, MAIN, 2, 0, kind, 0)
+    body = RTMSG.pack(family, network.prefixlen, 0, 0, RT_TABLE_MAIN, 2, 0, kind, 0)
     if network.prefixlen:
-        body += attribute(DST, network.network_address.packed)
+        body += attribute(RTA_DST, network.network_address.packed)
     return body + b"".join(more)
 
 
 def by(index: int) -> bytes:
-    return attribute(OIF, NUMBER.pack(index))
+    return attribute(RTA_OIF, NUMBER.pack(index))
 
 
 def through(text: str) -> bytes:
-    return attribute(GATEWAY, ip_address(text).packed)
+    return attribute(RTA_GATEWAY, ip_address(text).packed)
 
 
 def hops(*gateways: str) -> bytes:
-    parts = (NEXT_HOP.pack(NEXT_HOP.size + 8, 0, 0, 3) + through(gateway) for gateway in gateways)
-    return attribute(MULTIPATH, b"".join(parts))
+    parts = (RTNEXTHOP.pack(RTNEXTHOP.size + 8, 0, 0, 3) + through(gateway) for gateway in gateways)
+    return attribute(RTA_MULTIPATH, b"".join(parts))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def hops(*gateways: str) -> bytes:
     ],
 )
 def test_a_prefix_may_not_cover_what_this_server_needs(vip: str, thing: str) -> None:
-    assert left_out([ip_network(vip)], beside(everything())) == {
+    assert conflicting([ip_network(vip)], needed_networks(everything())) == {
         ip_network(vip): f"VIP {vip} covers {thing}: not put up"
     }
 
@@ -114,11 +115,11 @@ def test_a_prefix_may_not_cover_what_this_server_needs(vip: str, thing: str) -> 
     ],
 )
 def test_a_prefix_of_its_own_is_fit(vip: str) -> None:
-    assert left_out([ip_network(vip)], beside(everything())) == {}
+    assert conflicting([ip_network(vip)], needed_networks(everything())) == {}
 
 
-def everything() -> Around:
-    found = Around()
+def everything() -> FakeLinks:
+    found = FakeLinks()
     found.addresses = [
         *((1, "127.0.0.1"), (1, "192.0.2.10"), (1, "2001:db8:2::1")),
         *((3, "10.0.0.1"), (3, "2001:db8:1::5"), (4, "10.7.0.1")),
@@ -127,8 +128,10 @@ def everything() -> Around:
         route("0.0.0.0/0", by(3), through("10.0.0.254")),
         route("::/0", by(3), through("2001:db8:1::ffff")),
         route("10.9.0.0/16", hops("10.3.0.1", "10.4.0.1")),
-        route("10.10.0.0/16", attribute(NH_ID, NUMBER.pack(7)), by(3), through("10.5.0.1")),
-        route("10.11.0.0/16", by(3), attribute(VIA, bytes([V6, 0]) + ip_address("fe80::1").packed)),
+        route("10.10.0.0/16", attribute(RTA_NH_ID, NUMBER.pack(7)), by(3), through("10.5.0.1")),
+        route(
+            "10.11.0.0/16", by(3), attribute(RTA_VIA, bytes([V6, 0]) + ip_address("fe80::1").packed)
+        ),
         route("10.0.0.0/24", by(3)),
         route("198.51.100.7/32", by(4)),
         route("2001:db8:1::/64", by(3)),
@@ -136,22 +139,22 @@ def everything() -> Around:
         route("2001:db8:9::/64", by(3), through("fe80::1")),
         route("192.0.2.0/24", by(1)),
         route("198.18.0.0/24", by(3), kind=7),
-        route("2001:db8:6:6::/64", by(3)).replace(bytes([MAIN, 2]), bytes([77, 2])),
+        route("2001:db8:6:6::/64", by(3)).replace(bytes([RT_TABLE_MAIN, 2]), bytes([77, 2])),
     ]
     return found
 
 
 def test_an_address_that_is_a_vip_itself_does_not_count() -> None:
     """As where VIPs are on an interface of their own."""
-    kernel = Around()
+    kernel = FakeLinks()
     kernel.addresses = [(4, "192.0.2.10")]
     prefix, single = ip_network("192.0.2.0/24"), ip_network("192.0.2.10")
-    assert left_out([prefix, single], beside(kernel)) == {}
-    assert set(left_out([prefix], beside(kernel))) == {prefix}
+    assert conflicting([prefix, single], needed_networks(kernel)) == {}
+    assert set(conflicting([prefix], needed_networks(kernel))) == {prefix}
 
 
-def test_each_prefix_around_something_is_left_out() -> None:
-    kernel = Around()
+def test_each_prefix_that_covers_something_is_left_out() -> None:
+    kernel = FakeLinks()
     kernel.addresses = [(3, "192.0.2.10"), (3, "192.0.2.11")]
     nested = [ip_network("192.0.2.0/24"), ip_network("192.0.0.0/16"), ip_network("192.0.3.0/24")]
-    assert set(left_out(nested, beside(kernel))) == {*nested[:2]}
+    assert set(conflicting(nested, needed_networks(kernel))) == {*nested[:2]}

@@ -12,22 +12,22 @@ import pytest
 
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip
-from lb.agent.machine.boot import Place
+from lb.agent.machine.boot import NamespaceId
 from lb.agent.machine.undo_record import Journal, Record, read_record
-from lb.agent.netlink.bulk import NUMBER, Request, attribute, attributes
-from lb.agent.netlink.routes import DST, MESSAGE, PROTOCOL, TABLE, parse, table_of
+from lb.agent.netlink.links import IFA_ADDRESS, IFADDRMSG
+from lb.agent.netlink.messages import NUMBER, attribute, attributes
+from lb.agent.netlink.route_socket import Request, RouteSocket
+from lb.agent.netlink.routes import OUR_PROTOCOL, RTA_DST, RTA_TABLE, RTMSG, parse, table_of
 from lb.agent.vips.keeper import VipKeeper
 from lb.agent.vips.kernel import (
-    ADDRESS_MESSAGE,
-    CACHE,
-    IFA_ADDRESS,
+    CACHEINFO,
     IFA_CACHEINFO,
     IFA_FLAGS,
     add_vips,
     local_vips,
     remove_vips,
 )
-from tests.unit.lb.agent.vips.test_conflicts import Around
+from tests.unit.lb.agent.vips.test_conflicts import FakeLinks
 
 A, B, C = (IPv4Network(f"192.0.2.{n}/32") for n in (10, 20, 30))
 PREFIX = IPv4Network("198.51.100.0/24")
@@ -39,18 +39,18 @@ LO_OFF = "net/ipv6/conf/lo/disable_ipv6"
 def subject(request: Request) -> Vip:
     """What a request is about: an address of lo, or a local route."""
     if request.kind in (20, 21):
-        _, length, _, _, index = ADDRESS_MESSAGE.unpack_from(request.body)
-        found = dict(attributes(request.body, ADDRESS_MESSAGE.size))
+        _, length, _, _, index = IFADDRMSG.unpack_from(request.body)
+        found = dict(attributes(request.body, IFADDRMSG.size))
         assert index == 1
         return ip_network((found[IFA_ADDRESS], length))
     route = parse(request.body)
     assert (table_of(request.body), route.type, route.interfaces) == (255, 2, (1,))
-    assert request.body[5] == PROTOCOL, "so that only ours can be deleted"
-    return ip_network((dict(route.attributes)[DST], route.dst_len))
+    assert request.body[5] == OUR_PROTOCOL, "so that only ours can be deleted"
+    return ip_network((dict(route.attributes)[RTA_DST], route.dst_len))
 
 
-class Lo:
-    """The local table, and what the record said at each change."""
+class Lo(RouteSocket):
+    """The local table, and the record at each change."""
 
     def __init__(self, state_dir: Path, *present: Vip) -> None:
         self.state_dir = state_dir
@@ -59,16 +59,16 @@ class Lo:
         self.requests: list[Request] = []
         self.error = 0
         self.sysctls = {LO_OFF: "0"}
-        self.around = Around()
+        self.links = FakeLinks()
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         if kind != 26 or table_of(body) != 255:
-            return self.around.dump(kind, body)
+            return self.links.dump(kind, body)
         here = [vip for vip in self.present if (vip.version == 6) == (body[0] != socket.AF_INET)]
         return [
-            MESSAGE.pack(body[0], vip.prefixlen, 0, 0, 255, 2, 254, kind, 0)
-            + attribute(TABLE, NUMBER.pack(255))
-            + attribute(DST, vip.network_address.packed)
+            RTMSG.pack(body[0], vip.prefixlen, 0, 0, 255, 2, 254, kind, 0)
+            + attribute(RTA_TABLE, NUMBER.pack(255))
+            + attribute(RTA_DST, vip.network_address.packed)
             for vip in here
             for kind in (2, 3)
         ]
@@ -94,7 +94,7 @@ class Lo:
 
 
 def keeper(lo: Lo, *ours: Vip) -> VipKeeper:
-    journal = Journal(lo.state_dir, Record(Place("b", "n"), "eth0", "/b"))
+    journal = Journal(lo.state_dir, Record(NamespaceId("b", "n"), "eth0", "/b"))
     journal.note(vips=ours)
     made = VipKeeper(lo, journal, lo.sysctls.__getitem__, lo.sysctls.__setitem__)
     made.enabled = True
@@ -151,9 +151,9 @@ def test_those_of_a_killed_agent_are_taken_over(tmp_path: Path, still_there: boo
 def test_an_ipv6_address_is_usable_at_once_and_nobodys_source(tmp_path: Path) -> None:
     lo = Lo(tmp_path)
     add_vips(lo, [SIX])
-    found = dict(attributes(lo.requests[0].body, ADDRESS_MESSAGE.size))
+    found = dict(attributes(lo.requests[0].body, IFADDRMSG.size))
     assert NUMBER.unpack(found[IFA_FLAGS])[0] & 0x02, "nodad"
-    assert CACHE.unpack(found[IFA_CACHEINFO])[:2] == (0, 0xFFFFFFFF), "deprecated, for ever"
+    assert CACHEINFO.unpack(found[IFA_CACHEINFO])[:2] == (0, 0xFFFFFFFF), "deprecated, for ever"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_prefix_that_would_cut_this_server_off_stays_down(
     vips = keeper(lo)
     vips.extend(frozenset(ALL))
     assert vips.trouble is None
-    lo.around.addresses = [(3, "2001:db8:1::5"), (3, "198.51.100.1")]
+    lo.links.addresses = [(3, "2001:db8:1::5"), (3, "198.51.100.1")]
     for _ in range(2):
         vips.extend(frozenset(ALL))
         assert lo.present == {A, SIX}, "ours are taken off"
@@ -187,18 +187,18 @@ def test_a_prefix_that_would_cut_this_server_off_stays_down(
             "VIP 198.51.100.0/24 covers 198.51.100.1 of eth0: not put up (nor are 1 more); "
             "a prefix has to be one of its own, routed to the servers"
         )
-    assert capsys.readouterr().out.count("covers 2001:db8:1::5 of eth0") == 1, "said once"
+    assert capsys.readouterr().out.count("covers 2001:db8:1::5 of eth0") == 1, "logged once"
     record = read_record(tmp_path)
     assert record is not None
     assert set(record.vips) == {A, SIX}
-    lo.around.addresses = []
+    lo.links.addresses = []
     vips.extend(frozenset(ALL))
     assert (lo.present, vips.trouble) == (set(ALL), None)
 
 
 def test_a_prefix_that_somebody_else_made_local_is_theirs(tmp_path: Path) -> None:
     lo = Lo(tmp_path, PREFIX)
-    lo.around.addresses = [(3, "198.51.100.1")]
+    lo.links.addresses = [(3, "198.51.100.1")]
     vips = keeper(lo)
     vips.extend(frozenset({PREFIX}))
     assert (lo.present, lo.recorded, vips.trouble) == ({PREFIX}, [], None)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lb import abi
-from lb.agent.attach import guests as root
+from lb.agent.attach import guests
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall, root_array
 from lb.dataplane.load.bpf_syscall import MapInfo
@@ -68,7 +68,7 @@ def pins(tmp_path: Path) -> tuple[Path, ...]:
     """Where eth0.100's array may be; others have pins too."""
     for name in (*LEFT, "eth0", "eth0:0", "eth0~1001:0"):
         (tmp_path / name).mkdir()
-    return root.root_pins(tmp_path, "eth0.100")
+    return guests.root_pins(tmp_path, "eth0.100")
 
 
 def test_an_agent_that_died_may_have_left_it_elsewhere(
@@ -92,7 +92,7 @@ def test_the_array_is_found_wherever_it_is(
 
 def test_without_a_pin_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Pinned(monkeypatch, {})
-    assert root_array.find_root(root.root_pins(tmp_path / "nothing", "eth0"), (XDP,)) is None
+    assert root_array.find_root(guests.root_pins(tmp_path / "nothing", "eth0"), (XDP,)) is None
     assert root_array.find_root((), (XDP,)) is None
 
 

@@ -1,0 +1,87 @@
+"""Waits for notifications of route netlink, and for other threads."""
+
+from __future__ import annotations
+
+import select
+import socket
+from contextlib import suppress
+from enum import IntFlag
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from lb.agent.netlink.messages import Message, messages
+
+if TYPE_CHECKING:
+    from typing import Self
+
+BUFFER_BYTES = 1 << 20
+SO_RCVBUFFORCE = 33
+
+
+class RTMGRP(IntFlag):
+    """The groups of notifications (linux/rtnetlink.h)."""
+
+    LINK = 0x1
+    NEIGH = 0x4
+    IPV4_IFADDR = 0x10
+    IPV4_ROUTE = 0x40
+    IPV4_RULE = 0x80
+    IPV6_ROUTE = 0x400
+    IPV6_RULE = 0x40000
+
+
+class Watcher:
+    """A context manager. Any thread may ``wake`` the one that is in it, at any time."""
+
+    def __init__(self, groups: RTMGRP) -> None:
+        self._groups = groups
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.settimeout(0.0)
+        self._wake_write.settimeout(0.0)
+
+    def wake(self) -> None:
+        """End a wait."""
+        with suppress(BlockingIOError):  # full: it will wake anyway
+            self._wake_write.send(b"x")
+
+    def __enter__(self) -> Self:
+        self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        with suppress(PermissionError):  # without CAP_NET_ADMIN the usual buffer has to do
+            self._events.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+        self._events.settimeout(0.0)
+        self._events.bind((0, self._groups))
+        self._poll = select.poll()
+        self._poll.register(self._events, select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._events.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a notification or for ``wake``; return whether there was one in time."""
+        return bool(self._poll.poll(max(0.0, seconds) * 1000 + 1))
+
+    def woken(self) -> bool:
+        """Return whether ``wake`` was called since the last time."""
+        try:
+            return bool(self._wake_read.recv(4096))
+        except BlockingIOError:
+            return False
+
+    def notifications(self) -> tuple[list[Message], bool]:
+        """Return all notifications since the last time, and whether some were lost."""
+        found: list[Message] = []
+        lost = False
+        while True:
+            try:
+                found += messages(self._events.recv(1 << 16))
+            except BlockingIOError:
+                return found, lost
+            except OSError:  # ENOBUFS: more than the socket could hold
+                lost = True
