@@ -95,7 +95,7 @@ class Rig:
         """The data plane knows every DIP that has an entry; the model need not."""
         state = self.dataplane._state
         for address in addresses:
-            known = state.known[state.half]
+            known = state.peers[state.half]
             known["flags"][known["addr"] == int(address)] = 0
 
     def _write_pools(self, config: Config) -> None:

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lb.dataplane.dataplane import REDIRECTOR_STAGE, SOURCES, STAGE_SLOTS
+from lb import abi
+from lb.dataplane.dataplane import FORWARDER_SLOTS, REDIRECTOR_RARE, SOURCES
 from lb.paths import bpf_dir
 
 HERE = Path(__file__).parent / "host"
@@ -30,9 +31,9 @@ def source(target: str) -> str:
 
 def install_function() -> str:
     """C that puts programs into their slots, as the loader does."""
-    slots = [(f"lb_stages_values[{int(slot)}]", name) for name, slot in STAGE_SLOTS.items()]
-    slots.append(("lb_tc_stages_values[0]", REDIRECTOR_STAGE))
-    lines = [f"{slot} = (int (*)(void *)){name};" for slot, name in slots]
+    slots = {f"lb_forwarder_programs_values[{n:d}]": name for name, n in FORWARDER_SLOTS.items()}
+    slots[f"lb_redirector_programs_values[{abi.RedirectorSlot.RARE:d}]"] = REDIRECTOR_RARE
+    lines = [f"{slot} = (int (*)(void *)){name};" for slot, name in slots.items()]
     return "static void host_install(void)\n{\n\t" + "\n\t".join(lines) + "\n}"
 
 

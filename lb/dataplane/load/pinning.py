@@ -1,4 +1,4 @@
-"""Pins: a folder of a bpffs that is there whole or not at all."""
+"""Pins: a folder of a bpffs that appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def remove_pins(directory: Path) -> None:
 
 
 def pin_all(directory: Path, descriptors: Mapping[str, int]) -> None:
-    """Pin everything under `directory`, replacing what an earlier run has pinned there.
+    """Pin everything under `directory`, replacing the pins of an earlier run.
 
     Raises:
         DataplaneError: the folder is not on a bpffs, or cannot be written.
