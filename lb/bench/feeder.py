@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lb import abi
 from lb.bench.workload import Row
 from lb.dataplane import DataplaneError
 from lb.dataplane.load import bpf_syscall
@@ -141,7 +142,7 @@ class Harness:
 
     def floor(self, row: Row, name: str = "lb_floor") -> Program:
         """The floor, given a row's packets."""
-        return Program(self.fds[name], row, NOTHING_XDP, 36)
+        return Program(self.fds[name], row, NOTHING_XDP, abi.WRAP_LEN)
 
     def _prepare(self, feeder: str, programs: Sequence[Program]) -> bytes:
         """Give each program a lane; return the longest packet, which is what comes in first."""

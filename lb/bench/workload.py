@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 import numpy as np
 
+from lb import abi
 from lb.bench.frames import ACK, OWN_MAC, SYN, TCP, UDP, ethernet, gue, tcp, udp
 from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
 
@@ -39,7 +40,6 @@ MOVING_POOL = "moving"
 MTU = 1600
 TX, PASS = 3, 2
 TC_OK, TC_REDIRECT = 0, 7
-WRAP = 36
 
 
 @dataclass(frozen=True)
@@ -181,20 +181,20 @@ def forwarder_rows() -> list[Row]:
     beside = ServiceEntry(ip_network(FIRST_VIP + 128), TCP, 8000, POOL)
     beside6 = ServiceEntry(ip_network(FIRST_VIP6 + 128), TCP, 8000, POOL)
     return [
-        Row("tcp4_syn", _one_each(some, SYN, numbers), TX, WRAP),
-        Row("tcp4_ack", acks, TX, WRAP),
-        Row("udp4", _one_each(of_udp, 0, numbers), TX, WRAP),
-        Row("tcp6_ack", _one_each(some6, ACK, numbers), TX, WRAP),
-        Row(f"tcp4_ack_2e{FLOW_BITS}_flows", acks, TX, WRAP, flow_bits=FLOW_BITS),
-        Row("tcp4_ack_in_transition", _one_each(moving, ACK, numbers), TX, WRAP + 4),
+        Row("tcp4_syn", _one_each(some, SYN, numbers), TX, abi.WRAP_LEN),
+        Row("tcp4_ack", acks, TX, abi.WRAP_LEN),
+        Row("udp4", _one_each(of_udp, 0, numbers), TX, abi.WRAP_LEN),
+        Row("tcp6_ack", _one_each(some6, ACK, numbers), TX, abi.WRAP_LEN),
+        Row(f"tcp4_ack_2e{FLOW_BITS}_flows", acks, TX, abi.WRAP_LEN, flow_bits=FLOW_BITS),
+        Row("tcp4_ack_in_transition", _one_each(moving, ACK, numbers), TX, abi.WRAP_LEN + abi.HOP_LEN),
         Row("not_for_vip", _one_each([beside] * PACKETS_OF_A_ROW, ACK, numbers), PASS, 0),
         Row("not_for_vip6", _one_each([beside6] * PACKETS_OF_A_ROW, ACK, numbers), PASS, 0),
-        Row("tcp4_any_port_and_prefix", _one_each(rare, ACK, numbers), TX, WRAP),
+        Row("tcp4_any_port_and_prefix", _one_each(rare, ACK, numbers), TX, abi.WRAP_LEN),
         Row(
             f"all_services_2e{FLOW_BITS}_flows",
             _one_each(all4, ACK, numbers),
             TX,
-            WRAP,
+            abi.WRAP_LEN,
             flow_bits=FLOW_BITS,
         ),
     ]
@@ -211,7 +211,7 @@ def redirector_rows() -> list[Row]:
     ]
     return [
         Row("redirector_other", [ethernet(packet + bytes(40)) for packet in inner], TC_OK, 0),
-        Row("redirector_accept", [ethernet(gue(first, OWN_DIP, p)) for p in inner], TC_OK, -WRAP),
+        Row("redirector_accept", [ethernet(gue(first, OWN_DIP, p)) for p in inner], TC_OK, -abi.WRAP_LEN),
         Row(
             "redirector_pass_on",
             [ethernet(gue(first, OWN_DIP, packet, [second])) for packet in inner],
