@@ -49,7 +49,7 @@ class Host:
     def run(self, program: int, frame: bytes, *, linear: int = ROOM) -> Result:
         """What a program does with a frame, in the model's words, without its service.
 
-        `linear` is how many bytes of it a socket buffer has at hand.
+        `linear` is how many bytes of it a socket buffer has in its linear part.
         """
         result = _HostResult()
         status = self._library.host_packet_through(
