@@ -34,7 +34,7 @@ SANITIZERS = (
 SEEDS = 4000
 MOST_BYTES = 4096
 FILLERS = (4, 2, 1)
-"""The configuration's own pools lie on both sides of the last near table (bpf/abi.h)."""
+"""The configuration's own pools lie on both sides of the last inline table (bpf/abi.h)."""
 MOST_SEED = (1 << 31) - 2
 GRACE_SECONDS = 300
 
@@ -62,7 +62,7 @@ def write_seeds(config: Config, rng: random.Random, folder: Path) -> None:
 class Outcome:
     """What came of it: inputs that ran, features of the code that they reached, and output.
 
-    `findings` are what runs said that ended with one.
+    `findings` are the outputs of runs that ended with a finding.
     """
 
     inputs: int
@@ -74,7 +74,7 @@ def fuzz(folder: Path, keep: Path, seconds: int, seed: int, jobs: int) -> Outcom
     """Run the target for so long; an input that is a finding stays in `keep`.
 
     Raises:
-        BuildError: there is no compiler, or it refuses.
+        BuildError: the compiler is missing or refuses.
 
     """
     rng = random.Random(seed)

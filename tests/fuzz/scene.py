@@ -1,4 +1,4 @@
-"""Random configurations, and what a generator of packets has to know of them."""
+"""Random configurations, and the facts about them that packet generators use."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ POOL_NAMES = ("at-rest", "moving", "deep", "clients", "holes", "unloaded")
 MANY_SHARE = 0.01
 POOL_WEIGHTS = (6, 6, 6, 4, 2, 1)
 FILLERS = ((), (4, 2, 1), (8,))
-"""Inner tables of nobody's, so that others are near, on both sides of the last near one, or far."""
+"""Unused inner tables in front: others are inline, on both sides of the limit, or separate."""
 LARGE_TABLE = 1 << 17
 """More than one inner table holds."""
 PORTS = (53, 80, 443, 6080)
@@ -120,7 +120,7 @@ def random_services(rng: random.Random, vips: list[Network]) -> tuple[Service, .
 
 
 def many_services(rng: random.Random, count: int = 600) -> list[Service]:
-    """More single addresses than the rows of the look-up tables' front have room for."""
+    """More single addresses than fit into the rows of the exact-match table."""
     first4, first6 = IPv4Address("198.18.0.0"), IPv6Address("2001:2::")
     made: list[Service] = []
     for number in range(count // 2):
