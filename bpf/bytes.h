@@ -3,7 +3,7 @@
  * Bytes of a packet as machine words.  The kernel lets BPF programs read and
  * write unaligned words where the machine can; the host build goes through
  * memcpy, so that sanitizers accept it.  (bcc compiles as if for the host and
- * defines no __BPF__: the loader says LB_IN_KERNEL.)
+ * does not define __BPF__, so the loader defines LB_IN_KERNEL.)
  */
 #ifndef LB_BYTES_H
 #define LB_BYTES_H
@@ -42,7 +42,7 @@
 	}
 #endif
 
-/* Keeps a pointer in one register: the compiler must not work it out anew at each use. */
+/* Keeps a pointer in one register: the compiler must not compute it anew at each use. */
 #define LB_KEEP(pointer) asm volatile("" : "+r"(pointer))
 
 LB_WORD(8)
@@ -50,10 +50,20 @@ LB_WORD(16)
 LB_WORD(32)
 LB_WORD(64)
 
+/*
+ * A number that the compiler knows nothing about: it may no longer leave out a check
+ * or a mask that the verifier needs.
+ */
+LB_INLINE __u64 lb_opaque(__u64 number)
+{
+	__asm__ volatile("" : "+r"(number));
+	return number;
+}
+
 /* Folds a sum of 16-bit words into the checksum that goes into a header. */
 LB_INLINE __u64 lb_checksum(__u64 sum)
 {
-	/* what the high half and the carry of adding it come to, added in one go */
+	/* adds the high half, and the carry that this addition makes, in one step */
 	sum += (sum + (sum >> 16)) >> 16;
 	return ~sum & 0xffff;
 }

@@ -28,7 +28,7 @@ LB_INLINE __u64 lb_chain_hops(__u64 trimmed)
 	return !!(trimmed >> 16) + !!(trimmed >> 32) + !!(trimmed >> 48);
 }
 
-/* Oldest first: the way of UDP, which has no SYN. */
+/* Oldest first: the order for UDP, which has no SYN. */
 LB_INLINE __u64 lb_chain_reverse(__u64 trimmed)
 {
 	__u64 all = trimmed >> 48 | (trimmed >> 32 & LB_INDEX_MASK) << 16 |
@@ -54,7 +54,7 @@ LB_INLINE __u64 lb_chain_path(__u64 chain, __u64 protocol, __u64 service_flags)
 	return lb_chain_reverse(trimmed);
 }
 
-/* No later hop to visit: the chain has one DIP, or the service asks for no other. */
+/* No later hop to visit: the chain has one DIP, or the service visits only the current one. */
 LB_INLINE int lb_chain_at_rest(__u64 chain, __u64 protocol, __u64 service_flags)
 {
 	return !(chain >> 16 & LB_INDEX_MASK) ||

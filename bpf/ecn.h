@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What congestion on the way of the outer packet means for the inner one: RFC
- * 6040, section 4.2, and the inner header's checksum after it by RFC 1624,
- * equation 3.
+ * Congestion marks of the outer packet, copied to the inner one (RFC 6040, section
+ * 4.2), and the inner header's checksum after that (RFC 1624, equation 3).
  */
 #ifndef LB_ECN_H
 #define LB_ECN_H
@@ -17,7 +16,7 @@
 
 #define LB_ECN_DROP (-1)
 
-/* The inner packet's TOS once it is out, or LB_ECN_DROP. */
+/* The inner packet's TOS after decapsulation, or LB_ECN_DROP. */
 LB_INLINE int lb_ecn_decap(__u64 outer_tos, __u64 inner_tos)
 {
 	__u64 outer = outer_tos & LB_ECN_MASK, inner = inner_tos & LB_ECN_MASK;

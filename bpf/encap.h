@@ -2,15 +2,15 @@
 /*
  * The wrap (docs/wire.md, sections 2 and 5).
  *
- * Called after the head has moved: the frame begins with `grown` new bytes,
- * the old Ethernet header and the inner packet lie behind them, and what the
- * outer header takes from the packet is read there again.  Cheaper than
- * keeping it over a helper call, which costs registers.
+ * Called after the head has moved: the frame begins with `grown` new bytes, the old
+ * Ethernet header and the inner packet lie behind them.  The fields that the outer
+ * header takes from the packet are read there again: keeping them over a helper call
+ * would cost registers.
  */
 #ifndef LB_ENCAP_H
 #define LB_ENCAP_H
 
-#include "parse.h"
+#include "frame.h"
 #include "siphash.h"
 
 #define LB_OUTER_TTL 64
@@ -21,7 +21,19 @@ struct lb_macs {
 	__u64 tail;
 };
 
-/* MAC known: ours to it.  Unknown: swapped, back to where the frame came from. */
+/* Back to where the frame came from. */
+LB_INLINE struct lb_macs lb_macs_swapped(const void *old)
+{
+	__u64 head = lb_load64(old);
+	struct lb_macs macs = {
+		.head = head >> 48 | (__u64)lb_load32(old + 8) << 16 | head << 48,
+		.tail = (head & LB_MAC_MASK) >> 16,
+	};
+
+	return macs;
+}
+
+/* From our MAC to the next hop's; swapped if that is not known. */
 LB_INLINE struct lb_macs lb_macs_towards(const struct lb_config *config, __u64 mac, const void *old)
 {
 	struct lb_macs macs;
@@ -30,10 +42,7 @@ LB_INLINE struct lb_macs lb_macs_towards(const struct lb_config *config, __u64 m
 		macs.head = mac | config->mac_head;
 		macs.tail = config->mac_tail;
 	} else {
-		__u64 head = lb_load64(old);
-
-		macs.head = head >> 48 | (__u64)lb_load32(old + 8) << 16 | head << 48;
-		macs.tail = (head & LB_MAC_MASK) >> 16;
+		macs = lb_macs_swapped(old);
 	}
 	return macs;
 }
@@ -45,7 +54,7 @@ LB_INLINE struct lb_macs lb_macs_kept(const void *old)
 	return macs;
 }
 
-/* What the outer headers take from the inner packet. */
+/* Fields of the outer headers that come from the inner packet. */
 struct lb_outer {
 	__u64 tos;
 	__u64 inner_len;
@@ -59,11 +68,11 @@ LB_INLINE struct lb_outer lb_outer_for(const void *ip, __u64 version)
 
 	if (version == 6) {
 		outer.tos = lb_swap16(lb_load16(ip)) >> 4 & 0xff;
-		outer.inner_len = lb_swap16(lb_load16(ip + 4)) + LB_IPV6_LEN;
+		outer.inner_len = lb_swap16(lb_load16(ip + LB_IP6_PAYLOAD_AT)) + LB_IPV6_LEN;
 		outer.proto = LB_PROTO_IPV6;
 	} else {
-		outer.tos = lb_load8(ip + 1);
-		outer.inner_len = lb_swap16(lb_load16(ip + 2));
+		outer.tos = lb_load8(ip + LB_IP_TOS_AT);
+		outer.inner_len = lb_swap16(lb_load16(ip + LB_IP_TOTAL_LEN_AT));
 		outer.proto = LB_PROTO_IPV4;
 	}
 	return outer;
@@ -76,20 +85,19 @@ LB_INLINE void lb_write_macs(void *frame, struct lb_macs macs)
 }
 
 /*
- * Writes EtherType to private data: 38 bytes from two before `ip`, where the
- * outer IP header goes.  The 4 * hop_count bytes of hops behind them are the
- * caller's.
+ * Writes everything from the EtherType to GUE's private data: 38 bytes from two before
+ * `ip`, where the outer IP header begins.  lb_write_hops() writes what follows.
  */
 LB_INLINE void lb_write_wrap(void *ip, const struct lb_config *config, const struct lb_dip *dip,
 			     const struct lb_outer *outer, __u64 hash, __u64 hop_count)
 {
-	__u64 total = outer->inner_len + LB_WRAP_LEN + hop_count * LB_HOP_LEN;
+	__u64 total = outer->inner_len + LB_WRAP_LEN_WITH(hop_count);
 	__u64 total_be = lb_swap16(total);
 	__u64 checksum = lb_checksum(dip->csum + (outer->tos << 8) + total_be);
 
-	lb_store32(ip - 2, LB_ETH_IPV4 | 0x45 << 16 | outer->tos << 24);
+	lb_store32(ip - 2, LB_NO_OPTIONS4 | outer->tos << 24);
 	/* total length, id 0, DF, TTL 64, UDP */
-	lb_store64(ip + 2, total_be | (__u64)0x0040 << 32 | (__u64)LB_OUTER_TTL << 48 |
+	lb_store64(ip + 2, total_be | (__u64)LB_IP_DF << 32 | (__u64)LB_OUTER_TTL << 48 |
 				   (__u64)LB_PROTO_UDP << 56);
 	lb_store16(ip + 10, checksum);
 	lb_store32(ip + 12, config->dip);
@@ -102,7 +110,18 @@ LB_INLINE void lb_write_wrap(void *ip, const struct lb_config *config, const str
 	lb_store16(ip + 34, hop_count << 8);
 }
 
-/* The header checksum of an outer IPv4 header between other addresses, summed anew. */
+/* The hop list behind the outer IP header at `ip`; there is at least one hop. */
+LB_INLINE void lb_write_hops(void *ip, __u64 hop_count, __u64 hop1, __u64 hop2, __u64 hop3)
+{
+	lb_store32(ip + LB_WRAP_LEN, hop1);
+	if (hop_count > 1)
+		lb_store32(ip + LB_WRAP_LEN + LB_HOP_LEN, hop2);
+	if (hop_count > 2)
+		lb_store32(ip + LB_WRAP_LEN + 2 * LB_HOP_LEN, hop3);
+}
+_Static_assert(LB_MAX_HOPS == 3, "lb_write_hops() writes three");
+
+/* The checksum of an outer IPv4 header whose addresses change, summed anew. */
 LB_INLINE __u64 lb_outer_checksum(const void *frame, __u64 saddr, __u64 daddr)
 {
 	__u64 sum = (saddr & 0xffff) + (saddr >> 16) + (daddr & 0xffff) + (daddr >> 16);

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The forwarder, an XDP program: VIP packet -> bucket -> chain -> GUE -> first
- * hop, for ordinary packets.  docs/wire.md, section 4, numbers its decisions.
- * What is rare goes to the stage, so that the ordinary packet does not pay for it.
+ * hop, for ordinary packets.  docs/wire.md, section 4, numbers its decisions.  Rare
+ * packets go to forwarder_rare.bpf.c, so that ordinary ones do not pay for them.
  *
  * A packet's fields are read where they are needed, not kept: registers are few,
  * and each look-up takes five of them.  `version` is a constant, 4 or 6.
  */
+#ifndef LB_FORWARDER_BPF_C
+#define LB_FORWARDER_BPF_C
+
+#include "bucket.bpf.c"
+#include "exit.bpf.c"
 #include "encap.h"
+
+/* bcc's own returns an int, which costs the caller two shifts */
+static long (*lb_adjust_head)(void *ctx, long delta) = (void *)BPF_FUNC_xdp_adjust_head;
 
 static __always_inline u64 lb_inner_len(const void *frame, int version)
 {
@@ -93,7 +101,7 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 {
 	const struct lb_config *config = LB_STATE_AT(config);
 	const struct lb_dip *dips = LB_STATE_AT(dip[0]), *first = &dips[path % LB_MAX_DIPS];
-	u64 hops = lb_chain_hops(path), room = LB_WRAP_LEN + hops * LB_HOP_LEN;
+	u64 hops = lb_chain_hops(path), grown = LB_WRAP_LEN_WITH(hops);
 	u64 hop1 = dips[(path >> 16) % LB_MAX_DIPS].addr;
 	u64 hop2 = dips[(path >> 32) % LB_MAX_DIPS].addr;
 	u64 hop3 = dips[(path >> 48) % LB_MAX_DIPS].addr, total;
@@ -104,27 +112,23 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 	if (!first->addr || !hop1 || (hops > 1 && !hop2) || (hops > 2 && !hop3))
 		return lb_exit(LB_CNT_DROP_NO_DIP, XDP_DROP);
 	self = first->addr == config->dip;
-	total = lb_inner_len(before, version) + room;
+	total = lb_inner_len(before, version) + grown;
 	if (lb_goes_to_too_big(total, before + LB_ETH_LEN, version, self))
 		return LB_GO_TOO_BIG;
 	/* no link limits a packet to ourselves, but its length field does */
 	if (total > 0xffff)
 		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
-	if (lb_adjust_head(ctx, -(long)room))
+	if (lb_adjust_head(ctx, -(long)grown))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	frame = LB_FRAME(ctx);
-	old = frame + room;
-	if (frame + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN + LB_ETH_LEN + LB_IPV4_LEN > LB_END(ctx))
+	old = frame + grown;
+	if (frame + LB_WRAP_LEN_WITH(LB_MAX_HOPS) + LB_ETH_LEN + LB_IPV4_LEN > LB_END(ctx))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	config = LB_STATE_AT(config);
 	outer = lb_outer_for(old + LB_ETH_LEN, version);
 	lb_write_macs(frame, self ? lb_macs_kept(old) : lb_macs_towards(config, first->mac, old));
 	lb_write_wrap(frame + LB_ETH_LEN, config, first, &outer, hash, hops);
-	lb_store32(frame + LB_ETH_LEN + LB_WRAP_LEN, hop1);
-	if (hops > 1)
-		lb_store32(frame + LB_ETH_LEN + LB_WRAP_LEN + LB_HOP_LEN, hop2);
-	if (hops > 2)
-		lb_store32(frame + LB_ETH_LEN + LB_WRAP_LEN + 2 * LB_HOP_LEN, hop3);
+	lb_write_hops(frame + LB_ETH_LEN, hops, hop1, hop2, hop3);
 	if (self)
 		return lb_exit(LB_CNT_PASS_TO_SELF, XDP_PASS);
 	return lb_exit(LB_CNT_TX_FORWARD_CHAIN, XDP_TX);
@@ -163,58 +167,59 @@ static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *fr
 }
 
 /*
- * A frame with room for TCP, without options: what is not for a VIP is let go by
- * its address, what is for a service of the front is TCP or UDP.
+ * A frame long enough for TCP, without options.  A packet that is not for a VIP passes
+ * by its address alone; one for a service of the exact-match table is TCP or UDP.
  */
 static __always_inline int lb_forward4(struct xdp_md *ctx, const void *frame)
 {
 	const struct lb_state *state = lb_get_state();
 	u64 view = state->config.view, daddr = lb_load32(frame + LB_AT_DADDR);
-	const struct lb_front *front = &state->front[view & 1];
+	const struct lb_first_lookup *first = &state->first_lookup[view & 1];
 	u64 leaf, entry;
 
-	/* F12: only this program makes GUE from our own DIP, behind this check */
+	/* F12: only this program makes GUE from our own DIP, after this check */
 	if (lb_unlikely(lb_load32(frame + LB_AT_SADDR) == state->config.dip))
-		return LB_GO_STAGE;
-	if (!lb_may_be_vip4(front, view, daddr))
+		return LB_GO_RARE;
+	if (!lb_vip_filter_passes4(&first->filter, view, daddr))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	entry = lb_front4(front, view, lb_load64(frame + LB_AT_DADDR), lb_protocol(frame, 4));
+	entry = lb_find_exact4(&first->exact, view, lb_load64(frame + LB_AT_DADDR),
+			       lb_protocol(frame, 4));
 	if (lb_unlikely(!entry)) {
 		leaf = lb_leaf4(lb_vips_in_use(view), daddr);
 		if (!leaf)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 		if (!lb_is_tcp_or_udp(lb_protocol(frame, 4)) || lb_is_fragment4(frame))
-			return LB_GO_STAGE;
+			return LB_GO_RARE;
 		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT),
 				      lb_protocol(frame, 4));
 		if (!entry)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	} else if (lb_unlikely(lb_is_fragment4(frame))) {
-		return LB_GO_STAGE;
+		return LB_GO_RARE;
 	}
 	return lb_forward_service(ctx, frame, 4, entry);
 }
 
-/* Likewise for IPv6; what has extension headers is not found in the front. */
+/* Likewise for IPv6; a packet with extension headers has no entry in the exact-match table. */
 static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, const void *end)
 {
 	const struct lb_state *state = lb_get_state();
 	u64 view = state->config.view, head = lb_load64(frame + LB_AT_DADDR6),
 	    tail = lb_load64(frame + LB_AT_DADDR6 + 8);
-	const struct lb_front *front = &state->front[view & 1];
+	const struct lb_first_lookup *first = &state->first_lookup[view & 1];
 	u64 leaf, entry = 0;
 
-	if (!lb_may_be_vip6(front, view, head, tail))
+	if (!lb_vip_filter_passes6(&first->filter, view, head, tail))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	if (lb_likely(frame + LB_ETH_LEN + LB_IPV6_LEN + LB_TCP_LEN <= end))
-		entry = lb_front6(front, view, head, tail, lb_ports(frame, 6),
-				  lb_protocol(frame, 6));
+		entry = lb_find_exact6(&first->exact, view, head, tail, lb_ports(frame, 6),
+				       lb_protocol(frame, 6));
 	if (!entry) {
 		leaf = lb_leaf6(lb_vips_in_use(view), view, head, tail);
 		if (!leaf)
 			return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 		if (!lb_is_ordinary6(frame, end))
-			return LB_GO_STAGE;
+			return LB_GO_RARE;
 		entry = lb_service_of(lb_rows_in_use(view), leaf, lb_load16(frame + LB_AT_DPORT6),
 				      lb_protocol(frame, 6));
 		if (!entry)
@@ -223,7 +228,7 @@ static __always_inline int lb_forward6(struct xdp_md *ctx, const void *frame, co
 	return lb_forward_service(ctx, frame, 6, entry);
 }
 
-/* F1 to F4, and what the stage reads: tags, IPv4 options, frames too short for a TCP header. */
+/* F1 to F4 for all other frames: tags, IPv4 options, frames too short for a TCP header. */
 static __always_inline int lb_forward_other(const void *frame, const void *end)
 {
 	u64 type, view = LB_STATE_AT(config)->view;
@@ -239,12 +244,12 @@ static __always_inline int lb_forward_other(const void *frame, const void *end)
 	    lb_load32(frame + LB_AT_SADDR) != LB_STATE_AT(config)->dip &&
 	    !lb_leaf4(lb_vips_in_use(view), lb_load32(frame + LB_AT_DADDR)))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	return LB_GO_STAGE;
+	return LB_GO_RARE;
 }
 
 /*
- * An address tells most packets of a server apart: what has no tags and is not
- * for a VIP is done with by F4, F12 and F13, whatever else it is.
+ * Most packets of a server are decided by their address: one without tags that is not
+ * for a VIP passes by F4, F12 and F13, whatever else it is.
  */
 static __always_inline int lb_forward(struct xdp_md *ctx)
 {
@@ -261,15 +266,17 @@ static __always_inline int lb_forward(struct xdp_md *ctx)
 	return lb_forward_other(frame, end);
 }
 
-/* What is attached: programs before the forwarder, then the forwarder. */
+/* The program that is attached: runs programs before the forwarder, then the forwarder. */
 int lb_root(struct xdp_md *ctx)
 {
 	lb_go_to_slot(ctx, LB_SLOT_BEFORE);
 	return lb_leave(ctx, lb_forward(ctx));
 }
 
-/* The forwarder alone, for those programs to go on to. */
+/* The forwarder alone, in the root array: programs before it call it. */
 int lb_forwarder(struct xdp_md *ctx)
 {
 	return lb_leave(ctx, lb_forward(ctx));
 }
+
+#endif

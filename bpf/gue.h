@@ -6,14 +6,15 @@
 #ifndef LB_GUE_H
 #define LB_GUE_H
 
-#include "parse.h"
+#include "frame.h"
 
-#define LB_AT_UDP_LEN	   38
-#define LB_AT_UDP_CHECKSUM 40
-#define LB_AT_GUE	   42
-#define LB_AT_NEXT_HOP	   48
-#define LB_AT_HOPS	   50
-#define LB_NOT_GUE_LEN	   42 /* a shorter frame cannot be for the GUE port */
+#define LB_AT_UDP_LEN	   (LB_AT_SPORT + LB_UDP_LEN_AT)
+#define LB_AT_UDP_CHECKSUM (LB_AT_SPORT + LB_UDP_CHECKSUM_AT)
+#define LB_AT_GUE	   (LB_AT_SPORT + LB_UDP_LEN)
+#define LB_AT_NEXT_HOP	   (LB_AT_GUE + (int)__builtin_offsetof(struct lb_gue, next_hop))
+#define LB_AT_HOP_COUNT	   (LB_AT_GUE + (int)__builtin_offsetof(struct lb_gue, hop_count))
+#define LB_AT_HOPS	   (LB_ETH_LEN + LB_WRAP_LEN)
+#define LB_NOT_GUE_LEN	   LB_AT_GUE /* a shorter frame cannot be for the GUE port */
 
 struct lb_tunnel {
 	__u64 total_len; /* outer */
@@ -25,14 +26,14 @@ struct lb_tunnel {
 	__u64 hop_count;
 };
 
-/* Cheapest test first: what most packets of a server fail. */
+/* The cheapest test is first: most packets of a server fail it. */
 LB_INLINE int lb_is_gue(const void *frame, const struct lb_config *config)
 {
 	return lb_load8(frame + LB_AT_PROTOCOL) == LB_PROTO_UDP &&
 	       lb_load16(frame + LB_AT_DPORT) == config->gue_port &&
 	       lb_load32(frame + LB_AT_DADDR) == config->dip &&
-	       (lb_load32(frame + LB_AT_ETHERTYPE) & 0xffffff) == (LB_ETH_IPV4 | 0x45 << 16) &&
-	       !(lb_load16(frame + LB_AT_FRAGMENT) & LB_FRAGMENT_MASK);
+	       (lb_load32(frame + LB_AT_ETHERTYPE) & LB_NO_OPTIONS_MASK) == LB_NO_OPTIONS4 &&
+	       !lb_is_fragment4(frame);
 }
 
 LB_INLINE int lb_gue_header_ok(const struct lb_gue *gue, __u64 total_len)
@@ -42,7 +43,7 @@ LB_INLINE int lb_gue_header_ok(const struct lb_gue *gue, __u64 total_len)
 	/* variant and C share a byte with hlen */
 	return gue->hlen == 1 + hops && hops <= LB_MAX_HOPS && !gue->flags &&
 	       !(gue->private_flags & ~LB_GUE_FORWARD_SYN) && !gue->reserved &&
-	       gue->next_hop <= hops && LB_WRAP_LEN + hops * LB_HOP_LEN <= total_len &&
+	       gue->next_hop <= hops && LB_WRAP_LEN_WITH(hops) <= total_len &&
 	       (gue->proto == LB_PROTO_IPV4 || gue->proto == LB_PROTO_IPV6);
 }
 
@@ -67,12 +68,12 @@ LB_INLINE int lb_read_tunnel(const void *frame, const void *end, __u64 frame_len
 	tunnel->proto = gue->proto;
 	tunnel->forward_syn = gue->private_flags & LB_GUE_FORWARD_SYN;
 	tunnel->next_hop = gue->next_hop;
-	/* a mask for the verifier: lb_gue_header_ok() has seen to it */
+	/* masked for the verifier only: lb_gue_header_ok() has checked it */
 	tunnel->hop_count = gue->hop_count & LB_MAX_HOPS;
 	return 1;
 }
 
-/* Hop `i` of the list, 0 if it is not one that lies ahead. */
+/* Hop `i` of the list, 0 if it is not ahead or there is none. */
 LB_INLINE __u64 lb_hop_ahead(const void *frame, const void *end, const struct lb_tunnel *tunnel,
 			     __u64 i)
 {
@@ -83,16 +84,16 @@ LB_INLINE __u64 lb_hop_ahead(const void *frame, const void *end, const struct lb
 	return lb_load32(hop);
 }
 
-/* What the outer header leaves for the inner packet. */
+/* The inner packet's length, from the outer header. */
 LB_INLINE __u64 lb_inner_length(const struct lb_tunnel *tunnel)
 {
-	return tunnel->total_len - LB_WRAP_LEN - tunnel->hop_count * LB_HOP_LEN;
+	return tunnel->total_len - LB_WRAP_LEN_WITH(tunnel->hop_count);
 }
 
 /* Where the inner packet begins. */
 LB_INLINE __u64 lb_inner_offset(const struct lb_tunnel *tunnel)
 {
-	return LB_ETH_LEN + LB_WRAP_LEN + tunnel->hop_count * LB_HOP_LEN;
+	return LB_ETH_LEN + LB_WRAP_LEN_WITH(tunnel->hop_count);
 }
 
 #endif

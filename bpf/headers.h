@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What stands between an IP header and its upper layer: options, extension
- * headers, fragments (docs/wire.md, section 4.1), and the packet inside an
- * ICMP error (sections 4.3 and 6.1).  Rare packets only.
+ * What lies between an IP header and its upper layer: options, extension headers,
+ * fragments (docs/wire.md, section 4.1), and the packet inside an ICMP error (sections
+ * 4.3 and 6.1).  Rare packets only.
  *
- * Everything is told as an offset from `ip`, the packet's IP header.  `room` is
- * how many bytes there are from there to the packet's end, `end` the end of what
- * may be read; where these differ, the caller has made the first 608 readable.
+ * Offsets count from `ip`, the packet's IP header.  `ip_len` is the number of bytes
+ * from there to the packet's end, `end` the end of what may be read; where these
+ * differ, the caller has made the first LB_MAX_READ bytes readable.
  *
  * For the verifier: one bounded loop (Linux 5.3), offsets masked right where they
  * are used.
@@ -14,25 +14,10 @@
 #ifndef LB_HEADERS_H
 #define LB_HEADERS_H
 
-#include "bytes.h"
+#include "ip.h"
 
-#define LB_IP_TOTAL_LEN_AT 2
-#define LB_IP_ID_AT	   4
-#define LB_IP_FRAGMENT_AT  6
-#define LB_IP_PROTOCOL_AT  9
-#define LB_IP_CHECKSUM_AT  10
-#define LB_IP_SADDR_AT	   12
-#define LB_IP_DADDR_AT	   16
-#define LB_IP_MF	   0x0020 /* as a little-endian load sees them */
-#define LB_IP_OFFSET	   0xff1f
-
-#define LB_IPV6_LEN	  40
-#define LB_IP6_PAYLOAD_AT 4
-#define LB_IP6_NEXT_AT	  6
-#define LB_IP6_SADDR_AT	  8
-#define LB_IP6_DADDR_AT	  24
-#define LB_IP6_MF	  0x0100 /* likewise, in a fragment header */
-#define LB_IP6_OFFSET	  0xf8ff
+#define LB_IP6_MF     0x0100 /* in a fragment header, as a little-endian load sees it */
+#define LB_IP6_OFFSET 0xf8ff
 
 #define LB_PROTO_HOP_BY_HOP 0
 #define LB_PROTO_ROUTING    43
@@ -42,13 +27,20 @@
 #define LB_PROTO_DEST_OPTS  60
 #define LB_MAX_EXT	    6
 #define LB_MAX_EXT_BYTES    256
+#define LB_LEAST_EXT_LEN    8 /* every extension header has as many bytes */
 
 #define LB_ICMP_LEN	       8
 #define LB_ICMP_PROTO(version) ((version) == 4 ? LB_PROTO_ICMP : LB_PROTO_ICMPV6)
 #define LB_ICMP_ECHO(version)  ((version) == 4 ? 8 : 128)
-#define LB_L4_LEN	       8 /* of an embedded packet's upper layer: as much as there must be */
+#define LB_L4_LEN	       8 /* of an embedded packet's upper layer: at least this much */
 
+/* six extension headers, an ICMP error, and as much again of the packet inside it */
+#define LB_MAX_READ (2 * (LB_IPV6_LEN + LB_MAX_EXT_BYTES) + LB_ICMP_LEN + LB_L4_LEN)
+
+/* for the verifier: offsets are bounded by this mask */
 #define LB_OFFSET_MASK 1023
+_Static_assert(LB_IS_MASK(LB_OFFSET_MASK) && LB_MAX_READ <= LB_OFFSET_MASK,
+	       "LB_OFFSET_MASK keeps every offset that is read");
 
 enum lb_headers_result {
 	LB_HEADERS_OK,
@@ -63,33 +55,27 @@ enum lb_fragment_kind {
 };
 
 struct lb_headers {
-	__u64 length;	    /* of the IP header and all that stands before the upper layer */
-	__u64 protocol;	    /* of the upper layer; of a later fragment, as the page says */
+	__u64 length;	    /* of the IP header and everything before the upper layer */
+	__u64 protocol;	    /* of the upper layer; of a later fragment as in docs/wire.md, 4.1 */
 	__u64 fragment;	    /* enum lb_fragment_kind */
 	__u64 id;	    /* identification of a fragment, as it lies in the frame */
-	__u64 key_protocol; /* of a fragment: what it is remembered under */
+	__u64 key_protocol; /* of a fragment: the protocol in its key */
 };
 
-/* A number without its history: the compiler may no longer leave out what the verifier needs. */
-LB_INLINE __u64 lb_opaque(__u64 number)
-{
-	__asm__ volatile("" : "+r"(number));
-	return number;
-}
-
 /* A pointer to `length` bytes at an offset; NULL if they are not inside the packet. */
-LB_INLINE const void *lb_at(const void *ip, const void *end, __u64 room, __u64 offset, __u64 length)
+LB_INLINE const void *lb_at(const void *ip, const void *end, __u64 ip_len, __u64 offset,
+			    __u64 length)
 {
 	const void *at =
 		ip + (__builtin_constant_p(offset) ? offset : lb_opaque(offset) & LB_OFFSET_MASK);
 
-	if (offset + length > room || at + length > end)
+	if (offset + length > ip_len || at + length > end)
 		return 0;
 	return at;
 }
 
 /* For an IPv4 header of 20 bytes that can be read, ihl at least 5. */
-LB_INLINE int lb_read_headers4(const void *ip, __u64 room, struct lb_headers *headers)
+LB_INLINE int lb_read_headers4(const void *ip, __u64 ip_len, struct lb_headers *headers)
 {
 	__u64 field = lb_load16(ip + LB_IP_FRAGMENT_AT);
 
@@ -102,7 +88,7 @@ LB_INLINE int lb_read_headers4(const void *ip, __u64 room, struct lb_headers *he
 		headers->fragment = LB_FRAGMENT_LATER;
 	else if (field & LB_IP_MF)
 		headers->fragment = LB_FRAGMENT_FIRST;
-	return headers->length > room ? LB_HEADERS_TRUNCATED : LB_HEADERS_OK;
+	return headers->length > ip_len ? LB_HEADERS_TRUNCATED : LB_HEADERS_OK;
 }
 
 LB_INLINE int lb_is_ext(__u64 number)
@@ -114,7 +100,7 @@ LB_INLINE int lb_is_ext(__u64 number)
 	return number < 64 && (all >> number & 1);
 }
 
-/* Without branches: ways that the verifier would have to follow multiply. */
+/* Without branches: each would double the paths that the verifier follows. */
 LB_INLINE __u64 lb_ext_length(__u64 number, __u64 byte)
 {
 	__u64 bit = lb_opaque(1) << (number & 63);
@@ -123,7 +109,7 @@ LB_INLINE __u64 lb_ext_length(__u64 number, __u64 byte)
 	return (byte * (1 - fragment) + 1 + auth) << (3 - auth);
 }
 
-/* Takes note of a fragment header: true if it ends the chain. */
+/* Notes what a fragment header contains; true if it ends the chain. */
 LB_INLINE int lb_read_fragment(const void *at, struct lb_headers *headers)
 {
 	__u64 field = lb_load16(at + 2);
@@ -140,7 +126,7 @@ LB_INLINE int lb_read_fragment(const void *at, struct lb_headers *headers)
 #define LB_EXT_GO_ON (-1)
 
 /* One header of a chain: LB_EXT_GO_ON if another may follow. */
-LB_INLINE int lb_step_ext(const void *ip, const void *end, __u64 room, int turn, __u64 *fragments,
+LB_INLINE int lb_step_ext(const void *ip, const void *end, __u64 ip_len, int turn, __u64 *fragments,
 			  struct lb_headers *headers)
 {
 	__u64 number = headers->protocol, first = headers->length;
@@ -150,7 +136,7 @@ LB_INLINE int lb_step_ext(const void *ip, const void *end, __u64 room, int turn,
 		return LB_HEADERS_OK;
 	if (turn == LB_MAX_EXT)
 		return LB_HEADERS_TOO_MANY;
-	at = lb_at(ip, end, room, first, 8);
+	at = lb_at(ip, end, ip_len, first, LB_LEAST_EXT_LEN);
 	if (!at)
 		return LB_HEADERS_TRUNCATED;
 	headers->length = first + lb_ext_length(number, lb_load8(at + 1));
@@ -165,7 +151,7 @@ LB_INLINE int lb_step_ext(const void *ip, const void *end, __u64 room, int turn,
 }
 
 /* For an IPv6 header of 40 bytes that can be read. */
-LB_INLINE int lb_read_headers6(const void *ip, const void *end, __u64 room,
+LB_INLINE int lb_read_headers6(const void *ip, const void *end, __u64 ip_len,
 			       struct lb_headers *headers)
 {
 	__u64 fragments = 0;
@@ -178,14 +164,14 @@ LB_INLINE int lb_read_headers6(const void *ip, const void *end, __u64 room,
 	headers->key_protocol = 0;
 #pragma nounroll
 	for (int turn = 0; turn <= LB_MAX_EXT; turn++) {
-		result = lb_step_ext(ip, end, room, turn, &fragments, headers);
+		result = lb_step_ext(ip, end, ip_len, turn, &fragments, headers);
 		if (result != LB_EXT_GO_ON)
 			return result;
 	}
 	return LB_HEADERS_TOO_MANY;
 }
 
-/* What a fragment is remembered under; a `version` that is constant. */
+/* The key that all fragments of a packet share.  `version` is a constant, 4 or 6. */
 LB_INLINE void lb_fill_fragment_key(const void *ip, __u64 version, const struct lb_headers *headers,
 				    struct lb_fragment_key *key)
 {
@@ -208,8 +194,7 @@ LB_INLINE void lb_fill_fragment_key(const void *ip, __u64 version, const struct 
 /* Could a later fragment with this key protocol belong to TCP or UDP? (4.4, R11) */
 LB_INLINE int lb_key_protocol_ok(__u64 version, __u64 protocol)
 {
-	return protocol == LB_PROTO_TCP || protocol == LB_PROTO_UDP ||
-	       (version == 6 && lb_is_ext(protocol));
+	return lb_is_tcp_or_udp(protocol) || (version == 6 && lb_is_ext(protocol));
 }
 
 /* ---- ICMP ---- */
@@ -231,12 +216,12 @@ enum lb_embedded_result {
 
 struct lb_embedded {
 	__u64 at;	/* its IP header */
-	__u64 length;	/* all that was read, 8 bytes behind its headers included */
-	__u64 ports;	/* turned round: the client's, then the service's, as they lie in a frame */
+	__u64 length;	/* everything that was read, with LB_L4_LEN bytes behind its headers */
+	__u64 ports;	/* reversed: the client's, then the service's, as they lie in a frame */
 	__u64 protocol; /* LB_PROTO_TCP or LB_PROTO_UDP */
 };
 
-/* I4 and I5 without the version's own part: the header's first bytes, then its source. */
+/* I4 and I5: the header's first byte, then its source, which is the packet's destination. */
 LB_INLINE int lb_check_embedded(const void *ip, const void *header, __u64 version)
 {
 	__u64 first = lb_load8(header), differs;
@@ -257,11 +242,10 @@ LB_INLINE int lb_check_embedded(const void *ip, const void *header, __u64 versio
  * bytes.  `version` is a constant, 4 or 6; the packet's own 20 or 40 bytes can be
  * read.
  */
-LB_INLINE int lb_read_embedded(const void *ip, const void *end, __u64 room, __u64 at, __u64 version,
-			       struct lb_embedded *embedded)
+LB_INLINE int lb_read_embedded(const void *ip, const void *end, __u64 ip_len, __u64 at,
+			       __u64 version, struct lb_embedded *embedded)
 {
-	const void *header = lb_at(ip, end, room, at, version == 4 ? LB_IPV4_LEN : LB_IPV6_LEN),
-		   *l4;
+	const void *header = lb_at(ip, end, ip_len, at, LB_IP_LEN(version)), *l4;
 	struct lb_headers headers;
 	int result;
 
@@ -270,15 +254,14 @@ LB_INLINE int lb_read_embedded(const void *ip, const void *end, __u64 room, __u6
 	result = lb_check_embedded(ip, header, version);
 	if (result != LB_EMBEDDED_OK)
 		return result;
-	result = version == 4 ? lb_read_headers4(header, room - at, &headers)
-			      : lb_read_headers6(header, end, room - at, &headers);
+	result = version == 4 ? lb_read_headers4(header, ip_len - at, &headers)
+			      : lb_read_headers6(header, end, ip_len - at, &headers);
 	if (result != LB_HEADERS_OK)
 		return result == LB_HEADERS_TOO_MANY ? LB_EMBEDDED_EXT_HEADERS
 						     : LB_EMBEDDED_MALFORMED;
-	if (headers.fragment == LB_FRAGMENT_LATER ||
-	    (headers.protocol != LB_PROTO_TCP && headers.protocol != LB_PROTO_UDP))
+	if (headers.fragment == LB_FRAGMENT_LATER || !lb_is_tcp_or_udp(headers.protocol))
 		return LB_EMBEDDED_OTHER;
-	l4 = lb_at(header, end, room - at, headers.length, LB_L4_LEN);
+	l4 = lb_at(header, end, ip_len - at, headers.length, LB_L4_LEN);
 	if (!l4)
 		return LB_EMBEDDED_MALFORMED;
 	embedded->at = at;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The packet inside GUE (docs/wire.md, section 6, R7 to R18).  What takes a
- * version, takes a constant: 4 or 6.
+ * The packet inside GUE (docs/wire.md, section 6, R7 to R18).  A `version` is a
+ * constant, 4 or 6: there is code for each.
  */
 #ifndef LB_INNER_H
 #define LB_INNER_H
@@ -16,64 +16,62 @@
 #define LB_TCP_RST	0x04
 #define LB_TCP_ACK	0x10
 
-#define LB_IP_LEN(version) ((version) == 4 ? LB_IPV4_LEN : LB_IPV6_LEN)
-
 struct lb_inner {
-	__u64 room;	/* its length */
-	__u64 l4;	/* where its upper layer begins, from its IP header */
+	__u64 length;
+	__u64 l4;	/* offset of its upper layer from its IP header */
 	__u64 ports;	/* sport, dport as they lie in the frame; TCP and UDP only */
 	__u64 protocol; /* of the upper layer */
 	__u64 tcp_flags;
 	__u64 is_error; /* an ICMP error */
 };
 
-/* Not decided yet; any other answer is a counter. */
+/* Not decided yet; any other result is a counter. */
 #define LB_GO_ON (-1)
 
-/* R7 and R8: is there a packet, of the length that the outer header leaves it? */
+/* R7 and R8: is there a packet, as long as the outer header makes it? */
 LB_INLINE int lb_inner_ip_ok(const void *ip, const void *end, const struct lb_tunnel *tunnel,
 			     __u64 version)
 {
-	__u64 room = lb_inner_length(tunnel), first, header_len;
+	__u64 length = lb_inner_length(tunnel), first, header_len;
 
-	if (room < LB_IP_LEN(version) || ip + LB_IP_LEN(version) > end)
+	if (length < LB_IP_LEN(version) || ip + LB_IP_LEN(version) > end)
 		return 0;
 	first = lb_load8(ip);
 	if (first >> 4 != version)
 		return 0;
 	if (version == 6)
-		return lb_swap16(lb_load16(ip + LB_IP6_PAYLOAD_AT)) + LB_IPV6_LEN == room;
+		return lb_swap16(lb_load16(ip + LB_IP6_PAYLOAD_AT)) + LB_IPV6_LEN == length;
 	header_len = (first & 0xf) * 4;
-	return header_len >= LB_IPV4_LEN && header_len <= room &&
-	       lb_swap16(lb_load16(ip + LB_IP_TOTAL_LEN_AT)) == room;
+	return header_len >= LB_IPV4_LEN && header_len <= length &&
+	       lb_swap16(lb_load16(ip + LB_IP_TOTAL_LEN_AT)) == length;
 }
 
 /*
- * Is it one of many: TCP or UDP right behind an IP header without options?  All
- * others are for the program for rare packets.
+ * Is it ordinary: TCP or UDP right behind an IP header without options?  The program
+ * for rare packets reads all others.
  */
 LB_INLINE int lb_inner_plain(const void *ip, __u64 version, struct lb_inner *inner)
 {
 	inner->l4 = LB_IP_LEN(version);
 	inner->protocol = lb_load8(ip + (version == 4 ? LB_IP_PROTOCOL_AT : LB_IP6_NEXT_AT));
-	if (inner->protocol != LB_PROTO_TCP && inner->protocol != LB_PROTO_UDP)
+	if (!lb_is_tcp_or_udp(inner->protocol))
 		return 0;
 	if (version == 6)
 		return 1;
-	return lb_load8(ip) == 0x45 &&
-	       !(lb_load16(ip + LB_IP_FRAGMENT_AT) & (LB_IP_MF | LB_IP_OFFSET));
+	return lb_load8(ip) == LB_IPV4_PLAIN &&
+	       !(lb_load16(ip + LB_IP_FRAGMENT_AT) & LB_IP_FRAGMENT_MASK);
 }
 
 /* R13 for TCP. */
 LB_INLINE int lb_read_tcp(const void *ip, const void *end, struct lb_inner *inner)
 {
-	const void *l4 = lb_at(ip, end, inner->room, inner->l4, LB_TCP_LEN);
+	const void *l4 = lb_at(ip, end, inner->length, inner->l4, LB_TCP_LEN);
 	__u64 data_offset;
 
 	if (!l4)
 		return LB_CNT_DROP_INNER_MALFORMED;
 	data_offset = (lb_load8(l4 + LB_TCP_DOFF_AT) >> 4) * 4;
-	if (data_offset < LB_TCP_LEN || inner->l4 + data_offset > inner->room)
+	if (data_offset < LB_TCP_LEN || inner->l4 + data_offset > inner->length)
 		return LB_CNT_DROP_INNER_MALFORMED;
 	inner->tcp_flags = lb_load8(l4 + LB_TCP_FLAGS_AT);
 	inner->ports = lb_load32(l4);
@@ -83,7 +81,7 @@ LB_INLINE int lb_read_tcp(const void *ip, const void *end, struct lb_inner *inne
 /* R13 for UDP. */
 LB_INLINE int lb_read_udp(const void *ip, const void *end, struct lb_inner *inner)
 {
-	const void *l4 = lb_at(ip, end, inner->room, inner->l4, LB_UDP_LEN);
+	const void *l4 = lb_at(ip, end, inner->length, inner->l4, LB_UDP_LEN);
 
 	if (!l4)
 		return LB_CNT_DROP_INNER_MALFORMED;
@@ -94,7 +92,7 @@ LB_INLINE int lb_read_udp(const void *ip, const void *end, struct lb_inner *inne
 /* R13 and R14 for ICMP. */
 LB_INLINE int lb_read_icmp(const void *ip, const void *end, __u64 version, struct lb_inner *inner)
 {
-	const void *l4 = lb_at(ip, end, inner->room, inner->l4, LB_ICMP_LEN);
+	const void *l4 = lb_at(ip, end, inner->length, inner->l4, LB_ICMP_LEN);
 	__u64 type, code;
 
 	if (!l4)
@@ -153,12 +151,14 @@ LB_INLINE int lb_accept_at_once(const struct lb_tunnel *tunnel, const struct lb_
 {
 	if (tunnel->next_hop == tunnel->hop_count)
 		return LB_CNT_ACCEPT_LAST_HOP;
-	if (inner->protocol != LB_PROTO_TCP && inner->protocol != LB_PROTO_UDP && !inner->is_error)
+	if (!lb_is_tcp_or_udp(inner->protocol) && !inner->is_error)
 		return LB_CNT_ACCEPT_ECHO;
 	if (lb_is_syn(inner) && !tunnel->forward_syn)
 		return LB_CNT_ACCEPT_SYN;
 	return LB_GO_ON;
 }
+
+_Static_assert(LB_CNT_ACCEPT_ICMP_ERROR - LB_CNT_ACCEPT_LAST_HOP == 6, "all that accept, no other");
 
 LB_INLINE int lb_is_accept(int counter)
 {
@@ -169,7 +169,7 @@ LB_INLINE int lb_is_accept(int counter)
 LB_INLINE __u64 lb_inner_tos(const void *ip, __u64 version)
 {
 	if (version == 4)
-		return lb_load8(ip + 1);
+		return lb_load8(ip + LB_IP_TOS_AT);
 	return (lb_load8(ip) << 4 | lb_load8(ip + 1) >> 4) & 0xff;
 }
 

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The redirector, a TC classifier on ingress: a GUE packet at a hop is taken
- * out and delivered here, or passed on to the next hop.  docs/wire.md, section
- * 6, numbers its decisions.  Rare packets are decided in redirector_stage.bpf.c.
+ * The redirector, a TC classifier on ingress: at a hop, the packet inside GUE is
+ * delivered here, or the GUE packet is passed on to the next hop.  docs/wire.md,
+ * section 6, numbers its decisions.  redirector_rare.bpf.c decides rare packets.
  *
  * It writes with helpers only.  A single store to the packet would make the
- * kernel put a check for shared buffers in front of every packet.  What takes a
- * version, takes a constant (4 or 6): there is code for each.
+ * kernel put a check for shared buffers in front of every packet.  A `version` is a
+ * constant, 4 or 6: there is code for each.
  */
+#ifndef LB_REDIRECTOR_BPF_C
+#define LB_REDIRECTOR_BPF_C
+
+#include "exit.bpf.c"
 #include "encap.h"
 #include "inner.h"
-#include "services.h"
+#include "peers.h"
+#include "vips.h"
 
 #define LB_TC_OK	    0
 #define LB_TC_SHOT	    2
@@ -19,7 +24,7 @@
 #define LB_NETNS_OF_DEVICE  ((u32)BPF_F_CURRENT_NETNS)
 
 /* outer headers and three hops; then inner IP and TCP headers */
-#define LB_TUNNEL_LEN  (LB_ETH_LEN + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN)
+#define LB_TUNNEL_LEN  (LB_AT_HOPS + LB_MAX_HOPS * LB_HOP_LEN)
 #define LB_HEADERS_LEN (LB_TUNNEL_LEN + LB_IPV6_LEN + LB_TCP_LEN)
 
 /*
@@ -37,7 +42,7 @@ static __always_inline void *lb_end(struct __sk_buff *skb)
 	return (void *)(long)*(volatile u32 *)&skb->data_end;
 }
 
-/* Makes the first bytes of a packet readable, as far as it has them. */
+/* Makes the first bytes of a packet readable, or all if it has fewer. */
 static __always_inline int lb_make_linear(struct __sk_buff *skb, u64 length)
 {
 	u64 linear = lb_end(skb) - lb_frame(skb);
@@ -47,7 +52,7 @@ static __always_inline int lb_make_linear(struct __sk_buff *skb, u64 length)
 	return bpf_skb_pull_data(skb, skb->len < length ? skb->len : length);
 }
 
-/* R1: is it for us to decide about?  (A tag that was taken out does not matter.) */
+/* R1: is it GUE for this server?  (A tag that the kernel has removed does not matter.) */
 static __always_inline bool lb_for_redirector(struct __sk_buff *skb, const struct lb_state *state)
 {
 	void *frame;
@@ -65,7 +70,7 @@ static __always_inline bool lb_for_redirector(struct __sk_buff *skb, const struc
 	return lb_is_gue(frame, &state->config);
 }
 
-/* R5 and R6: every hop still ahead must be a DIP we know, and not this server. */
+/* R5 and R6: every hop still ahead must be a known DIP, and not this server. */
 static __always_inline int lb_check_hops(const struct lb_state *state, const void *frame,
 					 const void *end, const struct lb_tunnel *tunnel)
 {
@@ -79,7 +84,7 @@ static __always_inline int lb_check_hops(const struct lb_state *state, const voi
 			continue;
 		if (hop == state->config.dip)
 			return LB_CNT_DROP_HOP_LOOP;
-		if (!(lb_known_word(state, hop) & LB_KNOWN_DIP))
+		if (!(lb_peer_word(state, hop) & LB_PEER_DIP))
 			unknown = true;
 	}
 	return unknown ? LB_CNT_DROP_UNKNOWN_HOP : LB_GO_ON;
@@ -95,7 +100,7 @@ static __always_inline int lb_check_tunnel(struct __sk_buff *skb, const struct l
 		return LB_CNT_DROP_ERROR;
 	if (!lb_read_tunnel(frame, end, skb->len, tunnel))
 		return LB_CNT_DROP_GUE_MALFORMED;
-	if (!(lb_known_word(state, tunnel->saddr) & (LB_KNOWN_DIP | LB_KNOWN_PROBER)))
+	if (!(lb_peer_word(state, tunnel->saddr) & (LB_PEER_DIP | LB_PEER_PROBER)))
 		return LB_CNT_DROP_UNKNOWN_SOURCE;
 	return lb_check_hops(state, frame, end, tunnel);
 }
@@ -123,17 +128,17 @@ static __always_inline int lb_check_inner(const struct lb_state *state, const vo
 	((version) == 4 ? sizeof(((struct bpf_sock_tuple *)0)->ipv4) \
 			: sizeof(((struct bpf_sock_tuple *)0)->ipv6))
 
-/* The flow of a packet whose IP header can be read, or, turned round, of an embedded one. */
+/* The flow of a packet whose IP header can be read; `reversed` for the packet inside an error. */
 static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple, const void *ip, u64 version,
-					  u64 ports, bool turned)
+					  u64 ports, bool reversed)
 {
-	const void *from = ip + (turned ? LB_IP6_DADDR_AT : LB_IP6_SADDR_AT);
-	const void *to = ip + (turned ? LB_IP6_SADDR_AT : LB_IP6_DADDR_AT);
+	const void *from = ip + (reversed ? LB_IP6_DADDR_AT : LB_IP6_SADDR_AT);
+	const void *to = ip + (reversed ? LB_IP6_SADDR_AT : LB_IP6_DADDR_AT);
 
 	__builtin_memset(tuple, 0, sizeof(*tuple));
 	if (version == 4) {
-		tuple->ipv4.saddr = lb_load32(ip + (turned ? LB_IP_DADDR_AT : LB_IP_SADDR_AT));
-		tuple->ipv4.daddr = lb_load32(ip + (turned ? LB_IP_SADDR_AT : LB_IP_DADDR_AT));
+		tuple->ipv4.saddr = lb_load32(ip + (reversed ? LB_IP_DADDR_AT : LB_IP_SADDR_AT));
+		tuple->ipv4.daddr = lb_load32(ip + (reversed ? LB_IP_SADDR_AT : LB_IP_DADDR_AT));
 		tuple->ipv4.sport = ports;
 		tuple->ipv4.dport = ports >> 16;
 		return;
@@ -154,7 +159,7 @@ static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock 
 
 	if (!lb_is_cookie_ack(inner) || ip + LB_IP_LEN(version) > lb_end(skb))
 		return false;
-	tcp = (void *)lb_at(ip, lb_end(skb), inner->room, inner->l4, LB_TCP_LEN);
+	tcp = (void *)lb_at(ip, lb_end(skb), inner->length, inner->l4, LB_TCP_LEN);
 	if (!tcp)
 		return false;
 	return !bpf_tcp_check_syncookie(sk, ip, LB_IP_LEN(version), tcp, LB_TCP_LEN);
@@ -232,9 +237,9 @@ static __always_inline int lb_decide(struct __sk_buff *skb, const struct lb_tunn
 	return lb_ask_tcp(skb, &tuple, at, inner, version);
 }
 
-/* ---- what becomes of the packet ---- */
+/* ---- acting on the decision ---- */
 
-/* RFC 6040: what happened to the wrap on its way, into the packet that comes out of it. */
+/* RFC 6040: congestion marks of the outer header, into the inner one. */
 static __always_inline int lb_copy_ecn(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
 				       u64 version)
 {
@@ -254,7 +259,7 @@ static __always_inline int lb_copy_ecn(struct __sk_buff *skb, const struct lb_tu
 		return LB_GO_ON;
 	byte = lb_second_byte(ip, version, tos);
 	checksum = lb_checksum_after_tos(lb_load16(ip + LB_IP_CHECKSUM_AT), old, tos);
-	if (bpf_skb_store_bytes(skb, at + 1, &byte, 1, BPF_F_RECOMPUTE_CSUM))
+	if (bpf_skb_store_bytes(skb, at + LB_IP_TOS_AT, &byte, 1, BPF_F_RECOMPUTE_CSUM))
 		return LB_CNT_DROP_ERROR;
 	if (version == 4 &&
 	    bpf_skb_store_bytes(skb, at + LB_IP_CHECKSUM_AT, &checksum, 2, BPF_F_RECOMPUTE_CSUM))
@@ -263,9 +268,9 @@ static __always_inline int lb_copy_ecn(struct __sk_buff *skb, const struct lb_tu
 }
 
 /*
- * Takes the wrap out.  What comes out of IPv4 as IPv6 must be known as such to
- * the stack: kernels before 6.3 learn it by no other way than
- * bpf_skb_change_proto(), which puts 20 more bytes in front.
+ * Removes the wrap.  The stack must know that a packet was IPv4 and is IPv6 now: on
+ * kernels before 6.3 only bpf_skb_change_proto() changes that, and it puts 20 more
+ * bytes in front.
  */
 static __always_inline bool lb_unwrap(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
 				      u64 version)
@@ -294,7 +299,7 @@ static __always_inline int lb_accept(struct __sk_buff *skb, const struct lb_tunn
 	return lb_exit(counter, LB_TC_OK);
 }
 
-/* What changes in the outer headers of a packet that is passed on. */
+/* The fields of the outer headers that change when a packet is passed on. */
 struct lb_rewrite {
 	u64 mac_head;
 	u32 mac_tail;
@@ -303,12 +308,18 @@ struct lb_rewrite {
 	__be32 saddr;
 	__be32 daddr;
 };
+#define LB_REWRITE_MACS_LEN 12
+#define LB_REWRITE_IP_LEN   10
+_Static_assert(__builtin_offsetof(struct lb_rewrite, pad) == LB_REWRITE_MACS_LEN, "both MACs");
+_Static_assert(sizeof(struct lb_rewrite) - __builtin_offsetof(struct lb_rewrite, checksum) ==
+		       LB_REWRITE_IP_LEN,
+	       "checksum and both addresses");
 
 static __always_inline int lb_store_rewrite(struct __sk_buff *skb, struct lb_rewrite *rewrite,
 					    u8 next_hop)
 {
-	return bpf_skb_store_bytes(skb, 0, &rewrite->mac_head, 12, 0) ||
-	       bpf_skb_store_bytes(skb, LB_ETH_LEN + 10, &rewrite->checksum, 10,
+	return bpf_skb_store_bytes(skb, 0, &rewrite->mac_head, LB_REWRITE_MACS_LEN, 0) ||
+	       bpf_skb_store_bytes(skb, LB_AT_CHECKSUM, &rewrite->checksum, LB_REWRITE_IP_LEN,
 				   BPF_F_RECOMPUTE_CSUM) ||
 	       bpf_skb_store_bytes(skb, LB_AT_NEXT_HOP, &next_hop, 1, BPF_F_RECOMPUTE_CSUM);
 }
@@ -324,10 +335,10 @@ static __always_inline int lb_pass_on(struct __sk_buff *skb, const struct lb_sta
 	struct lb_macs macs;
 	u64 hop;
 
-	if (frame + LB_ETH_LEN + LB_WRAP_LEN > lb_end(skb) || at + LB_HOP_LEN > lb_end(skb))
+	if (frame + LB_AT_HOPS > lb_end(skb) || at + LB_HOP_LEN > lb_end(skb))
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
 	hop = lb_load32(at);
-	dip = &state->dip[(lb_known_word(state, hop) >> 16) % LB_MAX_DIPS];
+	dip = &state->dip[(lb_peer_word(state, hop) >> 16) % LB_MAX_DIPS];
 	if (!hop || dip->addr != hop)
 		return lb_exit(LB_CNT_DROP_NO_DIP, LB_TC_SHOT);
 	if (tunnel->total_len > state->config.mtu)
@@ -343,7 +354,7 @@ static __always_inline int lb_pass_on(struct __sk_buff *skb, const struct lb_sta
 	return lb_exit(LB_CNT_PASS_ON, bpf_redirect(skb->ifindex, 0));
 }
 
-/* The end of every packet for which R1 does not hold. */
+/* The end of every GUE packet for this server. */
 static __always_inline int lb_act(struct __sk_buff *skb, const struct lb_state *state,
 				  const struct lb_tunnel *tunnel, u64 version, int counter)
 {
@@ -354,12 +365,12 @@ static __always_inline int lb_act(struct __sk_buff *skb, const struct lb_state *
 	return lb_exit(counter, LB_TC_SHOT);
 }
 
-/* TCP or UDP right behind an IP header without options; all others are the next program's. */
+/* TCP or UDP right behind an IP header without options; redirector_rare.bpf.c has all others. */
 static __always_inline int lb_redirect_plain(struct __sk_buff *skb, const struct lb_state *state,
 					     const struct lb_tunnel *tunnel, u64 version)
 {
 	const void *ip = lb_frame(skb) + lb_inner_offset(tunnel), *end = lb_end(skb);
-	struct lb_inner inner = { .room = lb_inner_length(tunnel) };
+	struct lb_inner inner = { .length = lb_inner_length(tunnel) };
 	int reason = lb_check_inner(state, ip, end, tunnel, version);
 
 	if (reason != LB_GO_ON)
@@ -367,7 +378,7 @@ static __always_inline int lb_redirect_plain(struct __sk_buff *skb, const struct
 	if (ip + LB_IP_LEN(version) > end)
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
 	if (lb_unlikely(!lb_inner_plain(ip, version, &inner))) {
-		lb_tc_stages.call(skb, LB_TO_TC_STAGE);
+		lb_redirector_programs.call(skb, LB_TO_REDIRECTOR_RARE);
 		return lb_exit(LB_CNT_DROP_NO_STAGE, LB_TC_SHOT);
 	}
 	reason = inner.protocol == LB_PROTO_TCP ? lb_read_tcp(ip, end, &inner)
@@ -404,3 +415,5 @@ int lb_redirector(struct __sk_buff *skb)
 	lb_trace_tc(skb, verdict);
 	return verdict;
 }
+
+#endif

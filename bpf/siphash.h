@@ -3,9 +3,9 @@
  * The flow hash: SipHash-1-3 over saddr, daddr, sport, dport, protocol, or over
  * the client's address alone (docs/wire.md, section 1).
  *
- * What needs no packet is done once per key, in lb_key_schedule(): the initial
- * state and, since the first message word only enters v3, what the first round
- * does to v0 and v1 alone.
+ * Everything that needs no packet is done once per key, in lb_key_schedule(): the
+ * initial state and, since the first message word only enters v3, the part of the
+ * first round that changes v0 and v1 alone.
  */
 #ifndef LB_SIPHASH_H
 #define LB_SIPHASH_H
@@ -56,7 +56,7 @@ LB_INLINE void lb_key_schedule(struct lb_key *key, __u64 k0, __u64 k1)
 	key->v1_turned = lb_rotl(key->v[1], 17);
 }
 
-/* A key's state, which has half of the first word's round, and the other half. */
+/* A key's state, with half of the first word's round done, then the other half. */
 LB_INLINE void lb_sip_first(__u64 *v, const struct lb_key *key, __u64 word)
 {
 	v[0] = key->v[0];

@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Answers a packet that does not fit the link once wrapped (docs/wire.md, section
- * 4.5): ICMP fragmentation needed, ICMPv6 packet too big.  It is called for an
- * untouched, counted frame: TCP or UDP to a service, no later fragment.
+ * 4.5): ICMP fragmentation needed, ICMPv6 packet too big.  The forwarder's programs
+ * call it for an unchanged frame that its service has counted: TCP or UDP to a service,
+ * not a later fragment.
  */
+#ifndef LB_TOO_BIG_BPF_C
+#define LB_TOO_BIG_BPF_C
+
+#include "bucket.bpf.c"
+#include "exit.bpf.c"
+#include "encap.h"
+#include "headers.h"
+#include "tags.h"
 
 #define LB_QUOTE_LEN	    512
 #define LB_ICMP_UNREACHABLE 3 /* code 4: fragmentation needed */
 #define LB_ICMP6_TOO_BIG    2
 
-/* Is this no address to answer to? */
+/* Must this source not be answered? */
 static __always_inline bool lb_is_odd_source4(const void *ip)
 {
 	u64 first = lb_load8(ip + LB_IP_SADDR_AT);
@@ -44,33 +53,34 @@ static __always_inline bool lb_may_answer(void)
 	return true;
 }
 
-/* How much of a wrap the pool of a packet's service may need; 0: no such service. */
-static __always_inline u64 lb_room_for(const void *ip, const void *end, u64 room, u64 version)
+/* The largest wrap of the pool that a packet's service has; 0: no such service. */
+static __always_inline u64 lb_overhead_of(const void *ip, const void *end, u64 ip_len, u64 version)
 {
 	struct lb_headers headers;
 	u64 view = LB_STATE_AT(config)->view, entry, word;
 	const void *l4;
 
 	if (version == 4)
-		lb_read_headers4(ip, room, &headers);
+		lb_read_headers4(ip, ip_len, &headers);
 	else
-		lb_read_headers6(ip, end, room, &headers);
-	l4 = lb_at(ip, end, room, headers.length, LB_UDP_LEN);
+		lb_read_headers6(ip, end, ip_len, &headers);
+	l4 = lb_at(ip, end, ip_len, headers.length, LB_UDP_LEN);
 	if (!l4)
 		return 0;
 	entry = lb_service_of(lb_rows_in_use(view), lb_leaf_of(view, ip, version),
-			      lb_load16(l4 + 2), headers.protocol);
+			      lb_load16(l4 + LB_DPORT_AT), headers.protocol);
 	word = LB_STATE_AT(pool[0])[LB_ENTRY_POOL(entry)].word;
 	if (!entry || !word)
 		return 0;
-	return LB_WRAP_LEN + ((word >> LB_POOL_DEPTH_SHIFT & LB_POOL_DEPTH_MASK) - 1) * LB_HOP_LEN;
+	return LB_WRAP_LEN_WITH((word >> LB_POOL_DEPTH_SHIFT & LB_POOL_DEPTH_MASK) - 1);
 }
 
-/* The IP header of an answer, up to its addresses, and the ICMP header: what sums up to `sum`. */
+/* The IP and ICMP headers of an answer; `quote` is the packet behind them. */
 static __always_inline void lb_write_answer4(void *ip, const void *quote, u64 mtu)
 {
 	u64 saddr = lb_load32(quote + LB_IP_DADDR_AT), daddr = lb_load32(quote + LB_IP_SADDR_AT);
-	u64 head = 0xc045 | (u64)lb_swap16(LB_IPV4_LEN + LB_ICMP_LEN + LB_QUOTE_LEN) << 16 |
+	u64 head = LB_IPV4_PLAIN | 0xc0 << 8 |
+		   (u64)lb_swap16(LB_IPV4_LEN + LB_ICMP_LEN + LB_QUOTE_LEN) << 16 |
 		   (u64)LB_IP_DF << 48;
 	u64 ttl = LB_OUTER_TTL | LB_PROTO_ICMP << 8;
 	u64 sum = (head & 0xffff) + (head >> 16 & 0xffff) + (head >> 48) + ttl;
@@ -113,10 +123,10 @@ static __always_inline void lb_write_answer6(void *ip, const void *quote, u64 mt
 	lb_store32(ip + 44, mtu_be);
 }
 
-/* Turns the frame into the answer; false if there is no room. */
+/* Turns the frame into the answer; false if it cannot grow. */
 static __always_inline bool lb_make_answer(struct xdp_md *ctx, u64 l3, u64 version, u64 mtu)
 {
-	u64 grown = LB_IP_LEN_OF(version) + LB_ICMP_LEN;
+	u64 grown = LB_IP_LEN(version) + LB_ICMP_LEN;
 	u64 wanted = l3 + grown + LB_QUOTE_LEN, length;
 	struct lb_macs macs;
 	void *frame, *end, *ip;
@@ -130,12 +140,11 @@ static __always_inline bool lb_make_answer(struct xdp_md *ctx, u64 l3, u64 versi
 	frame = LB_FRAME(ctx);
 	end = LB_END(ctx);
 	old = frame + grown;
-	ip = frame + (lb_opaque(l3) & 31);
+	ip = frame + (lb_opaque(l3) & LB_L3_MASK);
 	quote = ip + grown;
 	if (quote + LB_QUOTE_LEN > end || old + LB_MAX_LINK_LEN > end)
 		return false;
-	macs.head = lb_load64(old) >> 48 | (u64)lb_load32(old + 8) << 16 | lb_load64(old) << 48;
-	macs.tail = (lb_load64(old) & LB_MAC_MASK) >> 16;
+	macs = lb_macs_swapped(old);
 	lb_copy_tags(frame, old, l3);
 	lb_write_macs(frame, macs);
 	lb_store16(ip - 2, version == 4 ? LB_ETH_IPV4 : LB_ETH_IPV6);
@@ -149,18 +158,18 @@ static __always_inline bool lb_make_answer(struct xdp_md *ctx, u64 l3, u64 versi
 static __always_inline int lb_answer(struct xdp_md *ctx, u64 l3, u64 version)
 {
 	const void *end = LB_END(ctx), *ip = lb_ip_at(LB_FRAME(ctx), end, l3, version);
-	/* opaque, or LLVM 11 takes l3 from the end of the packet, which is not allowed */
-	u64 room = lb_opaque(LB_END(ctx) - LB_FRAME(ctx)) - l3, needed;
+	/* opaque, or LLVM 11 subtracts l3 from the end of the packet, which is not allowed */
+	u64 ip_len = lb_opaque(LB_END(ctx) - LB_FRAME(ctx)) - l3, overhead;
 
 	if (!ip || lb_outer_for(ip, version).inner_len < LB_QUOTE_LEN)
 		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
 	if (version == 4 ? !(lb_load16(ip + LB_IP_FRAGMENT_AT) & LB_IP_DF) || lb_is_odd_source4(ip)
 			 : lb_is_odd_source6(ip))
 		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
-	needed = lb_room_for(ip, end, room, version);
-	if (!needed || !lb_may_answer())
+	overhead = lb_overhead_of(ip, end, ip_len, version);
+	if (!overhead || !lb_may_answer())
 		return lb_exit(LB_CNT_DROP_TOO_BIG, XDP_DROP);
-	if (!lb_make_answer(ctx, l3, version, LB_STATE_AT(config)->mtu - needed))
+	if (!lb_make_answer(ctx, l3, version, LB_STATE_AT(config)->mtu - overhead))
 		return lb_exit(LB_CNT_DROP_NO_ROOM, XDP_DROP);
 	return lb_exit(LB_CNT_TX_TOO_BIG, XDP_TX);
 }
@@ -179,3 +188,5 @@ int lb_too_big(struct xdp_md *ctx)
 	lb_trace_xdp(ctx, result);
 	return result;
 }
+
+#endif

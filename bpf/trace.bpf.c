@@ -1,30 +1,38 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What `lbctl trace` compiles in front of the other sources: where a program
- * ends, the packet is also written into a ring.  The programs of `lbctl up` have
- * nothing of this.  It never changes a verdict, and a full ring only loses events.
+ * `lbctl trace` compiles this in front of the other files: where a program ends, it
+ * also writes the packet into a ring.  The programs of `lbctl up` do not have it.  It
+ * never changes a verdict, and a full ring only loses events.
  *
- * The loader defines LB_TRACE, LB_TRACE_RING (the ring's descriptor),
- * LB_TRACE_VERDICTS (a bit for each wanted counter) and, of what else is wanted,
- * LB_TRACE_VERSION, LB_TRACE_PROTOCOL, LB_TRACE_PORT (as it lies in a frame) and
- * LB_TRACE_CLIENT0 to 3 and LB_TRACE_VIP0 to 3 with masks (.._MASK0 to 3).  The
- * reader asks again, and exactly: here only packets that are plain are let go.
+ * The loader defines LB_TRACE, LB_TRACE_RING (the ring's descriptor) and
+ * LB_TRACE_VERDICTS (a bit for each wanted counter).  With LB_TRACE_FILTERED, it also
+ * defines LB_TRACE_VERSION, LB_TRACE_PROTOCOL, LB_TRACE_PORT (as it lies in a frame)
+ * and LB_TRACE_CLIENT0 to 3 and LB_TRACE_VIP0 to 3 with masks (.._MASK0 to 3): a
+ * coarse filter.  It only skips ordinary packets; user space filters exactly.
  */
+#ifndef LB_TRACE_BPF_C
+#define LB_TRACE_BPF_C
+
 #include <linux/bpf.h>
 #include "abi.h"
 #include "bytes.h"
+#include "gue.h"
 
-#define LB_PSEUDO_MAP_FD 1
+#define LB_TO_FORWARDER_RARE  LB_FORWARDER_TRACED_RARE
+#define LB_TO_TOO_BIG	      LB_FORWARDER_TRACED_TOO_BIG
+#define LB_TO_REDIRECTOR_RARE LB_REDIRECTOR_TRACED_RARE
 
-#define LB_TO_STAGE    LB_SLOT_TRACED_STAGE
-#define LB_TO_TOO_BIG  LB_SLOT_TRACED_TOO_BIG
-#define LB_TO_TC_STAGE LB_TC_TRACED_STAGE
+/* for the verifier: the offset of a wrapped packet's IP header is bounded by this mask */
+#define LB_TRACE_IP_MASK 63
+_Static_assert(LB_IS_MASK(LB_TRACE_IP_MASK) &&
+		       LB_AT_HOPS + LB_MAX_HOPS * LB_HOP_LEN <= LB_TRACE_IP_MASK,
+	       "LB_TRACE_IP_MASK keeps the offset");
 
-BPF_PERCPU_ARRAY(lb_trace_counter, u32, 1); /* of the packet in hand */
+BPF_PERCPU_ARRAY(lb_trace_counter, u32, 1); /* of the current packet */
 BPF_PERCPU_ARRAY(lb_trace_events, struct lb_trace_event, 2);
 BPF_PERCPU_ARRAY(lb_trace_lost, u64, 1);
 
-/* helper 130, since Linux 5.8: not every bcc knows it */
+/* helper 130, since Linux 5.8: not every bcc has it */
 static int (*lb_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 
 static __always_inline void lb_trace_note(u32 counter)
@@ -35,7 +43,7 @@ static __always_inline void lb_trace_note(u32 counter)
 		*noted = counter;
 }
 
-/* The counter of the packet in hand; LB_CNT_COUNT if nobody wants it. */
+/* The counter of the current packet; LB_CNT_COUNT if it is not wanted. */
 static __always_inline u32 lb_trace_noted(void)
 {
 	u32 zero = 0, *noted = lb_trace_counter.lookup(&zero);
@@ -58,47 +66,52 @@ static __always_inline bool lb_trace_wrapped(u32 counter, u32 program)
 
 static __always_inline bool lb_trace_addresses4(const u8 *ip)
 {
-	return (lb_load32(ip + 12) & LB_TRACE_CLIENT_MASK0) == LB_TRACE_CLIENT0 &&
-	       (lb_load32(ip + 16) & LB_TRACE_VIP_MASK0) == LB_TRACE_VIP0;
+	const u8 *client = ip + LB_IP_SADDR_AT, *vip = ip + LB_IP_DADDR_AT;
+
+	return (lb_load32(client) & LB_TRACE_CLIENT_MASK0) == LB_TRACE_CLIENT0 &&
+	       (lb_load32(vip) & LB_TRACE_VIP_MASK0) == LB_TRACE_VIP0;
 }
 
 static __always_inline bool lb_trace_addresses6(const u8 *ip)
 {
-	return (lb_load32(ip + 8) & LB_TRACE_CLIENT_MASK0) == LB_TRACE_CLIENT0 &&
-	       (lb_load32(ip + 12) & LB_TRACE_CLIENT_MASK1) == LB_TRACE_CLIENT1 &&
-	       (lb_load32(ip + 16) & LB_TRACE_CLIENT_MASK2) == LB_TRACE_CLIENT2 &&
-	       (lb_load32(ip + 20) & LB_TRACE_CLIENT_MASK3) == LB_TRACE_CLIENT3 &&
-	       (lb_load32(ip + 24) & LB_TRACE_VIP_MASK0) == LB_TRACE_VIP0 &&
-	       (lb_load32(ip + 28) & LB_TRACE_VIP_MASK1) == LB_TRACE_VIP1 &&
-	       (lb_load32(ip + 32) & LB_TRACE_VIP_MASK2) == LB_TRACE_VIP2 &&
-	       (lb_load32(ip + 36) & LB_TRACE_VIP_MASK3) == LB_TRACE_VIP3;
+	const u8 *client = ip + LB_IP6_SADDR_AT, *vip = ip + LB_IP6_DADDR_AT;
+
+	return (lb_load32(client) & LB_TRACE_CLIENT_MASK0) == LB_TRACE_CLIENT0 &&
+	       (lb_load32(client + 4) & LB_TRACE_CLIENT_MASK1) == LB_TRACE_CLIENT1 &&
+	       (lb_load32(client + 8) & LB_TRACE_CLIENT_MASK2) == LB_TRACE_CLIENT2 &&
+	       (lb_load32(client + 12) & LB_TRACE_CLIENT_MASK3) == LB_TRACE_CLIENT3 &&
+	       (lb_load32(vip) & LB_TRACE_VIP_MASK0) == LB_TRACE_VIP0 &&
+	       (lb_load32(vip + 4) & LB_TRACE_VIP_MASK1) == LB_TRACE_VIP1 &&
+	       (lb_load32(vip + 8) & LB_TRACE_VIP_MASK2) == LB_TRACE_VIP2 &&
+	       (lb_load32(vip + 12) & LB_TRACE_VIP_MASK3) == LB_TRACE_VIP3;
 }
 
-/* False only for a packet that the reader would not show: TCP or UDP, nothing rare about it. */
+/* False only for a packet that user space would not show: ordinary TCP or UDP. */
 static __always_inline bool lb_trace_fits(const struct lb_trace_event *event)
 {
 	u32 at = LB_ETH_LEN, first, protocol;
-	const u8 *ip;
+	const u8 *ip, *ports;
 
 	if (lb_trace_wrapped(event->counter, event->program))
-		at += LB_WRAP_LEN + (event->data[49] & LB_MAX_HOPS) * LB_HOP_LEN;
-	ip = event->data + (at & 63);
+		at += LB_WRAP_LEN_WITH(event->data[LB_AT_HOP_COUNT] & LB_MAX_HOPS);
+	ip = event->data + (at & LB_TRACE_IP_MASK);
 	first = lb_load8(ip);
-	if (at + (first == 0x45 ? LB_IPV4_LEN + 4 : 44) > event->captured)
-		return true; /* what lies behind is another packet's */
-	protocol = lb_load8(ip + (first == 0x45 ? 9 : 6));
-	if ((first != 0x45 && first >> 4 != 6) ||
-	    (protocol != LB_PROTO_TCP && protocol != LB_PROTO_UDP))
+	if (at + (first == LB_IPV4_PLAIN ? LB_IPV4_LEN : LB_IPV6_LEN) + LB_PORTS_LEN >
+	    event->captured)
+		return true; /* the bytes behind are an earlier packet's */
+	protocol = lb_load8(ip + (first == LB_IPV4_PLAIN ? LB_IP_PROTOCOL_AT : LB_IP6_NEXT_AT));
+	if ((first != LB_IPV4_PLAIN && first >> 4 != 6) || !lb_is_tcp_or_udp(protocol))
 		return true;
 	if (LB_TRACE_VERSION && LB_TRACE_VERSION != first >> 4)
 		return false;
 	if (LB_TRACE_PROTOCOL && LB_TRACE_PROTOCOL != protocol)
 		return false;
-	if (first == 0x45 && lb_load16(ip + 6) & 0xff3f)
+	if (first == LB_IPV4_PLAIN && lb_load16(ip + LB_IP_FRAGMENT_AT) & LB_IP_FRAGMENT_MASK)
 		return true; /* a fragment */
-	if (LB_TRACE_PORT && LB_TRACE_PORT != lb_load16(ip + (first == 0x45 ? 22 : 42)))
+	ports = ip + (first == LB_IPV4_PLAIN ? LB_IPV4_LEN : LB_IPV6_LEN);
+	if (LB_TRACE_PORT && LB_TRACE_PORT != lb_load16(ports + LB_DPORT_AT))
 		return false;
-	return first == 0x45 ? lb_trace_addresses4(ip) : lb_trace_addresses6(ip);
+	return first == LB_IPV4_PLAIN ? lb_trace_addresses4(ip) : lb_trace_addresses6(ip);
 }
 
 #else
@@ -113,7 +126,7 @@ static __always_inline void lb_trace_write(struct lb_trace_event *event)
 	if (!lb_trace_fits(event))
 		return;
 	event->time = bpf_ktime_get_ns();
-	if (!lb_ringbuf_output((void *)bpf_pseudo_fd(LB_PSEUDO_MAP_FD, LB_TRACE_RING), event,
+	if (!lb_ringbuf_output((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_FD, LB_TRACE_RING), event,
 			       sizeof(*event), 0))
 		return;
 	lost = lb_trace_lost.lookup(&zero);
@@ -124,7 +137,7 @@ static __always_inline void lb_trace_write(struct lb_trace_event *event)
 /* The forwarder's packet as it leaves; negative results go on to another program. */
 static __always_inline void lb_trace_xdp(struct xdp_md *ctx, int result)
 {
-	const void *frame = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const void *frame = LB_FRAME(ctx), *end = LB_END(ctx);
 	u32 which = LB_TRACE_FORWARDER, counter;
 	struct lb_trace_event *event;
 
@@ -149,7 +162,7 @@ static __always_inline void lb_trace_xdp(struct xdp_md *ctx, int result)
 	lb_trace_write(event);
 }
 
-/* The redirector's packet as it comes: what is accepted leaves without its wrap. */
+/* The redirector's packet as it comes: an accepted one leaves without its wrap. */
 static __always_inline void lb_trace_arrival(struct __sk_buff *skb)
 {
 	u32 which = LB_TRACE_REDIRECTOR;
@@ -162,7 +175,7 @@ static __always_inline void lb_trace_arrival(struct __sk_buff *skb)
 	event->captured = 0;
 	if (length > LB_TRACE_BYTES)
 		length = LB_TRACE_BYTES;
-	/* the verifier learns both bounds from two comparisons, which the compiler would merge */
+	/* the verifier takes each bound from a comparison; the compiler would merge the two */
 	asm volatile("" : "+r"(length));
 	if (length > LB_TRACE_BYTES)
 		return;
@@ -186,3 +199,5 @@ static __always_inline void lb_trace_tc(struct __sk_buff *skb, int verdict)
 	event->ifindex = skb->ifindex;
 	lb_trace_write(event);
 }
+
+#endif

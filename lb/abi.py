@@ -1,7 +1,7 @@
-"""bpf/abi.h in Python: layouts as numpy dtypes, counters, limits.
+"""bpf/abi.h in Python: layouts as numpy dtypes, counters, limits, hashes of the look-up tables.
 
 Written by hand, field for field, and held to the header three ways: a unit test compiles the header
-and compares, a data-plane test compares with what bcc makes of it, and every load compiles
+and compares, a data-plane test compares with bcc's view of it, and every load compiles
 `static_asserts()` together with the programs.
 
 `be16` and `be32` fields hold numbers as they lie in a frame; their dtype is big-endian, so numpy
@@ -14,11 +14,14 @@ from enum import IntEnum
 
 import numpy as np
 
+_WORD = (1 << 64) - 1
+"""Arithmetic of the hashes is modulo 2^64."""
+
 MAX_DIPS = 4096
 MAX_POOLS = 256
 MAX_SERVICES = 4096
 MAX_INNER = 1024
-NEAR_TABLES = 8
+INLINE_TABLE_COUNT = 8
 INNER_SLOTS = 65536
 MIN_BUCKETS = 256
 MAX_BUCKETS = 1 << 20
@@ -27,23 +30,27 @@ SERVICE_ROWS = 16384
 SERVICE_WIDTH = 4
 TRIE_TOP = 65536
 TRIE_NODES = 1024
-FRONT4_BITS = 11
-FRONT4_ROWS = 1 << FRONT4_BITS
-FRONT4_WIDTH = 4
-FRONT6_BITS = 10
-FRONT6_ROWS = 1 << FRONT6_BITS
-FRONT6_WIDTH = 2
+EXACT4_BITS = 11
+EXACT4_ROWS = 1 << EXACT4_BITS
+EXACT4_WIDTH = 4
+EXACT6_BITS = 10
+EXACT6_ROWS = 1 << EXACT6_BITS
+EXACT6_WIDTH = 2
 VIP6_LENGTHS = 8
 VIP6_BITS = 13
 VIP6_SLOTS = 1 << VIP6_BITS
 VIP6_SEED_BITS = 11
 VIP6_SEEDS = 1 << VIP6_SEED_BITS
-MAY_BITS = 15
-KNOWN_BITS = 12
-KNOWN_ROWS = 1 << KNOWN_BITS
-KNOWN_WIDTH = 8
+VIP_FILTER_BITS = 15
+PEER_BITS = 12
+PEER_ROWS = 1 << PEER_BITS
+PEER_WIDTH = 8
 POOL_NAME_LEN = 64
 LAYOUT = 2
+
+HASH_A = 0x9E3779B97F4A7C15
+HASH_B = 0xC2B2AE3D27D4EB4F
+HASH_C = 0x85EBCA6B
 
 POOL_MASK = 0xFFFFF
 POOL_FIRST_SHIFT = 20
@@ -57,13 +64,18 @@ MAC_MASK = 0xFFFFFFFFFFFF
 
 SERVICE_STATELESS = 1
 SERVICE_BY_CLIENT = 0x80
-MORE_MULTIPLIER = 0xFFFFFF
+OVERFLOW_MULTIPLIER = 0xFFFFFF
 TRIE_LEAF = 0x8000
-TRIE_MORE = 0x4000
+TRIE_OVERFLOW = 0x4000
 TRIE_ROW_MASK = 0x3FFF
-KNOWN_DIP = 1
-KNOWN_PROBER = 2
+PEER_DIP = 1
+PEER_PROBER = 2
 
+ETH_LEN = 14
+IPV4_LEN = 20
+IPV6_LEN = 40
+TCP_LEN = 20
+UDP_LEN = 8
 WRAP_LEN = 36
 HOP_LEN = 4
 MAX_HOPS = 3
@@ -73,10 +85,6 @@ FRAGMENTS = 8192
 FRAGMENT_IPV6 = 0x100
 TOO_BIG_WINDOW_SHIFT = 26
 TOO_BIG_MOST = 64
-
-TC_STAGE = 0
-TC_TRACED_STAGE = 1
-STAGE_SLOT_COUNT = 5
 
 TRACE_FORWARDER = 0
 TRACE_REDIRECTOR = 1
@@ -89,11 +97,11 @@ class ServiceKind(IntEnum):
     EMPTY = 0
     PORT = 1
     ANY = 2
-    MORE = 3
+    OVERFLOW = 3
 
 
 class Slot(IntEnum):
-    """enum lb_slot: places in the root program array, which others use too."""
+    """enum lb_slot: slots of the root program array, which others use too."""
 
     BEFORE = 0
     BEFORE_2 = 1
@@ -103,14 +111,21 @@ class Slot(IntEnum):
     COUNT = 5
 
 
-class StageSlot(IntEnum):
-    """enum lb_stage_slot: places in the array of the forwarder's other programs."""
+class ForwarderSlot(IntEnum):
+    """enum lb_forwarder_slot: the array of the forwarder's other programs."""
 
-    STAGE = 0
+    RARE = 0
     TOO_BIG = 1
-    TRACED_STAGE = 2
+    TRACED_RARE = 2
     TRACED_TOO_BIG = 3
-    UNTRACED_FORWARDER = 4
+    UNTRACED = 4
+
+
+class RedirectorSlot(IntEnum):
+    """enum lb_redirector_slot: the array of the redirector's other programs."""
+
+    RARE = 0
+    TRACED_RARE = 1
 
 
 COUNTERS: tuple[str, ...] = (
@@ -180,7 +195,7 @@ POOL = np.dtype(
     ]
 )
 CHAIN = np.dtype([("dip", "<u2", MAX_DEPTH)])
-NEAR = np.dtype([("slot", CHAIN, NEAR_TABLES * INNER_SLOTS)])
+INLINE_TABLES = np.dtype([("slot", CHAIN, INLINE_TABLE_COUNT * INNER_SLOTS)])
 DIP = np.dtype([("addr", ">u4"), ("csum", "<u4"), ("mac", "<u8")])
 SERVICE = np.dtype(
     [
@@ -194,20 +209,6 @@ SERVICE_ROW = np.dtype([("entry", SERVICE, SERVICE_WIDTH)])
 TRIE_NODE = np.dtype([("next", "<u2", 256)])
 VIP6 = np.dtype([("addr", "<u8", 2), ("length", "<u4"), ("leaf", "<u4"), ("pad", "<u8")])
 VIP6_LENGTH = np.dtype([("mask", "<u8", 2), ("length", "<u8")])
-FRONT4 = np.dtype([("match", "<u8"), ("entry", SERVICE)])
-FRONT4_ROW = np.dtype([("entry", FRONT4, FRONT4_WIDTH)])
-FRONT6 = np.dtype([("addr", "<u8", 2), ("match", "<u8"), ("entry", SERVICE)])
-FRONT6_ROW = np.dtype([("entry", FRONT6, FRONT6_WIDTH)])
-FRONT = np.dtype(
-    [
-        ("block4", "<u8"),
-        ("block6", "<u8"),
-        ("pad", "<u8", 6),
-        ("may", "u1", 1 << MAY_BITS),
-        ("row4", FRONT4_ROW, FRONT4_ROWS),
-        ("row6", FRONT6_ROW, FRONT6_ROWS),
-    ]
-)
 VIPS = np.dtype(
     [
         ("top", "<u2", TRIE_TOP),
@@ -217,6 +218,20 @@ VIPS = np.dtype(
         ("vip6", VIP6, VIP6_SLOTS),
     ]
 )
+VIP_FILTER = np.dtype(
+    [
+        ("block4", "<u8"),
+        ("block6", "<u8"),
+        ("pad", "<u8", 6),
+        ("marked", "u1", 1 << VIP_FILTER_BITS),
+    ]
+)
+EXACT4 = np.dtype([("match", "<u8"), ("entry", SERVICE)])
+EXACT4_ROW = np.dtype([("entry", EXACT4, EXACT4_WIDTH)])
+EXACT6 = np.dtype([("addr", "<u8", 2), ("match", "<u8"), ("entry", SERVICE)])
+EXACT6_ROW = np.dtype([("entry", EXACT6, EXACT6_WIDTH)])
+EXACT = np.dtype([("row4", EXACT4_ROW, EXACT4_ROWS), ("row6", EXACT6_ROW, EXACT6_ROWS)])
+FIRST_LOOKUP = np.dtype([("filter", VIP_FILTER), ("exact", EXACT)])
 SERVICE_NAME = np.dtype(
     [
         ("addr", "u1", 16),
@@ -230,16 +245,16 @@ SERVICE_NAME = np.dtype(
         ("pad", "<u8"),
     ]
 )
-KNOWN = np.dtype([("addr", ">u4"), ("dip", "<u2"), ("flags", "<u2")])
-KNOWN_ROW = np.dtype([("entry", KNOWN, KNOWN_WIDTH)])
+PEER = np.dtype([("addr", ">u4"), ("dip", "<u2"), ("flags", "<u2")])
+PEER_ROW = np.dtype([("entry", PEER, PEER_WIDTH)])
 STATE = np.dtype(
     [
         ("config", CONFIG),
         ("pool", POOL, MAX_POOLS),
         ("dip", DIP, MAX_DIPS),
-        ("known", KNOWN_ROW, (2, KNOWN_ROWS)),
+        ("peer", PEER_ROW, (2, PEER_ROWS)),
         ("service", SERVICE_ROW, (2, SERVICE_ROWS)),
-        ("front", FRONT, 2),
+        ("first_lookup", FIRST_LOOKUP, 2),
         ("vips", VIPS, 2),
         ("name", SERVICE_NAME, MAX_SERVICES),
     ]
@@ -280,25 +295,27 @@ STRUCTS: dict[str, np.dtype] = {
     "lb_key": KEY,
     "lb_pool": POOL,
     "lb_chain": CHAIN,
-    "lb_near": NEAR,
+    "lb_inline_tables": INLINE_TABLES,
     "lb_dip": DIP,
     "lb_service": SERVICE,
     "lb_service_row": SERVICE_ROW,
     "lb_trie_node": TRIE_NODE,
     "lb_vip6": VIP6,
     "lb_vip6_length": VIP6_LENGTH,
-    "lb_front4": FRONT4,
-    "lb_front4_row": FRONT4_ROW,
-    "lb_front6": FRONT6,
-    "lb_front6_row": FRONT6_ROW,
-    "lb_front": FRONT,
     "lb_vips": VIPS,
+    "lb_vip_filter": VIP_FILTER,
+    "lb_exact4": EXACT4,
+    "lb_exact4_row": EXACT4_ROW,
+    "lb_exact6": EXACT6,
+    "lb_exact6_row": EXACT6_ROW,
+    "lb_exact": EXACT,
+    "lb_first_lookup": FIRST_LOOKUP,
     "lb_service_name": SERVICE_NAME,
     "lb_fragment_key": FRAGMENT_KEY,
     "lb_fragment": FRAGMENT,
     "lb_too_big_window": TOO_BIG_WINDOW,
-    "lb_known": KNOWN,
-    "lb_known_row": KNOWN_ROW,
+    "lb_peer": PEER,
+    "lb_peer_row": PEER_ROW,
     "lb_state": STATE,
     "lb_service_stats": SERVICE_STATS,
     "lb_trace_event": TRACE_EVENT,
@@ -307,23 +324,78 @@ STRUCTS: dict[str, np.dtype] = {
 """Every struct of bpf/abi.h."""
 
 
+# The hashes of the look-up tables; addresses are words as they lie in a frame.
+
+
+def row_of(view: int, word: int, bits: int) -> int:
+    """LB_ROW: the row of a word in a table of 2^``bits`` rows."""
+    return (word * (view | 1) & _WORD) >> 64 - bits
+
+
+def addr6_word(head: int, tail: int) -> int:
+    """LB_ADDR6_WORD: an IPv6 address as one word."""
+    return (head * HASH_A + tail) & _WORD
+
+
+def vip6_hash(view: int, head: int, tail: int, length: int) -> int:
+    """LB_VIP6_HASH of LB_VIP6_WORD: the hash of an IPv6 prefix."""
+    word = (head * HASH_A + tail * HASH_B + length) & _WORD
+    return (word ^ word >> 32) * (view | 1) & _WORD
+
+
+def vip6_seed_row(hashed: int) -> int:
+    """LB_VIP6_SEED_ROW: which seed an IPv6 prefix has."""
+    return hashed >> 64 - VIP6_SEED_BITS
+
+
+def vip6_slot(hashed: int, seed: int) -> int:
+    """LB_VIP6_SLOT: the only slot that can hold an IPv6 prefix."""
+    return ((hashed ^ seed) & 0xFFFFFFFF) * HASH_C >> 32 - VIP6_BITS & VIP6_SLOTS - 1
+
+
+def overflow_row(match: int, multiplier: int, shift: int) -> int:
+    """LB_OVERFLOW_ROW: one of a VIP's overflow rows, counted from the first."""
+    return (match * multiplier & 0xFFFFFFFF) >> shift
+
+
+def sample_hashes() -> dict[str, int]:
+    """Calls of the hashes of bpf/abi.h, as C expressions, with their results."""
+    view, head, tail, length = 0x8F3A5C7912B4D6E0, 0xB80D0120A1B2C3D4, 0x1032547698BADCFE, 64
+    hashed = vip6_hash(view, head, tail, length)
+    word = f"LB_VIP6_WORD({head}ULL, {tail}ULL, {length}ULL)"
+    return {
+        f"LB_ROW({view}ULL, {head}ULL, LB_PEER_BITS)": row_of(view, head, PEER_BITS),
+        f"LB_ADDR6_WORD({head}ULL, {tail}ULL)": addr6_word(head, tail),
+        f"LB_VIP6_HASH({view}ULL, {word})": hashed,
+        f"LB_VIP6_SEED_ROW({hashed}ULL)": vip6_seed_row(hashed),
+        f"LB_VIP6_SLOT({hashed}ULL, 7ULL)": vip6_slot(hashed, 7),
+        f"LB_OVERFLOW_ROW({head & 0xFFFFFFFF}ULL, {tail & OVERFLOW_MULTIPLIER}ULL, 21)": (
+            overflow_row(head & 0xFFFFFFFF, tail & OVERFLOW_MULTIPLIER, 21)
+        ),
+    }
+
+
 def constants() -> dict[str, int]:
     """Every enum value and every `#define` of bpf/abi.h that Python uses, by its name in C."""
     names = {f"LB_CNT_{name.upper()}": index for index, name in enumerate(COUNTERS)}
     names["LB_CNT_COUNT"] = len(COUNTERS)
     names |= {f"LB_KIND_{kind.name}": int(kind) for kind in ServiceKind}
-    names |= {f"LB_SLOT_{slot.name}": int(slot) for slot in (*Slot, *StageSlot)}
+    names |= {f"LB_SLOT_{slot.name}": int(slot) for slot in Slot}
+    names |= {f"LB_FORWARDER_{slot.name}": int(slot) for slot in ForwarderSlot}
+    names |= {f"LB_REDIRECTOR_{slot.name}": int(slot) for slot in RedirectorSlot}
+    names["LB_FORWARDER_SLOT_COUNT"] = len(ForwarderSlot)
+    names["LB_REDIRECTOR_SLOT_COUNT"] = len(RedirectorSlot)
     names |= {
         f"LB_{name}": value
         for name, value in globals().items()
-        if name.isupper() and isinstance(value, int)
+        if name.isupper() and not name.startswith("_") and isinstance(value, int)
     }
     return names
 
 
 def layout() -> dict[str, int]:
-    """Every size, offset and constant as a C expression and the value it must have."""
-    wanted: dict[str, int] = dict(constants())
+    """Every size, offset, constant and sample hash: a C expression and the value it must have."""
+    wanted: dict[str, int] = constants() | sample_hashes()
     for name, dtype in STRUCTS.items():
         wanted[f"sizeof(struct {name})"] = dtype.itemsize
         assert dtype.fields is not None  # noqa: S101
@@ -334,7 +406,7 @@ def layout() -> dict[str, int]:
 
 
 def static_asserts() -> str:
-    """C text that does not compile unless bpf/abi.h is laid out as this module says."""
+    """C text that does not compile unless bpf/abi.h agrees with this module."""
     return "".join(
         f'_Static_assert({expression} == {value}ULL, "lb/abi.py says {value}");\n'
         for expression, value in layout().items()

@@ -1,7 +1,7 @@
-"""The keyed flow hash in Python, for looking at single flows (docs/wire.md, section 1).
+"""The keyed flow hash in Python, for single flows (docs/wire.md, section 1).
 
-SipHash by Aumasson and Bernstein, "SipHash: a fast short-input PRF". Buckets of packets are the
-kernel's business; this is for `lbctl where`, and slow.
+SipHash by Aumasson and Bernstein, "SipHash: a fast short-input PRF". The programs hash packets
+themselves; this is for `lbctl where` and `lbctl trace`, and slow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ BLOCK_BYTES = 8
 SOURCE_PORT_BIT = 0x8000
 SOURCE_PORT_SHIFT = 48
 SOURCE_PORT_MASK = 0x7FFF
+SIP_CONSTANTS = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 
+State = tuple[int, int, int, int]
+"""SipHash's state: v0 to v3."""
 
 Address = IPv4Address | IPv6Address
 
@@ -33,7 +36,7 @@ class Flow:
 
     @property
     def hash_input(self) -> bytes:
-        """What is hashed, 13 or 37 bytes: fields in network order, no padding."""
+        """The bytes to hash, 13 or 37: fields in network order, no padding."""
         return (
             self.source.packed
             + self.destination.packed
@@ -44,8 +47,22 @@ class Flow:
 
     @property
     def client_hash_input(self) -> bytes:
-        """What is hashed in a pool that looks at the client's address alone."""
+        """The bytes to hash in a pool that hashes the client's address alone."""
         return self.source.packed
+
+
+def initial_state(key: bytes) -> State:
+    """Return SipHash's state before the first block, under a 16-byte key."""
+    k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
+    c0, c1, c2, c3 = SIP_CONSTANTS
+    return k0 ^ c0, k1 ^ c1, k0 ^ c2, k1 ^ c3
+
+
+def half_round(state: State) -> State:
+    """Return the state after the half of a round that changes v0 and v1 alone."""
+    v0, v1, v2, v3 = state
+    v0 = (v0 + v1) & WORD
+    return rotate(v0, 32), rotate(v1, 13) ^ v0, v2, v3
 
 
 def siphash(
@@ -55,13 +72,7 @@ def siphash(
     finalization: int = FINALIZATION_ROUNDS,
 ) -> int:
     """Return SipHash-c-d of ``data`` under a 16-byte key, 1-3 by default."""
-    k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little")
-    state = (
-        k0 ^ 0x736F6D6570736575,
-        k1 ^ 0x646F72616E646F6D,
-        k0 ^ 0x6C7967656E657261,
-        k1 ^ 0x7465646279746573,
-    )
+    state = initial_state(key)
     whole = len(data) - len(data) % BLOCK_BYTES
     blocks = [data[at : at + BLOCK_BYTES] for at in range(0, whole, BLOCK_BYTES)]
     blocks.append(data[whole:].ljust(BLOCK_BYTES - 1, b"\0") + bytes([len(data) & 0xFF]))
@@ -85,21 +96,20 @@ def source_port_of(flow_hash: int) -> int:
     return SOURCE_PORT_BIT | ((flow_hash >> SOURCE_PORT_SHIFT) & SOURCE_PORT_MASK)
 
 
-def _rounds(state: tuple[int, int, int, int], count: int) -> tuple[int, int, int, int]:
-    v0, v1, v2, v3 = state
+def _rounds(state: State, count: int) -> State:
     for _ in range(count):
-        v0 = (v0 + v1) & WORD
-        v1 = _rotate(v1, 13) ^ v0
-        v0 = _rotate(v0, 32)
+        v0, v1, v2, v3 = half_round(state)
         v2 = (v2 + v3) & WORD
-        v3 = _rotate(v3, 16) ^ v2
+        v3 = rotate(v3, 16) ^ v2
         v0 = (v0 + v3) & WORD
-        v3 = _rotate(v3, 21) ^ v0
+        v3 = rotate(v3, 21) ^ v0
         v2 = (v2 + v1) & WORD
-        v1 = _rotate(v1, 17) ^ v2
-        v2 = _rotate(v2, 32)
-    return v0, v1, v2, v3
+        v1 = rotate(v1, 17) ^ v2
+        v2 = rotate(v2, 32)
+        state = (v0, v1, v2, v3)
+    return state
 
 
-def _rotate(word: int, bits: int) -> int:
+def rotate(word: int, bits: int) -> int:
+    """Return a 64-bit word turned left."""
     return ((word << bits) | (word >> (64 - bits))) & WORD

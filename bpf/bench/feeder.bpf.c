@@ -14,6 +14,7 @@
  * and so is done to all of them.
  */
 #include <linux/bpf.h>
+#include "frame.h"
 
 /* bcc makes a string of it: no expression, no spaces */
 /* clang-format off */
@@ -24,9 +25,6 @@
 #define LB_FEED_TEMPLATES 4096
 #define LB_FEED_STAMPS	  8192
 #define LB_FEED_LANES	  4
-#define LB_AT_SADDR	  26
-#define LB_AT_DADDR	  30
-#define LB_AT_DPORT	  36
 
 struct lb_template {
 	u64 length;

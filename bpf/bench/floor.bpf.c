@@ -6,13 +6,12 @@
  * bytes and write them, constant but for what the packet's length changes.
  */
 #include <linux/bpf.h>
+#include "abi.h"
 
 /* bcc makes a string of it: no expression, no spaces */
 /* clang-format off */
 #define BPF_LICENSE Dual BSD/GPL
 /* clang-format on */
-
-#define LB_GROW 36
 
 /* bcc's own returns an int, which costs the caller two shifts */
 static long (*lb_adjust_head)(void *ctx, long delta) = (void *)BPF_FUNC_xdp_adjust_head;
@@ -58,13 +57,13 @@ static __always_inline int lb_encap_constant(struct xdp_md *ctx)
 	void *data, *end;
 	u64 length;
 
-	if (lb_adjust_head(ctx, -LB_GROW))
+	if (lb_adjust_head(ctx, -LB_WRAP_LEN))
 		return XDP_DROP;
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (data + LB_GROW + 34 > end)
+	if (data + LB_WRAP_LEN + 34 > end)
 		return XDP_DROP;
-	length = lb_be16(*(volatile u16 *)(data + LB_GROW + 16)) + LB_GROW;
+	length = lb_be16(*(volatile u16 *)(data + LB_WRAP_LEN + 16)) + LB_WRAP_LEN;
 	lb_put64(data, 0x0102030405060202ULL);
 	lb_put32(data + 8, 0x05060708);
 	lb_put16(data + 12, lb_be16(0x0800));

@@ -102,7 +102,7 @@ def port_match(protocol: int, port: int) -> int:
 
 
 def rows_under(multipliers: NDArray[np.uint64], bits: int, matches: NDArray[np.uint64]) -> Any:
-    """`lb_more_row()`: the rows [multiplier, match], counted from the first."""
+    """`lb_overflow_row()`: the rows [multiplier, match], counted from the first."""
     product = multipliers[:, None] * matches[None, :] & WORD32
     return product >> np.uint64(32 - bits)
 

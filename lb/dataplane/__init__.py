@@ -1,4 +1,4 @@
-"""The programs and maps in the kernel: loading, filling, reading. Attaching is the agent's."""
+"""The programs and maps in the kernel: loading, filling, reading. The agent attaches them."""
 
 from __future__ import annotations
 

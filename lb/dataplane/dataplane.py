@@ -36,55 +36,67 @@ from lb.paths import bpf_dir
 
 SOURCES = (
     "maps.bpf.c",
+    "exit.bpf.c",
     "bucket.bpf.c",
     "forwarder.bpf.c",
-    "stage.bpf.c",
+    "forwarder_rare.bpf.c",
     "too_big.bpf.c",
     "redirector.bpf.c",
-    "redirector_stage.bpf.c",
+    "redirector_rare.bpf.c",
 )
 TRACE_SOURCE = "trace.bpf.c"
-"""In front of the others for `lbctl trace`, and only there."""
+"""Joined in front of the others for `lbctl trace` alone."""
 ROOT = "lb_root"
 FORWARDER = "lb_forwarder"
-STAGE = "lb_stage"
+FORWARDER_RARE = "lb_forwarder_rare"
 TOO_BIG = "lb_too_big"
 REDIRECTOR = "lb_redirector"
-REDIRECTOR_STAGE = "lb_redirector_stage"
+REDIRECTOR_RARE = "lb_redirector_rare"
 PROGRAMS = {
     ROOT: "XDP",
     FORWARDER: "XDP",
-    STAGE: "XDP",
+    FORWARDER_RARE: "XDP",
     TOO_BIG: "XDP",
     REDIRECTOR: "SCHED_CLS",
-    REDIRECTOR_STAGE: "SCHED_CLS",
+    REDIRECTOR_RARE: "SCHED_CLS",
 }
-STAGE_SLOTS = {STAGE: abi.StageSlot.STAGE, TOO_BIG: abi.StageSlot.TOO_BIG}
-"""Programs that the forwarder jumps to."""
+FORWARDER_SLOTS = {FORWARDER_RARE: abi.ForwarderSlot.RARE, TOO_BIG: abi.ForwarderSlot.TOO_BIG}
+"""Programs that the forwarder calls."""
 STATE = "lb_state"
-NEAR = "lb_near"
+INLINE_TABLES = "lb_inline_tables"
 VALUES = {
     STATE: (abi.STATE.itemsize, "LB_STATE_FD"),
-    NEAR: (abi.NEAR.itemsize, "LB_NEAR_FD"),
+    INLINE_TABLES: (abi.INLINE_TABLES.itemsize, "LB_INLINE_TABLES_FD"),
 }
-"""Maps of one value: their sizes, and what the sources call their descriptors."""
-STAGES = "lb_stages"
+"""Maps of one value: their sizes, and the macros that the sources use for their descriptors."""
+FORWARDER_PROGRAMS = "lb_forwarder_programs"
 FRAGMENTS = "lb_fragments"
-TC_STAGES = "lb_tc_stages"
+REDIRECTOR_PROGRAMS = "lb_redirector_programs"
 DECISIONS = "lb_decisions"
-MAPS = ("lb_tables", "lb_counters", "lb_service_stats", STAGES, FRAGMENTS, TC_STAGES, DECISIONS)
-PIN_NAMES = {
+TABLES = "lb_tables"
+COUNTERS = "lb_counters"
+SERVICE_STATS = "lb_service_stats"
+MAPS = (
+    TABLES,
+    COUNTERS,
+    SERVICE_STATS,
+    FORWARDER_PROGRAMS,
+    FRAGMENTS,
+    REDIRECTOR_PROGRAMS,
+    DECISIONS,
+)
+PIN_NAMES = {  # every version finds the same maps under the same names
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
     STATE: "state",
-    NEAR: "near",
-    "lb_tables": "tables",
-    "lb_counters": "counters",
-    "lb_service_stats": "service_stats",
+    INLINE_TABLES: "near",
+    TABLES: "tables",
+    COUNTERS: "counters",
+    SERVICE_STATS: "service_stats",
     root_array.NAME: "root",
-    STAGES: "stages",
+    FORWARDER_PROGRAMS: "stages",
     FRAGMENTS: "fragments",
-    TC_STAGES: "tc_stages",
+    REDIRECTOR_PROGRAMS: "tc_stages",
     DECISIONS: "decisions",
 }
 MAC_BYTES = 6
@@ -92,9 +104,9 @@ LEAST_MTU = 576
 
 
 def source_text(*, trace: bool = False) -> str:
-    """The whole C source, with what lb/abi.py says about it as assertions behind.
+    """Return the joined C source, followed by the assertions of lb/abi.py.
 
-    With `trace`, the one whose programs also tell of each packet.
+    With `trace`, its programs also write packets into a ring.
     """
     folder = bpf_dir()
     names = (TRACE_SOURCE, *SOURCES) if trace else SOURCES
@@ -102,7 +114,7 @@ def source_text(*, trace: bool = False) -> str:
 
 
 def sources_digest() -> int:
-    """64 bits that tell whether programs were compiled from these sources."""
+    """64 bits of a digest of all sources, to compare with that of loaded programs."""
     folder = bpf_dir()
     digest = hashlib.sha256(source_text().encode("ascii"))
     for path in (folder / TRACE_SOURCE, *sorted(folder.glob("*.h"))):
@@ -111,7 +123,7 @@ def sources_digest() -> int:
 
 
 def create_value(name: str, size: int) -> int:
-    """Make a map of one value, whose address the programs are compiled with."""
+    """Create a map of one value, whose address is a constant in the programs."""
     return bpf_syscall.map_create(
         bpf_syscall.MAP_TYPE_ARRAY, 4, size, 1, flags=bpf_syscall.F_MMAPABLE, name=name
     )
@@ -122,9 +134,9 @@ def load_programs(
 ) -> Loaded:
     """Compile and load everything, and put programs into their slots.
 
-    The root array is the first of some pins that can be used. There, the forwarder's slot stays as
-    it is; an array that is made here has the new one. XDP programs are of the attach type wanted,
-    unless that array, or bcc, takes another only.
+    The root array is the first usable one of some pins, and keeps its forwarder. Without one, a new
+    array gets the new forwarder. XDP programs have the requested attach type, unless that array or
+    bcc accepts another one only.
 
     Raises:
         DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
@@ -153,16 +165,18 @@ def load_programs(
         )
         stack.pop_all()
     programs = loaded.programs
-    if found is None:  # else packets would come here before there are tables
+    if found is None:  # in an array in use, packets would arrive before there are tables
         put_program(root.fd, abi.Slot.FORWARDER, programs[FORWARDER])
-    for name, slot in STAGE_SLOTS.items():
-        put_program(loaded.maps[STAGES], slot, programs[name])
-    put_program(loaded.maps[TC_STAGES], abi.TC_STAGE, programs[REDIRECTOR_STAGE])
+    for name, slot in FORWARDER_SLOTS.items():
+        put_program(loaded.maps[FORWARDER_PROGRAMS], slot, programs[name])
+    put_program(
+        loaded.maps[REDIRECTOR_PROGRAMS], abi.RedirectorSlot.RARE, programs[REDIRECTOR_RARE]
+    )
     return Loaded(programs, {**loaded.maps, **values, root_array.NAME: root.fd})
 
 
 class Dataplane:
-    """Owner of programs and maps; attaches nothing. To be used by one thread at a time."""
+    """Owner of programs and maps; attaches nothing. For one thread at a time."""
 
     def __init__(self, loaded: Loaded, load_seconds: float) -> None:
         self._loaded = loaded
@@ -170,9 +184,9 @@ class Dataplane:
         self._state = State(loaded.maps[STATE])
         self._state.config["layout"] = abi.LAYOUT
         self._state.config["sources"] = sources_digest()
-        self._reader = CounterReader(loaded.maps["lb_counters"], loaded.maps["lb_service_stats"])
+        self._reader = CounterReader(loaded.maps[COUNTERS], loaded.maps[SERVICE_STATS])
         self._tables = TableStore(
-            self._state, InnerTables(loaded.maps[NEAR], loaded.maps["lb_tables"])
+            self._state, InnerTables(loaded.maps[INLINE_TABLES], loaded.maps[TABLES])
         )
         self._cluster = ClusterTables(
             self._state, self._tables, self._reader.zero_service, random.SystemRandom()
@@ -187,10 +201,10 @@ class Dataplane:
         *,
         xdp_attach_type: int = bpf_syscall.ATTACH_TYPE_XDP,
     ) -> Dataplane:
-        """Compile and load both programs, with empty tables.
+        """Compile and load all programs, with empty tables.
 
-        The root array is the first of some pins that can be used; else a new one. XDP programs are
-        of the `expected_attach_type` that libbpf's have, so that such programs fit into the array.
+        The root array is the first usable one of some pins, or a new one. XDP programs have the
+        `expected_attach_type` that libbpf gives, so that programs loaded by it fit into the array.
 
         Raises:
             DataplaneError: bcc is missing, BPF not permitted or the kernel too old: one line with
@@ -230,10 +244,10 @@ class Dataplane:
         return self._loaded.maps[name]
 
     def set_identity(self, identity: Identity) -> None:
-        """Say who this server is: at the start, and when MTU or MAC change.
+        """Set this server's addresses and MTU: at the start, and when MTU or MAC change.
 
         Raises:
-            DataplaneError: a MAC that is none, or an MTU below what IPv4 promises.
+            DataplaneError: a MAC that is not 6 bytes, or an MTU below the least of IPv4.
 
         """
         if len(identity.mac) != MAC_BYTES:
@@ -245,10 +259,10 @@ class Dataplane:
     def set_cluster(self, view: ClusterView, accepted: Callable[[], None] = lambda: None) -> None:
         """Change services, known DIPs and probers together; packets see the old or the new.
 
-        DIP entries are written first, services, VIPs, known DIPs and probers flip with one word,
-        then entries of DIPs that are gone are cleared. Counters of surviving services stay. Takes
-        up to 100 ms if the last change was that short a time ago. `accepted` is called once it is
-        certain that the view fits, before anything changes: for what has to go before it.
+        DIP entries are written first. One word switches services, VIPs, known DIPs and probers.
+        Then entries of DIPs that are gone are cleared. Services that stay keep their counters.
+        Takes up to 100 ms if the last change was less than that ago. `accepted` is called when the
+        view is certain to fit, before anything changes: for steps that must come first.
 
         Raises:
             DataplaneError: more than the tables hold, or something twice; nothing has changed.
@@ -258,12 +272,12 @@ class Dataplane:
         self._tables.forget_unused(service.pool for service in view.services)
 
     def set_neighbour(self, index: int, mac: bytes | None) -> None:
-        """Set the next-hop MAC of a DIP index; None: unknown, packets go back where they came from.
+        """Set the next-hop MAC of a DIP index; None: unknown, packets return to their sender's MAC.
 
         A MAC of zeros, which no interface has, is unknown as well.
 
         Raises:
-            DataplaneError: no such index, or a MAC that is none.
+            DataplaneError: no such index, or a MAC that is not 6 bytes.
 
         """
         if not 0 < index < abi.MAX_DIPS or (mac is not None and len(mac) != MAC_BYTES):
@@ -273,8 +287,8 @@ class Dataplane:
     def set_table(self, pool: str, chains: NDArray[np.uint16], key: bytes) -> None:
         """Load a pool's table: DIP indices uint16 [buckets, depth], newest first, 0 = empty.
 
-        The spare is filled, then one word swaps table, size and key together. Takes up to 100 ms
-        if the pool's last table was loaded that short a time ago.
+        The spare is filled, then one word swaps table and size together. Takes up to 100 ms if the
+        pool's last table was loaded less than that ago.
 
         Raises:
             DataplaneError: the table or the key cannot be used; the old one stays.
@@ -283,7 +297,7 @@ class Dataplane:
         self._tables.set(pool, chains, key)
 
     def remove_table(self, pool: str) -> None:
-        """Take a pool's table away: its packets are dropped, counted as `drop_no_table`."""
+        """Remove a pool's table: its packets are dropped, counted as `drop_no_table`."""
         self._tables.remove(pool)
 
     def counters(self) -> dict[str, int]:
@@ -309,7 +323,7 @@ class Dataplane:
 
     @contextmanager
     def in_root(self) -> Iterator[None]:
-        """Let programs before the forwarder go on to this one; to the old if the block fails."""
+        """Put this forwarder into the root array; put the old one back if the block fails."""
         array, program = self.map_fd(root_array.NAME), self._loaded.programs[FORWARDER]
         with root_array.replaced(array, abi.Slot.FORWARDER, program):
             yield
@@ -321,7 +335,7 @@ class Dataplane:
         return forwarder.prog_id, redirector.prog_id
 
     def close(self) -> None:
-        """Let go of everything; what is attached or pinned works on."""
+        """Close everything; programs that are attached or pinned go on working."""
         if self._closed:
             return
         self._closed = True

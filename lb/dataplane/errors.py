@@ -1,4 +1,4 @@
-"""What goes wrong with the data plane, as one line with the remedy."""
+"""Errors of the data plane, each one line with the remedy."""
 
 from __future__ import annotations
 

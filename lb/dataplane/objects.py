@@ -1,4 +1,4 @@
-"""What the data plane is told: who this server is, and what the cluster looks like."""
+"""The input of the data plane: this server's addresses, and the view of the cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Vip = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class Identity:
-    """What this server is: its DIP, and the interface that packets come and go by."""
+    """This server: its DIP, and the interface of its packets."""
 
     dip: IPv4Address
     mac: bytes
@@ -39,13 +39,13 @@ class ServiceEntry:
 
     @property
     def address(self) -> tuple[Vip, int, int | None]:
-        """What a packet is matched by; unique among services."""
+        """The key that packets are matched by; unique among services."""
         return self.vip, self.protocol, self.port
 
 
 @dataclass(frozen=True)
 class ClusterView:
-    """What must change together: services (and so VIPs), every known DIP by index, probers."""
+    """Everything that changes together: services (and so VIPs), known DIPs by index, probers."""
 
     services: tuple[ServiceEntry, ...] = ()
     dips: Mapping[int, IPv4Address] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A read-only look at the data plane of another process, through its pins."""
+"""Reads the data plane of another process, through its pins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb import abi
-from lb.dataplane.dataplane import NEAR, PIN_NAMES, REDIRECTOR, ROOT
+from lb.dataplane.dataplane import (
+    COUNTERS,
+    INLINE_TABLES,
+    PIN_NAMES,
+    REDIRECTOR,
+    ROOT,
+    SERVICE_STATS,
+    STATE,
+    TABLES,
+)
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.lookup.names import read_name, sort_key
@@ -25,7 +34,7 @@ from lb.dataplane.objects import ServiceEntry
 
 
 class PinnedDataplane:
-    """What `lbctl counters`, `trace` and `demo` read; writes nothing.
+    """Reads tables and counters for `lbctl counters`, `trace` and `demo`; writes nothing.
 
     Raises:
         DataplaneError: no agent has pinned anything there, or one of another version did.
@@ -36,16 +45,16 @@ class PinnedDataplane:
         self._exit = ExitStack()
         with ExitStack() as stack:
             fds = {name: self._open(stack, directory / pin) for name, pin in PIN_NAMES.items()}
-            if bpf_syscall.map_info(fds["lb_state"]).value_size != abi.STATE.itemsize:
+            if bpf_syscall.map_info(fds[STATE]).value_size != abi.STATE.itemsize:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
-            self._tables_fd = fds["lb_tables"]
-            self._near_fd = fds[NEAR]
+            self._tables_fd = fds[TABLES]
+            self._inline_fd = fds[INLINE_TABLES]
             self._programs = fds[ROOT], fds[REDIRECTOR]
-            self._state = State(fds["lb_state"], writable=False)
+            self._state = State(fds[STATE], writable=False)
             stack.callback(self._state.close)
             if int(self._state.config["layout"]) != abi.LAYOUT:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
-            self._reader = CounterReader(fds["lb_counters"], fds["lb_service_stats"])
+            self._reader = CounterReader(fds[COUNTERS], fds[SERVICE_STATS])
             self._exit = stack.pop_all()
 
     @staticmethod
@@ -105,9 +114,9 @@ class PinnedDataplane:
         return unpack_chains(np.concatenate(parts), word.width, word.depth)
 
     def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
-        if index < abi.NEAR_TABLES:
+        if index < abi.INLINE_TABLE_COUNT:
             first = index * abi.INNER_SLOTS
-            return self._slots(self._near_fd, abi.NEAR_TABLES, slice(first, first + slots))
+            return self._slots(self._inline_fd, abi.INLINE_TABLE_COUNT, slice(first, first + slots))
         raw = bpf_syscall.map_lookup(self._tables_fd, index, 4)
         fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
         try:
@@ -123,7 +132,7 @@ class PinnedDataplane:
         return words
 
     def chain(self, pool: str, bucket: int) -> tuple[int, ...]:
-        """One bucket's chain: DIP indices, newest first. For looking at single packets.
+        """Return one bucket's chain: DIP indices, newest first. For single packets.
 
         Raises:
             DataplaneError: the pool has no table.
@@ -132,16 +141,16 @@ class PinnedDataplane:
         word = self.pool_words().get(pool)
         if word is None:
             raise DataplaneError(f"pool {pool!r} has no table here")
-        place = bucket * word.width
-        inner, slot = divmod(place // abi.MAX_DEPTH, abi.INNER_SLOTS)
+        position = bucket * word.width
+        inner, slot = divmod(position // abi.MAX_DEPTH, abi.INNER_SLOTS)
         slots = self._slot(word.first + inner, slot).view("<u2")
-        row = slots[place % abi.MAX_DEPTH :][: word.width]
+        row = slots[position % abi.MAX_DEPTH :][: word.width]
         return tuple(int(index) for index in takewhile(bool, row))
 
     def _slot(self, inner: int, slot: int) -> NDArray[np.uint64]:
-        if inner < abi.NEAR_TABLES:
-            at = inner * abi.INNER_SLOTS + slot
-            return self._slots(self._near_fd, abi.NEAR_TABLES, slice(at, at + 1))
+        if inner < abi.INLINE_TABLE_COUNT:
+            first = inner * abi.INNER_SLOTS + slot
+            return self._slots(self._inline_fd, abi.INLINE_TABLE_COUNT, slice(first, first + 1))
         raw = bpf_syscall.map_lookup(self._tables_fd, inner, 4)
         fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
         try:
@@ -150,14 +159,14 @@ class PinnedDataplane:
             os.close(fd)
 
     def pool_key(self, pool: str) -> bytes | None:
-        """A pool's key, from the state that SipHash begins with; None if there is no such pool."""
+        """A pool's key, from SipHash's initial state; None if there is no such pool."""
         for entry in self._state.pools[self._state.pools["word"] != 0]:
             if bytes(entry["name"]).decode(errors="replace") == pool:
                 return key_of_schedule(tuple(int(word) for word in entry["key"]["v"]))
         return None
 
     def sources(self) -> int:
-        """The digest of what the programs were compiled from."""
+        """The digest of the sources that the programs were compiled from."""
         return int(self._state.config["sources"])
 
     def dips(self) -> dict[int, tuple[IPv4Address, bytes | None]]:
@@ -182,7 +191,7 @@ class PinnedDataplane:
         return forwarder, redirector
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""
         self._exit.close()
 
     def __enter__(self) -> Self:

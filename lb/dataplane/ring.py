@@ -1,7 +1,7 @@
 """Reads a BPF ring buffer (Documentation/bpf/ringbuf.rst) from memory, without libbpf.
 
-Page 0 of the map is the reader's position, page 1 the writer's; behind them lie the data, mapped
-twice in a row so that no record is torn at the end. A record is 8 bytes of header, whose first word
+Page 0 of the map is the reader's position, page 1 the writer's. The data follow, mapped twice in a
+row, so that every record is contiguous. A record is 8 bytes of header, whose first word
 is its length with two flags, and its data, rounded up to 8 bytes.
 """
 
@@ -15,7 +15,6 @@ import numpy as np
 
 from lb.dataplane.load import bpf_syscall
 
-MAP_TYPE_RINGBUF = 27
 HEADER_BYTES = 8
 BUSY = 1 << 31
 DISCARDED = 1 << 30
@@ -24,8 +23,8 @@ MILLISECONDS = 1000
 
 
 def create_ring(size: int, name: str) -> int:
-    """Make a ring of `size` bytes, a power of two and whole pages; return its descriptor."""
-    return bpf_syscall.map_create(MAP_TYPE_RINGBUF, 0, 0, size, name=name)
+    """Create a ring of `size` bytes, a power of two and whole pages; return its descriptor."""
+    return bpf_syscall.map_create(bpf_syscall.MAP_TYPE_RINGBUF, 0, 0, size, name=name)
 
 
 class RingReader:
@@ -38,18 +37,18 @@ class RingReader:
         self._writer = mmap.mmap(
             fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
-        # one load and one store each, which nobody can see half done
+        # one load and one store each, which no reader sees half done
         self._consumed = np.frombuffer(self._reader, dtype="<u8", count=1)
         self._produced = np.frombuffer(self._writer, dtype="<u8", count=1)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
 
     def wait(self, seconds: float) -> None:
-        """Return when there is something to read, or after some time."""
+        """Return when there is a record, or after some time."""
         self._poll.poll(seconds * MILLISECONDS)
 
     def read(self) -> Iterator[bytes]:
-        """Take out all records that are there."""
+        """Take out all records."""
         position = int(self._consumed[0])
         while position < int(self._produced[0]):
             at = mmap.PAGESIZE + (position & (self._size - 1))
@@ -64,7 +63,7 @@ class RingReader:
                 yield record
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap."""
         del self._consumed, self._produced
         self._reader.close()
         self._writer.close()

@@ -1,4 +1,4 @@
-"""The same programs once more, as `lbctl trace` has them: they use the agent's maps and tell."""
+"""The programs of `lbctl trace`: the same code, on the agent's maps, which also reports packets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 from lb import abi
 from lb.dataplane.dataplane import (
     FORWARDER,
+    FORWARDER_PROGRAMS,
+    FORWARDER_RARE,
     MAPS,
     PIN_NAMES,
     PROGRAMS,
     REDIRECTOR,
-    REDIRECTOR_STAGE,
+    REDIRECTOR_PROGRAMS,
+    REDIRECTOR_RARE,
     ROOT,
-    STAGE,
-    STAGES,
-    TC_STAGES,
     TOO_BIG,
     VALUES,
     source_text,
@@ -40,8 +40,8 @@ from lb.paths import bpf_dir
 RING_BYTES = 4 << 20
 LOST = "lb_trace_lost"
 TRACED_SLOTS = {
-    STAGE: abi.StageSlot.TRACED_STAGE,
-    TOO_BIG: abi.StageSlot.TRACED_TOO_BIG,
+    FORWARDER_RARE: abi.ForwarderSlot.TRACED_RARE,
+    TOO_BIG: abi.ForwarderSlot.TRACED_TOO_BIG,
 }
 
 
@@ -62,7 +62,7 @@ def check_sources(plane: PinnedDataplane, directory: Path) -> None:
 class TracedPrograms:
     """Owner of the traced programs and of the ring that they write into; attaches nothing.
 
-    `directory` are the agent's pins, `defines` what `Filter.defines()` says.
+    `directory` has the agent's pins; `defines` comes from `Filter.defines()`.
     """
 
     def __init__(self, directory: Path, defines: Mapping[str, int]) -> None:
@@ -115,37 +115,44 @@ class TracedPrograms:
         return self._loaded.programs[REDIRECTOR]
 
     def fill_slots(self) -> None:
-        """Put the programs that others jump to into the agent's arrays, beside its own.
+        """Put the programs that others call into the agent's arrays, beside its own.
 
         Raises:
-            DataplaneError: it is another agent's turn, whose maps these programs do not use.
+            DataplaneError: another agent has taken over, whose maps these programs do not use.
 
         """
-        with _opened(self._directory / PIN_NAMES[STAGES]) as now:
-            if bpf_syscall.map_info(now).map_id != bpf_syscall.map_info(self._maps[STAGES]).map_id:
+        with _opened(self._directory / PIN_NAMES[FORWARDER_PROGRAMS]) as now:
+            if (
+                bpf_syscall.map_info(now).map_id
+                != bpf_syscall.map_info(self._maps[FORWARDER_PROGRAMS]).map_id
+            ):
                 raise DataplaneError("a new agent has come meanwhile: trace again")
-        root, stages = self._maps[root_array.NAME], self._maps[STAGES]
+        root, forwarder_programs = self._maps[root_array.NAME], self._maps[FORWARDER_PROGRAMS]
         programs = self._loaded.programs
         plain = program_in(root, abi.Slot.FORWARDER)
         if plain is None:
             raise DataplaneError("the agent's program array has no forwarder: lbctl up again")
         fd = bpf_syscall.prog_fd_by_id(plain)
         try:
-            put_program(stages, abi.StageSlot.UNTRACED_FORWARDER, fd)
+            put_program(forwarder_programs, abi.ForwarderSlot.UNTRACED, fd)
         finally:
             os.close(fd)
-        put_program(self._maps[TC_STAGES], abi.TC_TRACED_STAGE, programs[REDIRECTOR_STAGE])
+        put_program(
+            self._maps[REDIRECTOR_PROGRAMS],
+            abi.RedirectorSlot.TRACED_RARE,
+            programs[REDIRECTOR_RARE],
+        )
         for name, slot in TRACED_SLOTS.items():
-            put_program(stages, slot, programs[name])
+            put_program(forwarder_programs, slot, programs[name])
         put_program(root, abi.Slot.FORWARDER, programs[FORWARDER])
 
     def lost(self) -> int:
-        """How many events found the ring full."""
+        """How many events were lost because the ring was full."""
         raw = bpf_syscall.map_lookup(self._loaded.maps[LOST], 0, 8 * possible_cpus())
         return int(np.frombuffer(raw, "<u8").sum())
 
     def close(self) -> None:
-        """Let go of everything; what is attached works on."""
+        """Close everything; programs that are attached go on working."""
         self._exit.close()
 
     def __enter__(self) -> Self:
@@ -170,24 +177,24 @@ def _opened(pin: Path) -> Iterator[int]:
 
 
 def empty_slots(directory: Path) -> None:
-    """Take traced programs out of the arrays of some pins, and the plain forwarder back in.
+    """Take traced programs out of the arrays of some pins, and put the plain forwarder back.
 
-    All agents of an interface share the root array: what is there only goes if it is of the agent
-    of these pins, which its array of stages tells. A new one may have come, with its own.
+    All agents of an interface share the root array. A new agent may have put its own forwarder
+    there: it stays. A forwarder of these pins' agent uses its array of other programs.
     """
     with ExitStack() as stack:
-        root, stages, tc_stages = (
+        root, forwarder_programs, redirector_programs = (
             stack.enter_context(_opened(directory / PIN_NAMES[name]))
-            for name in (root_array.NAME, STAGES, TC_STAGES)
+            for name in (root_array.NAME, FORWARDER_PROGRAMS, REDIRECTOR_PROGRAMS)
         )
-        plain = program_in(stages, abi.StageSlot.UNTRACED_FORWARDER)
+        plain = program_in(forwarder_programs, abi.ForwarderSlot.UNTRACED)
         now = program_in(root, abi.Slot.FORWARDER)
-        if plain is not None and now is not None and uses_map(now, stages):
+        if plain is not None and now is not None and uses_map(now, forwarder_programs):
             fd = bpf_syscall.prog_fd_by_id(plain)
             stack.callback(os.close, fd)
             put_program(root, abi.Slot.FORWARDER, fd)
-        for slot in (*TRACED_SLOTS.values(), abi.StageSlot.UNTRACED_FORWARDER):
-            if program_in(stages, slot) is not None:
-                bpf_syscall.map_delete(stages, slot)
-        if program_in(tc_stages, abi.TC_TRACED_STAGE) is not None:
-            bpf_syscall.map_delete(tc_stages, abi.TC_TRACED_STAGE)
+        for slot in (*TRACED_SLOTS.values(), abi.ForwarderSlot.UNTRACED):
+            if program_in(forwarder_programs, slot) is not None:
+                bpf_syscall.map_delete(forwarder_programs, slot)
+        if program_in(redirector_programs, abi.RedirectorSlot.TRACED_RARE) is not None:
+            bpf_syscall.map_delete(redirector_programs, abi.RedirectorSlot.TRACED_RARE)

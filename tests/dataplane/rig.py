@@ -50,7 +50,7 @@ def forget_known(state: State, config: Config) -> None:
     """The data plane knows every DIP that has an entry; the model need not."""
     for dip in config.dips.values():
         if dip.address not in config.known:
-            known = state.known[state.half]
+            known = state.peers[state.half]
             known["flags"][known["addr"] == int(dip.address)] = 0
 
 

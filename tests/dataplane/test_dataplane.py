@@ -134,7 +134,7 @@ def test_neighbouring_buckets_of_a_table_at_rest(dataplane: Dataplane, buckets: 
     table[:, 0] = np.arange(buckets) % 3 + 2
     dataplane.set_cluster(replace(VIEW, dips={1: OWN, 2: B, 3: C, 4: D}))
     dataplane.set_table("web", table, KEY)
-    for _ in ("near tables", "far tables"):
+    for _ in ("inline tables", "separate tables"):
         for port in range(42000, 42040):
             bucket = bucket_of(Flow(6, CLIENT, port, VIP, 80).hash(KEY), buckets)
             frame = ethernet(tcp_packet(CLIENT, port, VIP, 80, flags=ACK))

@@ -19,7 +19,7 @@ from tests.packets.row import Row, name_of, rows_for
 from tests.packets.world import AT_HOP, NOPS, VIP, VIP6, tcp
 
 ROWS = rows_for("kernel", REDIRECTOR_ROWS)
-STAGES, STAGE = "lb_tc_stages", "lb_redirector_stage"
+PROGRAMS, RARE = "lb_redirector_programs", "lb_redirector_rare"
 SK_BUFF_BYTES, GSO_SIZE_AT = 192, 176
 """struct __sk_buff (linux/bpf.h)."""
 
@@ -38,13 +38,13 @@ def test_every_counter_has_a_row() -> None:
 @pytest.fixture
 def without_stage(rig: Rig) -> Iterator[Rig]:
     """The second program taken away for a while."""
-    stages = rig.dataplane.map_fd(STAGES)
-    stage = rig.dataplane._loaded.programs[STAGE]
-    bpf_syscall.map_delete(stages, 0)
+    programs = rig.dataplane.map_fd(PROGRAMS)
+    rare = rig.dataplane._loaded.programs[RARE]
+    bpf_syscall.map_delete(programs, 0)
     try:
         yield rig
     finally:
-        bpf_syscall.map_update(stages, 0, stage.to_bytes(4, "little"))
+        bpf_syscall.map_update(programs, 0, rare.to_bytes(4, "little"))
 
 
 def test_without_the_second_program_rare_packets_are_dropped(without_stage: Rig) -> None:

@@ -107,21 +107,25 @@ def test_a_full_ring_loses_events_and_no_packets(rig: Rig, traced: TracedProgram
 def test_a_program_before_the_forwarder_goes_on_to_the_traced_one(
     rig: Rig, traced: TracedPrograms, pins: Path
 ) -> None:
-    root, stages = (rig.dataplane.map_fd(name) for name in (root_array.NAME, loading.STAGES))
+    root, others = (
+        rig.dataplane.map_fd(name) for name in (root_array.NAME, loading.FORWARDER_PROGRAMS)
+    )
     plain = bpf_syscall.prog_info(rig.dataplane._loaded.programs["lb_forwarder"]).prog_id
     assert program_in(root, abi.Slot.FORWARDER) not in {plain, None}
-    assert program_in(stages, abi.StageSlot.UNTRACED_FORWARDER) == plain
+    assert program_in(others, abi.ForwarderSlot.UNTRACED) == plain
     empty_slots(pins)
     assert program_in(root, abi.Slot.FORWARDER) == plain
-    left = {slot for slot in abi.StageSlot if program_in(stages, slot) is not None}
-    assert left == {abi.StageSlot.STAGE, abi.StageSlot.TOO_BIG}
+    left = {slot for slot in abi.ForwarderSlot if program_in(others, slot) is not None}
+    assert left == {abi.ForwarderSlot.RARE, abi.ForwarderSlot.TOO_BIG}
 
 
 def test_the_end_of_a_trace_leaves_a_new_agent_s_forwarder_in_the_root_array(
     rig: Rig, traced: TracedPrograms, pins: Path
 ) -> None:
     """It was killed before its pins took their place: these are those of the agent before."""
-    root, stages = (rig.dataplane.map_fd(name) for name in (root_array.NAME, loading.STAGES))
+    root, others = (
+        rig.dataplane.map_fd(name) for name in (root_array.NAME, loading.FORWARDER_PROGRAMS)
+    )
     attach_type = root_array.fitting_type(root, (bpf_syscall.ATTACH_TYPE_XDP, 0))
     assert attach_type is not None
     newer = goes_on(root, abi.Slot.AFTER, 2, attach_type)
@@ -129,7 +133,7 @@ def test_the_end_of_a_trace_leaves_a_new_agent_s_forwarder_in_the_root_array(
         put_program(root, abi.Slot.FORWARDER, newer)
         empty_slots(pins)
         assert program_in(root, abi.Slot.FORWARDER) == bpf_syscall.prog_info(newer).prog_id
-        assert program_in(stages, abi.StageSlot.UNTRACED_FORWARDER) is None
+        assert program_in(others, abi.ForwarderSlot.UNTRACED) is None
     finally:
         put_program(root, abi.Slot.FORWARDER, rig.dataplane._loaded.programs["lb_forwarder"])
         os.close(newer)

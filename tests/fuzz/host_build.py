@@ -6,7 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lb.dataplane.dataplane import REDIRECTOR_STAGE, SOURCES, STAGE_SLOTS
+from lb import abi
+from lb.dataplane.dataplane import FORWARDER_SLOTS, REDIRECTOR_RARE, SOURCES
 from lb.paths import bpf_dir
 
 HERE = Path(__file__).parent / "host"
@@ -34,14 +35,14 @@ def install_function() -> str:
     Slots hold functions of `void *`. Each program gets one, because a call through a pointer of
     another type than the function's is undefined, and clang 17 and later check it.
     """
-    slots = [(f"lb_stages_values[{int(slot)}]", name) for name, slot in STAGE_SLOTS.items()]
-    slots.append(("lb_tc_stages_values[0]", REDIRECTOR_STAGE))
+    slots = {f"lb_forwarder_programs_values[{n:d}]": name for name, n in FORWARDER_SLOTS.items()}
+    slots[f"lb_redirector_programs_values[{abi.RedirectorSlot.RARE:d}]"] = REDIRECTOR_RARE
     lines = [
         f"static int host_{name}(void *context)\n{{\n\treturn {name}(context);\n}}"
-        for _, name in slots
+        for name in slots.values()
     ]
     lines += ["static void host_install(void)", "{"]
-    lines += [f"\t{slot} = host_{name};" for slot, name in slots]
+    lines += [f"\t{slot} = host_{name};" for slot, name in slots.items()]
     return "\n".join([*lines, "}"])
 
 

@@ -34,7 +34,7 @@ SANITIZERS = (
 SEEDS = 4000
 MOST_BYTES = 4096
 FILLERS = (4, 2, 1)
-"""The configuration's own pools lie on both sides of the last near table (bpf/abi.h)."""
+"""The configuration's own pools lie on both sides of the last inline table (bpf/abi.h)."""
 MOST_SEED = (1 << 31) - 2
 GRACE_SECONDS = 300
 

@@ -41,7 +41,7 @@ POOL_NAMES = ("at-rest", "moving", "deep", "clients", "holes", "unloaded")
 MANY_SHARE = 0.01
 POOL_WEIGHTS = (6, 6, 6, 4, 2, 1)
 FILLERS = ((), (4, 2, 1), (8,))
-"""Inner tables of nobody's, so that others are near, on both sides of the last near one, or far."""
+"""Unused inner tables in front: others are inline, on both sides of the limit, or separate."""
 LARGE_TABLE = 1 << 17
 """More than one inner table holds."""
 PORTS = (53, 80, 443, 6080)

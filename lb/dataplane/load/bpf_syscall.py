@@ -1,4 +1,4 @@
-"""The few commands of bpf(2) that are needed, typed: maps, pins, information, test runs.
+"""The commands of bpf(2) that the project needs, typed: maps, pins, information, test runs.
 
 The attribute layouts are those of `union bpf_attr` in <linux/bpf.h>. Every function raises OSError
 with the kernel's errno; file descriptors are plain integers, close-on-exec, owned by the caller.
@@ -30,8 +30,7 @@ OBJ_GET_INFO_BY_FD = 15
 
 MAP_TYPE_ARRAY = 2
 MAP_TYPE_PROG_ARRAY = 3
-MAP_TYPE_PERCPU_ARRAY = 6
-MAP_TYPE_ARRAY_OF_MAPS = 12
+MAP_TYPE_RINGBUF = 27
 
 PROG_TYPE_XDP = 6
 ATTACH_TYPE_XDP = 37
@@ -41,6 +40,7 @@ F_RDONLY = 1 << 3
 F_MMAPABLE = 1 << 10
 
 NAME_LEN = 16
+INSTRUCTION_BYTES = 8
 PROG_INFO_LEN = 232
 PROG_INFO_MAPS = 52
 MAP_INFO_LEN = 88
@@ -48,7 +48,7 @@ MAP_INFO_LEN = 88
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What the kernel says about a map."""
+    """The kernel's description of a map."""
 
     map_type: int
     map_id: int
@@ -61,7 +61,7 @@ class MapInfo:
 
 @dataclass(frozen=True)
 class ProgInfo:
-    """What the kernel says about a program; `verified` is 0 before Linux 5.16."""
+    """The kernel's description of a program; `verified` is 0 before Linux 5.16."""
 
     prog_type: int
     prog_id: int
@@ -74,7 +74,7 @@ class ProgInfo:
 
 @dataclass(frozen=True)
 class TestRun:
-    """What BPF_PROG_TEST_RUN returned: verdict, packet, mean nanoseconds, context."""
+    """The result of BPF_PROG_TEST_RUN: verdict, packet, mean nanoseconds, context."""
 
     __test__ = False
 
@@ -120,6 +120,12 @@ def bpf(command: int, attribute: ctypes.Array[ctypes.c_char]) -> int:
 def _attribute(layout: str, *values: object) -> ctypes.Array[ctypes.c_char]:
     packed = struct.pack("=" + layout, *values)
     return ctypes.create_string_buffer(packed, len(packed))
+
+
+def _fields(**fields: tuple[str, object]) -> ctypes.Array[ctypes.c_char]:
+    """Pack an attribute: a format and a value for each field of `union bpf_attr`, in order."""
+    layout = "".join(kind for kind, _ in fields.values())
+    return _attribute(layout, *(value for _, value in fields.values()))
 
 
 def _c_name(name: str) -> bytes:
@@ -173,10 +179,19 @@ def prog_load(
     """Load a program of a few instructions and return its file descriptor."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
-    attribute = _attribute(
-        "IIQQIIQII16sII",
-        *(prog_type, len(instructions) // 8, _address(code), _address(licence)),
-        *(0, 0, 0, 0, 0, _c_name(name), 0, expected_attach_type),
+    attribute = _fields(
+        prog_type=("I", prog_type),
+        insn_cnt=("I", len(instructions) // INSTRUCTION_BYTES),
+        insns=("Q", _address(code)),
+        license=("Q", _address(licence)),
+        log_level=("I", 0),
+        log_size=("I", 0),
+        log_buf=("Q", 0),
+        kern_version=("I", 0),
+        prog_flags=("I", 0),
+        prog_name=("16s", _c_name(name)),
+        prog_ifindex=("I", 0),
+        expected_attach_type=("I", expected_attach_type),
     )
     return bpf(PROG_LOAD, attribute)
 
@@ -188,7 +203,7 @@ def obj_pin(fd: int, path: Path) -> None:
 
 
 def obj_get(path: Path, *, read_only: bool = False) -> int:
-    """Open what is pinned at a path; programs cannot be opened read-only."""
+    """Open a pin; programs cannot be opened read-only."""
     name = ctypes.create_string_buffer(os.fsencode(path))
     return bpf(OBJ_GET, _attribute("QII", _address(name), 0, F_RDONLY if read_only else 0))
 
@@ -250,18 +265,30 @@ def prog_test_run(
 ) -> TestRun:
     """Run a program on a packet: `repeat` times, without resetting the packet in between.
 
-    `out_size` is the room for the packet afterwards (its length plus 256 by default, 0 for none),
-    `context_size` the room for the context (struct xdp_md or __sk_buff).
+    `out_size` is the size of the buffer for the packet afterwards (its length plus 256 by default,
+    0 for none), `context_size` that for the context (struct xdp_md or __sk_buff).
     """
     size = len(data) + 256 if out_size is None else out_size
     data_in = ctypes.create_string_buffer(data, len(data))
     data_out = ctypes.create_string_buffer(size) if size else None
     context_in = ctypes.create_string_buffer(context, len(context)) if context else None
     context_out = ctypes.create_string_buffer(context_size) if context_size else None
-    attribute = _attribute(
-        "IIIIQQIIIIQQIII",
-        *(fd, 0, len(data), size, _address(data_in), _address(data_out), repeat, 0),
-        *(len(context), context_size, _address(context_in), _address(context_out), 0, 0, 0),
+    attribute = _fields(
+        prog_fd=("I", fd),
+        retval=("I", 0),
+        data_size_in=("I", len(data)),
+        data_size_out=("I", size),
+        data_in=("Q", _address(data_in)),
+        data_out=("Q", _address(data_out)),
+        repeat=("I", repeat),
+        duration=("I", 0),
+        ctx_size_in=("I", len(context)),
+        ctx_size_out=("I", context_size),
+        ctx_in=("Q", _address(context_in)),
+        ctx_out=("Q", _address(context_out)),
+        flags=("I", 0),
+        cpu=("I", 0),
+        batch_size=("I", 0),
     )
     bpf(PROG_TEST_RUN, attribute)
     _, retval, _, length, _, _, _, duration, _, length_out = struct.unpack_from(

@@ -1,6 +1,6 @@
-"""From C sources to loaded programs and maps, by way of bcc.
+"""From C sources to loaded programs and maps, by bcc.
 
-bcc is let go again once everything is loaded: what stays are file descriptors.
+Once everything is loaded bcc is released: file descriptors remain.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Loaded:
 
 
 def lift_memory_limit() -> None:
-    """Let maps be as large as they are: kernels before 5.11 count them as locked memory.
+    """Allow large maps: kernels before 5.11 count them as locked memory.
 
-    Where that is refused, making the first map says so.
+    If this is refused, creating the first map fails with a message.
     """
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     with suppress(ValueError, OSError):
@@ -53,7 +53,7 @@ def lift_memory_limit() -> None:
 
 
 def check_kernel() -> None:
-    """Find out whether programs can be loaded at all, before a compiler is started for it.
+    """Check that programs can be loaded at all, before a compiler is started.
 
     Raises:
         DataplaneError: not permitted, or the kernel is too old or without BPF.
@@ -94,14 +94,14 @@ def import_bcc() -> Any:
 def xdp_attach_types(wanted: int) -> tuple[int, ...]:
     """Return which `expected_attach_type` XDP programs can have here, the wanted one first.
 
-    A bcc whose `load_func` cannot be told one loads them with 0.
+    A bcc whose `load_func` has no parameter for it loads them with 0.
 
     Raises:
         DataplaneError: bcc is missing.
 
     """
-    told = "attach_type" in inspect.signature(import_bcc().BPF.load_func).parameters
-    return (wanted, 0) if wanted and told else (0,)
+    supported = "attach_type" in inspect.signature(import_bcc().BPF.load_func).parameters
+    return (wanted, 0) if wanted and supported else (0,)
 
 
 def join_sources(paths: Sequence[Path], *, behind: str = "") -> str:
@@ -112,7 +112,7 @@ def join_sources(paths: Sequence[Path], *, behind: str = "") -> str:
 
 @contextmanager
 def _captured_stderr() -> Iterator[list[str]]:
-    """Collect what C libraries write to standard error while the block runs."""
+    """Collect the standard error of C libraries while the block runs."""
     lines: list[str] = []
     sys.stderr.flush()
     saved = os.dup(2)
@@ -128,7 +128,7 @@ def _captured_stderr() -> Iterator[list[str]]:
 
 
 def _essence(lines: Sequence[str]) -> str:
-    """Return the line that says what was wrong, among the many that a compiler writes."""
+    """Return the line with the cause, among the many that a compiler writes."""
     for pattern in ("error:", "ermission denied", "not permitted", "nvalid"):
         for line in lines:
             if pattern in line:
@@ -158,9 +158,8 @@ def _load_all(
     owned: dict[str, int] = {}
     try:
         for name, kind in programs.items():
-            told = kind == "XDP" and xdp_attach_type
-            more = {"attach_type": xdp_attach_type} if told else {}
-            function = module.load_func(name.encode(), getattr(bcc.BPF, kind), **more)
+            options = {"attach_type": xdp_attach_type} if kind == "XDP" and xdp_attach_type else {}
+            function = module.load_func(name.encode(), getattr(bcc.BPF, kind), **options)
             owned[name] = _own(function.fd)
         for name in maps:
             owned[name] = _own(_table_fd(bcc, module, name))
@@ -186,9 +185,9 @@ def compile_and_load(
     """Compile one C source and load its programs.
 
     `programs` maps a function's name to its kind in bcc: "XDP" or "SCHED_CLS". `defines` are
-    numbers that the source needs to know. `instead` are descriptors of maps that exist already, to
-    take the place of those that the source defines. `xdp_attach_type` is one of
-    `xdp_attach_types`: programs that jump to each other must have the same.
+    macros with numbers. `instead` are descriptors of existing maps, to use in place of those that
+    the source defines. `xdp_attach_type` is one of `xdp_attach_types`: programs that call each
+    other must have the same.
 
     Raises:
         DataplaneError: bcc is missing, BPF not permitted, or the sources are refused.
@@ -203,7 +202,7 @@ def compile_and_load(
         with stand_in_headers(), _captured_stderr() as lines:
             module = bcc.BPF(text=source.encode("ascii"), cflags=flags)
             for name, fd in (instead or {}).items():
-                # compiled programs name maps by descriptor: what it stands for is exchanged
+                # compiled programs refer to maps by descriptor: it gets another map
                 os.dup2(fd, _table_fd(bcc, module, name), inheritable=False)
             return _load_all(bcc, module, programs, maps, xdp_attach_type)
     except DataplaneError:

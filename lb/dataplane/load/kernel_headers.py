@@ -1,9 +1,9 @@
 """The kernel headers that bcc asks for, without kernel headers.
 
-bcc compiles against the headers of the running kernel, which are often not installed and, here, not
-wanted: the programs use nothing but the stable user-space interface. bcc takes the tree that
+bcc compiles against the headers of the running kernel. These are often not installed, and the
+programs do not need them: they use the stable user-space interface only. bcc takes the tree that
 BCC_KERNEL_SOURCE names, so this module makes one of four small files and two links to the headers
-of linux-libc-dev. The compile is the same on every kernel.
+of linux-libc-dev. The compilation is the same on every kernel.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def write_tree(root: Path) -> None:
 
 @contextmanager
 def stand_in_headers() -> Iterator[None]:
-    """Point bcc at a stand-in tree while the block runs; nothing of it stays."""
+    """Point bcc at a stand-in tree while the block runs; then remove it."""
     before = os.environ.get(VARIABLE)
     with tempfile.TemporaryDirectory(prefix="bucket-brigade-headers-") as folder:
         write_tree(Path(folder))

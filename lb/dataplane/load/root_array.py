@@ -1,7 +1,7 @@
 """The root program array, the only map that outlives the agent that made it.
 
-Other people's programs are loaded with this array and jump through it, so a new agent takes the one
-that it finds pinned. Nothing of an agent's is in it but the forwarder, in one slot.
+Other people's programs are loaded with this array and call through it, so a new agent uses the one
+that it finds pinned. The agent's only program in it is the forwarder, in one slot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lb.dataplane.load.bpf_syscall import MapInfo
 
 NAME = "lb_root_slots"
 DEFINE = "LB_ROOT_FD"
-"""What the sources call its descriptor."""
+"""The macro that the sources use for its descriptor."""
 WORD = 4
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL)
 """No such pin; no bpffs."""
@@ -30,10 +30,10 @@ TAIL_CALL = 12
 
 @dataclass(frozen=True)
 class RootArray:
-    """A descriptor of an array, which the owner closes, and what programs it takes.
+    """A descriptor of an array, which the owner closes, and the programs that it accepts.
 
-    Linux 6.18 lets only programs of one `expected_attach_type` into an array, that of the first
-    which was loaded with it; earlier kernels do not ask.
+    Linux 6.18 accepts only programs of one `expected_attach_type` in an array: that of the first
+    which was loaded with it. Earlier kernels do not check.
     """
 
     fd: int
@@ -41,13 +41,13 @@ class RootArray:
 
 
 def create_root() -> int:
-    """Make an array; the kernel empties it when nobody holds or pins it any more."""
+    """Create an array; the kernel empties it with the last descriptor and pin."""
     kind = bpf_syscall.MAP_TYPE_PROG_ARRAY
     return bpf_syscall.map_create(kind, WORD, WORD, abi.Slot.COUNT, name=NAME)
 
 
 def is_root(info: MapInfo) -> bool:
-    """Whether a map is an array as `create_root` makes it."""
+    """Whether a map is an array as `create_root` creates it."""
     found = (info.map_type, info.key_size, info.value_size, info.max_entries, info.flags)
     return found == (bpf_syscall.MAP_TYPE_PROG_ARRAY, WORD, WORD, int(abi.Slot.COUNT), 0)
 
@@ -55,8 +55,8 @@ def is_root(info: MapInfo) -> bool:
 def find_root(pins: Sequence[Path], xdp_attach_types: Sequence[int]) -> RootArray | None:
     """Open the first of some pins that is an array which this version can use.
 
-    One of another shape is passed over, and so is one that takes programs of none of these types:
-    that is what another version has left, or the same one with another bcc.
+    One of another shape is skipped, and so is one that accepts programs of none of these types:
+    another version has left it, or the same version with another bcc.
 
     Raises:
         DataplaneError: a pin cannot be opened, or the kernel does not let us try.
@@ -81,7 +81,7 @@ def find_root(pins: Sequence[Path], xdp_attach_types: Sequence[int]) -> RootArra
 
 
 def fitting_type(array: int, xdp_attach_types: Sequence[int]) -> int | None:
-    """Return the first type with which a program can jump through an array; None: with none.
+    """Return the first type with which a program can call through an array; None: with none.
 
     Raises:
         DataplaneError: the kernel does not let us try.
@@ -93,7 +93,7 @@ def fitting_type(array: int, xdp_attach_types: Sequence[int]) -> int | None:
 
 
 def _takes(array: int, xdp_attach_type: int) -> bool:
-    """Try: load a program that would jump through the array."""
+    """Try: load a program that would call through the array."""
     code = (
         bpf_syscall.instruction(0x18, 2 | bpf_syscall.PSEUDO_MAP_FD << 4, array)  # r2 = array
         + bpf_syscall.instruction(0)
@@ -121,7 +121,7 @@ def _takes(array: int, xdp_attach_type: int) -> bool:
 
 
 def put_program(array: int, slot: int, program: int) -> None:
-    """Put a program into a slot: packets find the old one there or the new."""
+    """Put a program into a slot; a packet meets either the old one or the new one."""
     bpf_syscall.map_update(array, slot, program.to_bytes(WORD, "little"))
 
 
@@ -147,7 +147,7 @@ def uses_map(program: int, map_fd: int) -> bool:
 
 @contextmanager
 def replaced(array: int, slot: int, program: int) -> Iterator[None]:
-    """Put a program into a slot, in one step; if the block fails, what was there before."""
+    """Put a program into a slot, in one step; put the old one back if the block fails."""
     with ExitStack() as stack:
         before = program_in(array, slot)
         old = None

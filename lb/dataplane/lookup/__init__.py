@@ -1,1 +1,1 @@
-"""The look-up tables: which packet belongs to which service."""
+"""The look-up tables: which packet belongs to which service, and who may send GUE."""

@@ -1,4 +1,4 @@
-"""`struct lb_service_name`: which service an index is, for people and tools."""
+"""`struct lb_service_name`: which service has an index, for people and tools."""
 
 from __future__ import annotations
 

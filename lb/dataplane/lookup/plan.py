@@ -1,4 +1,4 @@
-"""What a cluster view becomes in the tables, worked out before a byte of them changes. Pure."""
+"""The contents of the look-up tables for a cluster view, computed before any byte changes. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from controlplane.domain.lookup_capacity import IP_VERSIONS, find_certain_shorta
 from controlplane.domain.service_rows import effective_services
 from lb import abi
 from lb.dataplane.errors import DataplaneError
-from lb.dataplane.lookup.known import KnownSlot
 from lb.dataplane.lookup.names import name_record
+from lb.dataplane.lookup.peers import Peer
 from lb.dataplane.lookup.rows import Slot, lay_out, service_flags, service_match
 from lb.dataplane.objects import ClusterView, ServiceEntry, Vip
 
@@ -24,23 +24,23 @@ Indices = Mapping[ServiceAddress, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """A view that fits, but for the hashes.
+    """The contents of a view that fits; only the hash functions are still to be chosen.
 
     ``pools``: ids by name. ``indices``: counters by service. ``names``: `struct lb_service_name`
-    by index. ``sets`` and ``leaves``: what each VIP serves, and what leads there.
+    by index. ``sets`` and ``leaves``: by VIP, its services and the leaf that leads to them.
     """
 
     pools: Mapping[str, int]
     indices: dict[ServiceAddress, int]
     names: Mapping[int, NDArray[Any]]
-    known: list[KnownSlot]
+    peers: list[Peer]
     sets: Mapping[Vip, list[Slot]]
     leaves: Mapping[Vip, int]
     rows: NDArray[Any]
 
 
 def check_view(view: ClusterView) -> None:
-    """Refuse what the tables cannot hold.
+    """Refuse a view that the tables cannot hold.
 
     Raises:
         DataplaneError: too many of something, an index out of range, or one thing twice.
@@ -64,7 +64,7 @@ def check_view(view: ClusterView) -> None:
 
 
 def make_plan(view: ClusterView, pools: Mapping[str, int], indices: Indices) -> Plan:
-    """Work out what a checked view becomes; `indices` are those of the services in use.
+    """Compute the contents for a checked view; `indices` are those of the services in use.
 
     Raises:
         DataplaneError: the services do not fit.
@@ -86,7 +86,7 @@ def make_plan(view: ClusterView, pools: Mapping[str, int], indices: Indices) -> 
         pools=pools,
         indices=numbers,
         names={numbers[s.address]: name_record(s, pools[s.pool]) for s in view.services},
-        known=known_slots(view),
+        peers=peers_of(view),
         sets=sets,
         leaves=dict(zip(sets, leaves, strict=True)),
         rows=rows,
@@ -96,8 +96,8 @@ def make_plan(view: ClusterView, pools: Mapping[str, int], indices: Indices) -> 
 def next_indices(services: Iterable[ServiceEntry], indices: Indices) -> dict[ServiceAddress, int]:
     """Return the index of each service's counters: services that stay keep theirs.
 
-    Packets still count under those that are given up now: a new service gets one of them only if
-    there is no other.
+    Packets in flight still count under indices that are freed now: a new service gets one of them
+    only if all others are in use.
     """
     wanted = [service.address for service in services]
     kept = {address: indices[address] for address in wanted if address in indices}
@@ -110,7 +110,7 @@ def next_indices(services: Iterable[ServiceEntry], indices: Indices) -> dict[Ser
 def _sets(
     services: Iterable[ServiceEntry], slots: Mapping[ServiceAddress, Slot]
 ) -> dict[Vip, list[Slot]]:
-    """What each VIP serves: entries with a port first."""
+    """The services of each VIP: entries with a port first."""
     sets = {}
     for version in IP_VERSIONS:
         of_version = [service for service in services if service.vip.version == version]
@@ -120,15 +120,15 @@ def _sets(
     return sets
 
 
-def known_slots(view: ClusterView) -> list[KnownSlot]:
-    """Who may send GUE: DIPs, and probers that are none."""
-    slots = [
-        KnownSlot(
+def peers_of(view: ClusterView) -> list[Peer]:
+    """Who may send GUE: DIPs, and probers that are not DIPs."""
+    peers = [
+        Peer(
             address,
             index,
-            abi.KNOWN_DIP | (abi.KNOWN_PROBER if address in view.probers else 0),
+            abi.PEER_DIP | (abi.PEER_PROBER if address in view.probers else 0),
         )
         for index, address in view.dips.items()
     ]
     others = sorted(view.probers - set(view.dips.values()))
-    return slots + [KnownSlot(address, 0, abi.KNOWN_PROBER) for address in others]
+    return peers + [Peer(address, 0, abi.PEER_PROBER) for address in others]

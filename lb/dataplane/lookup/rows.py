@@ -1,7 +1,7 @@
-"""What each VIP serves, and how its services lie in rows. Pure; the counterpart of bpf/services.h.
+"""The services of each VIP, laid out in rows. Pure; the counterpart of bpf/services.h.
 
-A row is what a packet's VIP leads to: up to four entries, those with a port first. A VIP that
-serves more has its entries with a port in rows of their own (``controlplane.domain.service_rows``).
+A packet's VIP leads to a row: up to four entries, those with a port first. A VIP with more services
+has its entries with a port in overflow rows (``controlplane.domain.service_rows``).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ServiceEntry
 
 MOST_ALONE = 24
-"""Services of a VIP up to which each gets a row of its own, if there is room."""
+"""A VIP with at most so many services gets a row for each, if they fit."""
 SPARSE_BITS = 3
-"""How many times a table for services alone in their rows is doubled."""
+"""How many sizes are tried, each twice the one before, for a row for each service."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def service_flags(service: ServiceEntry) -> int:
 
 
 def _spreads(count: int, *, tight: bool) -> Iterator[tuple[int, int]]:
-    """Widths and bits to try for so many services, the most wanted first."""
+    """Widths and bits to try for so many services, the best first."""
     least = (count - 1).bit_length()
     if not tight and count <= MOST_ALONE:
         yield from ((1, least + more) for more in range(SPARSE_BITS))
@@ -76,7 +76,7 @@ def _spreads(count: int, *, tight: bool) -> Iterator[tuple[int, int]]:
 
 @dataclass
 class _Layout:
-    """Rows as they are handed out."""
+    """The table while rows are allocated."""
 
     table: NDArray[Any]
     used: int = 0
@@ -101,10 +101,10 @@ class _Layout:
         rest = [s for s in slots if s.match >> 24 == abi.ServiceKind.ANY]
         for number, slot in enumerate((self._spread(with_port, tight=tight), *rest)):
             self.table["entry"][row, number] = slot.record()
-        return abi.TRIE_LEAF | abi.TRIE_MORE | row
+        return abi.TRIE_LEAF | abi.TRIE_OVERFLOW | row
 
     def _spread(self, slots: Sequence[Slot], *, tight: bool) -> Slot:
-        """Lay out entries in rows of their own and return the entry that leads there."""
+        """Lay out entries in overflow rows and return the entry that leads there."""
         matches = np.array([slot.match for slot in slots], dtype=np.uint64)
         found = first_spread(matches, _spreads(len(slots), tight=tight))
         if found is None:
@@ -117,11 +117,11 @@ class _Layout:
             number = filled.get(at, 0)
             filled[at] = number + 1
             self.table["entry"][first + at, number] = slot.record()
-        return Slot(multiplier | int(abi.ServiceKind.MORE) << 24, first, 0, 32 - bits)
+        return Slot(multiplier | int(abi.ServiceKind.OVERFLOW) << 24, first, 0, 32 - bits)
 
 
 def lay_out(sets: Sequence[Sequence[Slot]]) -> tuple[NDArray[Any], list[int]]:
-    """Lay out what VIPs serve: the table of rows, and each set's leaf.
+    """Lay out the services of VIPs; return the table of rows, and each set's leaf.
 
     Raises:
         DataplaneError: they do not fit.

@@ -1,13 +1,13 @@
 """The VIPs as the programs look them up: a trie for IPv4, a table without collisions for IPv6.
 
-Pure; the counterpart of bpf/services.h. A leaf leads to a row of services.
+Pure; the counterpart of bpf/vips.h. A leaf leads to a row of services.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,9 @@ from numpy.typing import NDArray
 
 from lb import abi
 from lb.dataplane.errors import DataplaneError
+from lb.dataplane.lookup.words import address_words
 
-WORD = (1 << 64) - 1
-WORD32 = (1 << 32) - 1
-HASH_A = 0x9E3779B97F4A7C15
-HASH_B = 0xC2B2AE3D27D4EB4F
-HASH_C = 0x85EBCA6B
 SEEDS_TRIED = 4096
-BYTE_BITS = 8
 TOP_BITS, NODE_BITS = 16, 24
 Level = NDArray[np.uint16]
 
@@ -61,13 +56,13 @@ class Trie:
         return number
 
     def _full(self, entry: int) -> int:
-        """A node all of whose entries are the same, which many may lead to."""
+        """Return a node whose entries are all the same; several entries may lead to it."""
         number = self._new(entry)
         self._shared.add(number)
         return number
 
     def _own(self, level: Level, at: int) -> Level:
-        """The node that an entry leads to, for this entry alone."""
+        """Return the node that an entry leads to; a shared one is copied first."""
         if int(level[at]) in self._shared:
             level[at] = self._new(self.nodes[int(level[at])])
         node: Level = self.nodes[int(level[at])]
@@ -77,7 +72,7 @@ class Trie:
         """Add a prefix with its leaf.
 
         Raises:
-            DataplaneError: there is no room.
+            DataplaneError: all nodes are in use.
 
         """
         a, b, c, d = vip.network_address.packed
@@ -92,15 +87,9 @@ class Trie:
         self._own(node, c)[d:][: 1 << vip.max_prefixlen - vip.prefixlen] = leaf
 
 
-def address_words(address: IPv6Address) -> tuple[int, int]:
-    """An address as two words as they lie in a frame."""
-    packed = address.packed
-    return int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little")
-
-
 @dataclass(frozen=True)
 class Prefix6:
-    """An IPv6 prefix as the hash takes it."""
+    """An IPv6 prefix as words for the hash."""
 
     head: int
     tail: int
@@ -113,31 +102,24 @@ class Prefix6:
         return cls(*address_words(vip.network_address), vip.prefixlen, leaf)
 
     def hash(self, view: int) -> int:
-        """`lb_vip6_hash()`."""
-        x = (self.head * HASH_A + self.tail * HASH_B + self.length) & WORD
-        x ^= x >> 32
-        return x * (view | 1) & WORD
-
-
-def slot_of(hashed: int, seed: int) -> int:
-    """`lb_vip6_slot()`."""
-    return ((hashed ^ seed) & WORD32) * HASH_C >> 32 - abi.VIP6_BITS & abi.VIP6_SLOTS - 1
+        """`abi.vip6_hash()` of this prefix."""
+        return abi.vip6_hash(view, self.head, self.tail, self.length)
 
 
 def place6(prefixes: Mapping[Prefix6, int]) -> tuple[dict[int, int], dict[int, Prefix6]] | None:
-    """Find seeds under which hashes (by prefix) do not collide; None: not under these hashes.
+    """Find seeds under which hashes (by prefix) do not collide; None: these hashes have none.
 
     Returns the seeds that are not 0, and the prefixes by slot. Hash and displace, by Belazzougui,
     Botelho and Dietzfelbinger, 2009: the fullest groups choose their seed first.
     """
     groups: dict[int, list[Prefix6]] = {}
     for prefix, hashed in prefixes.items():
-        groups.setdefault(hashed >> 64 - abi.VIP6_SEED_BITS, []).append(prefix)
+        groups.setdefault(abi.vip6_seed_row(hashed), []).append(prefix)
     seeds: dict[int, int] = {}
     taken: dict[int, Prefix6] = {}
     for number, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         for seed in range(SEEDS_TRIED):
-            slots = [slot_of(prefixes[prefix], seed) for prefix in group]
+            slots = [abi.vip6_slot(prefixes[prefix], seed) for prefix in group]
             if len(set(slots)) == len(slots) and taken.keys().isdisjoint(slots):
                 break
         else:
@@ -169,10 +151,10 @@ def masks6(lengths: set[int]) -> NDArray[Any]:
 def build_vips(
     leaves4: Mapping[IPv4Network, int], leaves6: Mapping[IPv6Network, int], view: int
 ) -> NDArray[Any] | None:
-    """`struct lb_vips` for VIPs and their leaves; None if this view's hash has no place for all.
+    """`struct lb_vips` for VIPs and their leaves; None if they collide under this view's hash.
 
     Raises:
-        DataplaneError: too many of something.
+        DataplaneError: too many networks or prefix lengths.
 
     """
     vips = np.zeros((), dtype=abi.VIPS)

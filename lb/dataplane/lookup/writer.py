@@ -1,4 +1,4 @@
-"""Writes services, VIPs, known DIPs and probers, so that a packet sees all old ones or all new."""
+"""Writes services, VIPs and peers, so that a packet sees either all old ones or all new ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lb.dataplane.lookup.front import build_front
-from lb.dataplane.lookup.known import address_word, fill_rows, known_records, known_rows_of, views
+from lb.dataplane.lookup.exact import build_exact
+from lb.dataplane.lookup.peers import fill_rows, peer_records, peer_rows_of, views
 from lb.dataplane.lookup.plan import Plan, ServiceAddress, check_view, make_plan
+from lb.dataplane.lookup.vip_filter import build_filter
 from lb.dataplane.lookup.vips import build_vips
+from lb.dataplane.lookup.words import address_word
 from lb.dataplane.maps.grace import Grace
 from lb.dataplane.maps.state import State
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry, Vip
@@ -22,7 +24,7 @@ MAX_IPV4_LENGTH = 0xFFFF
 
 
 def checksum_part(own: IPv4Address, other: IPv4Address) -> int:
-    """`lb_dip.csum`: the sum over what no packet changes in an outer header from `own`."""
+    """`lb_dip.csum`: the sum of the words that are the same in all outer headers from `own`."""
     constant = bytes.fromhex("4500 0000 0000 4000 4011 0000")
     words = np.frombuffer(constant + own.packed + other.packed, dtype="<u2")
     total = int(words.sum(dtype=np.uint64))
@@ -32,7 +34,7 @@ def checksum_part(own: IPv4Address, other: IPv4Address) -> int:
 
 
 def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[int, NDArray[Any]]:
-    """The first view word under which all VIPs have a place, and their table."""
+    """Return the first view word under which every VIP has a slot, and their table."""
     leaves4 = {vip: leaf for vip, leaf in leaves.items() if isinstance(vip, IPv4Network)}
     leaves6 = {vip: leaf for vip, leaf in leaves.items() if isinstance(vip, IPv6Network)}
     while True:
@@ -43,7 +45,7 @@ def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[
 
 
 class PoolIds(Protocol):
-    """The part of `TableStore` that says which number a pool has."""
+    """The part of `TableStore` that numbers pools."""
 
     def plan_ids(self, names: Iterable[str]) -> dict[str, int]:
         """Return the ids of pools, and change nothing; DataplaneError: there are too many."""
@@ -75,7 +77,7 @@ class ClusterTables:
         return self._service_index[service.address]
 
     def write_identity(self, identity: Identity) -> None:
-        """Write who this server is, and what follows from it in every DIP entry."""
+        """Write this server's addresses and MTU, and the DIP entries' checksums."""
         config = self._state.config
         mac = identity.mac
         config["mac_head"] = int.from_bytes(mac[:2], "little") << 48
@@ -87,10 +89,10 @@ class ClusterTables:
             self._write_dip(int(index), IPv4Address(int(self._state.dips["addr"][index])))
 
     def write(self, view: ClusterView, accepted: Callable[[], None] = lambda: None) -> None:
-        """Bring the tables to a view: DIP entries, the spare half, one word, then what is gone.
+        """Write a view: DIP entries, the spare half, one word, then clear DIPs that are gone.
 
-        All of it is worked out first: a view that is refused has changed nothing. `accepted` is
-        called once it is certain that this one is not, and before anything changes.
+        Everything is computed first: a view that is refused has changed nothing. `accepted` is
+        called when the view is certain to fit, before anything changes.
 
         Raises:
             DataplaneError: the tables cannot hold the view.
@@ -100,18 +102,20 @@ class ClusterTables:
         pools = self._pools.plan_ids(service.pool for service in view.services)
         plan = make_plan(view, pools, self._service_index)
         half = 1 - self._state.half
-        addresses = np.array([address_word(slot.address) for slot in plan.known], dtype=np.uint64)
+        addresses = np.array([address_word(peer.address) for peer in plan.peers], dtype=np.uint64)
         word, vips = _choose_view(views(half, addresses, self._random), plan.leaves)
-        front = build_front(plan.sets, word)
+        vip_filter = build_filter(plan.sets.keys(), word)
+        exact = build_exact(plan.sets, word)
         accepted()
         self._spare.wait()
         self._pools.give_ids(plan.pools)
         self._write_dips(view.dips)
         self._take_indices(plan)
-        known = known_records(plan.known)
-        fill_rows(self._state.known[half], known_rows_of(word, addresses), known)
+        rows = peer_rows_of(word, addresses)
+        fill_rows(self._state.peers[half], rows, peer_records(plan.peers))
         self._state.services[half] = plan.rows
-        self._state.front[half] = front
+        self._state.vip_filter[half] = vip_filter
+        self._state.exact[half] = exact
         self._state.vips[half] = vips
         self._state.config["view"] = np.uint64(word)
         self._spare.begin()
@@ -127,7 +131,7 @@ class ClusterTables:
         for index, address in dips.items():
             if int(self._state.dips["addr"][index]) == int(address):
                 continue
-            # the MAC of what the index named before must not meet the new address
+            # the old address's MAC must never be used with the new address
             self._state.dip_words[index, 1] = np.uint64(0)
             self._write_dip(index, address)
 

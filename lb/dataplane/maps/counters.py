@@ -13,7 +13,7 @@ POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 
 
 def possible_cpus() -> int:
-    """How many values a per-CPU element has: "0-3,8" is nine, up to the highest."""
+    """Return how many values a per-CPU element has: "0-3,8" is nine, one up to the highest CPU."""
     last = POSSIBLE_CPUS.read_text(encoding="ascii").strip().replace("-", ",").split(",")[-1]
     return int(last) + 1
 

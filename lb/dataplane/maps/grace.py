@@ -1,4 +1,4 @@
-"""The time that packets in flight are given to leave what is about to be rewritten."""
+"""How long to wait until no packet in flight reads old data, before it is overwritten."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ GRACE_SECONDS = 0.1
 
 
 class Grace:
-    """Remembers since when something is no longer selected.
+    """The grace period of one spare: starts when packets stop to select it.
 
     A program runs for microseconds, and the kernel does not preempt it for long: 100 ms after the
-    word that selected it was overwritten, no packet reads a spare any more.
+    word that selected a spare was overwritten, no packet reads it any more.
     """
 
     def __init__(
@@ -25,10 +25,10 @@ class Grace:
         self._free_at = float("-inf")
 
     def begin(self) -> None:
-        """It has just been deselected."""
+        """Start the period: the spare has just been deselected."""
         self._free_at = self._clock() + GRACE_SECONDS
 
     def wait(self) -> None:
-        """Return once it may be written again."""
+        """Return when the period is over: the spare may be written."""
         while (left := self._free_at - self._clock()) > 0:
             self._sleep(left)

@@ -2,9 +2,9 @@
 
 **Words.** A field that packets must see change at once (`view`, a pool's `word`, a DIP's two words)
 is one aligned 64-bit integer. numpy writes an element of an aligned uint64 array with one store
-instruction, which no reader can see half done. Stores become visible in the order they were made
-(x86-64; the interpreter itself makes enough of them in between that a compiler cannot reorder), so
-what a word selects is written first and the word last.
+instruction, so no reader sees a half-written word. Stores become visible in the order they were
+made (x86-64; the interpreter executes so much in between that no compiler can reorder them), so the
+data that a word selects is written first and the word last.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class MappedArray:
         self.values: NDArray[Any] = np.frombuffer(self._memory, dtype=dtype, count=count)
 
     def close(self) -> None:
-        """Unmap; views that others still hold keep the memory until they go."""
+        """Unmap; the memory stays as long as other code still holds views of it."""
         del self.values
         try:
             self._memory.close()
         except BufferError:
-            return  # the last view ends it
+            return  # unmapped with the last view
 
 
 class State:
@@ -46,9 +46,10 @@ class State:
         self.config: Any = value["config"]
         self.pools: NDArray[Any] = value["pool"]
         self.dips: NDArray[Any] = value["dip"]
-        self.known: NDArray[Any] = value["known"]["entry"]
+        self.peers: NDArray[Any] = value["peer"]["entry"]
         self.services: NDArray[Any] = value["service"]
-        self.front: NDArray[Any] = value["front"]
+        self.vip_filter: NDArray[Any] = value["first_lookup"]["filter"]
+        self.exact: NDArray[Any] = value["first_lookup"]["exact"]
         self.vips: NDArray[Any] = value["vips"]
         self.names: NDArray[Any] = value["name"]
         # a DIP's two words: address with checksum part, MAC
@@ -65,14 +66,15 @@ class State:
         return self.view & 1
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap."""
         for name in (
             "config",
             "pools",
             "dips",
-            "known",
+            "peers",
             "services",
-            "front",
+            "vip_filter",
+            "exact",
             "vips",
             "names",
             "dip_words",

@@ -14,26 +14,21 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps.grace import Grace
 from lb.dataplane.maps.state import MappedArray, State
+from lb.flow_hash import SIP_CONSTANTS, half_round, initial_state, rotate
 
 KEY_BYTES = 16
 LAYOUTS = {1: abi.POOL_AT_REST, 2: abi.POOL_PAIRED, abi.MAX_DEPTH: 0}
-"""By how many DIP indices a bucket takes in a slot: the bit of the pool word that says so."""
-SIP_CONSTANTS = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
-WORD = (1 << 64) - 1
+"""The bit of the pool word, by how many DIP indices a bucket takes in a slot."""
 
 
 def key_schedule(key: bytes) -> tuple[tuple[int, int, int, int], int]:
     """`struct lb_key`: SipHash's state after all work that needs no packet."""
-    k0 = int.from_bytes(key[:8], "little")
-    k1 = int.from_bytes(key[8:], "little")
-    v0, v1, v2, v3 = (k ^ c for k, c in zip((k0, k1, k0, k1), SIP_CONSTANTS, strict=True))
-    v0 = (v0 + v1) & WORD
-    v1 = ((v1 << 13 | v1 >> 51) & WORD) ^ v0
-    return ((v0 << 32 | v0 >> 32) & WORD, v1, v2, v3), (v1 << 17 | v1 >> 47) & WORD
+    state = half_round(initial_state(key))
+    return state, rotate(state[1], 17)
 
 
 def key_of_schedule(state: Sequence[int]) -> bytes:
-    """Return the key that `key_schedule()` was given: no round touches its last two words."""
+    """Return the key of a `key_schedule()`, whose last two words no round has changed."""
     k0, k1 = state[2] ^ SIP_CONSTANTS[2], state[3] ^ SIP_CONSTANTS[3]
     return k0.to_bytes(8, "little") + k1.to_bytes(8, "little")
 
@@ -42,7 +37,7 @@ def check_chains(chains: NDArray[np.uint16]) -> None:
     """Refuse a table that the kernel's tables cannot hold.
 
     Raises:
-        DataplaneError: its shape or an index.
+        DataplaneError: its shape or an index is out of range.
 
     """
     if chains.ndim != 2 or not 1 <= chains.shape[1] <= abi.MAX_DEPTH:  # noqa: PLR2004
@@ -55,12 +50,12 @@ def check_chains(chains: NDArray[np.uint16]) -> None:
 
 
 def slot_width(length: int) -> int:
-    """How many DIP indices a bucket takes in a slot if no chain is longer than `length`."""
+    """Return how many DIP indices a bucket takes in a slot if no chain is longer than `length`."""
     return min(width for width in LAYOUTS if width >= length)
 
 
 def longest_chain(chains: NDArray[np.uint16]) -> int:
-    """How many places of chains [buckets, depth] are in use, at least 1."""
+    """Return the length of the longest of some chains [buckets, depth], at least 1."""
     return int(np.flatnonzero(chains.any(axis=0)).max(initial=0)) + 1
 
 
@@ -117,64 +112,68 @@ class PoolWord:
 
 
 def slots_of(buckets: int, width: int) -> int:
-    """How many slots a table takes."""
+    """Return how many slots a table takes."""
     return buckets * width // abi.MAX_DEPTH
 
 
 def inner_count(slots: int) -> int:
-    """How many inner tables so many slots take."""
+    """Return how many inner tables so many slots take."""
     return -(-slots // abi.INNER_SLOTS)
 
 
 class InnerTables:
-    """All inner tables of the kernel: the near ones in one value, each other one a map of its own.
+    """All inner tables: the first ones inline in one map's value, each other one a map of its own.
 
-    `near_fd` and `outer_fd` are the maps `lb_near` and `lb_tables`; the caller closes them.
+    `inline_fd` and `outer_fd` are the maps `lb_inline_tables` and `lb_tables`; the caller closes
+    them.
     """
 
-    def __init__(self, near_fd: int, outer_fd: int) -> None:
-        self._near = MappedArray(near_fd, np.dtype("<u8"), abi.NEAR_TABLES * abi.INNER_SLOTS)
+    def __init__(self, inline_fd: int, outer_fd: int) -> None:
+        slots = abi.INLINE_TABLE_COUNT * abi.INNER_SLOTS
+        self._inline = MappedArray(inline_fd, np.dtype("<u8"), slots)
         self._outer_fd = outer_fd
-        self._far: dict[int, MappedArray] = {}
+        self._separate: dict[int, MappedArray] = {}
 
     def make(self, index: int) -> None:
-        """Make an inner table; a near one is always there."""
-        if index < abi.NEAR_TABLES:
+        """Create an inner table; an inline one always exists."""
+        if index < abi.INLINE_TABLE_COUNT:
             return
         fd = bpf_syscall.map_create(
             bpf_syscall.MAP_TYPE_ARRAY,
-            *(4, abi.CHAIN.itemsize, abi.INNER_SLOTS),
+            key_size=4,
+            value_size=abi.CHAIN.itemsize,
+            max_entries=abi.INNER_SLOTS,
             flags=bpf_syscall.F_MMAPABLE,
             name="lb_inner",
         )
         try:
-            self._far[index] = MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS)
+            self._separate[index] = MappedArray(fd, np.dtype("<u8"), abi.INNER_SLOTS)
             bpf_syscall.map_update(self._outer_fd, index, fd.to_bytes(4, "little"))
         finally:
             os.close(fd)
 
     def slots(self, index: int) -> NDArray[np.uint64]:
-        """The slots of an inner table that was made, as the kernel has them."""
-        if index < abi.NEAR_TABLES:
-            return self._near.values[index * abi.INNER_SLOTS :][: abi.INNER_SLOTS]
-        return self._far[index].values
+        """The slots of an inner table that exists, in the kernel's memory."""
+        if index < abi.INLINE_TABLE_COUNT:
+            return self._inline.values[index * abi.INNER_SLOTS :][: abi.INNER_SLOTS]
+        return self._separate[index].values
 
     def remove(self, index: int) -> None:
         """Take an inner table out of the kernel, which frees it when no packet reads it."""
-        if index in self._far:
+        if index in self._separate:
             bpf_syscall.map_delete(self._outer_fd, index)
-            self._far.pop(index).close()
+            self._separate.pop(index).close()
 
     def close(self) -> None:
-        """Let go of the memory; the kernel's tables stay as they are."""
-        for mapped in self._far.values():
+        """Unmap; the kernel's tables stay as they are."""
+        for mapped in self._separate.values():
             mapped.close()
-        self._far.clear()
-        self._near.close()
+        self._separate.clear()
+        self._inline.close()
 
 
 class InnerRun:
-    """Inner tables in a row: room for one pool's table."""
+    """Consecutive inner tables that hold one pool's table."""
 
     def __init__(self, tables: InnerTables, first: int, count: int) -> None:
         self.first = first
@@ -198,14 +197,14 @@ class InnerRun:
             self._tables.slots(index)[: len(part)] = part
 
     def remove(self) -> None:
-        """Give the tables up."""
+        """Remove the tables."""
         for index in self._indices:
             self._tables.remove(index)
 
 
 @dataclass
 class PoolTables:
-    """A pool's live run, its spare, and since when the spare is one."""
+    """A pool's live run, its spare, and the grace period after which the spare may be written."""
 
     live: InnerRun | None = None
     spare: InnerRun | None = None
@@ -213,7 +212,7 @@ class PoolTables:
     grace: Grace = field(default_factory=Grace)
 
     def runs(self) -> Iterable[InnerRun]:
-        """Both runs, as far as there are any."""
+        """Both runs, if they exist."""
         return [run for run in (self.live, self.spare) if run is not None]
 
 
@@ -238,7 +237,7 @@ class TableStore:
         return self._ids[name]
 
     def plan_ids(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the id of each pool, of new ones that which they would get. Changes nothing.
+        """Return the id of each pool, for a new one the id that it would get. Changes nothing.
 
         Raises:
             DataplaneError: a name is too long, or there are too many pools.
@@ -261,14 +260,14 @@ class TableStore:
         return ids
 
     def give_ids(self, ids: Mapping[str, int]) -> None:
-        """Give pools the ids that were planned just before."""
+        """Assign ids that `plan_ids()` has just returned."""
         for name in ids.keys() - self._ids.keys():
             self._retired.wait()
             self._state.pools["name"][ids[name]] = name.encode()
             self._ids[name] = ids[name]
 
     def forget_unused(self, used: Iterable[str]) -> None:
-        """Free the ids of pools that no service names and that have no table."""
+        """Free the ids of pools that have neither a service nor a table."""
         for name in self._ids.keys() - set(used) - self._pools.keys():
             self._state.pools["name"][self._ids.pop(name)] = b""
             self._retired.begin()
@@ -288,7 +287,7 @@ class TableStore:
         pool_id = self.pool_id(name)
         tables = self._pools.setdefault(name, PoolTables())
         tables.grace.wait()
-        # room for the longest chains the pool may have: none is to be found when a move begins
+        # as many as the pool's depth may ever need: when a move begins, none might be free
         run = self._spare_run(tables, inner_count(slots_of(buckets, slot_width(depth))))
         run.write(pack_chains(chains, width))
         self._write_key(pool_id, tables, key)
@@ -298,27 +297,28 @@ class TableStore:
         tables.live, tables.spare = run, tables.live
 
     def remove(self, name: str) -> None:
-        """Take a pool's table away: its packets are dropped as `drop_no_table` from now on."""
+        """Remove a pool's table: its packets are dropped as `drop_no_table` from now on."""
         tables = self._pools.pop(name, None)
         if tables is None:
             return
         self._state.pools["word"][self._ids[name]] = np.uint64(0)
         self._retired.begin()
-        # its first inner tables may not be handed to another pool while packets have the old word
+        # no other pool may get its inner tables while packets still use the old word
         self._retired.wait()
         for run in tables.runs():
             run.remove()
 
     def close(self) -> None:
-        """Let go of the memory; the kernel's tables stay as they are."""
+        """Unmap; the kernel's tables stay as they are."""
         self._inner.close()
         self._pools.clear()
 
     def _write_key(self, pool_id: int, tables: PoolTables, key: bytes) -> None:
         """Write a pool's key before its first table.
 
-        A pool keeps its key for life. Another one scatters all flows anyway, so its packets
-        are dropped (`drop_no_table`) until none reads the old key: never hashed with half of each.
+        A pool keeps its key for life. Another key moves all flows to other servers anyway, so its
+        packets are dropped (`drop_no_table`) until none reads the old key: a packet is never hashed
+        with half of each.
         """
         if key == tables.key:
             return
@@ -330,7 +330,7 @@ class TableStore:
         tables.key = key
 
     def _spare_run(self, tables: PoolTables, count: int) -> InnerRun:
-        """Return the pool's spare, made anew if it has another size."""
+        """Return the pool's spare; one of another size is replaced."""
         if tables.spare is not None and tables.spare.count == count:
             return tables.spare
         if tables.spare is not None:

@@ -156,18 +156,18 @@ static void *bpf_map_lookup_elem(void *table, const u32 *slot)
 /* ---- the state, the way out, the clock ---- */
 
 static struct lb_state host_state;
-static struct lb_near host_near;
+static struct lb_inline_tables host_inline_tables;
 static jmp_buf host_way_out;
 static int host_verdict;
 static u64 host_now;
 
-#define LB_STATE_FD 0
-#define LB_NEAR_FD  1
-#define LB_ROOT_FD  2
+#define LB_STATE_FD	    0
+#define LB_INLINE_TABLES_FD 1
+#define LB_ROOT_FD	    2
 
 static unsigned long host_value(int fd)
 {
-	return fd == LB_STATE_FD ? (unsigned long)&host_state : (unsigned long)&host_near;
+	return fd == LB_STATE_FD ? (unsigned long)&host_state : (unsigned long)&host_inline_tables;
 }
 
 #define bpf_pseudo_fd(kind, fd) host_value(fd)

@@ -9,7 +9,7 @@
 
 #define HOST_PREFIX	2
 #define HOST_MOST_BYTES 66000
-#define HOST_TABLES	(LB_NEAR_TABLES + 6)
+#define HOST_TABLES	(LB_INLINE_TABLE_COUNT + 6)
 
 static void host_fill_tables(void)
 {

@@ -13,8 +13,8 @@ enum host_program {
 /* The slots of an inner table. */
 static u64 *host_slots(u32 index)
 {
-	if (index < LB_NEAR_TABLES)
-		return (u64 *)&host_near.slot[index * LB_INNER_SLOTS];
+	if (index < LB_INLINE_TABLE_COUNT)
+		return (u64 *)&host_inline_tables.slot[index * LB_INNER_SLOTS];
 	return lb_tables_values[index];
 }
 

