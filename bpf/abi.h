@@ -298,8 +298,8 @@ _Static_assert(sizeof(struct lb_trie_node) == 512, "lb_trie_node");
 
 /*
  * IPv6 VIPs are a table without collisions: a hash chooses a seed, hash and
- * seed the only slot that can hold a prefix.  It is asked once for each length
- * in use, the longest first.  Addresses and masks as they lie in a frame.
+ * seed the only slot that can hold a prefix.  There is a look-up for each length in
+ * use, the longest first.  Addresses and masks as they lie in a frame.
  */
 struct lb_vip6 {
 	__u64 addr[2];

@@ -166,8 +166,8 @@ static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock 
 }
 
 /* R19 and R20: the counter of an accept, or LB_CNT_PASS_ON. */
-static __always_inline int lb_ask_tcp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, u64 at,
-				      const struct lb_inner *inner, u64 version)
+static __always_inline int lb_decide_tcp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+					 u64 at, const struct lb_inner *inner, u64 version)
 {
 	int answer = LB_CNT_PASS_ON;
 	struct bpf_sock *sk;
@@ -203,8 +203,8 @@ static __always_inline bool lb_is_connected(struct bpf_sock *sk, const struct bp
 }
 
 /* R21: likewise. */
-static __always_inline int lb_ask_udp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
-				      u64 version)
+static __always_inline int lb_decide_udp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+					 u64 version)
 {
 	int answer = LB_CNT_PASS_ON;
 	struct bpf_sock *sk;
@@ -233,8 +233,8 @@ static __always_inline int lb_decide(struct __sk_buff *skb, const struct lb_tunn
 		return LB_CNT_DROP_ERROR;
 	lb_fill_tuple(&tuple, ip, version, inner->ports, false);
 	if (inner->protocol == LB_PROTO_UDP)
-		return lb_ask_udp(skb, &tuple, version);
-	return lb_ask_tcp(skb, &tuple, at, inner, version);
+		return lb_decide_udp(skb, &tuple, version);
+	return lb_decide_tcp(skb, &tuple, at, inner, version);
 }
 
 /* ---- acting on the decision ---- */

@@ -53,8 +53,8 @@ static __always_inline void lb_remember(const struct lb_fragment_key *key, u64 d
 }
 
 /* R22: does a socket have the flow of the embedded packet? */
-static __always_inline int lb_ask_embedded(struct __sk_buff *skb, const void *embedded_ip,
-					   const struct lb_embedded *embedded, u64 version)
+static __always_inline int lb_decide_embedded(struct __sk_buff *skb, const void *embedded_ip,
+					      const struct lb_embedded *embedded, u64 version)
 {
 	struct bpf_sock_tuple tuple;
 	bool found = false;
@@ -62,7 +62,7 @@ static __always_inline int lb_ask_embedded(struct __sk_buff *skb, const void *em
 
 	lb_fill_tuple(&tuple, embedded_ip, version, embedded->ports, true);
 	if (embedded->protocol == LB_PROTO_UDP) {
-		found = lb_ask_udp(skb, &tuple, version) == LB_CNT_ACCEPT_UDP_SOCKET;
+		found = lb_decide_udp(skb, &tuple, version) == LB_CNT_ACCEPT_UDP_SOCKET;
 		return found ? LB_CNT_ACCEPT_ICMP_ERROR : LB_CNT_PASS_ON;
 	}
 	sk = bpf_skc_lookup_tcp(skb, &tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
@@ -93,7 +93,7 @@ static __always_inline int lb_decide_error(struct __sk_buff *skb, const struct l
 	header = lb_at(ip, end, inner->length, at, LB_IP_LEN(version));
 	if (!header)
 		return LB_CNT_DROP_ERROR;
-	return lb_ask_embedded(skb, header, &embedded, version);
+	return lb_decide_embedded(skb, header, &embedded, version);
 }
 
 /* R7 to R22: an accept's counter, a drop's, or LB_CNT_PASS_ON. */

@@ -2,16 +2,15 @@
 /*
  * Feeds programs under BPF_PROG_TEST_RUN so that every packet is a fresh one.
  *
- * A test run with repeat > 1 hands a program its own output again.  A feeder
- * is what is run instead: it brings the packet back to its first length, writes
- * its first bytes anew, gives it another flow if asked to, and jumps to the
- * program under test with a tail call of constant index (a plain jump once
- * compiled).  What the feeder costs is measured with a program that does
- * nothing, and taken off.
+ * A test run with repeat > 1 gives a program its own output again.  So a feeder is
+ * run instead: it restores the packet's length and first bytes, changes its flow if
+ * the lane has several, and calls the program under test with a tail call of constant
+ * index (a plain jump once compiled).  The feeder's own cost is measured with a program
+ * that does nothing, and subtracted.
  *
- * For XDP several programs, a lane each, take turns of a few hundred packets
- * within one run: what a neighbour on the CPU does to it lasts longer than that,
- * and so is done to all of them.
+ * For XDP several programs, a lane each, take turns of a few hundred packets within
+ * one run: a disturbance by other work on the CPU lasts longer than that, so it affects
+ * all of them.
  */
 #include <linux/bpf.h>
 #include "frame.h"
@@ -21,7 +20,7 @@
 #define BPF_LICENSE Dual BSD/GPL
 /* clang-format on */
 
-#define LB_FEED_BYTES	  128 /* of a packet are written anew, 64 for XDP */
+#define LB_FEED_BYTES	  128 /* of a template; XDP restores 64 of them, TC 90 */
 #define LB_FEED_TEMPLATES 4096
 #define LB_FEED_STAMPS	  8192
 #define LB_FEED_LANES	  4
@@ -32,8 +31,8 @@ struct lb_template {
 };
 
 /*
- * What flows are sent to.  Not a template for each: those would take the room
- * in the caches that the program under test needs for its own tables.
+ * Destinations of flows.  Not a template for each: those would fill the caches that the
+ * program under test needs for its own tables.
  */
 struct lb_flow_target {
 	__be32 daddr;
@@ -43,30 +42,30 @@ struct lb_flow_target {
 
 /* A program under test and the packets it gets. */
 struct lb_lane {
-	u64 first;     /* templates in use: from this one */
-	u64 templates; /* so many */
-	u64 turn;      /* the next one, if there is one flow each */
-	u64 flow_bits; /* 0, or 2^n flows of the first template's kind */
-	u64 targets;   /* that flows are spread over */
-	u64 fed;
+	u64 first;	/* number of its first template */
+	u64 templates;	/* number of its templates */
+	u64 turn;	/* the next template, counted from the first */
+	u64 flow_bits;	/* 0, or 2^n flows of the first template's kind */
+	u64 targets;	/* number of destinations for the flows */
+	u64 fed;	/* packets so far */
 	u64 multiplier; /* odd; the order of flows in this pass */
-	u64 growth;	/* by which the program makes a packet longer, as a u32 */
+	u64 growth;	/* bytes that the program adds to a packet, as a u32 */
 };
 
 struct lb_feed {
-	u64 packets;	 /* fed so far */
-	u64 odd;	 /* came back with another length than the first one did */
-	u64 refused;	 /* could not be brought back */
-	u64 last_length; /* of the packet before */
-	u64 last_growth; /* of the program that had it */
-	u64 lane;	 /* whose turn it is */
-	u64 left;	 /* packets of this turn */
-	u64 turn;	 /* packets of each turn */
-	u64 measured;	 /* so many of them, the last ones, are timed */
-	u64 stamps;	 /* taken: two a turn */
-	u64 jumped_at;	 /* TC: when the program was entered */
-	u64 spent;	 /* TC: nanoseconds from there to the next start */
-	u64 clock;	 /* TC: of those, what reading the clock takes */
+	u64 packets;			     /* fed so far */
+	u64 odd;			     /* packets that came back with an unexpected length */
+	u64 refused;			     /* packets that could not be restored */
+	u64 last_length;		     /* of the previous packet */
+	u64 last_growth;		     /* of the program that had it */
+	u64 lane;			     /* the current one */
+	u64 left;			     /* packets left in this turn */
+	u64 turn;			     /* packets in each turn */
+	u64 measured;			     /* packets at the end of each turn that are timed */
+	u64 stamps;			     /* number of times taken: two a turn */
+	u64 jumped_at;			     /* TC: when the program was entered */
+	u64 spent;			     /* TC: nanoseconds from there to the next packet */
+	u64 clock;			     /* TC: the part of them for reading the clock */
 	struct lb_lane lanes[LB_FEED_LANES]; /* TC: the first */
 	u64 stamp[LB_FEED_STAMPS];
 };
@@ -134,6 +133,8 @@ static __always_inline void lb_write_flow(struct lb_lane *lane, void *data)
 	*(volatile u16 *)(data + LB_AT_DPORT) = target->dport;
 }
 
+_Static_assert(LB_FEED_LANES == 4, "lb_feed_xdp() calls each lane by a constant index");
+
 int lb_feed_xdp(struct xdp_md *ctx)
 {
 	u32 zero = 0, key;
@@ -156,7 +157,7 @@ int lb_feed_xdp(struct xdp_md *ctx)
 		feed->odd++;
 	feed->last_length = template->length;
 	feed->last_growth = lane->growth;
-	/* also by 0: what it costs must be in the nothing-doing program's time as well */
+	/* also by 0: the time of the program that does nothing must include this call */
 	if (bpf_xdp_adjust_head(ctx, (int)(length - template->length))) {
 		feed->refused++;
 		return XDP_ABORTED;
@@ -173,9 +174,9 @@ int lb_feed_xdp(struct xdp_md *ctx)
 	if (lane->flow_bits)
 		lb_write_flow(lane, data);
 	lane->fed++;
-	/* atomic, so that the stores above are through before the program begins */
+	/* atomic, so that the stores above are complete before the program begins */
 	__sync_fetch_and_add(&feed->packets, 1);
-	/* an index that is known is a jump, one that is not costs more than most programs */
+	/* a constant index is a jump, a variable one costs more than most programs */
 	if (number == 0)
 		lb_target.call(ctx, 0);
 	else if (number == 1)
@@ -188,8 +189,8 @@ int lb_feed_xdp(struct xdp_md *ctx)
 }
 
 /*
- * For TC the way back is dear (it moves the Ethernet header), so the time is
- * taken around the program alone: from the jump to the next packet's start.
+ * For TC, restoring the packet is expensive (it moves the Ethernet header), so only the
+ * program is timed: from the jump to the next packet.
  */
 int lb_feed_tc(struct __sk_buff *skb)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What others are measured against: programs that decide nothing.
+ * Programs that decide nothing, to measure others against.
  *
- * lb_floor is the least that an encapsulating program can do: make room for 36
- * bytes and write them, constant but for what the packet's length changes.
+ * lb_floor is the least that an encapsulating program can do: grow the frame by 36 bytes
+ * and write them, all constant except for the packet's length.
  */
 #include <linux/bpf.h>
 #include "abi.h"
@@ -39,7 +39,7 @@ static __always_inline u64 lb_be16(u64 value)
 
 static __always_inline void lb_put_ipv4(void *ip, u64 length)
 {
-	/* what the constant words of the header sum up to */
+	/* the sum of the header's constant words */
 	u64 sum = 0x4500 + 0x4000 + 0x4011 + 0x0a00 + 0x0001 + 0x0a00 + 0x0002 + length;
 
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -82,7 +82,7 @@ int lb_floor(struct xdp_md *ctx)
 	return lb_encap_constant(ctx);
 }
 
-/* A control: the floor with one look at the clock, which the harness must notice. */
+/* A control: the floor and one call for the time, which the harness must notice. */
 int lb_floor_slower(struct xdp_md *ctx)
 {
 	u64 now = bpf_ktime_get_ns();
