@@ -1,4 +1,4 @@
-"""`struct lb_trace_event`, and how it is told to people and to programs. Pure."""
+"""`struct lb_trace_event`, as a line for people and as JSON for programs. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def protocol_name(protocol: int | None) -> str:
 
 
 def flow_text(packet: Packet) -> str:
-    """Return a packet's ends and what it is: ``198.51.100.7:40000 -> 192.0.2.10:80 tcp S``."""
+    """Return a packet's addresses and kind: ``198.51.100.7:40000 -> 192.0.2.10:80 tcp S``."""
     if packet.client is None or packet.vip is None:
         return "(no IP packet that could be read)"
     client, vip = str(packet.client), str(packet.vip)
@@ -82,7 +82,7 @@ def flow_text(packet: Packet) -> str:
 
 
 def wrap_text(event: Event, name: NameOf) -> str:
-    """Return who wrapped the packet for whom, and the hops that are left."""
+    """Return the wrap's sender and receiver, and the hops that are left."""
     gue = event.packet.gue
     if gue is None:
         return ""
@@ -107,7 +107,7 @@ def line(event: Event, place: Place | None, name: NameOf) -> str:
 
 
 def as_data(event: Event, place: Place | None, name: NameOf) -> dict[str, Any]:
-    """Return an event as JSON will have it."""
+    """Return an event as data for JSON."""
     packet, gue = event.packet, event.packet.gue
     moment = datetime.fromtimestamp(event.time, tz=UTC)
     return {

@@ -1,4 +1,4 @@
-"""What the kernel's tables say of a packet's flow: service, bucket, chain, by servers' names."""
+"""A flow's service, bucket and chain from the kernel's tables, with servers' names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lb.where import most_specific
 
 
 class Tables(Protocol):
-    """The part of ``PinnedDataplane`` that is asked."""
+    """The part of ``PinnedDataplane`` that is read."""
 
     def services(self) -> tuple[ServiceEntry, ...]:
         """The services in use."""
@@ -43,7 +43,7 @@ class Place:
 
 
 class Explainer:
-    """Answers for flows. ``names`` are servers' names by DIP, as far as they are known."""
+    """Looks up flows. ``names`` are servers' names by DIP, as far as they are known."""
 
     def __init__(self, tables: Tables, names: Mapping[IPv4Address, str]) -> None:
         self._tables = tables
@@ -52,7 +52,7 @@ class Explainer:
         self._dips: dict[int, IPv4Address] = {}
 
     def refresh(self) -> None:
-        """Look at services and DIPs again; done from time to time, tables are always current."""
+        """Read services and DIPs again, from time to time; tables are read for each packet."""
         self._services = self._tables.services()
         self._dips = {index: dip for index, (dip, _) in self._tables.dips().items()}
 
@@ -61,7 +61,7 @@ class Explainer:
         return self._names.get(dip, str(dip))
 
     def place(self, flow: Flow) -> Place | None:
-        """Return where a flow belongs; ``None`` if no table says."""
+        """Return a flow's place; ``None`` if no table has it."""
         service = most_specific(self._services, flow)
         if service is None:
             return None
@@ -73,7 +73,7 @@ class Explainer:
         bucket = bucket_of(flow_hash, word.buckets)
         try:
             chain = self._tables.chain(service.pool, bucket)
-        except (DataplaneError, FileNotFoundError):  # the table has gone since
+        except (DataplaneError, FileNotFoundError):  # the table was removed meanwhile
             return None
         return Place(service.pool, bucket, tuple(self._name_of(index) for index in chain))
 

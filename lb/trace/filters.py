@@ -1,4 +1,4 @@
-"""Which packets somebody wants to see: exactly here, and roughly in the kernel. Pure."""
+"""Which packets to show: an exact filter here, a coarse one in the kernel. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lb.trace.packet import Packet
 ICMP = 1
 ICMPV6 = 58
 UNINTERESTING = frozenset({"pass_not_ip", "pass_no_service", "ok_not_gue"})
-"""Everything that is for no VIP: not shown unless asked for."""
+"""Packets that are not for a VIP: shown only on request."""
 WORDS = 4
 WORD_BYTES = 4
 
@@ -24,18 +24,18 @@ Network = IPv4Network | IPv6Network
 
 
 def parse_network(text: str) -> Network:
-    """Read an address or a prefix. ``UsageError``: it is none."""
+    """Read an address or a prefix. ``UsageError``: it is neither."""
     try:
         return ip_network(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no address and no prefix") from None
+        raise UsageError(f"{text!r} is neither an address nor a prefix") from None
 
 
 def wanted_counters(patterns: Iterable[str]) -> frozenset[str]:
-    """Return the counters that some pattern (``drop_*``) names; without any, all of VIPs.
+    """Return the counters that match a pattern (``drop_*``); without patterns, all of VIPs.
 
     Raises:
-        UsageError: a pattern names none.
+        UsageError: a pattern matches none.
 
     """
     found: set[str] = set()
@@ -49,7 +49,7 @@ def wanted_counters(patterns: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Filter:
-    """What a packet must have to be shown; ``None`` is anything. The port is the VIP's."""
+    """Which packets to show; ``None`` matches anything. The port is the VIP's."""
 
     counters: frozenset[str]
     vip: Network | None = None
@@ -62,7 +62,7 @@ class Filter:
             raise UsageError(f"{self.vip} and {self.client} are of two IP versions")
 
     def shows(self, counter: str, packet: Packet) -> bool:
-        """Whether to show a packet. An ICMP error also belongs to the flow that it speaks of."""
+        """Whether to show a packet. An ICMP error also belongs to the flow that it quotes."""
         return (
             counter in self.counters
             and self._fits_protocol(packet)
@@ -77,7 +77,7 @@ class Filter:
         return self.protocol in {None, packet.flow_protocol}
 
     def defines(self) -> dict[str, int]:
-        """Return what trace.bpf.c is told."""
+        """Return the macros that trace.bpf.c expects."""
         bits = sum(1 << abi.COUNTERS.index(name) for name in self.counters)
         found = {"LB_TRACE": 1, "LB_TRACE_VERDICTS": bits}
         if self.vip is None and self.client is None and self.port is None and not self._transport:
@@ -98,7 +98,7 @@ class Filter:
 
     @property
     def _transport(self) -> int:
-        """The protocol, if plain packets can be told by it."""
+        """The protocol, if the kernel can filter ordinary packets by it; else 0."""
         return PROTOCOLS.get(self.protocol or "", 0)
 
 
@@ -107,7 +107,7 @@ def _within(address: Address | None, network: Network | None) -> bool:
 
 
 def _words(name: str, network: Network | None) -> dict[str, int]:
-    """Return a prefix and its mask as little-endian loads see their words in a frame."""
+    """Return a prefix and its mask as words that a little-endian load reads from a frame."""
     address = network.network_address.packed if network else b""
     mask = network.netmask.packed if network else b""
     found = {}

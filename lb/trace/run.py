@@ -1,4 +1,4 @@
-"""`lbctl trace`: compiles, swaps in, reads, and swaps out whatever happens."""
+"""`lbctl trace`: compiles programs, swaps them in, reads, and always swaps them out again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAIT_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 
 Show = Callable[[Event, Place | None, NameOf], None]
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Limits:
 
 
 @contextmanager
-def _stop_asked() -> Iterator[Callable[[], bool]]:
-    """Note signals instead of ending by them: what was swapped in must be swapped out."""
-    heard: list[int] = []
+def _signals_noted() -> Iterator[Callable[[], bool]]:
+    """Note signals instead of ending: programs that were swapped in must be swapped out."""
+    signals: list[int] = []
 
     def note(number: int, _frame: object) -> None:
-        heard.append(number)
+        signals.append(number)
 
     before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
     try:
-        yield lambda: bool(heard)
+        yield lambda: bool(signals)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -59,7 +59,7 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
-    """Hold the right to trace this interface; give a netlink socket and the interface's index."""
+    """Lock the interface for this trace; yield a netlink socket and the interface's index."""
     check_root()
     with InterfaceLock(config.interface, ROLE), RouteSocket() as netlink:
         link = find_link(netlink, config.interface)
@@ -69,8 +69,8 @@ def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
 
 
 def switch_off(config: AgentConfig) -> bool:
-    """Remove what a killed trace left; return whether there was anything."""
-    with _stop_asked(), _place(config) as (netlink, index):
+    """Remove the programs that a killed trace left; return whether there were any."""
+    with _signals_noted(), _place(config) as (netlink, index):
         return trace_swap.remove(netlink, index, config)
 
 
@@ -83,19 +83,21 @@ def _server_names(config: AgentConfig) -> dict[IPv4Address, str]:
     return {server.dip: server.name for server in cluster.servers}
 
 
-def run_trace(config: AgentConfig, wanted: Filter, limits: Limits, show: Show, say: Say) -> None:
+def run_trace(
+    config: AgentConfig, wanted: Filter, limits: Limits, show: Show, report: Report
+) -> None:
     """Show packets until a limit is reached.
 
     Raises:
-        BrigadeError: programs of another version, none, or they were replaced meanwhile.
-        KeyboardInterrupt: ended by a signal; all is as before then, too.
+        BrigadeError: no programs, programs of another version, or they were replaced meanwhile.
+        KeyboardInterrupt: ended by a signal, after everything was swapped out.
 
     """
     with ExitStack() as stack:
-        stopped = stack.enter_context(_stop_asked())
+        stopped = stack.enter_context(_signals_noted())
         netlink, index = stack.enter_context(_place(config))
         if trace_swap.remove(netlink, index, config):
-            say("removed what an earlier trace left")
+            report("removed what an earlier trace left")
         pins = trace_swap.pins_of(config)
         plane = stack.enter_context(PinnedDataplane(pins))
         check_sources(plane, pins)
@@ -103,7 +105,7 @@ def run_trace(config: AgentConfig, wanted: Filter, limits: Limits, show: Show, s
         trace = Trace(programs, Explainer(plane, _server_names(config)), wanted)
         if not stopped():
             with trace_swap.attached(netlink, index, config, programs):
-                say(
+                report(
                     f"tracing {config.interface}: {limits.count} packets or "
                     f"{limits.seconds:g} s, Ctrl-C ends"
                 )
@@ -113,20 +115,20 @@ def run_trace(config: AgentConfig, wanted: Filter, limits: Limits, show: Show, s
                     stopped,
                     lambda: trace_swap.still_attached(netlink, index, config),
                 )
-            _say_end(trace.shown, programs.lost(), say, present=present)
+            _report_end(trace.shown, programs.lost(), report, present=present)
         if stopped():
             raise KeyboardInterrupt
 
 
-def _say_end(shown: int, lost: int, say: Say, *, present: bool) -> None:
+def _report_end(shown: int, lost: int, report: Report, *, present: bool) -> None:
     missed = f"; {lost} more came too fast to be shown" if lost else ""
-    say(f"{shown} packets{missed}")
+    report(f"{shown} packets{missed}")
     if not present:
         raise BrigadeError("the trace ended: the programs were replaced (lbctl up) or detached")
 
 
 class Trace:
-    """Reads the ring and shows what is wanted."""
+    """Reads the ring and shows the packets that the filter wants."""
 
     def __init__(self, programs: TracedPrograms, explainer: Explainer, wanted: Filter) -> None:
         self._programs = programs
@@ -142,7 +144,7 @@ class Trace:
         stopped: Callable[[], bool],
         present: Callable[[], bool],
     ) -> bool:
-        """Go on until a limit, a signal, or the programs are gone; return if they are there."""
+        """Run until a limit, a signal or new programs; return whether ours are still attached."""
         end = time.monotonic() + limits.seconds
         look = 0.0
         while not stopped() and self.shown < limits.count:
