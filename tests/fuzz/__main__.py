@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run a campaign and say what it showed."""
+    """Run a campaign and print its result."""
     asked = arguments()
     if reason := why_no_bpf() or why_no_netns():
         print(f"this machine cannot fuzz: {reason}", file=sys.stderr)

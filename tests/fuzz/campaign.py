@@ -48,7 +48,7 @@ HOP_COUNT_AT = 35
 
 @dataclass
 class Findings:
-    """What rounds have shown so far."""
+    """The findings of all rounds so far."""
 
     reach: dict[str, Counter[str]] = field(
         default_factory=lambda: {FORWARDER: Counter(), REDIRECTOR: Counter()}
@@ -122,20 +122,20 @@ class Fuzzer:
         return findings
 
     def _fill_tables(self, sizes: tuple[int, ...]) -> None:
-        """Have pools of nobody's take so many inner tables each, in front of all others."""
+        """Give unused pools so many inner tables each, in front of all others."""
         if sizes == self._filled:
             return
         self.rig.configure(EMPTY)
         for number in range(len(self._filled)):
             self.rig.dataplane.remove_table(f"filler-{number}")
         for number, size in enumerate(sizes):
-            nobody = np.zeros((size * abi.INNER_SLOTS, abi.MAX_DEPTH), dtype=np.uint16)
-            self.rig.dataplane.set_table(f"filler-{number}", nobody, bytes(16))
+            unused = np.zeros((size * abi.INNER_SLOTS, abi.MAX_DEPTH), dtype=np.uint16)
+            self.rig.dataplane.set_table(f"filler-{number}", unused, bytes(16))
         self._filled = sizes
 
     def _programs(self, rng: random.Random, config: Config) -> tuple[Program, Program]:
         dataplane = self.rig.dataplane
-        # what is attached, and what programs before it may go on to
+        # the program that is attached, and the one that programs before it may call
         forwarder = rng.choice((dataplane.forwarder_fd, dataplane._loaded.programs["lb_forwarder"]))
         counters = PerCpuArray(dataplane.map_fd("lb_counters"), len(abi.COUNTERS), 1)
         services = max(self._places(config)) + 1

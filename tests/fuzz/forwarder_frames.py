@@ -1,4 +1,4 @@
-"""Frames for the forwarder: what a router sends to a server, and what an attacker would."""
+"""Frames for the forwarder: those that a router sends to a server, and an attacker's."""
 
 from __future__ import annotations
 

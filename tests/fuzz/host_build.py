@@ -11,7 +11,7 @@ from lb.dataplane.dataplane import FORWARDER_SLOTS, REDIRECTOR_RARE, SOURCES
 from lb.paths import bpf_dir
 
 HERE = Path(__file__).parent / "host"
-# what is usual in code for BPF, and not in C for machines
+# usual in code for BPF, but not in C for the host
 FLAGS = (
     *("-std=gnu11", "-O1", "-g", "-Wall", "-Werror"),
     *("-Wno-pointer-arith", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable"),

@@ -1,4 +1,4 @@
-"""One packet through a program and through the model: what each of them says."""
+"""One packet through a program and through the model: both results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_result(seen: Seen, verdicts: Mapping[int, Verdict], service: int | None) 
 class ForwarderJudge:
     """The forwarder beside its model, with the memory that both have.
 
-    `places` says where in the configuration the service with an index of the kernel's is.
+    `places` has the configuration's index of each service, by the kernel's index.
     """
 
     program: Program
@@ -37,11 +37,11 @@ class ForwarderJudge:
     window: int = -1
 
     def __post_init__(self) -> None:
-        """Begin in a window in which nobody before has had an answer."""
+        """Begin in a window in which no answer has been sent yet."""
         self._wait_for_next(window_now())
 
     def both(self, frame: bytes) -> tuple[Result, Result]:
-        """What the program says, and what the model says."""
+        """Return the program's result and the model's."""
         seen = self.program.run(frame)
         service = None if seen.service is None else self.places[seen.service]
         got = as_result(seen, XDP_VERDICTS, service)
@@ -76,7 +76,7 @@ class RedirectorJudge:
     memory: Memory = field(default_factory=Memory)
 
     def both(self, frame: bytes) -> tuple[Result, Result]:
-        """What the program says, and what the model says."""
+        """Return the program's result and the model's."""
         got = as_result(self.program.run(frame), TC_VERDICTS, None)
         self.sockets.frame = frame
         return got, redirect(frame, self.config, self.sockets, self.memory)

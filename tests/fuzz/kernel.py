@@ -27,7 +27,7 @@ WINDOW_SHIFT = 26
 
 
 class CountersError(AssertionError):
-    """The counters say something that no single packet can have caused."""
+    """The counters changed in a way that no single packet can cause."""
 
 
 def window_now() -> int:

@@ -62,7 +62,7 @@ def write_seeds(config: Config, rng: random.Random, folder: Path) -> None:
 class Outcome:
     """What came of it: inputs that ran, features of the code that they reached, and output.
 
-    `findings` are what runs said that ended with one.
+    `findings` are the outputs of runs that ended with a finding.
     """
 
     inputs: int
@@ -74,7 +74,7 @@ def fuzz(folder: Path, keep: Path, seconds: int, seed: int, jobs: int) -> Outcom
     """Run the target for so long; an input that is a finding stays in `keep`.
 
     Raises:
-        BuildError: there is no compiler, or it refuses.
+        BuildError: the compiler is missing or refuses.
 
     """
     rng = random.Random(seed)

@@ -50,7 +50,7 @@ class HeldTables(InnerTables):
 class Offline:
     """A state and its tables; a context manager that frees them.
 
-    `fillers` are pools of nobody's, of so many inner tables each, in front of all others.
+    `fillers` are unused pools, of so many inner tables each, in front of all others.
     """
 
     def __init__(self, config: Config, fillers: tuple[int, ...] = ()) -> None:
@@ -61,8 +61,8 @@ class Offline:
         self._store = TableStore(self._state, self._inner)
         self._places = self._write_cluster(config)
         for number, size in enumerate(fillers):
-            nobody = np.zeros((size * abi.INNER_SLOTS, abi.MAX_DEPTH), dtype=np.uint16)
-            self._store.set(f"filler-{number}", nobody, bytes(16))
+            unused = np.zeros((size * abi.INNER_SLOTS, abi.MAX_DEPTH), dtype=np.uint16)
+            self._store.set(f"filler-{number}", unused, bytes(16))
         for name, pool in config.pools.items():
             if pool is not None:
                 self._store.set(name, chain_array(pool), pool.key)

@@ -1,4 +1,4 @@
-"""Bytes of packets, right unless told otherwise. Layouts: RFC 791, 8200, 9293, 768, 792, 4443.
+"""Bytes of packets, correct by default. Layouts: RFC 791, 8200, 9293, 768, 792, 4443.
 
 Addresses are packed, 4 or 16 bytes: a campaign makes a million packets. Fields that a caller gives
 are written as they are, lies included; lengths and checksums follow from the rest otherwise.
@@ -195,7 +195,7 @@ def gue(
     port: int = 6080,
     proto: int | None = None,
 ) -> bytes:
-    """An IPv4 packet that carries `inner` as docs/wire.md, section 2, says."""
+    """An IPv4 packet that carries `inner` as in docs/wire.md, section 2."""
     version = inner[0] >> 4 if inner else 4
     number = proto if proto is not None else 41 if version == 6 else 4
     count = len(hops)

@@ -1,4 +1,4 @@
-"""A campaign on all CPUs: one process for each, which takes rounds until there are none."""
+"""A campaign on all CPUs: one process for each, which takes rounds until all are done."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(plan: Plan, progress: Callable[[Findings], None]) -> Findings:
     Ends early after a few differences.
 
     Raises:
-        WorkerError: a process ended, with what it said last.
+        WorkerError: a process ended; its last output.
 
     """
     context = get_context("spawn")

@@ -1,4 +1,4 @@
-"""What a campaign must reach to count, and what it says at its end."""
+"""The code paths that a campaign must reach to count, and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random configurations, and what a generator of packets has to know of them."""
+"""Random configurations, and the facts about them that packet generators use."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def random_services(rng: random.Random, vips: list[Network]) -> tuple[Service, .
 
 
 def many_services(rng: random.Random, count: int = 600) -> list[Service]:
-    """More single addresses than the rows of the look-up tables' front have room for."""
+    """More single addresses than fit into the rows of the exact-match table."""
     first4, first6 = IPv4Address("198.18.0.0"), IPv6Address("2001:2::")
     made: list[Service] = []
     for number in range(count // 2):

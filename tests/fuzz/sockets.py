@@ -33,7 +33,7 @@ DUAL_PORT = 443
 UDP_PORT = 53
 # addresses of `lo`, so that real connections exist
 CLIENTS: tuple[Address, ...] = (IPv4Address("198.51.100.7"), IPv6Address("2001:db8:c::7"))
-# behind a link at whose other end is nobody: no one answers a SYN-ACK with a reset
+# behind a link without another host: nothing answers a SYN-ACK with a reset
 SILENT: tuple[Address, ...] = (IPv4Address("198.51.100.200"), IPv6Address("2001:db8:5::200"))
 ESTABLISHED_FROM, WAITING_FROM, HALF_OPEN_FROM, COOKIE_FROM, UDP_FROM = (
     40000,
@@ -184,13 +184,13 @@ class RealServer:
         self._known(Flow(TCP, client.packed, WAITING_FROM, vip.packed, PORT))
 
     def _half_open(self, vip: Address, silent: Address) -> None:
-        """A handshake whose SYN-ACK nobody answers."""
+        """A handshake whose SYN-ACK gets no answer."""
         flow = Flow(TCP, silent.packed, HALF_OPEN_FROM, vip.packed, PORT)
         syn_ack_for(flow)
         self._known(flow)
 
     def _cookies(self, vip: Address, silent: Address) -> None:
-        """Handshakes of which the server keeps nothing but what the SYN-ACK says."""
+        """Handshakes of which the server keeps no state: all of it is in the SYN-ACK."""
         for port in (COOKIE_FROM, COOKIE_FROM + 1):
             flow = Flow(TCP, silent.packed, port, vip.packed, PORT)
             cookie = syn_ack_for(flow)

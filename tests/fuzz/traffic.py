@@ -1,6 +1,6 @@
 """IP packets of clients, of all the forms that docs/wire.md speaks of, and some that it does not.
 
-Each function takes what it needs of randomness and scene and returns one packet, or those of one
+Each function takes randomness and the scene and returns one packet, or those of one
 datagram; nothing here knows which program will get them.
 """
 
@@ -233,7 +233,7 @@ class Traffic:
             {8 * rng.randint(1, max(1, len(data) // 8)) for _ in range(rng.randint(1, 4))}
         )
         if rng.random() < 0.8:
-            # room for a whole TCP header in the first
+            # a whole TCP header fits into the first
             cuts = [cut for cut in cuts if cut >= 24]
         cuts = [0, *(cut for cut in cuts if cut < len(data))]
         ends = [*cuts[1:], len(data)]
@@ -298,8 +298,8 @@ class Traffic:
         """A packet around or over what still fits once wrapped."""
         rng = self.rng
         flow = flow or self.scene.flow(rng, odd=0.15)
-        room = rng.choice((36, 40, 44, 48))
-        size = mtu - room + rng.choice((0, 1, 1, 2, 40) if over else (-1, 0, 0, 1))
+        overhead = rng.choice((36, 40, 44, 48))
+        size = mtu - overhead + rng.choice((0, 1, 1, 2, 40) if over else (-1, 0, 0, 1))
         if over and rng.random() < 0.3:
             size = rng.randint(mtu - 36, 3300)
         head = {4: 20, 6: 40}[flow.version] + {TCP: 20, UDP: 8}.get(flow.protocol, 0)

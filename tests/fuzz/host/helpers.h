@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Packets in memory, and the helpers that change them: what <linux/bpf.h> says
- * of each, as far as the programs rely on it.
+ * Packets in memory, and the helpers that change them, as <linux/bpf.h> documents
+ * each, as far as the programs rely on it.
  */
 #ifndef LB_HOST_HELPERS_H
 #define LB_HOST_HELPERS_H
@@ -11,7 +11,7 @@
 #define HOST_VERDICT_REDIRECT 7
 
 /*
- * A packet with room in front of it.  All lie in one piece of memory below 4 GiB,
+ * A packet with head room.  All lie in one piece of memory below 4 GiB,
  * because contexts hold 32-bit addresses; around the packet it is poisoned.
  */
 struct host_frame {
@@ -120,7 +120,7 @@ static u8 *host_skb_data(const struct __sk_buff *skb)
 	return host_at(skb->data);
 }
 
-/* Only the first `linear` bytes are at hand. */
+/* Only the first `linear` bytes are readable. */
 static void host_show(struct __sk_buff *skb, u32 linear)
 {
 	u8 *data = host_skb_data(skb);
@@ -177,7 +177,7 @@ static long host_move(struct __sk_buff *skb, s32 grow)
 static long bpf_skb_adjust_room(struct __sk_buff *skb, s32 grow, u32 mode, u64 flags)
 {
 	(void)flags;
-	/* what is left must hold an IP header of the packet's protocol */
+	/* the rest must hold an IP header of the packet's protocol */
 	if (mode != BPF_ADJ_ROOM_MAC ||
 	    (s64)skb->len + grow - LB_ETH_LEN < (skb->protocol == 0xdd86 ? 40 : 20))
 		return -1;

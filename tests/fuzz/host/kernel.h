@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * As much of a kernel as the programs of bpf/ need to run as ordinary C: maps as
- * bcc writes them, helpers, contexts.  Frames lie in memory of their very size,
- * and what a program may not touch yet is poisoned, so that AddressSanitizer
- * sees every byte that is read or written too far.
+ * The parts of a kernel that the programs of bpf/ need to run as ordinary C: maps in
+ * bcc's notation, helpers, contexts.  Frames lie in memory of exactly their size, and
+ * bytes that a program may not touch yet are poisoned, so that AddressSanitizer
+ * reports every byte that is read or written outside.
  */
 #ifndef LB_HOST_KERNEL_H
 #define LB_HOST_KERNEL_H
@@ -59,7 +59,7 @@ struct __sk_buff {
 #define ASAN_UNPOISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
 #endif
 
-/* ---- maps: a struct of functions is what bcc's `map.lookup(&key)` reads like in C ---- */
+/* ---- maps: a struct of functions makes bcc's `map.lookup(&key)` valid C ---- */
 
 #define HOST_ARRAY(key_type, leaf_type, name, size)              \
 	static leaf_type name##_values[size];                    \
@@ -172,7 +172,7 @@ static unsigned long host_value(int fd)
 
 #define bpf_pseudo_fd(kind, fd) host_value(fd)
 
-/* The root array has nobody else's programs: a tail call into it returns. */
+/* The root array has no other programs: a tail call into it returns. */
 #define BPF_FUNC_tail_call host_tail_call
 
 static void host_tail_call(void *context, u64 array, u64 slot)

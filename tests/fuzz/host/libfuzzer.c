@@ -2,7 +2,7 @@
 /*
  * libFuzzer's target: both programs over any bytes, under AddressSanitizer and
  * UndefinedBehaviorSanitizer.  Input: one byte that picks the program and the
- * sockets, one that says how much of the packet is linear, then the frame.  The
+ * sockets, one for how much of the packet is linear, then the frame.  The
  * state is a file, LB_FUZZ_STATE, which tests/fuzz/libfuzzer.py writes.
  */
 #include "run.h"
@@ -45,7 +45,7 @@ static void host_fail(const char *what)
 	abort();
 }
 
-/* What a packet may be afterwards, whatever it was. */
+/* Checks that hold for the result of any packet. */
 static void host_judge(const u8 *frame, u32 size, const struct host_result *result)
 {
 	bool drop = result->verdict == (int)XDP_DROP || result->verdict == 2;
@@ -62,7 +62,7 @@ static void host_judge(const u8 *frame, u32 size, const struct host_result *resu
 	if ((result->counter == LB_CNT_OK_NOT_GUE || result->counter == LB_CNT_PASS_NO_SERVICE ||
 	     result->counter == LB_CNT_PASS_LOCAL) &&
 	    (result->length != size || memcmp(host_packet.data, frame, size)))
-		host_fail("a frame that is none of our business has changed");
+		host_fail("a frame that is not for this server has changed");
 }
 
 int LLVMFuzzerTestOneInput(const u8 *input, size_t size)

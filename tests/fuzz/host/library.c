@@ -15,7 +15,7 @@ int host_set_table(u32 index, const void *slots)
 	return 0;
 }
 
-/* Nothing from earlier packets: no fragments, and another window for answers. */
+/* Forgets earlier packets: no fragments, and a new window for answers. */
 void host_forget(void)
 {
 	host_forget_all();
@@ -49,13 +49,13 @@ s32 host_service(u64 bytes)
 	return found;
 }
 
-/* `out` has room for `room` bytes; returns 0, or -1 without memory. */
-int host_packet_through(u32 program, const void *bytes, u32 size, u32 linear, void *out, u32 room,
-			struct host_result *result)
+/* `out` has `size_of_out` bytes; returns 0, or -1 without memory. */
+int host_packet_through(u32 program, const void *bytes, u32 size, u32 linear, void *out,
+			u32 size_of_out, struct host_result *result)
 {
 	host_install();
 	if (!host_run(program, bytes, size, linear, result))
 		return -1;
-	memcpy(out, host_packet.data, result->length < room ? result->length : room);
+	memcpy(out, host_packet.data, result->length < size_of_out ? result->length : size_of_out);
 	return 0;
 }

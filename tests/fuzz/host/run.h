@@ -62,7 +62,7 @@ static void host_run_tc(struct host_result *result, u32 linear)
 	skb.data = (u32)(unsigned long)host_packet.data;
 	skb.len = host_packet.end - host_packet.data;
 	skb.ifindex = 1;
-	/* as eth_type_trans() says: what stands in the frame */
+	/* as eth_type_trans() does: the EtherType in the frame */
 	if (skb.len >= LB_ETH_LEN)
 		skb.protocol = host_packet.data[12] | host_packet.data[13] << 8;
 	host_show(&skb, linear);
@@ -74,7 +74,7 @@ static void host_run_tc(struct host_result *result, u32 linear)
 	host_show(&skb, skb.len);
 }
 
-/* Runs a program; what is left of the packet is at host_packet.data. */
+/* Runs a program; afterwards the packet is at host_packet.data. */
 static bool host_run(enum host_program program, const u8 *bytes, u32 size, u32 linear,
 		     struct host_result *result)
 {
