@@ -26,7 +26,7 @@ from lb.dataplane.load.kernel_headers import stand_in_headers
 
 MINIMUM_KERNEL = (5, 10)
 NO_DEBUG_INFORMATION = "-g0"
-"""bcc asks for it, which takes a third of the compiler's time."""
+"""By default bcc generates it, which takes a third of the compiler's time."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The kernel headers that bcc asks for, without kernel headers.
+"""The kernel headers that bcc needs, without kernel headers.
 
 bcc compiles against the headers of the running kernel. These are often not installed, and the
 programs do not need them: they use the stable user-space interface only. bcc takes the tree that

@@ -55,7 +55,7 @@ def check_view(view: ClusterView) -> None:
     if len(set(view.dips.values())) != len(view.dips):
         raise DataplaneError("two DIP indices have one address")
     if any(not int(address) for address in (*view.dips.values(), *view.probers)):
-        raise DataplaneError("0.0.0.0 is no DIP and no prober")
+        raise DataplaneError("0.0.0.0 is neither a DIP nor a prober")
     if len(set(view.dips.values()) | view.probers) > abi.MAX_DIPS:
         raise DataplaneError(f"more than {abi.MAX_DIPS} DIPs and probers")
     lack = find_certain_shortage(view.services)

@@ -349,5 +349,7 @@ class TableStore:
                 return at
             at = first + length
         if at + count > abi.MAX_INNER:
-            raise DataplaneError(f"no room for {count} more inner tables: fewer or smaller pools")
+            raise DataplaneError(
+                f"{count} more inner tables do not fit: use fewer or smaller pools"
+            )
         return at
