@@ -200,7 +200,7 @@ def test_counters_are_chosen_by_patterns() -> None:
 def test_a_filter_that_cannot_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="two IP versions"):
         Filter(ALL, vip=parse_network("192.0.2.10"), client=parse_network("2001:db8::/32"))
-    with pytest.raises(UsageError, match="no address"):
+    with pytest.raises(UsageError, match="neither an address nor a prefix"):
         parse_network("192.0.2.10/24")
 
 
