@@ -59,7 +59,7 @@ def _signals_noted() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
-    """Hold the right to trace this interface; give a netlink socket and the interface's index."""
+    """Lock the interface for this trace; yield a netlink socket and the interface's index."""
     check_root()
     with InterfaceLock(config.interface, ROLE), RouteSocket() as netlink:
         link = find_link(netlink, config.interface)
@@ -69,7 +69,7 @@ def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
 
 
 def switch_off(config: AgentConfig) -> bool:
-    """Remove what a killed trace left; return whether there was anything."""
+    """Remove the programs that a killed trace left; return whether there were any."""
     with _signals_noted(), _place(config) as (netlink, index):
         return trace_swap.remove(netlink, index, config)
 

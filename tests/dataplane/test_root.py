@@ -136,11 +136,11 @@ def test_a_program_of_libbpf_s_is_loaded_with_the_array_and_put_into_it(
 def emptied(rig: Rig, array: int) -> Iterator[None]:
     """What the kernel does to arrays that nobody holds or pins any more."""
     programs = rig.dataplane._loaded.programs
-    stages = rig.dataplane.map_fd("lb_forwarder_programs")
+    others = rig.dataplane.map_fd("lb_forwarder_programs")
     filled = (
         (array, Slot.FORWARDER, programs["lb_forwarder"]),
-        (stages, ForwarderSlot.RARE, programs["lb_forwarder_rare"]),
-        (stages, ForwarderSlot.TOO_BIG, programs["lb_too_big"]),
+        (others, ForwarderSlot.RARE, programs["lb_forwarder_rare"]),
+        (others, ForwarderSlot.TOO_BIG, programs["lb_too_big"]),
     )
     for which, slot, _ in filled:
         bpf_syscall.map_delete(which, slot)

@@ -79,8 +79,7 @@ class Host:
     ) -> Result:
         """What a program does with a frame, in the model's words.
 
-        `linear` is how many bytes of it a socket buffer has in its linear part. `state` is that of
-        the socket of every flow.
+        `linear` is the length of the socket buffer's linear part, `state` every flow's socket.
         """
         result = _HostResult()
         self._library.host_set_socket(*SOCKETS[state])

@@ -35,14 +35,14 @@ def install_function() -> str:
     Slots hold functions of `void *`. Each program gets one, because a call through a pointer of
     another type than the function's is undefined, and clang 17 and later check it.
     """
-    slots = [(f"lb_forwarder_programs_values[{n:d}]", name) for name, n in FORWARDER_SLOTS.items()]
-    slots.append((f"lb_redirector_programs_values[{abi.RedirectorSlot.RARE:d}]", REDIRECTOR_RARE))
+    slots = {f"lb_forwarder_programs_values[{n:d}]": name for name, n in FORWARDER_SLOTS.items()}
+    slots[f"lb_redirector_programs_values[{abi.RedirectorSlot.RARE:d}]"] = REDIRECTOR_RARE
     lines = [
         f"static int host_{name}(void *context)\n{{\n\treturn {name}(context);\n}}"
-        for _, name in slots
+        for name in slots.values()
     ]
     lines += ["static void host_install(void)", "{"]
-    lines += [f"\t{slot} = host_{name};" for slot, name in slots]
+    lines += [f"\t{slot} = host_{name};" for slot, name in slots.items()]
     return "\n".join([*lines, "}"])
 
 

@@ -42,7 +42,7 @@ def test_a_byte_too_far_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shutil.copytree(bpf_dir(), broken)
     headers = broken / "headers.h"
     text = headers.read_text(encoding="ascii")
-    right = "offset + length > room || at + length > end"
+    right = "offset + length > ip_len || at + length > end"
     assert right in text
     headers.write_text(text.replace(right, "at + length > end + 1"), encoding="ascii")
     monkeypatch.setattr(host_build, "bpf_dir", lambda: broken)
