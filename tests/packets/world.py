@@ -96,6 +96,7 @@ def _pool(chain: tuple[int, ...], depth: int, *, only_flows: bool, by_client: bo
     return Pool(KEY, size, dict.fromkeys(buckets, chain), depth=depth, by_client=by_client)
 
 
+@cache
 def config(
     at: int,
     chain: tuple[int, ...] = (),
@@ -129,7 +130,6 @@ def config(
     )
 
 
-@cache
 def here(
     *chain: int,
     mtu: int = 1500,
