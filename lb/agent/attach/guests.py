@@ -8,14 +8,13 @@ array: others' programs jump through it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lb.abi import Slot
 from lb.agent.attach import bpffs
-from lb.agent.attach.program_info import ProgramInfo, describe_program
+from lb.agent.attach.program_info import ProgramInfo, describe_program, open_pin
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.load.root_array import NOT_THERE, program_in
 
@@ -31,18 +30,16 @@ def root_pins(base: Path, interface: str) -> tuple[Path, ...]:
 @contextmanager
 def _opened(pin: Path) -> Iterator[int | None]:
     """Hold the program array that is pinned at a path, ``None`` if there is none."""
-    try:
-        descriptor = bpf_syscall.obj_get(pin)
-    except OSError as error:
-        if error.errno not in NOT_THERE:
-            raise
-        yield None
-        return
-    try:
-        kind = bpf_syscall.map_info(descriptor).map_type
-        yield descriptor if kind == bpf_syscall.MAP_TYPE_PROG_ARRAY else None
-    finally:
-        os.close(descriptor)
+    with ExitStack() as stack:
+        try:
+            array = stack.enter_context(open_pin(pin))
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise
+            yield None
+            return
+        kind = bpf_syscall.map_info(array).map_type
+        yield array if kind == bpf_syscall.MAP_TYPE_PROG_ARRAY else None
 
 
 def guest_programs(pin: Path) -> Mapping[Slot, ProgramInfo]:
