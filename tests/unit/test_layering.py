@@ -89,7 +89,7 @@ PURE = {"controlplane.decide", "controlplane.builder"}
 IMPURE = {
     *{"time", "datetime", "sched", "signal"},  # clocks
     *{"threading", "concurrent", "asyncio", "multiprocessing", "queue"},  # threads
-    *{"socket", "select", "selectors", "ssl", "http", "urllib", "httpx", "subprocess"},
+    *{"socket", "select", "selectors", "ssl", "http", "urllib", "httpx2", "subprocess"},
     *{"controlplane.store", "os", "random", "secrets"},  # the store, the machine, chance
     *{"structlog", "logging", "controlplane.logs"},  # loggers
     "importlib",  # any of them, unseen
