@@ -408,6 +408,6 @@ def layout() -> dict[str, int]:
 def static_asserts() -> str:
     """C text that does not compile unless bpf/abi.h agrees with this module."""
     return "".join(
-        f'_Static_assert({expression} == {value}ULL, "lb/abi.py says {value}");\n'
+        f'_Static_assert({expression} == {value}ULL, "lb/abi.py has {value}");\n'
         for expression, value in layout().items()
     )

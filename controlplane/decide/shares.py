@@ -70,7 +70,7 @@ def adjust(
     - A newcomer's full share is the mean, or what it had when it was last in the pool; its ``ramp``
       is the part of that it gets. During slow start, load can only lower it.
     - A saturated server in a pool that is not saturated loses share at the highest allowed rate:
-      its load does not tell how far above its capacity it is.
+      its load does not show how far above its capacity it is.
     """
     settings = settings or ShareSettings()
     serving = [index for index, state in view.states.items() if state in SERVING]

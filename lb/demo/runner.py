@@ -95,7 +95,7 @@ def check_machine() -> None:
     """Check that this machine can run the demo.
 
     Raises:
-        BrigadeError: something is missing; the message says what to do.
+        BrigadeError: something is missing; the message has the remedy.
 
     """
     if os.geteuid() != 0:

@@ -54,7 +54,7 @@ segments of this machine: those of agents at a store would push answers out of i
 
 
 class NoProber(BrigadeError):
-    """This machine cannot probe; the message says what is missing."""
+    """This machine cannot probe; the message names what is missing."""
 
 
 class Prober(ABC):

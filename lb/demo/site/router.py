@@ -124,7 +124,7 @@ def request(path: Path, message: dict[str, Any]) -> list[str]:
         sock.sendall(json.dumps(message).encode() + b"\n")
         line = sock.makefile("rb").readline(REQUEST_BYTES)
     if not line:
-        raise ConnectionError(f"the router refused {message}; its log says why")
+        raise ConnectionError(f"the router refused {message}; the reason is in its log")
     answer: list[str] = json.loads(line)
     return answer
 
