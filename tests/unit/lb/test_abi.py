@@ -85,7 +85,7 @@ def test_a_load_refuses_a_mirror_that_is_wrong(field: str, tmp_path: Path) -> No
     wrong = abi.static_asserts().replace(f"{field} == ", f"1 + {field} == ")
     source = tmp_path / "wrong.c"
     source.write_text(f'#include "abi.h"\n{wrong}')
-    with pytest.raises(AssertionError, match=r"abi\.py says"):
+    with pytest.raises(AssertionError, match=r"abi\.py has"):
         compile_c(source, tmp_path / "wrong.o", "-c")
     source.write_text(f'#include "abi.h"\n{abi.static_asserts()}')
     compile_c(source, tmp_path / "right.o", "-c")
