@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain import lookup_capacity as room
-from controlplane.domain import service_rows as spread
+from controlplane.domain import lookup_capacity as capacity
+from controlplane.domain import service_rows
 from controlplane.domain import vips as vip_rules
 from controlplane.domain.lookup_capacity import (
     find_certain_shortage,
@@ -99,7 +99,7 @@ def test_the_rule_and_the_builders_agree(services: list[ServiceEntry]) -> None:
 
 def effective_of_both(services: list[ServiceEntry]) -> list[dict[tuple[int, int | None], object]]:
     found: list[dict[tuple[int, int | None], object]] = []
-    for version in room.IP_VERSIONS:
+    for version in capacity.IP_VERSIONS:
         served = effective_services([s for s in services if s.vip.version == version])
         found.extend(dict(entries) for entries in served.values())
     return found
@@ -139,7 +139,7 @@ def test_services_are_counted_as_they_are_listed(services: list[ServiceEntry]) -
         (sum(port is not None for _, port in entries), sum(port is None for _, port in entries))
         for entries in served.values()
     )
-    counted = sorted((sum(s.ports.values()), len(s.open)) for s in room.served_counts(services))
+    counted = sorted((sum(s.ports.values()), len(s.open)) for s in capacity.served_counts(services))
     assert counted == listed
 
 
@@ -193,5 +193,8 @@ def test_what_would_take_gigabytes_is_refused_by_counting() -> None:
 
 
 def test_both_sides_mean_the_same_tables() -> None:
-    assert (room.TRIE_NODES, room.SERVICE_ROWS) == (abi.TRIE_NODES, abi.SERVICE_ROWS)
-    assert (spread.ROW_WIDTH, vip_rules.MAX_IPV6_LENGTHS) == (abi.SERVICE_WIDTH, abi.VIP6_LENGTHS)
+    assert (capacity.TRIE_NODES, capacity.SERVICE_ROWS) == (abi.TRIE_NODES, abi.SERVICE_ROWS)
+    assert (service_rows.ROW_WIDTH, vip_rules.MAX_IPV6_LENGTHS) == (
+        abi.SERVICE_WIDTH,
+        abi.VIP6_LENGTHS,
+    )
