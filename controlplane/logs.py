@@ -20,7 +20,6 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 HEAD = ("timestamp", "level", "event", "about")
-FORMATS = ("console", "json")
 DEFAULT_LIMIT = 5
 DEFAULT_PERIOD_SECONDS = 60.0
 MAX_EVENTS = 1024

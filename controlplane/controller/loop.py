@@ -52,7 +52,6 @@ class Clocks:
 class Round:
     """What a round found and did, for metrics."""
 
-    config: ControlConfig
     cluster: Cluster
     fleet: FleetView
     settlements: Mapping[str, Settlement]
@@ -141,7 +140,6 @@ class Loop:
         fleet = replace(fleet, cluster=cluster)
         pools = self._publish_tables(self._round_view(cluster, fleet, now))
         done = Round(
-            self.config,
             cluster,
             fleet,
             {k: fleet.settlement(k, g) for k, g in self.published.generations().items()},

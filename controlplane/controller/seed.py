@@ -33,26 +33,32 @@ def seed_store(store: ControllerStore, directory: Path) -> None:
             f"--seed fills an empty store; this one has {', '.join(sorted(kinds))}: "
             "start without --seed, or name another store"
         )
+    keys, versions = _read(directory)
+    for key_id, key in keys.items():
+        store.put_key(key_id, key)
+    for version in versions:
+        store.seed(version)
+        structlog.get_logger().info("seeded", about=version.kind, generation=version.generation)
+
+
+def _read(directory: Path) -> tuple[dict[str, bytes], list[Version]]:
+    """Return the keys and, the cluster document last, the documents of a state directory."""
     saved = read_state_dir(directory)
     if CLUSTER not in saved.documents:
         raise BrigadeError(
             f"{directory} does not have a cluster document; seed from another server"
         )
     cluster = decode_cluster(saved.documents[CLUSTER])
-    missing = [pool.key_id for pool in cluster.pools if pool.key_id not in saved.keys]
+    ids = [pool.key_id for pool in cluster.pools]
+    missing = [key_id for key_id in ids if key_id not in saved.keys]
     if missing:
         raise BrigadeError(
             f"{directory} does not have the keys {', '.join(missing)}; seed from another"
         )
     versions = []
-    for pool in cluster.pools:
-        kind = table_kind(pool.name)
+    for kind in map(table_kind, (pool.name for pool in cluster.pools)):
         if kind in saved.documents:
             table = decode_table(saved.documents[kind])
             versions.append(Version(kind, table.generation, saved.documents[kind]))
     versions.append(Version(CLUSTER, cluster.generation, saved.documents[CLUSTER]))
-    for pool in cluster.pools:
-        store.put_key(pool.key_id, saved.keys[pool.key_id])
-    for version in versions:
-        store.seed(version)
-        structlog.get_logger().info("seeded", about=version.kind, generation=version.generation)
+    return {key_id: saved.keys[key_id] for key_id in ids}, versions

@@ -17,20 +17,8 @@ from controlplane.documents.fields import (
     parse_address,
 )
 from controlplane.documents.table import check_shape
-from controlplane.domain.bounds import (
-    CHECK_SECONDS,
-    CHECK_STATUS,
-    MAX_BUCKETS,
-    MAX_DEPTH,
-    MAX_GENERATION,
-    MAX_POOLS,
-    MAX_PORT,
-    MAX_PROBERS,
-    MAX_RISE_FALL,
-    MAX_SERVERS,
-    MAX_SERVICES,
-    MIN_BUCKETS,
-)
+from controlplane.domain import bounds
+from controlplane.domain.names import shown
 from controlplane.domain.objects import (
     ANY_PORT,
     CLUSTER,
@@ -83,30 +71,22 @@ def encode_cluster(cluster: Cluster) -> bytes:
             {"name": s.name, "dip": str(s.dip), "index": s.index, "state": s.state.value}
             for s in cluster.servers
         ],
-        "pools": [
-            {
-                "name": p.name,
-                "buckets": p.buckets,
-                "depth": p.depth,
-                "hash_mode": p.hash_mode,
-                "key_id": p.key_id,
-            }
-            for p in cluster.pools
-        ],
-        "services": [
-            {
-                "name": s.name,
-                "vip": vip_text(s.vip),
-                "protocol": protocol_text(s.protocol),
-                "port": ANY_PORT if s.port is None else s.port,
-                "pool": s.pool,
-                "stateless": s.stateless,
-                "check": _check_body(s.check),
-            }
-            for s in cluster.services
-        ],
+        "pools": [{key: getattr(pool, key) for key in sorted(POOL_KEYS)} for pool in cluster.pools],
+        "services": [_service_body(service) for service in cluster.services],
     }
     return seal(CLUSTER, cluster.generation, body)
+
+
+def _service_body(s: Service) -> Json:
+    return {
+        "name": s.name,
+        "vip": vip_text(s.vip),
+        "protocol": protocol_text(s.protocol),
+        "port": ANY_PORT if s.port is None else s.port,
+        "pool": s.pool,
+        "stateless": s.stateless,
+        "check": _check_body(s.check),
+    }
 
 
 def _check_body(check: Check) -> Json:
@@ -140,11 +120,11 @@ def decode_cluster(data: bytes) -> Cluster:
     body = envelope.body.only(CLUSTER_KEYS)
     cluster = Cluster(
         generation=envelope.generation,
-        servers=tuple(_server(f) for f in body.mappings("servers", MAX_SERVERS)),
-        services=tuple(_service(f) for f in body.mappings("services", MAX_SERVICES)),
-        pools=tuple(_pool(f) for f in body.mappings("pools", MAX_POOLS)),
+        servers=tuple(_server(f) for f in body.mappings("servers", bounds.MAX_SERVERS)),
+        services=tuple(_service(f) for f in body.mappings("services", bounds.MAX_SERVICES)),
+        pools=tuple(_pool(f) for f in body.mappings("pools", bounds.MAX_POOLS)),
         probers=_probers(body),
-        gue_port=body.integer("gue_port", 1, MAX_PORT),
+        gue_port=body.integer("gue_port", 1, bounds.MAX_PORT),
     )
     _check_cluster(cluster)
     return cluster
@@ -156,7 +136,7 @@ def _server(fields: Fields) -> Server:
     return Server(
         name=fields.name("name"),
         dip=fields.address("dip"),
-        index=fields.integer("index", 1, MAX_SERVERS),
+        index=fields.integer("index", 1, bounds.MAX_SERVERS),
         state=state,
     )
 
@@ -165,8 +145,8 @@ def _pool(fields: Fields) -> Pool:
     fields.only(POOL_KEYS)
     return Pool(
         name=fields.name("name"),
-        buckets=fields.integer("buckets", MIN_BUCKETS, MAX_BUCKETS),
-        depth=fields.integer("depth", 1, MAX_DEPTH),
+        buckets=fields.integer("buckets", bounds.MIN_BUCKETS, bounds.MAX_BUCKETS),
+        depth=fields.integer("depth", 1, bounds.MAX_DEPTH),
         hash_mode=cast("HashMode", fields.string("hash_mode")),  # _check_pool refuses others
         key_id=fields.name("key_id"),
     )
@@ -181,7 +161,7 @@ def _service(fields: Fields) -> Service:
         name=fields.name("name"),
         vip=_vip(fields),
         protocol=PROTOCOLS[protocol],
-        port=None if fields.get("port") == ANY_PORT else fields.integer("port", 1, MAX_PORT),
+        port=None if fields.get("port") == ANY_PORT else fields.integer("port", 1, bounds.MAX_PORT),
         pool=fields.name("pool"),
         stateless=fields.boolean("stateless"),
         check=_check(fields.mapping("check")),
@@ -203,12 +183,12 @@ def _check(fields: Fields) -> Check:
     return Check(
         type=kind,
         path=fields.string("path"),
-        expect_status=fields.integer("expect_status", *CHECK_STATUS),
-        interval_seconds=fields.number("interval_seconds", *CHECK_SECONDS),
-        timeout_seconds=fields.number("timeout_seconds", *CHECK_SECONDS),
-        rise=fields.integer("rise", 1, MAX_RISE_FALL),
-        fall=fields.integer("fall", 1, MAX_RISE_FALL),
-        port=fields.integer("port", 1, MAX_PORT) if has_port else None,
+        expect_status=fields.integer("expect_status", *bounds.CHECK_STATUS),
+        interval_seconds=fields.number("interval_seconds", *bounds.CHECK_SECONDS),
+        timeout_seconds=fields.number("timeout_seconds", *bounds.CHECK_SECONDS),
+        rise=fields.integer("rise", 1, bounds.MAX_RISE_FALL),
+        fall=fields.integer("fall", 1, bounds.MAX_RISE_FALL),
+        port=fields.integer("port", 1, bounds.MAX_PORT) if has_port else None,
         address=_check_address(fields) if has_address else None,
     )
 
@@ -219,13 +199,13 @@ def _check_address(fields: Fields) -> Address:
         return ip_address(text)
     except ValueError as error:
         raise DocumentError(
-            "bad_address", f"{fields.where}: {text[:40]!a} is not an address"
+            "bad_address", f"{fields.where}: {shown(text)} is not an address"
         ) from error
 
 
 def _probers(body: Fields) -> frozenset[IPv4Address]:
     addresses = []
-    for value in body.sequence("probers", MAX_PROBERS):
+    for value in body.sequence("probers", bounds.MAX_PROBERS):
         if not isinstance(value, str):
             raise body.wrong("probers", "a list of addresses")
         addresses.append(parse_address("probers", value))
@@ -235,14 +215,14 @@ def _probers(body: Fields) -> frozenset[IPv4Address]:
 
 def _check_cluster(cluster: Cluster) -> None:
     """Refuse a cluster whose parts contradict each other or are not supported."""
-    check_range("gue_port", cluster.gue_port, 1, MAX_PORT)
-    check_range("generation", cluster.generation, 1, MAX_GENERATION)
+    check_range("gue_port", cluster.gue_port, 1, bounds.MAX_PORT)
+    check_range("generation", cluster.generation, 1, bounds.MAX_GENERATION)
     for prober in cluster.probers:
         check_address("prober", prober)
     for server in cluster.servers:
         check_name("server", server.name)
         check_address(f"server {server.name}", server.dip)
-        check_range(f"server {server.name}: index", server.index, 1, MAX_SERVERS)
+        check_range(f"server {server.name}: index", server.index, 1, bounds.MAX_SERVERS)
     _check_unique("server name", (s.name for s in cluster.servers))
     _check_unique("DIP", (s.dip for s in cluster.servers))
     _check_unique("server index", (s.index for s in cluster.servers))
@@ -291,7 +271,7 @@ def _check_service(service: Service, pools: set[str]) -> None:
     except BadVip as error:
         raise DocumentError(error.reason, f"{where}: the VIP {error}") from error
     if service.port is not None:
-        check_range(f"{where}: port", service.port, 1, MAX_PORT)
+        check_range(f"{where}: port", service.port, 1, bounds.MAX_PORT)
     if service.protocol not in PROTOCOLS.values():
         raise DocumentError("out_of_range", f"{where}: protocol {service.protocol}")
     if service.pool not in pools:

@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import TypeVar
 
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.names import is_name
+from controlplane.domain.names import is_name, shown
 
 Json = Mapping[str, object]
 Parsed = TypeVar("Parsed")
@@ -37,7 +37,7 @@ class Fields:
         """Refuse keys that are not ``known``: ignoring one could send a packet elsewhere."""
         for key in self.values:
             if key not in known:
-                raise DocumentError("unknown_key", f"{self.where} has {_shown(key)}")
+                raise DocumentError("unknown_key", f"{self.where} has {shown(key)}")
         return self
 
     def get(self, key: str) -> object:
@@ -123,14 +123,14 @@ class Fields:
             return parse(text)
         except ValueError as error:
             raise DocumentError(
-                "out_of_range", f"{self.where}: {key!r} is {_shown(text)}, not one of {allowed}"
+                "out_of_range", f"{self.where}: {key!r} is {shown(text)}, not one of {allowed}"
             ) from error
 
 
 def check_name(where: str, value: str) -> None:
     """Refuse an invalid name."""
     if not is_name(value):
-        raise DocumentError("bad_name", f"{where}: {_shown(value)} is not a valid name")
+        raise DocumentError("bad_name", f"{where}: {shown(value)} is not a valid name")
 
 
 def check_range(where: str, value: float, low: float, high: float) -> None:
@@ -148,7 +148,7 @@ def parse_address(where: str, text: str) -> IPv4Address:
     try:
         return IPv4Address(text)
     except AddressValueError as error:
-        raise DocumentError("bad_address", f"{where}: {_shown(text)} is not an address") from error
+        raise DocumentError("bad_address", f"{where}: {shown(text)} is not an address") from error
 
 
 def check_address(where: str, address: IPv4Address) -> None:
@@ -156,9 +156,3 @@ def check_address(where: str, address: IPv4Address) -> None:
     first = address.packed[0]
     if first == 0 or address.is_loopback or address.is_multicast or address.is_reserved:
         raise DocumentError("bad_address", f"{where}: {address} is not the address of a host")
-
-
-def _shown(text: str) -> str:
-    """Quote untrusted text for a log line: short, one line, ASCII."""
-    most = 40
-    return ascii(text if len(text) <= most else text[:most] + "...")

@@ -7,6 +7,9 @@ import re
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 """A name: 1 to 63 of ``a-z 0-9 . _ -``, never starting with punctuation (so never ``..``)."""
 
+LINE = 80
+"""Characters of a line on a terminal."""
+
 
 def is_name(name: str) -> bool:
     """Return whether ``name`` may name a server, a pool or a key."""
@@ -15,5 +18,5 @@ def is_name(name: str) -> bool:
 
 def shown(value: object) -> str:
     """Return an untrusted value as text that is safe and short enough for a line of a log."""
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 one line of a terminal
+    text = ascii(value[:LINE] if isinstance(value, str) else value)
+    return text if len(text) <= LINE else f"{text[: LINE - 3]}..."

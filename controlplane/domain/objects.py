@@ -218,13 +218,6 @@ def table_kind(pool: str) -> str:
 
 
 @dataclass(frozen=True)
-class Acknowledgements:
-    """The generations that one server's data plane has in use, by document kind."""
-
-    generations: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class ServiceHealth:
     """Outcome of one service's checks on one server, after rise and fall."""
 

@@ -1,4 +1,4 @@
-"""What every round needs to know of a table, counted once."""
+"""Counts of a table that every round needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlplane.domain.objects import Table
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What every round needs to know of a table, counted once.
+    """The counts of one table.
 
     ``named``: DIP indices in any chain. ``current``: DIP index -> buckets that the server is
     current for. ``in_transition``: buckets whose chain has more than one server.

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Network, ip_address, ip_network
 
+from controlplane.domain.names import shown
 from controlplane.domain.objects import Vip, vip_text
 
 MAX_IPV6_LENGTHS = 8
@@ -48,10 +49,8 @@ def parse_vip(text: str) -> Vip:
             raise ValueError(text)
         vip = ip_network(text, strict=False)
     except ValueError:
-        shown = ascii(text[:60])
-        raise BadVip(
-            "bad_address", f"must be an address or a prefix {EXAMPLES}, not {shown}"
-        ) from None
+        allowed = f"must be an address or a prefix {EXAMPLES}"
+        raise BadVip("bad_address", f"{allowed}, not {shown(text)}") from None
     if vip.network_address != ip_address(text.partition("/")[0]):
         raise BadVip("bad_prefix", f"must not have bits set beyond its prefix: {text} is in {vip}")
     check_vip(vip)

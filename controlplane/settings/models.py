@@ -6,7 +6,6 @@ Rules between keys (a VIP that is a DIP, a pool without servers) are in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
@@ -15,21 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from controlplane.domain.bounds import (
-    CHECK_SECONDS,
-    CHECK_STATUS,
-    DEFAULT_DEPTH,
-    MAX_BUCKETS,
-    MAX_DEPTH,
-    MAX_POOLS,
-    MAX_PORT,
-    MAX_PROBERS,
-    MAX_RISE_FALL,
-    MAX_SERVERS,
-    MAX_SERVICES,
-    MIN_BUCKETS,
-)
-from controlplane.domain.names import NAME, shown
+from controlplane.domain import bounds
+from controlplane.domain.names import shown
 from controlplane.domain.objects import (
     ANY_PORT,
     PROTOCOLS,
@@ -42,17 +28,19 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.store_url import DEFAULT_STORE, FILE_SCHEME
 from controlplane.domain.vips import EXAMPLES, parse_vip
-from controlplane.settings.toml import URL, Flag, Ipv4, Number, StrictModel, Whole, text_like
+from controlplane.settings.toml import (
+    URL,
+    Flag,
+    Ipv4,
+    Name,
+    Number,
+    PortOrNone,
+    StrictModel,
+    Whole,
+    text_like,
+)
 
 DEFAULT_PATH = Path("/etc/bucket-brigade/control.toml")
-
-
-def _name(name: str) -> str:
-    if not re.fullmatch(NAME, name):
-        raise ValueError(
-            f"must be 1 to 63 of a-z 0-9 . _ -, the first a letter or a digit; not {shown(name)}"
-        )
-    return name
 
 
 def _host(address: IPv4Address) -> IPv4Address:
@@ -62,28 +50,29 @@ def _host(address: IPv4Address) -> IPv4Address:
 
 
 def _buckets(count: int) -> int:
-    if count & (count - 1) or not MIN_BUCKETS <= count <= MAX_BUCKETS:
-        raise ValueError(f"must be a power of two from {MIN_BUCKETS} to {MAX_BUCKETS}, not {count}")
+    low, high = bounds.MIN_BUCKETS, bounds.MAX_BUCKETS
+    if count & (count - 1) or not low <= count <= high:
+        raise ValueError(f"must be a power of two from {low} to {high}, not {count}")
     return count
 
 
 def _depth(depth: int) -> int:
-    if not 1 <= depth <= MAX_DEPTH:
-        raise ValueError(f"must be 1 (no daisy chaining) to {MAX_DEPTH}, not {depth}")
+    if not 1 <= depth <= bounds.MAX_DEPTH:
+        raise ValueError(f"must be 1 (no daisy chaining) to {bounds.MAX_DEPTH}, not {depth}")
     return depth
 
 
 def _port(port: int) -> int:
-    if not 1 <= port <= MAX_PORT:
-        raise ValueError(f"must be 1 to {MAX_PORT}, not {port}")
+    if not 1 <= port <= bounds.MAX_PORT:
+        raise ValueError(f"must be 1 to {bounds.MAX_PORT}, not {port}")
     return port
 
 
 def _service_port(port: object) -> int | None:
     if port == ANY_PORT:
         return None
-    if type(port) is not int or not 1 <= port <= MAX_PORT:
-        allowed = f'must be 1 to {MAX_PORT} without quotes, or "{ANY_PORT}"'
+    if type(port) is not int or not 1 <= port <= bounds.MAX_PORT:
+        allowed = f'must be 1 to {bounds.MAX_PORT} without quotes, or "{ANY_PORT}"'
         raise ValueError(f"{allowed}; not {shown(port)}")
     return port
 
@@ -116,16 +105,14 @@ LABEL = text_like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a Prometheus label")
 PATH = text_like(r"/[!-~]*", "the path of a request, as '/healthz'")
 
 ListenAddress = Annotated[str, AfterValidator(_address)]
-Name = Annotated[str, AfterValidator(_name)]
 Host = Annotated[Ipv4, AfterValidator(_host)]
 Port = Annotated[Whole, AfterValidator(_port)]
 ServicePort = Annotated[int | None, PlainValidator(_service_port)]
 VipOrPrefix = Annotated[Vip, PlainValidator(_vip)]
-PortOrNone = Annotated[Whole, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[Number, Field(gt=0, le=86400 * 365)]
-CheckSeconds = Annotated[Number, Field(ge=CHECK_SECONDS[0], le=CHECK_SECONDS[1])]
-CheckStatus = Annotated[Whole, Field(ge=CHECK_STATUS[0], le=CHECK_STATUS[1])]
-RiseFall = Annotated[Whole, Field(ge=1, le=MAX_RISE_FALL)]
+CheckSeconds = Annotated[Number, Field(ge=bounds.CHECK_SECONDS[0], le=bounds.CHECK_SECONDS[1])]
+CheckStatus = Annotated[Whole, Field(ge=bounds.CHECK_STATUS[0], le=bounds.CHECK_STATUS[1])]
+RiseFall = Annotated[Whole, Field(ge=1, le=bounds.MAX_RISE_FALL)]
 
 
 class MetricsConfig(StrictModel):
@@ -163,7 +150,7 @@ class PoolConfig(StrictModel):
 
     name: Name
     buckets: Annotated[Whole, AfterValidator(_buckets)] = 65536
-    depth: Annotated[Whole, AfterValidator(_depth)] = DEFAULT_DEPTH
+    depth: Annotated[Whole, AfterValidator(_depth)] = bounds.DEFAULT_DEPTH
     hash_mode: HashMode = "flow"
     drain_time_seconds: Seconds = 900.0
     forget_after_seconds: Seconds | None = None
@@ -223,7 +210,7 @@ class ControlConfig(StrictModel):
 
     store: Annotated[str, STORE] = DEFAULT_STORE
     gue_port: Port = 6080
-    probers: Annotated[tuple[Host, ...], Field(max_length=MAX_PROBERS)] = ()
+    probers: Annotated[tuple[Host, ...], Field(max_length=bounds.MAX_PROBERS)] = ()
     tick_seconds: Annotated[Number, Field(ge=0.05, le=60)] = 1.0
     silent_after_seconds: Annotated[Number, Field(ge=0.5, le=3600)] = 1.0
     probe_interval_seconds: Annotated[Number, Field(ge=0.02, le=60)] = 0.17
@@ -234,9 +221,9 @@ class ControlConfig(StrictModel):
     log_format: Literal["console", "json"] | None = None
     metrics: MetricsConfig = MetricsConfig()
     listen: ListenConfig | None = None
-    server: Annotated[tuple[ServerConfig, ...], Field(min_length=1, max_length=MAX_SERVERS)]
-    pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=MAX_POOLS)]
-    service: Annotated[tuple[ServiceConfig, ...], Field(max_length=MAX_SERVICES)] = ()
+    server: Annotated[tuple[ServerConfig, ...], Field(min_length=1, max_length=bounds.MAX_SERVERS)]
+    pool: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=bounds.MAX_POOLS)]
+    service: Annotated[tuple[ServiceConfig, ...], Field(max_length=bounds.MAX_SERVICES)] = ()
 
     @cached_property
     def domain_services(self) -> tuple[Service, ...]:

@@ -22,12 +22,15 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     Strict,
     ValidationError,
 )
 
+from controlplane.domain.bounds import MAX_PORT
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.names import shown
+from controlplane.domain.names import is_name, shown
+from controlplane.domain.store_url import FILE_SCHEME, directory_of, file_url, is_file
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -69,6 +72,13 @@ class StrictModel(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _name(name: str) -> str:
+    if not is_name(name):
+        allowed = "must be 1 to 63 of a-z 0-9 . _ -, the first a letter or a digit"
+        raise ValueError(f"{allowed}; not {shown(name)}")
+    return name
+
+
 def _ipv4(value: object) -> IPv4Address:
     if isinstance(value, IPv4Address):
         return value
@@ -88,6 +98,13 @@ Number = Annotated[float, Strict(), AllowInfNan(False)]  # noqa: FBT003 - its on
 
 Flag = Annotated[bool, Strict()]
 """``true`` or ``false``; not 1 or ``"yes"``."""
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""The name of a server, a pool or a service."""
+
+PortOrNone = Annotated[Whole, Field(ge=0, le=MAX_PORT)]
+"""A port, or 0 to listen nowhere."""
 
 
 def text_like(pattern: str, meaning: str) -> AfterValidator:
@@ -131,8 +148,20 @@ def load_toml(path: Path | str) -> dict[str, Any]:
     return settings
 
 
+def with_absolute_paths(table: Mapping[str, Any], base: Path, *keys: str) -> dict[str, Any]:
+    """Return a table with the paths of ``keys`` and of a ``file:`` store made absolute.
+
+    A value that is not text is left for the validator to refuse.
+    """
+    paths = {key: str(base / table[key]) for key in keys if isinstance(table.get(key), str)}
+    store = table.get("store")
+    if isinstance(store, str) and is_file(store) and store != FILE_SCHEME:
+        paths["store"] = file_url(base / directory_of(store))
+    return {**table, **paths}
+
+
 def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> Model:
-    """Return ``data`` as a ``model``. The caller resolves relative paths.
+    """Return ``data`` as a ``model``.
 
     Raises:
         ConfigError: one line: file, key, what is allowed; further faults are counted.

@@ -6,7 +6,7 @@ Every store checks them where they enter it.
 
 from __future__ import annotations
 
-from controlplane.domain.bounds import MAX_GENERATION
+from controlplane.domain.bounds import KEY_BYTES, MAX_GENERATION
 from controlplane.domain.names import is_name, shown
 from controlplane.domain.objects import CLUSTER, table_kind
 from controlplane.store.contract import StoreCorrupt
@@ -22,6 +22,13 @@ def check_name(name: object, what: str) -> str:
         f"{shown(name)} cannot name a {what}: use 1 to 63 of a-z 0-9 . _ -, "
         "the first a letter or a digit"
     )
+
+
+def check_key(key_id: str, key: bytes) -> bytes:
+    """Return ``key`` if it has the right length. Raises ``StoreCorrupt``."""
+    if len(key) != KEY_BYTES:
+        raise StoreCorrupt(f"key {key_id} has {len(key)} bytes instead of {KEY_BYTES}")
+    return key
 
 
 def check_kind(kind: object) -> str:

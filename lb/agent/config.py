@@ -9,25 +9,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from controlplane.domain.bounds import MAX_PORT
-from controlplane.domain.names import is_name
-from controlplane.domain.store_url import (
-    DEFAULT_STORE,
-    FILE_SCHEME,
-    TLS_SCHEME,
-    directory_of,
-    file_url,
-    is_file,
-)
+from controlplane.domain.store_url import DEFAULT_STORE, FILE_SCHEME, TLS_SCHEME, is_file
 from controlplane.settings.toml import (
     URL,
     Ipv4,
+    Name,
     Number,
+    PortOrNone,
     StrictModel,
     Whole,
     load_toml,
     text_like,
     validate,
+    with_absolute_paths,
 )
 
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
@@ -46,7 +40,7 @@ XDP_MODES: tuple[XdpMode, ...] = ("native", "generic")
 class MetricsConfig(StrictModel):
     """``[metrics]``: Prometheus metrics, always on the DIP. Port 0: none."""
 
-    port: Whole = Field(9109, ge=0, le=MAX_PORT)
+    port: PortOrNone = 9109
 
 
 class LoadConfig(StrictModel):
@@ -75,7 +69,7 @@ class LoadConfig(StrictModel):
 class AgentConfig(StrictModel):
     """All settings of one agent; paths are absolute."""
 
-    name: str
+    name: Name
     interface: str
     dip: Ipv4
     store: str = DEFAULT_STORE
@@ -93,13 +87,6 @@ class AgentConfig(StrictModel):
     log_format: Literal["console", "json"] | None = None
     metrics: MetricsConfig = Field(default_factory=lambda: MetricsConfig(port=9109))
     load: LoadConfig = Field(default_factory=LoadConfig)
-
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str) -> str:
-        if not is_name(value):
-            raise ValueError("must be 1 to 63 of a-z 0-9 . _ -, the first a letter or a digit")
-        return value
 
     @field_validator("interface")
     @classmethod
@@ -152,15 +139,8 @@ def load_agent_config(path: Path | str) -> AgentConfig:
         ConfigError: one line that names the file, the key and what is allowed.
 
     """
-    config = validate(AgentConfig, load_toml(path), path)
-    return _with_absolute_paths(config, Path(path).absolute().parent)
-
-
-def _with_absolute_paths(config: AgentConfig, base: Path) -> AgentConfig:
-    given = {key: getattr(config, key) for key in PATH_KEYS}
-    changes: dict[str, object] = {key: base / path for key, path in given.items() if path}
-    if is_file(config.store):
-        changes["store"] = file_url(base / directory_of(config.store))
-    if config.load.cgroup:
-        changes["load"] = config.load.model_copy(update={"cgroup": base / config.load.cgroup})
-    return config.model_copy(update=changes)
+    base = Path(path).absolute().parent
+    settings = with_absolute_paths(load_toml(path), base, *PATH_KEYS)
+    if isinstance(load := settings.get("load"), dict):
+        settings["load"] = with_absolute_paths(load, base, "cgroup")
+    return validate(AgentConfig, settings, path)

@@ -10,8 +10,6 @@ import errno
 import os
 import select
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from controlplane.store.contract import StoreUnavailable
 
@@ -70,14 +68,3 @@ class Inotify:
     def close(self) -> None:
         """Stop watching."""
         os.close(self._descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

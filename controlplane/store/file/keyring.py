@@ -20,7 +20,7 @@ from controlplane.store.file.atomic import (
     replace_file,
     store_errors,
 )
-from controlplane.store.names import check_name
+from controlplane.store.names import check_key, check_name
 
 
 class Keyring:
@@ -40,14 +40,12 @@ class Keyring:
                 key = read_file(path, KEY_BYTES)
             except FileNotFoundError as error:
                 raise StoreCorrupt(f"there is no key {key_id}") from error
-        if len(key) != KEY_BYTES:
-            raise StoreCorrupt(f"key {key_id} has {len(key)} bytes instead of {KEY_BYTES}")
-        return key
+        return check_key(key_id, key)
 
     def create(self, key_id: str, key: bytes) -> None:
         """Store a new key. ``StoreConflict`` if the id is taken by other bytes."""
         path = self._path(key_id)
-        _check_length(key_id, key)
+        check_key(key_id, key)
         with store_errors(f"cannot store key {key_id}"):
             make_directory(self._directory)
             try:
@@ -59,7 +57,7 @@ class Keyring:
     def replace(self, key_id: str, key: bytes) -> None:
         """Store a key, replacing an earlier one of this id."""
         path = self._path(key_id)
-        _check_length(key_id, key)
+        check_key(key_id, key)
         with store_errors(f"cannot store key {key_id}"):
             make_directory(self._directory)
             replace_file(path, key, self._temporaries, durable=True)
@@ -75,8 +73,3 @@ class Keyring:
 
     def _path(self, key_id: str) -> Path:
         return self._directory / check_name(key_id, "key")
-
-
-def _check_length(key_id: str, key: bytes) -> None:
-    if len(key) != KEY_BYTES:
-        raise StoreCorrupt(f"key {key_id} must have {KEY_BYTES} bytes, not {len(key)}")

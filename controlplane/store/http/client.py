@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx2
 
-from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.errors import ConfigError
 from controlplane.domain.objects import Report
 from controlplane.store.contract import (
@@ -32,7 +31,7 @@ from controlplane.store.http.protocol import (
     MAX_REQUEST_BYTES,
     answer_to_error,
 )
-from controlplane.store.names import check_generation, check_kind, check_name
+from controlplane.store.names import check_generation, check_key, check_kind, check_name
 from controlplane.store.reports import encode_report, parse_object
 
 _CONNECT_SECONDS = 2.0
@@ -100,9 +99,7 @@ class HttpStore(AgentStore):
     def key(self, key_id: str) -> bytes:
         """Return a pool's secret key (16 bytes). ``StoreCorrupt`` if there is none."""
         key = self._ask("GET", f"/v1/keys/{check_name(key_id, 'key')}").content
-        if len(key) != KEY_BYTES:
-            raise StoreCorrupt(f"key {key_id} has {len(key)} bytes instead of {KEY_BYTES}")
-        return key
+        return check_key(key_id, key)
 
     def acknowledge(self, server: str, kind: str, generation: int) -> None:
         """Record that this server's data plane has this generation in use."""
