@@ -93,14 +93,14 @@ class World:
         )
 
     def build(self, *, settled: bool) -> Step | None:
-        """Build and put the answer into force; ``None`` if nobody was left to serve."""
+        """Build and keep the table; ``None`` if no server is left to serve."""
         request = self.request(settled=settled)
         if not any(s in (S.ACTIVE, S.JOINING) for s in self.states.values()):
             try:
                 build(self.table, request)
             except NoServerLeft:
                 return None
-            raise AssertionError("built a table with nobody to serve")
+            raise AssertionError("built a table without a server")
         step = Step(self.table, request, build(self.table, request))
         self.table = step.new
         return step
@@ -197,8 +197,8 @@ def live(world: World, history: list[Any]) -> Iterator[Step]:
 def quotas(request: BuildRequest) -> dict[int, Fraction]:
     """Each server's part of the table in exact numbers, capped; the slow, obvious way."""
     some = {i for i, s in request.states.items() if s in (S.ACTIVE, S.JOINING)}
-    told = [Fraction(request.shares[i]) for i in some if i in request.shares]
-    mean = sum(told, Fraction()) / len(told) if told else Fraction(1)
+    given = [Fraction(request.shares[i]) for i in some if i in request.shares]
+    mean = sum(given, Fraction()) / len(given) if given else Fraction(1)
     share = {i: Fraction(request.shares[i]) if i in request.shares else mean for i in some}
     if not any(share.values()):
         share = dict.fromkeys(some, Fraction(1))
@@ -206,15 +206,15 @@ def quotas(request: BuildRequest) -> dict[int, Fraction]:
     limit = {i: Fraction(request.caps.get(i, infinite)) for i in some}
     caps = {i: min(limit[i], bound_of(request)) for i in some}
     quota = dict.fromkeys(some, Fraction())
-    for room in (caps, limit, dict.fromkeys(some, infinite)):
+    for capacity in (caps, limit, dict.fromkeys(some, infinite)):
         for weights in (share, dict.fromkeys(some, Fraction(1))):
             while (left := BUCKETS - sum(quota.values(), Fraction())) > 0:
-                takers = [i for i in some if weights[i] > 0 and quota[i] < room[i]]
+                takers = [i for i in some if weights[i] > 0 and quota[i] < capacity[i]]
                 if not takers:
                     break
                 weight = sum((weights[i] for i in takers), Fraction())
                 # As far as the first who is full, or to the end.
-                rise = min(left / weight, *((room[i] - quota[i]) / weights[i] for i in takers))
+                rise = min(left / weight, *((capacity[i] - quota[i]) / weights[i] for i in takers))
                 for i in takers:
                     quota[i] += weights[i] * rise
     return quota

@@ -208,7 +208,7 @@ def test_until_all_have_the_last_table_only_the_dead_are_taken_out(
         assert step.result.prepared == step.result.forced == 0
 
 
-# Promise 4: chains repeat nobody; a bucket that moves back only rotates.
+# Promise 4: chains repeat no server; a bucket that moves back only rotates.
 
 
 @given(worlds, histories)
@@ -276,7 +276,7 @@ def test_what_falls_off_is_the_oldest(world: World, history: Any) -> None:
             # 0: nothing falls off, or a newcomer that never came to serve.
             since = int(step.old.moved_at[bucket]) if full else 0
             if step.old.moved_at[bucket] > step.request.now:
-                continue  # a clock that was put back tells nothing
+                continue  # a clock that was put back shows nothing
             where = pushed_out if prepared(step, before, after) else spared
             where.setdefault(before[0], []).append(since)
         for giver, ages in pushed_out.items():
@@ -359,7 +359,7 @@ def test_a_prepared_newcomer_that_is_still_wanted_is_not_forgotten(
                 assert swapped[bucket][0] == chains_of(step.new)[bucket][1]
 
 
-# Promise 7: nobody gets more than the cap.
+# Promise 7: no server gets more than the cap.
 
 
 @given(worlds, histories)

@@ -64,7 +64,7 @@ def u64(value: int) -> ctypes.c_uint64:
 
 @dataclass(frozen=True)
 class Ext:
-    """One extension header: its number, its second byte, and what a fragment header says."""
+    """One extension header: its number, its second byte, and a fragment header's fields."""
 
     number: int
     size: int = 0
@@ -78,7 +78,7 @@ class Ext:
 
     @property
     def length(self) -> int:
-        """How long it says it is; never under the 8 bytes that are read of it."""
+        """Its length by its own field; at least the 8 bytes that are read."""
         if self.number == FRAGMENT:
             return 8
         return (self.size + 2) * 4 if self.number == AUTH else (self.size + 1) * 8
@@ -177,7 +177,7 @@ def test_padding_behind_a_packet_is_not_read_as_a_header(
 
 
 @pytest.mark.parametrize(
-    ("ihl", "field", "room", "result", "fragment"),
+    ("ihl", "field", "length", "result", "fragment"),
     [
         (5, 0x4000, 20, OK, WHOLE),
         (5, 0x8000, 20, OK, WHOLE),
@@ -193,14 +193,14 @@ def test_ipv4_headers(
     guarded: GuardedFrame,
     ihl: int,
     field: int,
-    room: int,
+    length: int,
     result: int,
     fragment: int,
 ) -> None:
-    packet = struct.pack(">BBHHHBBH", 0x40 | ihl, 0, room, 0x0102, field, 64, 17, 0)
-    packet = (packet + CLIENT4 + VIP4).ljust(room, b"\1")
+    packet = struct.pack(">BBHHHBBH", 0x40 | ihl, 0, length, 0x0102, field, 64, 17, 0)
+    packet = (packet + CLIENT4 + VIP4).ljust(length, b"\1")
     got = Headers()
-    assert host.host_read_headers4(guarded.put(packet), u64(room), ctypes.byref(got)) == result
+    assert host.host_read_headers4(guarded.put(packet), u64(length), ctypes.byref(got)) == result
     assert (got.length, got.protocol, got.fragment) == (ihl * 4, 17, fragment)
     assert (got.id, got.key_protocol) == (0x0201, 17)
 

@@ -47,7 +47,7 @@ def visits(protocol: str, chain: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def opened_at(protocol: str, chain: tuple[int, ...]) -> int:
-    """A SYN stays at the first hop. A new UDP flow ends at the last: nobody has its socket."""
+    """A SYN stays at the first hop. A new UDP flow ends at the last: no server has its socket."""
     order = visits(protocol, chain)
     return order[0] if protocol == "tcp" else order[-1]
 

@@ -93,7 +93,7 @@ def test_the_rule_and_the_builders_agree(services: list[ServiceEntry]) -> None:
         assert lack
         entries = sum(map(len, effective_of_both(services)))
         if entries > 1 << 20:
-            return  # the builders would say no after a minute
+            return  # the builders would refuse after a minute
     assert (lack is None) == builds(services), lack
 
 

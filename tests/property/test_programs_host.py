@@ -81,7 +81,7 @@ def test_every_length_up_to_a_whole_header(host: Host, rng: random.Random) -> No
 
 
 def huge_packet(traffic: Traffic, size: int) -> bytes:
-    """A packet of so many bytes, as its length field says; IPv6 may have 40 more than IPv4."""
+    """A packet of this length, by its length field; IPv6 may have 40 more than IPv4."""
     rng = traffic.rng
     flow = traffic.scene.flow(rng, hit=1.0)
     head = {4: 20, 6: 40}[flow.version] + {TCP: 20, UDP: 8}[flow.protocol]

@@ -1,4 +1,4 @@
-"""Reports: whatever an agent can say arrives, and no bytes are anything but a report or refused."""
+"""Reports: what an agent encodes arrives, and any bytes are decoded or refused."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def test_every_report_arrives_as_it_was(report: Report) -> None:
 @given(st.text(max_size=400), st.lists(st.text(max_size=400), max_size=20))
 def test_every_text_arrives_tame(text: str, errors: list[str]) -> None:
     report = decode_report(encode_report(Report("a", text, 1, 0.0, errors=tuple(errors))))
-    for said in (report.boot_id, *report.errors):
-        assert said.isprintable()
-        assert len(said) <= MAX_TEXT
+    for sent in (report.boot_id, *report.errors):
+        assert sent.isprintable()
+        assert len(sent) <= MAX_TEXT
 
 
 @given(st.binary(max_size=300) | ANY_JSON.map(lambda value: json.dumps(value).encode()))

@@ -152,7 +152,7 @@ class Fleet:
             self.agent(server.name)
         self.control(config)
         wait_until(lambda: self.states() == {s.name: "active" for s in config.server}, "active")
-        wait_until(lambda: len(self.current()) == servers, "a place in the table for everybody")
+        wait_until(lambda: len(self.current()) == servers, "every server is current for a bucket")
         wait_until(self.calm, "everything settled")
         return config
 
@@ -211,7 +211,7 @@ class Fleet:
         }
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Return what the controller's metrics say now."""
+        """Return the present value of one of the controller's metrics."""
         return self.metrics.registry.get_sample_value(f"{PREFIX}_{name}", labels)
 
     def close(self) -> None:

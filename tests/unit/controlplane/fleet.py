@@ -31,7 +31,7 @@ class Agent:
     name: str
     store: FileStore
     acks: bool = True
-    speaks: bool = True
+    reports: bool = True
     load: float | None = 0.5
     connections: int = 0
     checks: dict[str, ServiceHealth] = field(default_factory=dict)
@@ -52,17 +52,17 @@ class Agent:
         self._thread.start()
         return self
 
-    def end(self, *, said: bool = False) -> None:
-        """End the thread; ``said``: with a last word that the forwarder is detached."""
+    def end(self, *, stopped: bool = False) -> None:
+        """End the thread; ``stopped``: with a last report that the forwarder is detached."""
         self._stop.set()
         self._thread.join()
-        if said:
+        if stopped:
             self._report(stopped=True)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                if self.speaks:
+                if self.reports:
                     self._follow()
                     self._report()
             except Exception as error:

@@ -92,7 +92,7 @@ def test_nothing_but_a_death_happens_before_the_last_table_is_settled() -> None:
 def test_a_death_hands_a_bucket_to_the_hop_that_knows_its_connections() -> None:
     old = table(((1, 2), 100), ((2, 1), 56), ((3, 0), 100))
     result = build(old, request(states={1: S.DOWN, 2: S.ACTIVE, 3: S.ACTIVE}, settled=False))
-    # 2 has room for 72 more and gets them; the rest goes to 3, with 2 behind it.
+    # 2 may take 72 more and gets them; the rest goes to 3, with 2 behind it.
     assert chains(result) == {(2, 0): 56 + 72, (3, 2): 28, (3, 0): 100}
     assert result.moved == 100
     assert result.table is not None

@@ -55,7 +55,7 @@ def test_match_is_maximal_and_keeps_both_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "weights", "room", "poured"),
+    ("amount", "weights", "capacity", "parts"),
     [
         (12, [1, 2, 3], [99, 99, 99], [2, 4, 6]),
         (12, [1, 2, 3], [99, 99, 3], [3, 6, 3]),
@@ -67,10 +67,10 @@ def test_match_is_maximal_and_keeps_both_limits() -> None:
     ],
 )
 def test_fill_gives_what_has_no_room_to_the_others(
-    amount: float, weights: list[float], room: list[float], poured: list[float]
+    amount: float, weights: list[float], capacity: list[float], parts: list[float]
 ) -> None:
-    found = fill(amount, np.array(weights, dtype=np.float64), np.array(room, dtype=np.float64))
-    assert found.tolist() == pytest.approx(poured)
+    found = fill(amount, np.array(weights, dtype=np.float64), np.array(capacity, dtype=np.float64))
+    assert found.tolist() == pytest.approx(parts)
 
 
 def test_whole_prefers_the_holder_then_the_remainder_then_the_lower_index() -> None:

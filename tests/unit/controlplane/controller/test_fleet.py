@@ -171,12 +171,12 @@ def test_a_new_controller_changes_nothing_before_it_has_heard(fleet: Fleet) -> N
     before = fleet.published.generations()
     fleet.store.wait_reports(0.2)
     for agent in fleet.agents.values():
-        agent.speaks = False
+        agent.reports = False
     fleet.rounds.clear()
     fleet.control(config)
     wait_until(lambda: len(fleet.rounds) > 3, "rounds of the new one")
     for agent in fleet.agents.values():
-        agent.speaks = True
+        agent.reports = True
     fleet.go_on(0.5)
     fleet.published.refresh()
     assert fleet.published.generations() == before
@@ -210,7 +210,7 @@ def test_a_removed_server_is_drained_and_leaves_when_it_stopped(fleet: Fleet) ->
     loop.configure(fleet.config(2), fleet.prober)
     wait_until(lambda: "s3" not in fleet.current(), "drained")
     assert fleet.states()["s3"] == "draining"
-    fleet.agents["s3"].end(said=True)
+    fleet.agents["s3"].end(stopped=True)
     wait_until(lambda: "s3" not in fleet.states(), "gone")
     assert "s3" not in fleet.store.reports()
     assert fleet.table() is not None
@@ -220,7 +220,7 @@ def test_a_removed_server_is_drained_and_leaves_when_it_stopped(fleet: Fleet) ->
 def test_what_is_known_of_a_server_that_left_is_forgotten_though_the_store_stumbled(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or the wish to drain it would meet the server that gets its name one day."""
+    """Otherwise a later server of the same name would be drained."""
     fleet.up(3)
     loop = fleet.loop
     assert loop
@@ -236,7 +236,7 @@ def test_what_is_known_of_a_server_that_left_is_forgotten_though_the_store_stumb
     monkeypatch.setattr(FileStore, "forget", stumble)
     loop.configure(fleet.config(2), fleet.prober)
     wait_until(lambda: "s3" not in fleet.current(), "drained")
-    fleet.agents["s3"].end(said=True)
+    fleet.agents["s3"].end(stopped=True)
     wait_until(lambda: "s3" not in fleet.states(), "gone")
     assert fleet.store.drain_requests() == frozenset()
     assert "s3" not in fleet.store.acknowledgements()
@@ -248,12 +248,12 @@ def test_load_moves_wait_for_a_silent_agent(fleet: Fleet) -> None:
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=False)}
     wait_until(lambda: "s2" not in fleet.current(), "drained for health")
     wait_until(fleet.calm, "settled")
-    fleet.agents["s1"].speaks = False
+    fleet.agents["s1"].reports = False
     wait_until(lambda: fleet.rounds[-1].fleet.servers["s1"].silent, "silent")
     fleet.agents["s2"].checks = {"http": ServiceHealth(healthy=True)}
     fleet.go_on(2.0)
     assert "s2" not in fleet.current()
-    fleet.agents["s1"].speaks = True
+    fleet.agents["s1"].reports = True
     wait_until(lambda: fleet.current() == EVEN, "even again")
 
 
@@ -319,7 +319,7 @@ def test_a_pool_taken_out_of_the_settings_while_a_generation_is_unsettled(fleet:
 
 
 def test_settings_that_agents_refuse_are_replaced_by_those_that_they_take(fleet: Fleet) -> None:
-    """No agent needs to stop for it: what nobody takes holds nothing back."""
+    """No agent has to stop for it: a document that no agent takes holds nothing back."""
     fleet.up(2)
     loop = fleet.loop
     assert loop

@@ -15,7 +15,7 @@ from tests.unit.controlplane.fleet import EVEN, dip
 
 
 def test_a_dead_server_leaves_every_table_within_two_seconds(fleet: Fleet) -> None:
-    """With default timing: agents that report every 50 ms instead of 250 leave 0.2 s of room."""
+    """With default timing: agents that report every 50 ms instead of 250 leave 0.2 s of margin."""
     defaults = {
         "tick_seconds": 1.0,
         "silent_after_seconds": 1.0,
@@ -30,7 +30,7 @@ def test_a_dead_server_leaves_every_table_within_two_seconds(fleet: Fleet) -> No
         others = (fleet.agents[name] for name in ("s1", "s2", "s4"))
         return all(not (agent.tables["web"].chains == 3).any() for agent in others)
 
-    assert wait_until(gone, "s3 in no chain that anybody uses") < 1.8
+    assert wait_until(gone, "s3 in no chain in use") < 1.8
     assert fleet.states()["s3"] == "down"
     assert "s3" not in fleet.named()
     assert sum(fleet.current().values()) == 256
@@ -81,9 +81,9 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     rounds = len(fleet.rounds)
     wait_until(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
     assert fleet.states()["s3"] == "active"
-    said = capsys.readouterr().out
-    assert said.count("cannot probe: no server of this pool will be declared down") == 1
-    assert "no IPv6 address outside all VIPs for 2001:db8::1" in said
+    output = capsys.readouterr().out
+    assert output.count("cannot probe: no server of this pool will be declared down") == 1
+    assert "no IPv6 address outside all VIPs for 2001:db8::1" in output
     found = overview(fleet.store, fleet.config(3, service=only(vip, "tcp", 443)), 0.0)
     assert found["pools"][0]["probe"] is None
     assert "no IPv6 address outside all VIPs for 2001:db8::1" in found["pools"][0]["unprobed"]
@@ -106,7 +106,9 @@ def test_a_death_does_not_wait_for_an_agent_that_never_acknowledges(fleet: Fleet
     after = fleet.table()
     assert after
     others = before.chains[:, 0] != 3
-    assert (before.chains[others, 0] == after.chains[others, 0]).all(), "a death moves nobody else"
+    assert (before.chains[others, 0] == after.chains[others, 0]).all(), (
+        "a death moves no other bucket"
+    )
     assert "s1" in fleet.current()
 
 
@@ -143,7 +145,7 @@ def test_a_server_that_comes_back_joins_anew(fleet: Fleet) -> None:
 
 def test_a_server_that_stopped_is_taken_out_at_once(fleet: Fleet) -> None:
     fleet.up(4)
-    fleet.agents["s2"].end(said=True)
+    fleet.agents["s2"].end(stopped=True)
     wait_until(lambda: "s2" not in fleet.named(), "s2 is in no chain")
     assert fleet.states()["s2"] == "down"
     assert fleet.prober.probed == []
@@ -153,14 +155,14 @@ def test_too_many_deaths_at_once_are_not_believed(fleet: Fleet) -> None:
     fleet.up(4)
     for number in (1, 2, 3):
         fleet.prober.dead.add(dip(number))
-        fleet.agents[f"s{number}"].speaks = False
+        fleet.agents[f"s{number}"].reports = False
     wait_until(lambda: len(fleet.rounds[-1].deaths.withheld) == 3, "three withheld")
     assert fleet.metric("deaths_withheld") == 3
     assert fleet.current() == EVEN
     assert set(fleet.states().values()) == {"active"}
     fleet.prober.dead.clear()
     for number in (1, 2, 3):
-        fleet.agents[f"s{number}"].speaks = True
+        fleet.agents[f"s{number}"].reports = True
     wait_until(lambda: not fleet.rounds[-1].deaths.withheld, "over")
 
 
@@ -182,7 +184,7 @@ def test_a_silent_server_is_asked_only_what_it_can_answer(
         return probe
 
     monkeypatch.setattr(fleet.prober, "send", refusing)
-    fleet.agents["s2"].speaks = False
+    fleet.agents["s2"].reports = False
     if changed == "vip":
         new = {"name": "a", "vip": "192.0.2.9", "protocol": "tcp", "port": 81, "pool": "web"}
         loop.configure(fleet.config(4, service=[new]), fleet.prober)
@@ -193,7 +195,7 @@ def test_a_silent_server_is_asked_only_what_it_can_answer(
     rounds = len(fleet.rounds)
     wait_until(lambda: len(fleet.rounds) > rounds + 15, "time for three probes")
     assert fleet.states()["s2"] == "active"
-    fleet.agents["s2"].speaks = True
+    fleet.agents["s2"].reports = True
     wait_until(fleet.calm, "s2 has the new settings too")
     fleet.prober.dead.add(dip(2))
     monkeypatch.setattr(fleet.prober, "send", send)

@@ -40,24 +40,24 @@ def test_a_seeded_store_goes_on_where_the_lost_one_was(
     config = fleet.config(3)
     for agent in agents.values():
         agent.end()
-    heir = Fleet(tmp_path / "new")
+    successor = Fleet(tmp_path / "new")
     try:
-        seed_store(heir.store, state_dir)
-        assert heir.store.kinds() == before
-        assert heir.store.key(key_id) == fleet.store.key(key_id)
-        heir.control(config)
+        seed_store(successor.store, state_dir)
+        assert successor.store.kinds() == before
+        assert successor.store.key(key_id) == fleet.store.key(key_id)
+        successor.control(config)
         for name, old in agents.items():
-            # before it speaks: a server's acknowledgements come from one place
+            # before its first report: a server's acknowledgements come from one process
             for kind, generation in before.items():
-                heir.store.acknowledge(name, kind, generation)
-            heir.agent(name, tables=dict(old.tables), cluster=old.cluster)
-        wait_until(heir.calm, "settled")
-        assert heir.published.generations() == before, "nothing changes"
-        heir.store.request_drain("s2", requested=True)
-        wait_until(lambda: "s2" not in heir.current(), "drained")
-        assert heir.published.generations()["table/web"] == before["table/web"] + 2
+                successor.store.acknowledge(name, kind, generation)
+            successor.agent(name, tables=dict(old.tables), cluster=old.cluster)
+        wait_until(successor.calm, "settled")
+        assert successor.published.generations() == before, "nothing changes"
+        successor.store.request_drain("s2", requested=True)
+        wait_until(lambda: "s2" not in successor.current(), "drained")
+        assert successor.published.generations()["table/web"] == before["table/web"] + 2
     finally:
-        heir.close()
+        successor.close()
 
 
 def test_servers_that_had_newer_tables_are_overtaken(
@@ -65,20 +65,20 @@ def test_servers_that_had_newer_tables_are_overtaken(
 ) -> None:
     before = dict(fleet.published.generations())
     config = fleet.config(3)
-    heir = Fleet(tmp_path / "new")
+    successor = Fleet(tmp_path / "new")
     try:
-        seed_store(heir.store, state_dir)
-        heir.store.acknowledge("s1", "table/web", before["table/web"] + 7)
-        heir.control(config)
+        seed_store(successor.store, state_dir)
+        successor.store.acknowledge("s1", "table/web", before["table/web"] + 7)
+        successor.control(config)
         wanted = before["table/web"] + 8
-        wait_until(lambda: (t := heir.table()) is not None and t.generation == wanted, "ahead")
-        table = heir.table()
+        wait_until(lambda: (t := successor.table()) is not None and t.generation == wanted, "ahead")
+        table = successor.table()
         old = fleet.table()
         assert table
         assert old
         assert (table.chains == old.chains).all()
     finally:
-        heir.close()
+        successor.close()
 
 
 def test_a_store_that_is_not_empty_is_refused(fleet: Fleet, state_dir: Path) -> None:
@@ -94,14 +94,14 @@ def test_a_seeding_that_was_cut_off_is_no_beginning(
     """A controller would give the pool a new key beside its old table, under a running fleet."""
     version = fleet.store.latest("table/web")
     assert version
-    heir = Fleet(tmp_path / "new")
-    heir.store.seed(version)
+    successor = Fleet(tmp_path / "new")
+    successor.store.seed(version)
     with pytest.raises(BrigadeError, match="empty the store and begin it with --seed"):
-        seed_store(heir.store, state_dir)
+        seed_store(successor.store, state_dir)
     with pytest.raises(BrigadeError, match="no cluster document, so a seeding was interrupted"):
-        heir.published.refresh()
-    assert set(heir.store.kinds()) == {"table/web"}
-    heir.close()
+        successor.published.refresh()
+    assert set(successor.store.kinds()) == {"table/web"}
+    successor.close()
 
 
 def test_a_directory_without_documents_is_refused(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def test_nothing_new_is_nothing_published() -> None:
 def test_only_a_death_is_published_before_the_last_one_settled() -> None:
     settings = config("a", "b", "c", pools=("web", "new"))
     before = at(first(config("a", "b")), a=ACTIVE, b=ACTIVE)
-    wish = replace(ALIVE, drain_requested=True)
-    views = {"a": wish, "b": ALIVE, "c": ALIVE}
+    requested = replace(ALIVE, drain_requested=True)
+    views = {"a": requested, "b": ALIVE, "c": ALIVE}
     assert next_cluster(settings, before, views, WAITING, ClusterNews(), {}) is None
     news = ClusterNews(dead=frozenset("b"))
     following = next_cluster(settings, before, views, WAITING, news, {})
@@ -111,8 +111,8 @@ def test_a_refused_generation_is_replaced_by_other_settings_and_nothing_else_mov
     """What agents cannot hold must not keep out what they can (docs/architecture.md)."""
     before = at(first(config("a", "b", pools=("web", "bad"))), a=ACTIVE, b=ACTIVE)
     mended = config("a", "b", "c", pools=("web", "good"))
-    wish = replace(ALIVE, drain_requested=True)
-    views = {"a": wish, "b": ALIVE, "c": ALIVE}
+    requested = replace(ALIVE, drain_requested=True)
+    views = {"a": requested, "b": ALIVE, "c": ALIVE}
     keys = {"good": "key-good"}
     following = next_cluster(mended, before, views, REFUSED, ClusterNews(), keys)
     assert following
@@ -234,8 +234,8 @@ def test_the_first_ones_wait_for_each_other() -> None:
     assert not newcomers_welcome(cluster, some, 1.9, 2.0)
     assert newcomers_welcome(cluster, some, 2.0, 2.0)
     assert newcomers_welcome(cluster, {"a": ALIVE, "b": ALIVE}, 0.0, 2.0)
-    wished = {"a": ALIVE, "b": replace(NEVER, drain_requested=True)}
-    assert newcomers_welcome(cluster, wished, 0.0, 2.0)
+    views = {"a": ALIVE, "b": replace(NEVER, drain_requested=True)}
+    assert newcomers_welcome(cluster, views, 0.0, 2.0)
 
 
 def test_later_ones_wait_for_nobody() -> None:

@@ -1,4 +1,4 @@
-"""What may be done with a pool's table now, and what its builder is told."""
+"""What may be done with a pool's table now, and the states that its builder gets."""
 
 from __future__ import annotations
 

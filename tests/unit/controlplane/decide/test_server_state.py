@@ -15,7 +15,7 @@ ALIVE = ServerView("a", known=True, heard=True)
 SILENT = ServerView("a", known=True, silent=True, silent_seconds=100.0, probes_failed=2)
 NEVER = ServerView("a")
 STOPPED = replace(ALIVE, stopped=True)
-WISHED = replace(ALIVE, drain_requested=True)
+REQUESTED = replace(ALIVE, drain_requested=True)
 REMOVED = replace(ALIVE, configured=False)
 
 
@@ -32,25 +32,25 @@ def follow(
         (REGISTERED, NEVER, REGISTERED),
         (REGISTERED, SILENT, REGISTERED),
         (REGISTERED, STOPPED, REGISTERED),
-        (REGISTERED, WISHED, REGISTERED),
+        (REGISTERED, REQUESTED, REGISTERED),
         (REGISTERED, REMOVED, REGISTERED),
         (JOINING, ALIVE, JOINING),
         (JOINING, SILENT, JOINING),
-        (JOINING, WISHED, DRAINING),
+        (JOINING, REQUESTED, DRAINING),
         (JOINING, REMOVED, DRAINING),
         (ACTIVE, ALIVE, ACTIVE),
         (ACTIVE, SILENT, ACTIVE),
         (ACTIVE, NEVER, ACTIVE),
-        (ACTIVE, WISHED, DRAINING),
+        (ACTIVE, REQUESTED, DRAINING),
         (ACTIVE, REMOVED, DRAINING),
-        (DRAINING, WISHED, DRAINING),
+        (DRAINING, REQUESTED, DRAINING),
         (DRAINING, REMOVED, DRAINING),
         (DRAINING, ALIVE, JOINING),
         (DOWN, ALIVE, REGISTERED),
         (DOWN, SILENT, DOWN),
         (DOWN, STOPPED, DOWN),
         (DOWN, REMOVED, DOWN),
-        (DOWN, WISHED, REGISTERED),
+        (DOWN, REQUESTED, REGISTERED),
     ],
 )
 def test_steps_of_a_life(state: ServerState, view: ServerView, following: ServerState) -> None:
@@ -67,7 +67,7 @@ def test_a_full_share_makes_a_joining_server_active() -> None:
 
 
 def test_nothing_but_a_death_makes_a_server_down() -> None:
-    views = (ALIVE, SILENT, NEVER, STOPPED, WISHED, REMOVED)
+    views = (ALIVE, SILENT, NEVER, STOPPED, REQUESTED, REMOVED)
     for state, view, may, full in itertools.product(ServerState, views, (0, 1), (0, 1)):
         if state is not DOWN:
             assert follow(state, view, bool(may), bool(full)) is not DOWN

@@ -86,11 +86,11 @@ def test_what_clients_cannot_connect_to_is_refused(text: str, reason: str, line:
     with pytest.raises(BadVip) as caught:
         parse_vip(text)
     assert caught.value.reason == reason
-    said = str(caught.value)
-    assert said.startswith("must ")
-    assert line in said
-    assert "\n" not in said
-    assert len(said) < 200
+    text = str(caught.value)
+    assert text.startswith("must ")
+    assert line in text
+    assert "\n" not in text
+    assert len(text) < 200
 
 
 @pytest.mark.parametrize("text", ["9.255.255.0/24", "128.0.0.0/8", "170.0.0.0/8", "fe00::/16"])

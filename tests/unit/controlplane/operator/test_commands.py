@@ -1,4 +1,4 @@
-"""The commands beside the controller: what they refuse, and what they tell while one waits."""
+"""The commands beside the controller: what they refuse, and the progress that they show."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_who_waits_is_told_of_each_change_but_not_all_the_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = [0.0]
-    tell = Progress("s1", lambda: now[0])
+    progress_line = Progress("s1", lambda: now[0])
     for second, buckets in ((0.0, 9), (1.9, 8), (2.0, 7), (2.5, 6), (4.5, 7), (5.0, 5), (9.0, 5)):
         now[0] = second
-        tell(DrainProgress(buckets, (), 1))
-    told = capsys.readouterr().err.splitlines()
-    assert [line.split()[4] for line in told] == ["7", "5"]
+        progress_line(DrainProgress(buckets, (), 1))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[4] for line in lines] == ["7", "5"]
 
 
 def test_a_document_that_makes_no_sense_is_named(tmp_path: Path) -> None:

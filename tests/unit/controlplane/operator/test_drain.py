@@ -1,4 +1,4 @@
-"""When `lbctl drain --wait` may say that a server serves nobody."""
+"""When `lbctl drain --wait` may report that a drain is complete."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def document(generation: int, author: str, size: int = 50_000) -> bytes:
-    """A document that says who wrote it and by its digest whether all of it is there."""
+    """A document with its author and a digest, which shows whether it is whole."""
     body = random.Random(f"{generation} {author}").randbytes(size)
     head = json.dumps([generation, author, hashlib.sha256(body).hexdigest()])
     return head.encode() + b"\n" + body
@@ -81,7 +81,7 @@ class Worker:
         self.process.communicate()
 
     def expect(self, line: str) -> None:
-        """Wait for a line that says how far the worker is."""
+        """Wait for the worker's next line of progress."""
         assert self.process.stdout is not None
         assert self.process.stdout.readline().strip() == line
 

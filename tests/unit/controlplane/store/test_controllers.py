@@ -22,7 +22,7 @@ def test_wishes_are_set_and_cleared_and_stay(backing: Backing) -> None:
     operator.request_drain("beta", requested=True)
     operator.request_drain("beta", requested=True)
     operator.request_drain("alpha", requested=False)
-    operator.request_drain("never-wished", requested=False)
+    operator.request_drain("never-requested", requested=False)
     operator.close()
     assert backing.controller().drain_requests() == {"beta"}
 
@@ -43,8 +43,8 @@ Act = Callable[[ControllerStore], None]
 CHANGES: dict[str, Act] = {
     "report": lambda store: store.report(Report("alpha", "b", 2, 0.0)),
     "acknowledgement": lambda store: store.acknowledge("alpha", "cluster", 2),
-    "wish": lambda store: store.request_drain("alpha", requested=True),
-    "cleared wish": lambda store: store.request_drain("beta", requested=False),
+    "drain request": lambda store: store.request_drain("alpha", requested=True),
+    "cleared drain request": lambda store: store.request_drain("beta", requested=False),
     "forgotten": lambda store: store.forget("beta"),
 }
 
@@ -117,17 +117,17 @@ def test_leadership_ends_with_an_exception_that_stays_itself(backing: Backing) -
 
 
 def test_leadership_is_free_when_the_leader_is_killed(backing: Backing) -> None:
-    heir = backing.controller()
+    successor = backing.controller()
     with Worker("lead", backing.url, "doomed") as worker:
         worker.expect("ready")
         with (
             pytest.raises(StoreConflict, match=rf"doomed.*{worker.process.pid}"),
-            heir.lead("heir"),
+            successor.lead("successor"),
         ):
             pytest.fail("two lead at once")
         worker.process.send_signal(signal.SIGKILL)
         worker.process.wait()
-        with heir.lead("heir"):
+        with successor.lead("successor"):
             pass
 
 

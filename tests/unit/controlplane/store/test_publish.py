@@ -104,7 +104,7 @@ def test_of_many_seeds_one_wins(backing: Backing) -> None:
 
 
 def assert_fair(won: dict[str, list[int]], until: int) -> None:
-    """Each generation was won once, by one author, and somebody lost (or it was no race)."""
+    """Each generation was won once, by one author, and another lost (or there was no race)."""
     assert sorted(chain.from_iterable(won.values())) == list(range(1, until + 1))
     assert sum(bool(generations) for generations in won.values()) > 1
 
@@ -141,7 +141,7 @@ def test_processes_race_and_each_generation_has_one_winner(backing: Backing) -> 
 
 
 def test_readers_see_whole_documents_in_order_while_publishers_are_killed(agents: Backing) -> None:
-    """Publishers are killed with SIGKILL at random moments; nothing they said yes to is lost."""
+    """Publishers are killed by SIGKILL at random moments; no confirmed publication is lost."""
     stop = threading.Event()
     readers = [agents.agent() for _ in range(2)]
     moments = random.Random(5)
@@ -175,10 +175,10 @@ def test_readers_see_whole_documents_in_order_while_publishers_are_killed(agents
     store = agents.controller()
     newest = store.kinds()[KIND]
     assert accepted <= newest
-    store.publish(Version(KIND, newest + 1, document(newest + 1, "heir")))
+    store.publish(Version(KIND, newest + 1, document(newest + 1, "successor")))
     last = store.latest(KIND)
     assert last is not None
-    assert read_document(last) == "heir"
+    assert read_document(last) == "successor"
 
 
 def test_a_publisher_wakes_readers_of_other_processes(backing: Backing) -> None:

@@ -29,7 +29,7 @@ def ready() -> None:
 
 
 def race_for(url: str, author: str, until: str) -> list[int]:
-    """Publish against others from the moment stdin says so."""
+    """Publish against others once stdin has a line."""
     store = open_controller_store(url)
     ready()
     sys.stdin.readline()
@@ -75,7 +75,7 @@ def die(url: str, where: str) -> None:
 
 
 def starve(url: str, limit: str) -> list[str]:
-    """Use a store with files limited to so many bytes; say what each call raised."""
+    """Use a store with files limited to so many bytes; print what each call raised."""
     store = open_controller_store(url)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     generation = store.kinds().get(KIND, 0) + 1
@@ -96,7 +96,7 @@ def starve(url: str, limit: str) -> list[str]:
 
 
 def trespass(url: str) -> str:
-    """Use a store as somebody whose store it is not; say what that raised."""
+    """Use a store as another user; print what that raised."""
     if os.geteuid() == 0:
         os.setuid(65534)
     try:

@@ -158,11 +158,11 @@ def test_a_publisher_killed_at_any_point_leaves_all_or_nothing(
     with Worker("die", f"file:{directory}", where) as worker:
         assert worker.process.wait(30) == -9
     newest = 4 if published else 3
-    heir = FileStore(directory)
-    version = heir.latest(KIND)
+    successor = FileStore(directory)
+    version = successor.latest(KIND)
     assert version is not None
     assert (version.generation, read_document(version)) == (newest, "dead" if published else "me")
-    heir.publish(Version(KIND, newest + 1, document(newest + 1, "heir")))
+    successor.publish(Version(KIND, newest + 1, document(newest + 1, "successor")))
 
 
 def test_what_dead_writers_left_is_removed_and_what_is_fresh_is_not(
@@ -370,7 +370,7 @@ def test_a_stopped_pruner_makes_publishers_unavailable_not_wrong(
             store.publish(Version(KIND, 3, b"x"))
         assert store.kinds() == {KIND: 2}
         fcntl.flock(held, fcntl.LOCK_UN)
-        fcntl.flock(held, fcntl.LOCK_SH)  # another publisher, stopped: in nobody's way
+        fcntl.flock(held, fcntl.LOCK_SH)  # another publisher, stopped: it blocks no one
         publish_to(store, 3 + KEPT_GENERATIONS)
     publish_to(store, 4 + KEPT_GENERATIONS)
     assert len(list((directory / "documents/table.web").glob("*.json"))) == KEPT_GENERATIONS

@@ -229,10 +229,10 @@ def test_no_secret_is_logged_anywhere(
             agent.key("absent")
         with pytest.raises(StoreDenied):
             opened(held, serving.url, "a-wrong-token").key("web-1")
-    said = f"{logs} {caplog.text} {serving!r} {agent!r}"
-    assert "token refused" in said
+    output = f"{logs} {caplog.text} {serving!r} {agent!r}"
+    assert "token refused" in output
     for secret in (TOKEN, "a-wrong-token", "key-of-the-pool", KEY.hex()):
-        assert secret not in said
+        assert secret not in output
 
 
 def test_waiting_agents_cost_no_threads(served: Served, held: ExitStack) -> None:

@@ -18,7 +18,7 @@ from tests.unit.controlplane.store.conftest import opened
 
 @contextmanager
 def stranger(answer: bytes) -> Iterator[str]:
-    """A server that says one thing to everybody and hangs up."""
+    """A server that sends the same bytes to every client and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def run() -> None:
@@ -59,7 +59,7 @@ GENERATION = "brigade-generation: 3"
 
 
 @pytest.mark.parametrize(
-    ("said", "asked", "error"),
+    ("sent", "asked", "error"),
     [
         (b"", LATEST, StoreUnavailable),
         (b"SSH-2.0-OpenSSH\r\n", LATEST, StoreUnavailable),
@@ -81,10 +81,10 @@ GENERATION = "brigade-generation: 3"
     ],
 )
 def test_a_stranger_at_the_stores_address_is_an_error_and_no_document(
-    held: ExitStack, monkeypatch: pytest.MonkeyPatch, said: bytes, asked: Ask, error: type
+    held: ExitStack, monkeypatch: pytest.MonkeyPatch, sent: bytes, asked: Ask, error: type
 ) -> None:
     monkeypatch.setattr("controlplane.store.http.client.MAX_DOCUMENT_BYTES", 1000)
-    with stranger(said) as url, pytest.raises(BrigadeError) as caught:
+    with stranger(sent) as url, pytest.raises(BrigadeError) as caught:
         asked(opened(held, url))
     assert type(caught.value) is error
     assert str(caught.value).isprintable()
