@@ -15,10 +15,9 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from controlplane.decide.deaths import Deaths
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.health import fold
-from controlplane.decide.round_view import RoundView
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.views import FleetView, RoundView
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources

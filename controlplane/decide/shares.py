@@ -14,7 +14,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from controlplane.decide.pool_view import PoolView
+from controlplane.decide.views import PoolView
 from controlplane.domain.objects import SERVING
 
 LONGEST_TICK_SECONDS = 3.0

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from controlplane.decide.fleet_view import Acknowledged
 from controlplane.decide.server_state import ServerView
+from controlplane.decide.views import Acknowledged
 from controlplane.domain.objects import Report
 
 

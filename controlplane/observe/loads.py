@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.decide.fleet_view import FleetView
+from controlplane.decide.views import FleetView
 from controlplane.observe.prometheus import PrometheusLoad, Query
 from controlplane.settings.models import ControlConfig, PoolConfig
 

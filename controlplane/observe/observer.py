@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
+from controlplane.decide.views import FleetView
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.heartbeats import Heartbeats, server_views, with_probes

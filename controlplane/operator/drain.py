@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
+from controlplane.decide.views import FleetView
 from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
 from controlplane.domain.table_facts import TableFacts

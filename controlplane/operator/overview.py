@@ -6,8 +6,8 @@ import time
 from ipaddress import IPv4Address
 from typing import Any
 
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.views import FleetView
 from controlplane.domain.objects import Address, Server, Service, protocol_text, vip_text
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.observer import Observer

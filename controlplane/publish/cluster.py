@@ -7,7 +7,6 @@ import secrets
 import structlog
 
 from controlplane.decide.deaths import AT_ONCE_SECONDS, Deaths, find_deaths
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.next_cluster import (
     ClusterNews,
     known_pools,
@@ -15,6 +14,7 @@ from controlplane.decide.next_cluster import (
     next_cluster,
 )
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.views import FleetView
 from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState
 from controlplane.publish.condition_log import ConditionLog

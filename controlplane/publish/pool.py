@@ -18,9 +18,8 @@ from controlplane.decide.pool_step import (
     pool_states,
     trusted_indices,
 )
-from controlplane.decide.pool_view import PoolView
-from controlplane.decide.round_view import RoundView
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.views import PoolView, RoundView
 from controlplane.domain.objects import Pool, ServerState, Table, table_kind
 from controlplane.domain.table_facts import TableFacts
 from controlplane.publish.condition_log import ConditionLog

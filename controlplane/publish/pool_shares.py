@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from controlplane.decide.caps import connection_caps, smoothed, steady
-from controlplane.decide.pool_view import PoolView
 from controlplane.decide.shares import Shares, ShareSettings, adjust, shares_of_table
+from controlplane.decide.views import PoolView
 from controlplane.domain.objects import ServerState
 from controlplane.settings.models import PoolConfig
 

@@ -7,9 +7,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import counts
+from controlplane.decide.views import FleetView
 from controlplane.domain.objects import CLUSTER, Cluster, Server, ServerState
 
 ALIVE = ServerView("a", known=True, heard=True)

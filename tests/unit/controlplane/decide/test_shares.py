@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from controlplane.builder import BuildRequest, build
-from controlplane.decide.pool_view import PoolView
 from controlplane.decide.shares import Shares, ShareSettings, adjust, shares_of_table
+from controlplane.decide.views import PoolView
 from controlplane.domain.objects import Pool, ServerState, Table
 
 S = ServerState

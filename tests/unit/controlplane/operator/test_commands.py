@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import lb.cli.main as cli
-from controlplane.decide.fleet_view import FleetView
+from controlplane.decide.views import FleetView
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.objects import CLUSTER
 from controlplane.operator.drain import DrainProgress, progress

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
+from controlplane.decide.views import FleetView
 from controlplane.domain.objects import CLUSTER, Cluster, Report, Server, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.operator.drain import DrainProgress, progress

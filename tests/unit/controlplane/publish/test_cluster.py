@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.decide.deaths import AT_ONCE_SECONDS
-from controlplane.decide.fleet_view import FleetView
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.views import FleetView
 from controlplane.domain.objects import CLUSTER, Cluster, Server, ServerState
 from controlplane.publish.cluster import ClusterPublisher
 from controlplane.publish.condition_log import ConditionLog

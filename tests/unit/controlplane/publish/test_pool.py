@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlplane.decide.fleet_view import FleetView
-from controlplane.decide.round_view import RoundView
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.views import FleetView, RoundView
 from controlplane.domain.objects import TCP, Cluster, Pool, Server, ServerState, Service, Table
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.pool import PoolPublisher

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.decide.caps import connection_caps, smoothed, steady
-from controlplane.decide.pool_view import PoolView
+from controlplane.decide.views import PoolView
 from controlplane.domain.objects import ServerState
 from controlplane.publish.pool_shares import Balance
 from controlplane.settings.models import PoolConfig

@@ -1,13 +1,15 @@
-"""What a controller knows of all servers at one moment. Pure."""
+"""What a controller knows at one moment: of the fleet, in one round, of one pool. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controlplane.decide.health import Failing
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement, counts
-from controlplane.domain.objects import CLUSTER, Cluster, Report
+from controlplane.domain.objects import CLUSTER, Cluster, Report, ServerState
+from controlplane.settings.models import ControlConfig
 
 Acknowledged = Mapping[str, Mapping[str, int]]
 """Server name -> kind -> generation."""
@@ -57,3 +59,49 @@ class FleetView:
     def _counted(self) -> list[str]:
         members = self.cluster.servers if self.cluster else ()
         return [server.name for server in members if counts(server, self.servers[server.name])]
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """What one round knows. ``now`` is monotonic, ``wall`` Unix seconds.
+
+    ``cluster`` is the newest cluster document, ``settled_cluster`` the newest that is known to be
+    settled. ``silent``: silent servers that count; they hold back moves made for load. ``loads``:
+    pool -> DIP index -> load. ``ramps``: how far a joining server's slow start is, 0 to 1, by DIP
+    index.
+    """
+
+    now: float
+    wall: float
+    ticked: bool
+    config: ControlConfig
+    fleet: FleetView
+    cluster: Cluster
+    settled_cluster: Cluster | None
+    failing: Failing
+    silent: frozenset[str] = frozenset()
+    loads: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
+    ramps: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """What shares and caps depend on, by DIP index.
+
+    ``loads`` of 1.0 are all of the capacity; a load that is missing or ``None`` is unknown or too
+    old. ``ramps``: how far a joining server's slow start is, 0 to 1. ``current``: buckets that each
+    server is current for. ``limits``: ``max_connections``. ``connections``: open ones on each
+    server. ``frozen``: an agent is silent or the pool is in panic, so nothing moves for load.
+    """
+
+    states: Mapping[int, ServerState]
+    loads: Mapping[int, float | None] = field(default_factory=dict)
+    ramps: Mapping[int, float] = field(default_factory=dict)
+    current: Mapping[int, int] = field(default_factory=dict)
+    limits: Mapping[int, int] = field(default_factory=dict)
+    connections: Mapping[int, int] = field(default_factory=dict)
+    frozen: bool = False
+
+    def ramp(self, index: int) -> float:
+        """Return the part of its full share that a server may have."""
+        return min(max(self.ramps.get(index, 1.0), 0.0), 1.0)
