@@ -57,6 +57,7 @@ def cohort(
 ) -> Cohort:
     """Open flows to a pool's VIP and wait until all of them are open."""
     arguments = [f"--downloads={downloads}", f"--idle={idle}", f"--udp={udp}"]
+    arguments += [f"--udp-source-port={site.take_udp_ports(udp)}"]
     arguments += [f"--file={path}" for path in site.files]
     made = Cohort(site.client, VIPS[pool], "traffic-test", arguments)
     count = made.wait_open()

@@ -29,6 +29,8 @@ from netns.process import Process
 
 START_SECONDS = 30.0
 WORK_UNIT_MS = 6.0
+FIRST_UDP_PORT = 10_000
+"""Source ports of the client's UDP flows start here, below the kernel's ephemeral ports."""
 
 
 def lbctl() -> str:
@@ -57,6 +59,7 @@ class Site:
         numbers = (*scenario.FIRST_SERVERS, scenario.NEWCOMER)
         pins = {server_name(n): network[server_name(n)].bpffs / INTERFACE for n in numbers}
         self.counters = Counters(pins)
+        self._next_udp_port = FIRST_UDP_PORT
 
     @property
     def client(self) -> Host:
@@ -77,6 +80,12 @@ class Site:
     def control_file(self) -> Path:
         """The controller's settings."""
         return self.controller.base / "control.toml"
+
+    def take_udp_ports(self, count: int) -> int:
+        """Return the first of so many source ports that no UDP flow of this site had before."""
+        first = self._next_udp_port
+        self._next_udp_port += count
+        return first
 
     def server(self, number: int) -> Host:
         """Return the host of a server."""

@@ -11,8 +11,6 @@ from lb.demo.scenario import Amounts
 from lb.demo.site.site import Site
 
 EQUAL_SHARES_SECONDS = 60.0
-FIRST_UDP_PORT = 10_000
-"""First source port of UDP flows; the ports lie below those that the kernel assigns."""
 
 
 @dataclass
@@ -23,13 +21,6 @@ class StepContext:
     amounts: Amounts
     progress: ProgressLog
     findings: Findings = field(default_factory=Findings)
-    next_udp_port: int = FIRST_UDP_PORT
-
-    def take_udp_ports(self, count: int) -> int:
-        """Reserve this many source ports, never used before, and return the first."""
-        first = self.next_udp_port
-        self.next_udp_port += count
-        return first
 
     def serving(self) -> list[int]:
         """Return the numbers of the servers that run, in order."""

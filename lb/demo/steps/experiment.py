@@ -58,7 +58,7 @@ class Experiment:
             f"--downloads={amounts.downloads}",
             f"--idle={amounts.idle}",
             f"--udp={amounts.udp}",
-            f"--udp-source-port={self.context.take_udp_ports(amounts.udp)}",
+            f"--udp-source-port={site.take_udp_ports(amounts.udp)}",
             f"--over-seconds={over_seconds}",
             *(f"--file={path}" for path in site.files),
         ]

@@ -151,8 +151,7 @@ def make_flows(options: argparse.Namespace) -> list[Flow]:
     flows += [Download(web, options.file[n % len(options.file)]) for n in range(options.downloads)]
     flows += [Idle(web, options.page) for _ in range(options.idle)]
     flows += [Short(web, options.page) for _ in range(options.short)]
-    port = options.udp_source_port
-    flows += [UdpFlow(echo, port and port + n) for n in range(options.udp)]
+    flows += [UdpFlow(echo, options.udp_source_port + n) for n in range(options.udp)]
     random.Random(len(flows)).shuffle(flows)  # noqa: S311 (an order, not a secret)
     return flows
 
@@ -164,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tcp-port", type=int, default=80)
     made.add_argument("--udp-port", type=int, default=7000)
     made.add_argument(
-        "--udp-source-port", type=int, default=0, help="source port of the first UDP flow; 0: any"
+        "--udp-source-port", type=int, help="source port of the first UDP flow; needed with --udp"
     )
     made.add_argument("--file", action="append", default=[], help="URL path of a file")
     made.add_argument("--page", default="/hello", help="URL path of a small page")
@@ -176,9 +175,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    The kernel may give a new UDP flow the port of an earlier one. A server that still has the
+    earlier flow's connected socket then takes the new flow, although its bucket moved long ago.
+    """
+    made = parser()
+    options = made.parse_args(arguments)
+    if options.udp and not options.udp_source_port:
+        made.error("--udp needs --udp-source-port: ports that no earlier flow had")
+    return options
+
+
 def main() -> None:
     """Run as `python -m lb.demo.traffic.generator`."""
-    options = parser().parse_args()
+    options = read_options()
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     schedule = FlowSchedule(make_flows(options), options.over_seconds, time.monotonic())

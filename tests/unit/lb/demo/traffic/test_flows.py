@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from lb.demo.traffic.flows import Download, Flow, Idle, Short, Target, UdpFlow
-from lb.demo.traffic.generator import FlowSchedule
+from lb.demo.traffic.generator import FlowSchedule, make_flows, read_options
 from lb.demo.traffic.http import BadResponse, Exchange
 from lb.demo.traffic.verdicts import Outcome
 from netns.polling import wait_until
@@ -277,3 +277,21 @@ def test_a_udp_flow_comes_from_the_port_that_it_was_given() -> None:
         assert sock.recvfrom(100)[1] == ("127.0.0.1", port)
         assert flow.name == f"udp 127.0.0.1:{port}"
         flow.close()
+
+
+def test_udp_flows_get_the_source_ports_that_were_asked_for() -> None:
+    words = ["--vip=127.0.0.1", "--udp=3", "--udp-source-port=10000"]
+    flows = make_flows(read_options(words))
+    ports = [flow.source_port for flow in flows if isinstance(flow, UdpFlow)]
+    assert sorted(ports) == [10000, 10001, 10002]
+    assert len(make_flows(read_options(["--vip=127.0.0.1", "--idle=2"]))) == 2
+
+
+def test_the_kernel_does_not_choose_the_source_ports_of_udp_flows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may choose one that an earlier flow had, for which a server still has a socket."""
+    with pytest.raises(SystemExit) as stopped:
+        read_options(["--vip=127.0.0.1", "--udp=3"])
+    assert stopped.value.code == 2
+    assert "--udp needs --udp-source-port" in capsys.readouterr().err
