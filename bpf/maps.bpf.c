@@ -25,6 +25,17 @@ BPF_PERCPU_ARRAY(lb_too_big_windows, struct lb_too_big_window, 1);
 BPF_PROG_ARRAY(lb_redirector_programs, LB_REDIRECTOR_SLOT_COUNT);
 BPF_TABLE("lru_hash", struct lb_fragment_key, u64, lb_decisions, LB_FRAGMENTS);
 
+/* UDP flows that were delivered here without a connected socket, and the time of the last delivery. */
+#define LB_FRESH_FLOWS 8192
+#define LB_FRESH_NS    5000000000ULL
+
+/* The bytes of a struct bpf_sock_tuple, zero behind the part of its family. */
+struct lb_fresh_key {
+	u32 word[9];
+};
+
+BPF_TABLE("lru_hash", struct lb_fresh_key, u64, lb_fresh, LB_FRESH_FLOWS);
+
 /*
  * The state, which the loader creates, as a constant address (BPF_PSEUDO_MAP_VALUE of
  * its descriptor): never null.  The compiler loads it anew wherever it is written, so

@@ -218,6 +218,42 @@ static __always_inline int lb_decide_udp(struct __sk_buff *skb, struct bpf_sock_
 	return answer;
 }
 
+_Static_assert(sizeof(struct lb_fresh_key) == sizeof(struct bpf_sock_tuple), "lb_fresh_key");
+
+/*
+ * Section 6.4: an application needs some time to connect a socket to a new client.
+ * Until then this server knows the flow by the datagrams that it delivered.
+ */
+static __always_inline void lb_remember_fresh(const struct bpf_sock_tuple *tuple)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	lb_fresh.update((struct lb_fresh_key *)tuple, &now);
+}
+
+static __always_inline bool lb_is_fresh(const struct bpf_sock_tuple *tuple)
+{
+	u64 *delivered = lb_fresh.lookup((struct lb_fresh_key *)tuple);
+
+	return delivered && bpf_ktime_get_ns() - *delivered < LB_FRESH_NS;
+}
+
+/* R16 and R21 for a datagram with a hop list. */
+static __always_inline int lb_decide_datagram(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+					      u64 version, bool last_hop)
+{
+	int answer = lb_decide_udp(skb, tuple, version);
+
+	if (last_hop) {
+		if (answer == LB_CNT_PASS_ON)
+			lb_remember_fresh(tuple);
+		return LB_CNT_ACCEPT_LAST_HOP;
+	}
+	if (answer == LB_CNT_PASS_ON && lb_is_fresh(tuple))
+		return LB_CNT_ACCEPT_UDP_SOCKET;
+	return answer;
+}
+
 /* R16 to R21 for TCP and UDP, and an echo request: an accept's counter or LB_CNT_PASS_ON. */
 static __always_inline int lb_decide(struct __sk_buff *skb, const struct lb_tunnel *tunnel,
 				     const struct lb_inner *inner, u64 version)
@@ -225,15 +261,17 @@ static __always_inline int lb_decide(struct __sk_buff *skb, const struct lb_tunn
 	int counter = lb_accept_at_once(tunnel, inner);
 	u64 at = lb_inner_offset(tunnel);
 	void *ip = lb_frame(skb) + at;
+	bool is_udp = inner->protocol == LB_PROTO_UDP;
 	struct bpf_sock_tuple tuple;
 
-	if (counter != LB_GO_ON)
+	/* without a hop list the bucket is at rest: nothing to remember */
+	if (counter != LB_GO_ON && !(is_udp && tunnel->hop_count))
 		return counter;
 	if (ip + LB_IP_LEN(version) > lb_end(skb))
 		return LB_CNT_DROP_ERROR;
 	lb_fill_tuple(&tuple, ip, version, inner->ports, false);
-	if (inner->protocol == LB_PROTO_UDP)
-		return lb_decide_udp(skb, &tuple, version);
+	if (is_udp)
+		return lb_decide_datagram(skb, &tuple, version, counter == LB_CNT_ACCEPT_LAST_HOP);
 	return lb_decide_tcp(skb, &tuple, at, inner, version);
 }
 

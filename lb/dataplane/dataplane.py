@@ -73,6 +73,7 @@ FORWARDER_PROGRAMS = "lb_forwarder_programs"
 FRAGMENTS = "lb_fragments"
 REDIRECTOR_PROGRAMS = "lb_redirector_programs"
 DECISIONS = "lb_decisions"
+FRESH = "lb_fresh"
 TABLES = "lb_tables"
 COUNTERS = "lb_counters"
 SERVICE_STATS = "lb_service_stats"
@@ -84,6 +85,7 @@ MAPS = (
     FRAGMENTS,
     REDIRECTOR_PROGRAMS,
     DECISIONS,
+    FRESH,
 )
 PIN_NAMES = {  # every version finds the same maps under the same names
     ROOT: "forwarder",
@@ -98,6 +100,7 @@ PIN_NAMES = {  # every version finds the same maps under the same names
     FRAGMENTS: "fragments",
     REDIRECTOR_PROGRAMS: "tc_stages",
     DECISIONS: "decisions",
+    FRESH: "fresh",
 }
 MAC_BYTES = 6
 LEAST_MTU = 576

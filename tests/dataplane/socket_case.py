@@ -117,6 +117,7 @@ class Case:
         self.sockets = ExitStack()
         self.config = server_config()
         self.memory = Memory()
+        rig.forget()
         rig.configure(self.config)
 
     def ask(

@@ -1,17 +1,18 @@
-"""Whether a packet with hops left stays: lines R17 to R22 of wire.md."""
+"""Whether a packet with hops left stays: lines R17 to R22 of wire.md, and its section 6.4."""
 
 from __future__ import annotations
 
 from tests.model.gue import GueHeader
 from tests.model.headers import PROTOCOL_TCP, PROTOCOL_UDP, can_carry_cookie, is_syn
 from tests.model.inner import Inner
+from tests.model.memory import Memory
 from tests.model.sockets import SocketOracle, SocketState
 
 PASS_ON = "pass_on"
 _OWNERS = {PROTOCOL_TCP: SocketState.KNOWN, PROTOCOL_UDP: SocketState.UDP_CONNECTED}
 
 
-def decide(inner: Inner, gue: GueHeader, sockets: SocketOracle) -> str:
+def decide(inner: Inner, gue: GueHeader, sockets: SocketOracle, memory: Memory) -> str:
     """The counter of a packet that stays here, ``pass_on`` for one that goes on.
 
     ``inner`` has passed R13 to R15, so what is no TCP, UDP or ICMP error is an echo request.
@@ -22,7 +23,16 @@ def decide(inner: Inner, gue: GueHeader, sockets: SocketOracle) -> str:
         return "accept_echo"
     if inner.packet.protocol == PROTOCOL_TCP:
         return _decide_tcp(inner, gue, sockets)
-    return "accept_udp_socket" if _is_owner(inner, sockets) else PASS_ON  # R21
+    if _is_owner(inner, sockets) or memory.fresh.recall(inner.flow()):  # R21
+        return "accept_udp_socket"
+    return PASS_ON
+
+
+def note_last_hop(inner: Inner, gue: GueHeader, sockets: SocketOracle, memory: Memory) -> None:
+    """Section 6.4: what R16 accepts can make a UDP flow fresh."""
+    is_datagram = not inner.is_error and inner.packet.protocol == PROTOCOL_UDP
+    if is_datagram and gue.hop_count > 0 and not _is_owner(inner, sockets):
+        memory.fresh.remember(inner.flow(), value=True)
 
 
 def _decide_tcp(inner: Inner, gue: GueHeader, sockets: SocketOracle) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from tests.model.addresses import Address
+from tests.model.flow import Flow
 from tests.model.packet import IpPacket
 
 MOST_REMEMBERED = 8192
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
@@ -45,8 +47,8 @@ class UpperLayer:
     destination_port: int
 
 
-class Remembered(Generic[Value]):
-    """At most ``most`` values by fragment key; beyond that the one unused for longest goes.
+class Remembered(Generic[Key, Value]):
+    """At most ``most`` values by key; beyond that the one unused for longest goes.
 
     Asking for a value and writing it are uses. A kernel's LRU map evicts in batches and nearly, not
     exactly, the oldest: with fewer than ``most`` keys in play the two agree, beyond that they need
@@ -55,23 +57,27 @@ class Remembered(Generic[Value]):
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
         self._most = most
-        self._values: OrderedDict[FragmentKey, Value] = OrderedDict()
+        self._values: OrderedDict[Key, Value] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def recall(self, key: FragmentKey) -> Value | None:
+    def recall(self, key: Key) -> Value | None:
         """The value under this key, or None."""
         if key in self._values:
             self._values.move_to_end(key)
         return self._values.get(key)
 
-    def remember(self, key: FragmentKey, value: Value) -> None:
+    def remember(self, key: Key, value: Value) -> None:
         """Write a value in the place of an older one under the same key."""
         self._values[key] = value
         self._values.move_to_end(key)
         if len(self._values) > self._most:
             self._values.popitem(last=False)
+
+    def forget(self) -> None:
+        """Remember nothing any more."""
+        self._values.clear()
 
 
 @dataclass
@@ -79,13 +85,15 @@ class Memory:
     """One server's memory; ``forward`` and ``redirect`` change it.
 
     ``fragments`` is the forwarder's (wire.md, section 4.4), ``decisions`` the redirector's (section
-    6.2; a value is the name of an accept counter, or ``pass_on``). ``answers_left`` are the too-big
-    answers that section 4.5 still allows this CPU in the current window; None: any number. Time
-    does not pass here: a caller that models windows sets the number anew.
+    6.2; a value is the name of an accept counter, or ``pass_on``), ``fresh`` are the UDP flows of
+    section 6.4. ``answers_left`` are the too-big answers that section 4.5 still allows this CPU in
+    the current window; None: any number. Time does not pass here: a caller that models windows sets
+    the number anew, and one that models more than 5 seconds forgets ``fresh`` flows.
     """
 
-    fragments: Remembered[UpperLayer] = field(default_factory=Remembered)
-    decisions: Remembered[str] = field(default_factory=Remembered)
+    fragments: Remembered[FragmentKey, UpperLayer] = field(default_factory=Remembered)
+    decisions: Remembered[FragmentKey, str] = field(default_factory=Remembered)
+    fresh: Remembered[Flow, bool] = field(default_factory=Remembered)
     answers_left: int | None = None
 
     def may_answer(self) -> bool:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from tests.model.config import Config, RedirectorConfig
 from tests.model.decap import accepted, passed_on
-from tests.model.decision import PASS_ON, decide
+from tests.model.decision import PASS_ON, decide, note_last_hop
 from tests.model.encap import wrap_length
 from tests.model.gue import GUE_AT, GueHeader, hops_ahead
 from tests.model.headers import (
@@ -118,8 +118,9 @@ def _decide(inner: Inner, gue: GueHeader, sockets: SocketOracle, memory: Memory)
     if problem is not None:  # R13 to R15
         return problem
     if is_last:  # R16
+        note_last_hop(inner, gue, sockets, memory)
         return "accept_last_hop"
-    decision = decide(inner, gue, sockets)  # R17 to R22
+    decision = decide(inner, gue, sockets, memory)  # R17 to R22
     if inner.packet.is_first_fragment:
         memory.decisions.remember(FragmentKey.of(inner.packet), decision)
     return decision

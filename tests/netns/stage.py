@@ -76,6 +76,7 @@ class Stage:
         self.fleet = Fleet(network)
         self.depth = depth
         self.agents: dict[int, Process] = {}
+        self.udp_services: dict[int, list[Process]] = {}
         self._generation = 0
         pins = {brigade.server_name(n): self.pins(n) for n in SERVERS}
         self._counters = Counters(pins)
@@ -104,7 +105,7 @@ class Stage:
         self.fleet.publish(cluster(1, states, services(), self.depth))
         self._publish((1,))
         for number in SERVERS:
-            self._start_services(self.host(number))
+            self._start_services(number)
         for number in SERVERS:
             self.agents[number] = self.fleet.up(number)
         for number in SERVERS:
@@ -115,14 +116,16 @@ class Stage:
         assert self.agents[number].poll() is None, self.agents[number].output()[-500:]
         return self.fleet.ready(number)
 
-    def _start_services(self, host: Host) -> None:
+    def _start_services(self, number: int) -> None:
+        host = self.host(number)
         # Services start before the VIPs are there, and a prefix's addresses never are.
         host.sysctl("net.ipv4.ip_nonlocal_bind", "1")
         host.sysctl("net.ipv6.ip_nonlocal_bind", "1")
         talk.serve_tcp(host, (PORT, ANY_PORT))
         for port in (ECHO_PORT, ANY_ECHO_PORT):
             vips = [place.vip for place in UDP_PLACES.values() if place.port == port]
-            talk.serve_udp(host, port, vips)
+            service = talk.serve_udp(host, port, vips)
+            self.udp_services.setdefault(number, []).append(service)
 
     def rest(self) -> None:
         """Have everything enter by server 1 and belong to it; the agents run."""
@@ -132,11 +135,11 @@ class Stage:
         self.enter_by(1)
         self.chain(1)
 
-    def chain(self, *servers: int) -> None:
-        """Give every bucket this chain, newest first, and wait until all servers go by it."""
+    def chain(self, *servers: int, used_by: Sequence[int] = SERVERS) -> None:
+        """Give every bucket this chain, newest first, and wait until servers forward by it."""
         self._publish(servers)
         kind = table_kind(POOL)
-        for number in SERVERS:
+        for number in used_by:
             wait_until(
                 lambda number=number: (  # type: ignore[misc]
                     self.fleet.acknowledged(number).get(kind) == self._generation

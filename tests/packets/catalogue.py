@@ -6,6 +6,7 @@ from tests.packets import (
     forwarder,
     forwarder_icmp,
     fragments,
+    fresh,
     redirector,
     redirector_inner,
     services,
@@ -16,5 +17,8 @@ FORWARDER_ROWS = (
     *(*forwarder.ROWS, *forwarder_icmp.ROWS, *services.ROWS),
     *(*fragments.FORWARDER_ROWS, *too_big.ROWS),
 )
-REDIRECTOR_ROWS = (*redirector.ROWS, *redirector_inner.ROWS, *fragments.REDIRECTOR_ROWS)
+REDIRECTOR_ROWS = (
+    *(*redirector.ROWS, *redirector_inner.ROWS),
+    *(*fragments.REDIRECTOR_ROWS, *fresh.ROWS),
+)
 ROWS = (*FORWARDER_ROWS, *REDIRECTOR_ROWS)

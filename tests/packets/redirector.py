@@ -159,7 +159,7 @@ LAST_ROWS = (
     redirector("R16 echo", gue(ECHO)),
     redirector("R16 a port without a service", gue(tcp_packet(CLIENT, 1, VIP, 4444))),
     redirector("R16 wrong outer checksum", gue(outer_checksum=0xBEEF)),
-    redirector("R16 UDP over IPv6", gue(UDP6, C, next_hop=1)),
+    redirector("R16 UDP over IPv6", gue(UDP6)),
     redirector("R16 echo over IPv6", gue(ECHO6)),
     redirector("R16 options", gue(tcp(options=NOPS))),
     redirector("R16 a header", gue(tcp(vip=VIP6, headers=[hop_by_hop()]))),

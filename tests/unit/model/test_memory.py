@@ -15,7 +15,7 @@ def _key(number: int) -> FragmentKey:
 
 
 def test_the_one_unused_for_longest_goes() -> None:
-    remembered = Remembered[int](most=3)
+    remembered = Remembered[FragmentKey, int](most=3)
     for number in range(3):
         remembered.remember(_key(number), number)
     assert remembered.recall(_key(0)) == 0  # a use
@@ -27,7 +27,7 @@ def test_the_one_unused_for_longest_goes() -> None:
 
 
 def test_asking_in_vain_remembers_nothing() -> None:
-    remembered = Remembered[int]()
+    remembered = Remembered[FragmentKey, int]()
     assert remembered.recall(_key(0)) is None
     assert len(remembered) == 0
 

@@ -6,16 +6,20 @@ or the one before it. A client opens a flow through one server, at some moment; 
 moves it to another server, which may have the same generation, a newer or an older one. The flow's
 next packet must find the socket. A flow counts for as long as its server stays in the chain:
 pushing a server out is another promise's business.
+
+A UDP flow is also tried without a connected socket: its next datagram comes before the application
+has made one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 
 import pytest
 
-from tests.model import Outcome, Server, SocketState, SocketTable, trace
+from tests.model import Memory, Outcome, SameSocket, Server, SocketState, SocketTable, trace
 from tests.model.frames import ethernet, tcp_packet, udp_packet
 from tests.packets.world import CLIENT, DNS, HTTP, VIP, config, dip, flow
 
@@ -131,6 +135,54 @@ def test_two_step_moves_break_nothing(protocol: int, depth: int) -> None:
 def test_every_one_step_move_to_a_newcomer_breaks_something(protocol: int, depth: int) -> None:
     for history in histories(one_step, depth):
         assert broken_flows(protocol, history) != [], history
+
+
+@cache
+def pairs_of_datagrams(first: Chain, second: Chain, *, forgetful: bool) -> set[tuple[int, int]]:
+    """Where two datagrams of a new flow end, each sent through a server with one of these chains.
+
+    No server has a connected socket for the flow. ``forgetful``: nor remembers it.
+    """
+    frame = ethernet(udp_packet(CLIENT, PROTOCOLS[17].source_port, VIP, 53))
+    ends = set()
+    for first_at in range(1, SERVERS + 1):
+        for second_at in range(1, SERVERS + 1):
+            memories = {number: Memory() for number in range(1, SERVERS + 1)}
+            owners = []
+            for chain, at in ((first, first_at), (second, second_at)):
+                fleet = {
+                    dip(number): Server(
+                        config(number, chain, servers=SERVERS),
+                        SameSocket(SocketState.UDP_UNCONNECTED),
+                        Memory() if forgetful else memory,
+                    )
+                    for number, memory in memories.items()
+                }
+                owners.append(trace(frame, dip(at), fleet).last_server.packed[-1])
+            ends.add((owners[0], owners[1]))
+    return ends
+
+
+def neighbours(depth: int) -> set[tuple[Chain, Chain]]:
+    """The chains that two servers can have at the same time, in either order, and equal ones."""
+    found = set()
+    for history in histories(two_step, depth):
+        for older, newer in pairwise(history):
+            found |= {(older, older), (older, newer), (newer, older)}
+    return found
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_a_flow_whose_application_is_slow_ends_at_one_server(depth: int) -> None:
+    for first, second in neighbours(depth):
+        ends = pairs_of_datagrams(first, second, forgetful=False)
+        assert {a == b for a, b in ends} == {True}, (first, second)
+
+
+def test_without_a_memory_a_swap_splits_a_flow_whose_application_is_slow() -> None:
+    for first, second in (((1, 2), (2, 1)), ((2, 1), (1, 2))):
+        ends = pairs_of_datagrams(first, second, forgetful=True)
+        assert ends == {(first[0], second[0])}
 
 
 def test_the_flow_that_a_one_step_move_breaks() -> None:

@@ -32,7 +32,7 @@ from tests.packets.world import (
     VIP6,
 )
 
-DECIDED_BY_SOCKETS = {f"R{number}" for number in range(19, 26)} | {"6.2"}
+DECIDED_BY_SOCKETS = {f"R{number}" for number in range(19, 26)} | {"6.2", "6.4"}
 
 
 @pytest.mark.parametrize("row", rows_for("model", FORWARDER_ROWS), ids=name_of)
