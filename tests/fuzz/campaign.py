@@ -9,6 +9,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -113,7 +114,7 @@ class Fuzzer:
         forwarder, redirector = self._programs(rng, config)
         judges: tuple[tuple[str, Judge, list[bytes]], ...] = (
             (FORWARDER, ForwarderJudge(forwarder, config, self._places(config)), forwarded),
-            (REDIRECTOR, RedirectorJudge(redirector, config, server.table), redirected),
+            (REDIRECTOR, self._redirector_judge(redirector, config, server), redirected),
         )
         for program, judge, frames in judges:
             if self._only in {"", program}:
@@ -149,6 +150,14 @@ class Fuzzer:
         """Where in the configuration the service with an index of the kernel's is."""
         index_of = self.rig.dataplane._cluster.index_of
         return {index_of(entry(config, place)): place for place in range(len(config.services))}
+
+    def _redirector_judge(
+        self, program: Program, config: Config, server: RealServer
+    ) -> RedirectorJudge:
+        fresh = self.rig.dataplane.map_fd("lb_fresh")
+        return RedirectorJudge(
+            program, config, server.table, forget_fresh=partial(clear_map, fresh)
+        )
 
     def _forget_fragments(self) -> None:
         for fd in self.rig.dataplane._loaded.maps.values():

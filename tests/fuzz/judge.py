@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.fuzz.kernel import CountersError, Program, Seen, window_now
@@ -15,6 +15,8 @@ XDP_VERDICTS: Mapping[int, Verdict] = {1: "drop", 2: "pass", 3: "tx"}
 TC_VERDICTS: Mapping[int, Verdict] = {0: "ok", 2: "drop", 7: "redirect"}
 ANSWERS_A_WINDOW = 64
 """docs/wire.md, section 4.5."""
+FRESH_SECONDS = 2.0
+"""Well under the 5 s of docs/wire.md, section 6.4."""
 
 
 def as_result(seen: Seen, verdicts: Mapping[int, Verdict], service: int | None) -> Result:
@@ -68,15 +70,26 @@ class ForwarderJudge:
 
 @dataclass
 class RedirectorJudge:
-    """The redirector beside its model, with the memory and the sockets that both have."""
+    """The redirector beside its model, with the memory and the sockets that both have.
+
+    The kernel forgets fresh UDP flows after 5 s (docs/wire.md, section 6.4), the model has no clock:
+    before that, on however slow a machine, `forget_fresh` empties the kernel's memory, and the
+    model's is emptied with it.
+    """
 
     program: Program
     config: Config
     sockets: ServerSockets
     memory: Memory = field(default_factory=Memory)
+    forget_fresh: Callable[[], None] = lambda: None
+    fresh_since: float = field(default_factory=time.monotonic)
 
     def both(self, frame: bytes) -> tuple[Result, Result]:
         """Return the program's result and the model's."""
+        if time.monotonic() - self.fresh_since > FRESH_SECONDS:
+            self.forget_fresh()
+            self.memory.fresh.forget()
+            self.fresh_since = time.monotonic()
         got = as_result(self.program.run(frame), TC_VERDICTS, None)
         self.sockets.frame = frame
         return got, redirect(frame, self.config, self.sockets, self.memory)
