@@ -72,9 +72,8 @@ class ForwarderJudge:
 class RedirectorJudge:
     """The redirector beside its model, with the memory and the sockets that both have.
 
-    The kernel forgets fresh UDP flows after 5 s (docs/wire.md, section 6.4), the model has no clock:
-    before that, on however slow a machine, `forget_fresh` empties the kernel's memory, and the
-    model's is emptied with it.
+    The kernel forgets fresh UDP flows after 5 s (docs/wire.md, section 6.4), and the model has no
+    clock. Before that, `forget_fresh` empties the kernel's memory, and the model's is emptied too.
     """
 
     program: Program
