@@ -171,6 +171,10 @@ def test_many_vips_are_one_rule(network: Network, server: Host, cookies: str) ->
     server.sysctl("net.ipv4.tcp_syncookies", "1")
 
 
+ALL_TCP = ("from all iif lo ipproto tcp", "from all iif lo ipproto ipproto-6")
+"""The second without /etc/protocols, which has the names of protocols (Debian's `netbase`)."""
+
+
 def have_become(host: Host, rules: list[tuple[int, int]]) -> bool:
     return our_rules(host) == rules
 
@@ -181,7 +185,7 @@ def our_rules(host: Host) -> list[tuple[int, int]]:
     for version in (4, 6):
         shown = host.run(["ip", f"-{version}", "rule"]).stdout.splitlines()
         ours = [line for line in shown if f"lookup {TABLE}" in line]
-        found.append((sum("from all iif lo ipproto tcp" in line for line in ours), len(ours)))
+        found.append((sum(any(rule in line for rule in ALL_TCP) for line in ours), len(ours)))
     return found
 
 
