@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from controlplane.domain.bounds import MAX_PORT
 from controlplane.domain.errors import UsageError
-from controlplane.domain.objects import PROTOCOLS, TCP, UDP, Cluster, Server, Service, Table, Vip
+from controlplane.domain.objects import PROTOCOLS, TCP, UDP, Cluster, Server, Service, Table
+from controlplane.domain.service_rows import Bound
 from lb.flow_hash import Address, Flow, bucket_of, siphash, source_port_of
 
 ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+AnyService = TypeVar("AnyService", bound=Bound)
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,6 @@ def parse_flow(protocol: str, source: str, destination: str) -> Flow:
     if from_address.version != to_address.version:
         raise UsageError(f"{source} and {destination} have different IP versions")
     return Flow(from_address, from_port, to_address, to_port, PROTOCOLS[protocol])
-
-
-class Matched(Protocol):
-    """The fields of a service that select its flows; a port of None is any port."""
-
-    @property
-    def vip(self) -> Vip:
-        """The prefix that clients connect to."""
-
-    @property
-    def protocol(self) -> int:
-        """TCP or UDP."""
-
-    @property
-    def port(self) -> int | None:
-        """The port that clients connect to."""
-
-
-AnyService = TypeVar("AnyService", bound=Matched)
 
 
 def find_service(cluster: Cluster, flow: Flow) -> Service | None:
