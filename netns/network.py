@@ -7,8 +7,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pyroute2 import NetlinkError
@@ -98,17 +98,12 @@ class Network:
         """Leave everything running after the context, until `remove_leftovers(kept=True)`."""
         self._kept = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._kept and kind is None:
             owner = self.record.owner()
             if owner is None:
                 raise NetworkError(f"the owner file in {self.record.path} is missing")
-            self.record.write_owner(owner.as_kept())
+            self.record.write_owner(replace(owner, kept=True))
             for host in self.hosts.values():
                 host.close()
             atexit.unregister(self._last_resort)

@@ -98,10 +98,8 @@ def _run_of(environment: bytes) -> str:
 def signal_process(process: ProcessId, number: signal.Signals) -> None:
     """Send a signal to exactly this process, unless it has ended."""
     if is_alive(process):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process.pid, number)
-        except ProcessLookupError:
-            return
 
 
 def kill_and_wait(victims: Collection[ProcessId], timeout_seconds: float = 5.0) -> None:
@@ -183,7 +181,5 @@ class Process:
         """Close our ends of its pipes."""
         for pipe in (self._popen.stdin, self._popen.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    continue
