@@ -52,22 +52,19 @@ def rates(now: Mapping[str, int], before: Mapping[str, int], seconds: float) -> 
 
 def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -> RichTable:
     """Return a table of the counters that are not zero."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from controlplane.domain.objects import port_text
     from lb.agent.report.metrics import program_of
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("verdict", "program"):
-        table.add_column(heading)
-    for heading in ("packets", "per second") if every_second is not None else ("packets",):
-        table.add_column(heading, justify="right")
+    packets = Column("packets", justify="right")
+    table = Table("verdict", "program", packets, box=None, pad_edge=False)
+    if every_second is not None:
+        table.add_column("per second", justify="right")
     for name, count in counters["verdicts"].items():
         if count:
-            row = [name, program_of(name), f"{count:,}"]
-            if every_second is not None:
-                row.append(f"{every_second[name]:,.0f}")
-            table.add_row(*row)
+            rate = [f"{every_second[name]:,.0f}"] if every_second is not None else []
+            table.add_row(name, program_of(name), f"{count:,}", *rate)
     for service in counters["services"]:
         vip = f"[{service['vip']}]" if ":" in service["vip"] else service["vip"]
         name = f"{service['protocol']} {vip}:{port_text(service['port'])}"
