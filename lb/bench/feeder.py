@@ -60,6 +60,7 @@ TARGET = np.dtype([("daddr", "V4"), ("dport", "V2"), ("pad", "<u2")])
 TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
 XDP_ATTACH_TYPE = 0
 """`expected_attach_type` of the feeder, and so of the programs that it can jump to."""
+MAPS = ("lb_feed", "lb_templates", "lb_flow_targets", "lb_target", "lb_tc_target")
 FEEDERS = {"lb_feed_xdp": "XDP", "lb_feed_tc": "SCHED_CLS"}
 BASES = {
     "lb_floor": "XDP",
@@ -91,19 +92,16 @@ class Harness:
         folder = bpf_dir()
         self._loaded = [
             compile_and_load(
-                join_sources([folder / "bench" / "feeder.bpf.c"]),
+                join_sources([folder / "bench" / source]),
                 include=folder,
-                programs=FEEDERS,
-                maps=("lb_feed", "lb_templates", "lb_flow_targets", "lb_target", "lb_tc_target"),
+                programs=programs,
+                maps=maps_of_it,
                 xdp_attach_type=XDP_ATTACH_TYPE,
-            ),
-            compile_and_load(
-                join_sources([folder / "bench" / "floor.bpf.c"]),
-                include=folder,
-                programs=BASES,
-                maps=(),
-                xdp_attach_type=XDP_ATTACH_TYPE,
-            ),
+            )
+            for source, programs, maps_of_it in (
+                ("feeder.bpf.c", FEEDERS, MAPS),
+                ("floor.bpf.c", BASES, ()),
+            )
         ]
         maps = self._loaded[0].maps
         self.fds = {**self._loaded[0].programs, **self._loaded[1].programs}
