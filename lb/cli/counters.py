@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
 
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.table import Table as RichTable
 
     from lb.dataplane.objects import ServiceEntry
     from lb.dataplane.pinned import PinnedDataplane
@@ -50,10 +51,8 @@ def rates(now: Mapping[str, int], before: Mapping[str, int], seconds: float) -> 
     return {n: max(0, c - before.get(n, 0)) / seconds for n, c in now.items()}
 
 
-def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -> RichTable:
+def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -> Table:
     """Return a table of the counters that are not zero."""
-    from rich.table import Column, Table
-
     from controlplane.domain.objects import port_text
     from lb.agent.report.metrics import program_of
 
@@ -91,9 +90,6 @@ def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
 
     Counters start at zero with every `lbctl up`. With --json and --watch, each line is one object.
     """
-    from rich.console import Console
-    from rich.live import Live
-
     from lb.agent.attach.bpffs import pin_name
     from lb.agent.config import load_agent_config
     from lb.dataplane.pinned import PinnedDataplane

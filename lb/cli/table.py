@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.table import Column, Table
 
 from controlplane.domain.bounds import DEFAULT_DEPTH
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lb.cli._table_summary import TableSummary
 
 BAR_WIDTH = 24
@@ -38,8 +38,6 @@ def transitions(summary: TableSummary) -> str:
 
 def show(console: Console, summary: TableSummary, now: float) -> None:
     """Print one table's summary."""
-    from rich.table import Column, Table
-
     moved = summary.last_moved_at
     when = f"last move {max(0.0, now - moved):.0f} s ago" if moved else "no moves yet"
     console.print(
@@ -74,8 +72,6 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
 @json_option
 def command(pool: str | None, config: Path, as_json: bool) -> None:
     """Show the forwarding tables that this server last used."""
-    from rich.console import Console
-
     from controlplane.domain.errors import UsageError
     from lb.agent.config import load_agent_config
     from lb.agent.documents.last_good import load_last_good
