@@ -129,6 +129,10 @@ def ratios(program: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[n
     return np.divide(program, base, out=np.full_like(program, np.inf), where=base > 0)
 
 
+def _named(name: str, rows: Sequence[Row]) -> Row:
+    return next(row for row in rows if row.name == name)
+
+
 def _one_round(
     harness: Harness,
     dataplane: Dataplane,
@@ -138,9 +142,7 @@ def _one_round(
     *,
     base_last: bool,
 ) -> None:
-    ack, flows = (
-        next(row for row in rows if row.name == name) for name in (FLOOR_ROW, FLOWS_ROW)
-    )
+    ack, flows = _named(FLOOR_ROW, rows), _named(FLOWS_ROW, rows)
     floor = harness.floor(ack)
 
     def beside(base: Program, name: str, program: Program) -> NDArray[np.float64]:
@@ -169,7 +171,7 @@ def _one_round(
 
 
 def _warm_up(harness: Harness, dataplane: Dataplane, rows: Sequence[Row]) -> None:
-    ack = next(row for row in rows if row.name == FLOOR_ROW)
+    ack = _named(FLOOR_ROW, rows)
     for row in rows:
         if row.name.startswith("redirector"):
             harness.tc(under_test(dataplane.redirector_fd, row), 4)
@@ -224,7 +226,7 @@ def load_identity() -> Dataplane:
 
 def tcp4_ack_frames() -> Sequence[bytes]:
     """Return the packets of the row `tcp4_ack`."""
-    return next(row for row in forwarder_rows() if row.name == FLOOR_ROW).frames
+    return _named(FLOOR_ROW, forwarder_rows()).frames
 
 
 def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> Measured:

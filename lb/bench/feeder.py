@@ -36,26 +36,20 @@ WORD = (1 << 64) - 1
 MULTIPLIER = 0x9E3779B97F4A7C15
 NOTHING_XDP, NOTHING_TC = 3, 0
 
+
+def _words(*names: str) -> list[Any]:
+    return [(name, "<u8") for name in names]
+
+
 LANE = np.dtype(
-    [
-        (name, "<u8")
-        for name in (
-            *("first", "templates", "turn", "flow_bits"),
-            *("targets", "fed", "multiplier", "growth"),
-        )
-    ]
+    _words("first", "templates", "turn", "flow_bits", "targets", "fed", "multiplier", "growth")
 )
-FEED = np.dtype(
-    [
-        (name, "<u8")
-        for name in (
-            *("packets", "odd", "refused", "last_length", "last_growth"),
-            *("lane", "left", "turn", "measured", "stamps"),
-            *("jumped_at", "spent", "clock"),
-        )
-    ]
-    + [("lanes", LANE, (LANES,)), ("stamp", "<u8", (STAMPS,))]
-)
+FEED = np.dtype([
+    *_words("packets", "odd", "refused", "last_length", "last_growth", "lane", "left", "turn"),
+    *_words("measured", "stamps", "jumped_at", "spent", "clock"),
+    ("lanes", LANE, (LANES,)),
+    ("stamp", "<u8", (STAMPS,)),
+])  # fmt: skip
 TARGET = np.dtype([("daddr", "V4"), ("dport", "V2"), ("pad", "<u2")])
 TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
 XDP_ATTACH_TYPE = 0
