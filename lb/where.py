@@ -59,11 +59,6 @@ def parse_flow(protocol: str, source: str, destination: str) -> Flow:
     return Flow(from_address, from_port, to_address, to_port, PROTOCOLS[protocol])
 
 
-def find_service(cluster: Cluster, flow: Flow) -> Service | None:
-    """Return the service of a cluster that matches a flow."""
-    return most_specific(cluster.services, flow)
-
-
 def most_specific(services: Iterable[AnyService], flow: Flow) -> AnyService | None:
     """Return the service that matches a flow: longest prefix, then its port before any port."""
     matching = (
@@ -98,7 +93,7 @@ def where(
     """
     if flow.source == own and flow.protocol == UDP and flow.destination_port == cluster.gue_port:
         return Answer(flow, "drop_spoofed")
-    service = find_service(cluster, flow)
+    service = most_specific(cluster.services, flow)
     if service is None:
         return Answer(flow, "pass_no_service")
     pool, table = cluster.pool(service.pool), tables.get(service.pool)
