@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from controlplane.domain.bounds import MAX_PORT
 from controlplane.domain.errors import UsageError
-from controlplane.domain.objects import PROTOCOLS, TCP, UDP, Cluster, Server, Service, Table, Vip
+from controlplane.domain.objects import PROTOCOLS, TCP, UDP, Cluster, Server, Service, Table
+from controlplane.domain.service_rows import Bound
 from lb.flow_hash import Address, Flow, bucket_of, siphash, source_port_of
 
 ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+AnyService = TypeVar("AnyService", bound=Bound)
 
 
 @dataclass(frozen=True)
@@ -57,30 +59,6 @@ def parse_flow(protocol: str, source: str, destination: str) -> Flow:
     return Flow(from_address, from_port, to_address, to_port, PROTOCOLS[protocol])
 
 
-class Matched(Protocol):
-    """The fields of a service that select its flows; a port of None is any port."""
-
-    @property
-    def vip(self) -> Vip:
-        """The prefix that clients connect to."""
-
-    @property
-    def protocol(self) -> int:
-        """TCP or UDP."""
-
-    @property
-    def port(self) -> int | None:
-        """The port that clients connect to."""
-
-
-AnyService = TypeVar("AnyService", bound=Matched)
-
-
-def find_service(cluster: Cluster, flow: Flow) -> Service | None:
-    """Return the service of a cluster that matches a flow."""
-    return most_specific(cluster.services, flow)
-
-
 def most_specific(services: Iterable[AnyService], flow: Flow) -> AnyService | None:
     """Return the service that matches a flow: longest prefix, then its port before any port."""
     matching = (
@@ -115,7 +93,7 @@ def where(
     """
     if flow.source == own and flow.protocol == UDP and flow.destination_port == cluster.gue_port:
         return Answer(flow, "drop_spoofed")
-    service = find_service(cluster, flow)
+    service = most_specific(cluster.services, flow)
     if service is None:
         return Answer(flow, "pass_no_service")
     pool, table = cluster.pool(service.pool), tables.get(service.pool)

@@ -120,19 +120,19 @@ def brigade(
 
     With a `server_mtu` of `CLIENT_MTU`, the links have no space for the encapsulation.
     """
-    names = [client_name(n + 1) for n in range(clients)]
-    names += [server_name(n + 1) for n in range(servers)]
-    names.append(CONTROLLER)
-    router = DUAL_STACK_ROUTER_SYSCTLS if dual_stack else ROUTER_SYSCTLS
-    others = DUAL_STACK_SYSCTLS if dual_stack else HOST_SYSCTLS
-    hosts = [HostSpec(ROUTER, dict(router)), *(HostSpec(name, dict(others)) for name in names)]
-    links = [_link(CONTROLLER, controller_address(), controller_address6())]
-    links += [
+    links = [
         _link(client_name(n), client_address(n), client_address6(n)) for n in range(1, clients + 1)
     ]
-    links += [_server_link(n, server_mtu) for n in range(1, servers + 1)]
+    links += [
+        _link(server_name(n), dip(n), server_address6(n), server_mtu) for n in range(1, servers + 1)
+    ]
+    links.append(_link(CONTROLLER, controller_address(), controller_address6()))
     if not dual_stack:
         links = [_without_ipv6(link) for link in links]
+    router = DUAL_STACK_ROUTER_SYSCTLS if dual_stack else ROUTER_SYSCTLS
+    others = DUAL_STACK_SYSCTLS if dual_stack else HOST_SYSCTLS
+    hosts = [HostSpec(ROUTER, dict(router))]
+    hosts += [HostSpec(link.b.host, dict(others)) for link in links]
     routes = [
         Route(link.b.host, anywhere, (Hop(address.ip, INTERFACE),))
         for link in links
@@ -146,44 +146,28 @@ def _without_ipv6(link: Link) -> Link:
     return replace(link, a=replace(link.a, address6=None), b=replace(link.b, address6=None))
 
 
-def _link(name: str, address: IPv4Address, address6: IPv6Address) -> Link:
-    return Link(
-        End(
-            ROUTER,
-            name,
-            IPv4Interface(f"{address - 1}/30"),
-            address6=IPv6Interface(f"{address6 - 1}/64"),
-        ),
-        End(
-            name,
-            INTERFACE,
-            IPv4Interface(f"{address}/30"),
-            originates=True,
-            address6=IPv6Interface(f"{address6}/64"),
-        ),
-        mtu=CLIENT_MTU,
-        known_neighbours=True,
-    )
+def _link(
+    name: str, address: IPv4Address, address6: IPv6Address, server_mtu: int | None = None
+) -> Link:
+    """Describe a host's link to the router, which has the address before that of the host.
 
-
-def _server_link(number: int, mtu: int) -> Link:
-    # Neighbours are resolved by ARP and NDP, as in a real network: agents must handle that.
-    address6 = server_address6(number)
-    return Link(
-        End(
-            ROUTER,
-            server_name(number),
-            IPv4Interface(f"{router_address(number)}/30"),
-            xdp_pass=True,
-            follow_carrier=True,
-            address6=IPv6Interface(f"{address6 - 1}/64"),
-        ),
-        End(
-            server_name(number),
-            INTERFACE,
-            IPv4Interface(f"{dip(number)}/30"),
-            originates=True,
-            address6=IPv6Interface(f"{address6}/64"),
-        ),
-        mtu=mtu,
+    Between router and servers, neighbours are resolved by ARP and NDP, as in a real network: agents
+    must handle that.
+    """
+    server = server_mtu is not None
+    router = End(
+        ROUTER,
+        name,
+        IPv4Interface(f"{address - 1}/30"),
+        xdp_pass=server,
+        follow_carrier=server,
+        address6=IPv6Interface(f"{address6 - 1}/64"),
     )
+    host = End(
+        name,
+        INTERFACE,
+        IPv4Interface(f"{address}/30"),
+        originates=True,
+        address6=IPv6Interface(f"{address6}/64"),
+    )
+    return Link(router, host, server_mtu or CLIENT_MTU, known_neighbours=not server)

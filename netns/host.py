@@ -26,42 +26,30 @@ STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Host:
-    """One host. `Network` creates and removes it."""
+    """One host. `Network` creates and removes it.
+
+    ``state_dir``, ``run_dir`` and ``bpffs`` (a directory on the bpffs of the run) are for an agent.
+    ``log_dir`` has the logs of the host's processes. ``descriptor`` is that of the namespace.
+    """
 
     def __init__(self, name: str, record: RunRecord) -> None:
         self.name = name
         self.record = record
         self.namespace = record.namespace_path(name)
         self.base = record.path / "hosts" / name
+        self.state_dir = self.base / "state"
+        self.run_dir = self.base / "run"
+        self.log_dir = self.base / "log"
+        self.bpffs = record.path / "bpf" / name
+        self.descriptor = -1
         self.processes: list[Process] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"netns-{name}")
-        self._descriptor = -1
-
-    @property
-    def state_dir(self) -> Path:
-        """The `state_dir` for an agent."""
-        return self.base / "state"
-
-    @property
-    def run_dir(self) -> Path:
-        """The `run_dir` for an agent."""
-        return self.base / "run"
-
-    @property
-    def log_dir(self) -> Path:
-        """Folder of the log files of the host's processes."""
-        return self.base / "log"
-
-    @property
-    def bpffs(self) -> Path:
-        """The `bpffs` for an agent: a directory of this host on the bpffs of the run."""
-        return self.record.path / "bpf" / self.name
 
     def create(self) -> None:
         """Create the namespace with its name, and the directories."""
         for path in (self.base, self.state_dir, self.run_dir, self.log_dir, self.bpffs):
             path.mkdir(mode=0o755)
-        self._descriptor = self.call(self._create_namespace)
+        self.descriptor = self.call(self._create_namespace)
 
     def _create_namespace(self) -> int:
         unshare_network()
@@ -69,11 +57,6 @@ class Host:
         self.namespace.touch(mode=0o444)
         mount(THREAD_NETWORK, self.namespace, flags=MS_BIND)
         return os.open(THREAD_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
-
-    @property
-    def descriptor(self) -> int:
-        """File descriptor of the namespace."""
-        return self._descriptor
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function on the host's thread, which is always in the namespace."""
@@ -93,7 +76,7 @@ class Host:
         """Put the calling thread into the namespace; what it opens and forks stays there."""
         before = os.open(THREAD_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            enter_network(self._descriptor)
+            enter_network(self.descriptor)
             try:
                 yield
             finally:
@@ -212,6 +195,6 @@ class Host:
         for process in self.processes:
             process.close()
         self._thread.shutdown(wait=True)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1

@@ -7,6 +7,7 @@ removal can be repeated, also after an interruption.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from netns.libc import unmount
@@ -90,8 +91,5 @@ def mount_points() -> list[Path]:
 
 
 def _remove_if_empty(path: Path) -> None:
-    try:
+    with suppress(OSError):  # another run uses it
         path.rmdir()
-    except OSError:
-        # Another run uses it.
-        return

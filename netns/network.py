@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pyroute2 import NetlinkError
@@ -98,17 +98,12 @@ class Network:
         """Leave everything running after the context, until `remove_leftovers(kept=True)`."""
         self._kept = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._kept and kind is None:
             owner = self.record.owner()
             if owner is None:
                 raise NetworkError(f"the owner file in {self.record.path} is missing")
-            self.record.write_owner(owner.as_kept())
+            self.record.write_owner(replace(owner, kept=True))
             for host in self.hosts.values():
                 host.close()
             atexit.unregister(self._last_resort)
@@ -165,12 +160,10 @@ def interrupts_held_back() -> Iterator[None]:
         yield
         return
     received: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in ENDINGS}
     try:
-        yield
+        with _handled(ENDINGS, lambda number, _frame: received.append(number)):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if received:
             signal.raise_signal(received[0])
 
@@ -185,9 +178,17 @@ def endings_as_interrupts() -> Iterator[None]:
     def interrupt(number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
+    with _handled((signal.SIGTERM, signal.SIGHUP), interrupt):
+        yield
+
+
+@contextmanager
+def _handled(
+    numbers: Sequence[signal.Signals], handler: Callable[[int, object], None]
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

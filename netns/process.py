@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from netns.polling import NotInTimeError, wait_until
 
@@ -98,10 +97,8 @@ def _run_of(environment: bytes) -> str:
 def signal_process(process: ProcessId, number: signal.Signals) -> None:
     """Send a signal to exactly this process, unless it has ended."""
     if is_alive(process):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process.pid, number)
-        except ProcessLookupError:
-            return
 
 
 def kill_and_wait(victims: Collection[ProcessId], timeout_seconds: float = 5.0) -> None:
@@ -117,28 +114,18 @@ def kill_and_wait(victims: Collection[ProcessId], timeout_seconds: float = 5.0) 
 
 
 class Process:
-    """A running program of a host, with its log file; `Host.popen` creates it."""
+    """A running program of a host, with its log file; `Host.popen` creates it.
+
+    ``pid`` is also its session id. ``stdin`` and ``stdout`` are None unless started with `pipes`.
+    """
 
     def __init__(self, name: str, popen: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
         self.log = log
+        self.pid = popen.pid
+        self.stdin, self.stdout = popen.stdin, popen.stdout
         self._popen = popen
         self.id = ProcessId(popen.pid, start_time(popen.pid) or 0)
-
-    @property
-    def pid(self) -> int:
-        """Process id, which is also its session id."""
-        return self._popen.pid
-
-    @property
-    def stdin(self) -> IO[bytes] | None:
-        """Its standard input, if started with `pipes`."""
-        return self._popen.stdin
-
-    @property
-    def stdout(self) -> IO[bytes] | None:
-        """Its standard output, if started with `pipes`."""
-        return self._popen.stdout
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
@@ -181,9 +168,7 @@ class Process:
 
     def close(self) -> None:
         """Close our ends of its pipes."""
-        for pipe in (self._popen.stdin, self._popen.stdout):
+        for pipe in (self.stdin, self.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    continue

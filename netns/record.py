@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from netns.errors import NetworkError
@@ -40,10 +40,6 @@ class Owner:
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self.boot_id == boot_id() and is_alive(ProcessId(self.pid, self.start))
-
-    def as_kept(self) -> Owner:
-        """Return the same owner, with ``kept`` set."""
-        return replace(self, kept=True)
 
 
 def boot_id() -> str:

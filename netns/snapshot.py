@@ -9,8 +9,8 @@ excluded.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,61 +36,41 @@ CHANGING_ATTRIBUTES = frozenset({
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One line of text for each object, by kind."""
+    """The lines of text of each kind of object, one line for each."""
 
-    namespaces: frozenset[str]
-    links: frozenset[str]
-    addresses: frozenset[str]
-    routes: frozenset[str]
-    rules: frozenset[str]
-    sysctls: frozenset[str]
-    programs: frozenset[str]
-    maps: frozenset[str]
-    pins: frozenset[str]
-    mounts: frozenset[str]
-    cgroups: frozenset[str]
-    processes: frozenset[str]
-    files: frozenset[str]
+    found: dict[str, frozenset[str]]
 
     def difference(self, after: Snapshot) -> list[str]:
         """Return a line for each object that is new (+) or missing (-) in `after`."""
         lines = []
-        for kind in fields(self):
-            old, new = getattr(self, kind.name), getattr(after, kind.name)
-            lines += [f"- {kind.name}: {item}" for item in sorted(old - new)]
-            lines += [f"+ {kind.name}: {item}" for item in sorted(new - old)]
+        for kind, old in self.found.items():
+            new = after.found[kind]
+            lines += [f"- {kind}: {item}" for item in sorted(old - new)]
+            lines += [f"+ {kind}: {item}" for item in sorted(new - old)]
         return lines
 
 
 def take() -> Snapshot:
     """Take a snapshot of the machine now."""
-    with IPRoute() as netlink:
-        links = _lines(netlink.get_links())
-        addresses = _lines(netlink.get_addr())
-        routes = _lines(netlink.get_routes())
-        rules = _lines(netlink.get_rules())
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    # From field 5 on: mount ids and parent ids differ each time.
-    points = [" ".join(line.split()[4:]) for line in mounts]
-    return Snapshot(
-        namespaces=frozenset(str(path) for path in _files_below(NAMESPACES)),
-        links=links,
-        addresses=addresses,
-        routes=routes,
-        rules=rules,
-        sysctls=frozenset(_sysctls()),
-        programs=frozenset(str(number) for number in bpf.program_ids()),
-        maps=frozenset(str(number) for number in bpf.map_ids()),
-        pins=frozenset(_pins(mounts)),
-        mounts=frozenset(points),
-        cgroups=frozenset(_cgroups()),
-        processes=frozenset(_our_processes()),
-        files=frozenset(str(path) for root in OURS for path in _files_below(root)),
-    )
-
-
-def _lines(messages: Any) -> frozenset[str]:
-    return frozenset(_line(message) for message in messages)
+    with IPRoute() as netlink:
+        found: dict[str, Iterable[object]] = {
+            "namespaces": _files_below(NAMESPACES),
+            "links": map(_line, netlink.get_links()),
+            "addresses": map(_line, netlink.get_addr()),
+            "routes": map(_line, netlink.get_routes()),
+            "rules": map(_line, netlink.get_rules()),
+            "sysctls": _sysctls(),
+            "programs": bpf.program_ids(),
+            "maps": bpf.map_ids(),
+            "pins": _pins(mounts),
+            # From field 5 on: mount ids and parent ids differ each time.
+            "mounts": (" ".join(line.split()[4:]) for line in mounts),
+            "cgroups": _cgroups(),
+            "processes": _our_processes(),
+            "files": (path for root in OURS for path in _files_below(root)),
+        }
+        return Snapshot({kind: frozenset(map(str, items)) for kind, items in found.items()})
 
 
 def _line(message: Any) -> str:
@@ -118,12 +98,11 @@ def _sysctls() -> Iterator[str]:
             yield f"{path} {value.decode(errors='replace').strip()}"
 
 
-def _pins(mounts: list[str]) -> Iterator[str]:
+def _pins(mounts: list[str]) -> Iterator[Path]:
     for line in mounts:
         before, _, after = line.partition(" - ")
         if after.split()[0] == "bpf":
-            for path in _files_below(Path(before.split()[4])):
-                yield str(path)
+            yield from _files_below(Path(before.split()[4]))
 
 
 def _cgroups() -> Iterator[str]:

@@ -146,18 +146,6 @@ class Topology:
     links: tuple[Link, ...] = ()
     routes: tuple[Route, ...] = ()
 
-    def host(self, name: str) -> HostSpec:
-        """Return the host of this name.
-
-        Raises:
-            NetworkError: there is no such host.
-
-        """
-        for host in self.hosts:
-            if host.name == name:
-                return host
-        raise NetworkError(f"no host is called {name!r}")
-
     def ends_of(self, host: str) -> Iterator[End]:
         """Yield the link ends that this host has."""
         for link in self.links:
@@ -190,7 +178,7 @@ class Topology:
             _unique(f"interface of {name}", [end.interface for end in self.ends_of(name)])
         for link in self.links:
             for end in link.ends:
-                self.host(end.host)
+                self._check_host(end.host)
                 if not 0 < len(end.interface) <= INTERFACE_NAME_MAX:
                     raise NetworkError(
                         f"interface name {end.interface!r}: 1 to {INTERFACE_NAME_MAX} characters"
@@ -198,8 +186,12 @@ class Topology:
         for route in self.routes:
             self._check_route(route)
 
+    def _check_host(self, name: str) -> None:
+        if all(host.name != name for host in self.hosts):
+            raise NetworkError(f"no host is called {name!r}")
+
     def _check_route(self, route: Route) -> None:
-        self.host(route.host)
+        self._check_host(route.host)
         if not route.hops:
             raise NetworkError(f"route to {route.destination} on {route.host} has no next hop")
         for hop in route.hops:

@@ -111,24 +111,14 @@ def undisturbed() -> Iterator[None]:
             os.sched_setscheduler(0, policy, before)
 
 
-class Samples:
-    """Measured numbers, by name."""
+Samples = defaultdict[str, list[float]]
+"""Measured numbers, by name."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, list[float]] = defaultdict(list)
 
-    def add(self, name: str, values: Iterable[float]) -> None:
-        """Add numbers."""
-        self._values[name].extend(values)
-
-    def median(self, name: str) -> float:
-        """Return the median."""
-        return statistics.median(self._values[name])
-
-    def spread(self, name: str) -> float:
-        """Return half of the interquartile range."""
-        low, _, high = statistics.quantiles(self._values[name], n=4)
-        return (high - low) / 2
+def spread(values: Iterable[float]) -> float:
+    """Return half of the interquartile range."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2
 
 
 RATIO = "ratio of "
@@ -137,6 +127,10 @@ RATIO = "ratio of "
 def ratios(program: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the ratios; they are infinite where an interruption made the base zero or less."""
     return np.divide(program, base, out=np.full_like(program, np.inf), where=base > 0)
+
+
+def _named(name: str, rows: Sequence[Row]) -> Row:
+    return next(row for row in rows if row.name == name)
 
 
 def _one_round(
@@ -148,20 +142,18 @@ def _one_round(
     *,
     base_last: bool,
 ) -> None:
-    ack, flows = (
-        next(row for row in rows if row.name == name) for name in (FLOOR_ROW, FLOWS_ROW)
-    )
+    ack, flows = _named(FLOOR_ROW, rows), _named(FLOWS_ROW, rows)
     floor = harness.floor(ack)
 
     def beside(base: Program, name: str, program: Program) -> NDArray[np.float64]:
         times = harness.xdp(base, program, effort.cycles, base_last=base_last)
-        found.add("harness", times[:, 0])
-        found.add(name, times[:, 2])
-        found.add(RATIO + name, ratios(times[:, 2], times[:, 1]))
+        found["harness"].extend(times[:, 0])
+        found[name].extend(times[:, 2])
+        found[RATIO + name].extend(ratios(times[:, 2], times[:, 1]))
         return times
 
     def side_by_side(name: str, program: Program) -> None:
-        found.add("floor", beside(floor, name, program)[:, 1])
+        found["floor"].extend(beside(floor, name, program)[:, 1])
 
     for name, base in CONTROLS.items():
         side_by_side(name, harness.floor(ack, base))
@@ -173,13 +165,13 @@ def _one_round(
             continue
         nothing = harness.tc(harness.nothing(row), effort.samples)
         program = harness.tc(under_test(dataplane.redirector_fd, row), effort.samples)
-        found.add("noop_tc", [nothing])
-        found.add(row.name, [program])
-        found.add(RATIO + row.name, [program / nothing])
+        found["noop_tc"].append(nothing)
+        found[row.name].append(program)
+        found[RATIO + row.name].append(program / nothing)
 
 
 def _warm_up(harness: Harness, dataplane: Dataplane, rows: Sequence[Row]) -> None:
-    ack = next(row for row in rows if row.name == FLOOR_ROW)
+    ack = _named(FLOOR_ROW, rows)
     for row in rows:
         if row.name.startswith("redirector"):
             harness.tc(under_test(dataplane.redirector_fd, row), 4)
@@ -206,19 +198,19 @@ def _result(
     load_seconds: float,
 ) -> Measured:
     def cost(name: str, base: str) -> Cost:
-        ratio = found.median(RATIO + name)
-        return Cost(name, found.median(name), base, ratio, found.spread(name))
+        return Cost(name, median[name], base, median[RATIO + name], spread(found[name]))
 
+    median = {name: statistics.median(values) for name, values in found.items()}
     return Measured(
-        floor_ns=found.median("floor"),
-        noop_tc_ns=found.median("noop_tc"),
+        floor_ns=median["floor"],
+        noop_tc_ns=median["noop_tc"],
         rows=[
             cost(row.name, "noop_tc" if row.name.startswith("redirector") else "floor")
             for row in rows
         ],
         flows=cost(FLOWS_BESIDE_ONE, FLOOR_ROW),
         controls=[cost(name, "floor") for name in CONTROLS],
-        harness_ns=found.median("harness"),
+        harness_ns=median["harness"],
         programs=programs,
         load_seconds=load_seconds,
     )
@@ -234,7 +226,7 @@ def load_identity() -> Dataplane:
 
 def tcp4_ack_frames() -> Sequence[bytes]:
     """Return the packets of the row `tcp4_ack`."""
-    return next(row for row in forwarder_rows() if row.name == FLOOR_ROW).frames
+    return _named(FLOOR_ROW, forwarder_rows()).frames
 
 
 def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> Measured:
@@ -245,7 +237,7 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
 
     """
     rows = [*forwarder_rows(), *redirector_rows()]
-    found = Samples()
+    found = Samples(list)
     programs: dict[str, dict[str, int]] = {}
     load_seconds = []
     with on_one_cpu() as cpu:

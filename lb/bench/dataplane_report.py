@@ -52,13 +52,8 @@ def machine() -> dict[str, Any]:
 
 def as_row(cost: Cost) -> dict[str, Any]:
     """Return one row as values for JSON."""
-    return {
-        "name": cost.name,
-        "ns": round(cost.ns, 2),
-        "base": cost.base,
-        "ratio": round(cost.ratio, 3),
-        "spread_ns": round(cost.spread_ns, 2),
-    }
+    rounded = {"ns": round(cost.ns, 2), "spread_ns": round(cost.spread_ns, 2)}
+    return asdict(cost) | rounded | {"ratio": round(cost.ratio, 3)}
 
 
 def as_json(measured: Measured, effort: Effort) -> dict[str, Any]:

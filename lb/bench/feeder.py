@@ -10,7 +10,6 @@ import statistics
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -37,30 +36,25 @@ WORD = (1 << 64) - 1
 MULTIPLIER = 0x9E3779B97F4A7C15
 NOTHING_XDP, NOTHING_TC = 3, 0
 
+
+def _words(*names: str) -> list[Any]:
+    return [(name, "<u8") for name in names]
+
+
 LANE = np.dtype(
-    [
-        (name, "<u8")
-        for name in (
-            *("first", "templates", "turn", "flow_bits"),
-            *("targets", "fed", "multiplier", "growth"),
-        )
-    ]
+    _words("first", "templates", "turn", "flow_bits", "targets", "fed", "multiplier", "growth")
 )
-FEED = np.dtype(
-    [
-        (name, "<u8")
-        for name in (
-            *("packets", "odd", "refused", "last_length", "last_growth"),
-            *("lane", "left", "turn", "measured", "stamps"),
-            *("jumped_at", "spent", "clock"),
-        )
-    ]
-    + [("lanes", LANE, (LANES,)), ("stamp", "<u8", (STAMPS,))]
-)
+FEED = np.dtype([
+    *_words("packets", "odd", "refused", "last_length", "last_growth", "lane", "left", "turn"),
+    *_words("measured", "stamps", "jumped_at", "spent", "clock"),
+    ("lanes", LANE, (LANES,)),
+    ("stamp", "<u8", (STAMPS,)),
+])  # fmt: skip
 TARGET = np.dtype([("daddr", "V4"), ("dport", "V2"), ("pad", "<u2")])
 TEMPLATE = np.dtype([("length", "<u8"), ("bytes", "u1", (FEED_BYTES,))])
 XDP_ATTACH_TYPE = 0
 """`expected_attach_type` of the feeder, and so of the programs that it can jump to."""
+MAPS = ("lb_feed", "lb_templates", "lb_flow_targets", "lb_target", "lb_tc_target")
 FEEDERS = {"lb_feed_xdp": "XDP", "lb_feed_tc": "SCHED_CLS"}
 BASES = {
     "lb_floor": "XDP",
@@ -92,19 +86,16 @@ class Harness:
         folder = bpf_dir()
         self._loaded = [
             compile_and_load(
-                join_sources([folder / "bench" / "feeder.bpf.c"]),
+                join_sources([folder / "bench" / source]),
                 include=folder,
-                programs=FEEDERS,
-                maps=("lb_feed", "lb_templates", "lb_flow_targets", "lb_target", "lb_tc_target"),
+                programs=programs,
+                maps=maps_of_it,
                 xdp_attach_type=XDP_ATTACH_TYPE,
-            ),
-            compile_and_load(
-                join_sources([folder / "bench" / "floor.bpf.c"]),
-                include=folder,
-                programs=BASES,
-                maps=(),
-                xdp_attach_type=XDP_ATTACH_TYPE,
-            ),
+            )
+            for source, programs, maps_of_it in (
+                ("feeder.bpf.c", FEEDERS, MAPS),
+                ("floor.bpf.c", BASES, ()),
+            )
         ]
         maps = self._loaded[0].maps
         self.fds = {**self._loaded[0].programs, **self._loaded[1].programs}
@@ -232,10 +223,5 @@ class Harness:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

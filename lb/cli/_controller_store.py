@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -16,20 +15,14 @@ from controlplane.store import open_controller_store
 from controlplane.store.contract import ControllerStore, StoreUnavailable
 from lb.cli._options import settings_file
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def config_option(function: Command) -> Command:
-    """Add ``--config`` to a command, as ``config_path``."""
-    option = click.option(
-        "--config",
-        "config_path",
-        type=settings_file,
-        default=DEFAULT_PATH,
-        show_default=True,
-        help="Read the controller's settings from this file.",
-    )
-    return option(function)
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=settings_file,
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="Read the controller's settings from this file.",
+)
 
 
 @contextmanager
@@ -45,19 +38,11 @@ def opened(config_path: Path) -> Iterator[tuple[ControlConfig, ControllerStore]]
     """
     config = load_control_config(config_path)
     directory = directory_of(config.store)
-    if _is_missing(directory):
-        raise StoreUnavailable(
-            f"there is no store {directory}: run this where lbctl control runs, which creates it"
-        )
-    store = open_controller_store(config.store)
-    try:
+    with suppress(PermissionError):  # opening the store will report it
+        if not directory.exists():
+            raise StoreUnavailable(
+                f"there is no store {directory}: run this where lbctl control runs, "
+                "which creates it"
+            )
+    with closing(open_controller_store(config.store)) as store:
         yield config, store
-    finally:
-        store.close()
-
-
-def _is_missing(directory: Path) -> bool:
-    try:
-        return not directory.exists()
-    except PermissionError:  # opening the store will report it
-        return False

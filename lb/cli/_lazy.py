@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,49 +15,36 @@ from controlplane.domain.errors import BrigadeError
 def summary(path: Path) -> str | None:
     """Return the first line of a command's help, read from its file without importing it.
 
-    It is taken from where click takes the whole help, so the list of commands and the help of a
-    command cannot differ: the docstring of a function `command`. A command that is assigned
-    (`command = LazyGroup(help=__doc__)`) has the docstring of its file. None: the file defines no
-    `command`, or Python cannot parse it.
+    It is the docstring of its function `command`, where click takes the whole help from. None: the
+    file defines no `command`, or Python cannot parse it.
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return None
     for statement in tree.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name == "command":
-            return _first_line(statement)
-        if isinstance(statement, ast.Assign | ast.AnnAssign):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            if any(isinstance(target, ast.Name) and target.id == "command" for target in targets):
-                return _first_line(tree)
+        match statement:
+            case ast.FunctionDef(name="command"):
+                return (ast.get_docstring(statement) or "").partition("\n")[0]
+            case ast.Assign(targets=[ast.Name(id="command")]):
+                return ""
     return None
 
 
-def _first_line(node: ast.FunctionDef | ast.Module) -> str:
-    return (ast.get_docstring(node) or "").partition("\n")[0]
-
-
 class LazyGroup(click.Group):
-    """Commands are the modules of `package`: the files `NAME<suffix>.py` of `folder`."""
+    """Commands are the modules of `package`: the files `NAME.py` of `folder`."""
 
-    def __init__(
-        self, *args: object, package: str, folder: Path, suffix: str = "", **kwargs: object
-    ) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *, package: str, folder: Path, **settings: Any) -> None:
+        super().__init__(**settings)
         self.package = package
         self.folder = folder
-        self.suffix = suffix
-
-    def _module(self, name: str) -> str:
-        return name.replace("-", "_") + self.suffix
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted, without importing them."""
         del ctx
         return sorted(
-            path.stem.removesuffix(self.suffix).replace("_", "-")
-            for path in self.folder.glob(f"*{self.suffix}.py")
+            path.stem.replace("_", "-")
+            for path in self.folder.glob("*.py")
             if not path.stem.startswith("_") and summary(path) is not None
         )
 
@@ -64,7 +52,7 @@ class LazyGroup(click.Group):
         """Import one command's module and return its `command`."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"{self.package}.{self._module(cmd_name)}")
+        module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         command = module.command
         if not isinstance(command, click.Command):
             message = f"{module.__name__}.command is not a click command"
@@ -74,7 +62,7 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands, each with the first line of its help."""
         rows = [
-            (name, summary(self.folder / f"{self._module(name)}.py") or "")
+            (name, summary(self.folder / f"{name.replace('-', '_')}.py") or "")
             for name in self.list_commands(ctx)
         ]
         if rows:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
+
+from controlplane.domain.errors import BrigadeError
 
 settings_file = click.Path(path_type=Path, dir_okay=False, readable=False)
 """A file of settings. Its reader reports why it cannot be read, so click does not check it."""
@@ -18,3 +21,25 @@ config_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+json_file_option = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write the result as JSON to this file; - is standard output.",
+)
+
+
+def write_json(path: Path | None, values: object) -> bool:
+    """Write a result to the file of ``--json``; return whether it went to standard output."""
+    if path is None:
+        return False
+    text = json.dumps(values, indent=2) + "\n"
+    if str(path) == "-":
+        click.echo(text, nl=False)
+        return True
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BrigadeError(f"cannot write {path}: {error.strerror}") from error
+    return False

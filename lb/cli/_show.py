@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 LINE_COLUMNS = 500
 """No table is wider than this."""
@@ -14,9 +12,6 @@ LINE_COLUMNS = 500
 
 def show_whole(table: Table, console: Console | None = None) -> None:
     """Print a table at its full width: a shortened name can be neither copied nor grepped."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
     console = console or Console()
     options = console.options.update(max_width=LINE_COLUMNS)
     console.width = max(console.width, Measurement.get(console, options, table).maximum)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,10 +38,6 @@ class TableSummary:
     empty: int
     last_moved_at: int
     rows: tuple[Row, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the summary as values for JSON."""
-        return asdict(self)
 
 
 def summarise(table: Table, cluster: Cluster) -> TableSummary:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
 
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.table import Table as RichTable
 
     from lb.dataplane.objects import ServiceEntry
     from lb.dataplane.pinned import PinnedDataplane
@@ -50,24 +51,19 @@ def rates(now: Mapping[str, int], before: Mapping[str, int], seconds: float) -> 
     return {n: max(0, c - before.get(n, 0)) / seconds for n, c in now.items()}
 
 
-def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -> RichTable:
+def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -> Table:
     """Return a table of the counters that are not zero."""
-    from rich.table import Table
-
     from controlplane.domain.objects import port_text
     from lb.agent.report.metrics import program_of
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("verdict", "program"):
-        table.add_column(heading)
-    for heading in ("packets", "per second") if every_second is not None else ("packets",):
-        table.add_column(heading, justify="right")
+    packets = Column("packets", justify="right")
+    table = Table("verdict", "program", packets, box=None, pad_edge=False)
+    if every_second is not None:
+        table.add_column("per second", justify="right")
     for name, count in counters["verdicts"].items():
         if count:
-            row = [name, program_of(name), f"{count:,}"]
-            if every_second is not None:
-                row.append(f"{every_second[name]:,.0f}")
-            table.add_row(*row)
+            rate = [f"{every_second[name]:,.0f}"] if every_second is not None else []
+            table.add_row(name, program_of(name), f"{count:,}", *rate)
     for service in counters["services"]:
         vip = f"[{service['vip']}]" if ":" in service["vip"] else service["vip"]
         name = f"{service['protocol']} {vip}:{port_text(service['port'])}"
@@ -94,9 +90,6 @@ def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
 
     Counters start at zero with every `lbctl up`. With --json and --watch, each line is one object.
     """
-    from rich.console import Console
-    from rich.live import Live
-
     from lb.agent.attach.bpffs import pin_name
     from lb.agent.config import load_agent_config
     from lb.dataplane.pinned import PinnedDataplane

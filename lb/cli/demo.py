@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from controlplane.domain.errors import BrigadeError, UsageError
+from controlplane.domain.errors import UsageError
+from lb.cli._options import json_file_option, write_json
 
 
 @click.command(
@@ -16,12 +17,7 @@ from controlplane.domain.errors import BrigadeError, UsageError
 @click.option("--quick", is_flag=True, help="Use half the connections; take at most 150 seconds.")
 @click.option("--keep", is_flag=True, help="Keep the network running and print commands to try.")
 @click.option("--remove", is_flag=True, help="Remove the networks that --keep left, then stop.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Write the measurements to this file; - is standard output.",
-)
+@json_file_option
 @click.option(
     "--only",
     multiple=True,
@@ -36,10 +32,8 @@ def command(
     Servers, routers and connections are real, and every number is measured. Steps for --only:
     spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance.
     """
-    import json
-
     from lb.demo.progress import ProgressLog
-    from lb.demo.runner import Options, check_machine, run
+    from lb.demo.runner import check_machine, run
     from netns.leftovers import remove_leftovers
 
     if remove:
@@ -50,16 +44,8 @@ def command(
         click.echo(f"removed {', '.join(removed)}" if removed else "nothing to remove")
         return 0
     progress = ProgressLog()
-    findings = run(Options(quick, keep, only), progress)
+    findings = run(progress, only, quick=quick, keep=keep)
     progress.summary(findings)
     progress.print_lines(findings.to_try)
-    if json_path is not None:
-        text = json.dumps(findings.as_json(), indent=2) + "\n"
-        if str(json_path) == "-":
-            click.echo(text, nl=False)
-        else:
-            try:
-                json_path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise BrigadeError(f"cannot write {json_path}: {error.strerror}") from error
+    write_json(json_path, findings.as_json())
     return 0 if findings.ok else 1

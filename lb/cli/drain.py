@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from controlplane.domain.errors import UsageError
+from controlplane.operator.drain import DrainProgress, known_server, wait_drained
+from controlplane.publish.published import Published
 from lb.cli._controller_store import config_option, opened
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from controlplane.operator.drain import DrainProgress
 
 PRINT_SECONDS = 2.0
 
@@ -59,10 +57,6 @@ def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> 
     undrain` cancels it. With --wait, the command returns when NAME is the current server of no
     bucket, every server uses that table, and NAME reports no connection on its VIPs.
     """
-    from controlplane.domain.errors import UsageError
-    from controlplane.operator.drain import known_server, wait_drained
-    from controlplane.publish.published import Published
-
     if timeout is not None and not wait:
         raise UsageError("--timeout needs --wait")
     with opened(config_path) as (config, store):

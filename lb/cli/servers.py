@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.table import Table
 
+from controlplane.operator.overview import overview
 from lb.cli._controller_store import config_option, opened
 from lb.cli._options import json_option
 from lb.cli._show import show_whole
@@ -26,8 +28,6 @@ def command(as_json: bool, config_path: Path) -> None:
 
     They are read from its store, so it also works while no controller runs.
     """
-    from controlplane.operator.overview import overview
-
     with opened(config_path) as (config, store):
         found = overview(store, config, LISTEN_SECONDS)
     if as_json:
@@ -38,8 +38,6 @@ def command(as_json: bool, config_path: Path) -> None:
 
 def print_servers(found: dict[str, Any]) -> None:
     """Print an overview (``controlplane.operator.overview``) for people."""
-    from rich.table import Table
-
     if not found["servers"]:
         click.echo("no servers yet: lbctl control has published nothing here")
         return

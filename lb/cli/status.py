@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
@@ -92,9 +94,6 @@ def command(config: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(status))
         return
-    from rich.table import Table
-    from rich.text import Text
-
     grid = Table.grid(padding=(0, 2))
     for label, text in lines_of(status, time.time()):
         grid.add_row(Text(label, style="bold"), Text(text))

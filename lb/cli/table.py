@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.table import Column, Table
 
 from controlplane.domain.bounds import DEFAULT_DEPTH
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lb.cli._table_summary import TableSummary
 
 BAR_WIDTH = 24
@@ -37,8 +38,6 @@ def transitions(summary: TableSummary) -> str:
 
 def show(console: Console, summary: TableSummary, now: float) -> None:
     """Print one table's summary."""
-    from rich.table import Table
-
     moved = summary.last_moved_at
     when = f"last move {max(0.0, now - moved):.0f} s ago" if moved else "no moves yet"
     console.print(
@@ -47,12 +46,8 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
         f"{transitions(summary)}; {when}",
         soft_wrap=True,
     )
-    rows = Table(box=None, pad_edge=False)
-    for heading in ("server", "DIP", "state"):
-        rows.add_column(heading)
-    for heading in ("buckets", "share", "later hop"):
-        rows.add_column(heading, justify="right")
-    rows.add_column("")
+    numbers = (Column(heading, justify="right") for heading in ("buckets", "share", "later hop"))
+    rows = Table("server", "DIP", "state", *numbers, "", box=None, pad_edge=False)
     largest = max((row.share for row in summary.rows), default=0.0)
     for row in summary.rows:
         rows.add_row(
@@ -77,8 +72,6 @@ def show(console: Console, summary: TableSummary, now: float) -> None:
 @json_option
 def command(pool: str | None, config: Path, as_json: bool) -> None:
     """Show the forwarding tables that this server last used."""
-    from rich.console import Console
-
     from controlplane.domain.errors import UsageError
     from lb.agent.config import load_agent_config
     from lb.agent.documents.last_good import load_last_good
@@ -92,7 +85,7 @@ def command(pool: str | None, config: Path, as_json: bool) -> None:
     summaries = [summarise(saved.tables[name], saved.cluster) for name in wanted]
     if as_json:
         cluster = saved.cluster.generation
-        tables = [summary.as_json() for summary in summaries]
+        tables = [asdict(summary) for summary in summaries]
         click.echo(json.dumps({"cluster_generation": cluster, "tables": tables}))
         return
     for summary in summaries:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from controlplane.operator.drain import known_server
+from controlplane.publish.published import Published
 from lb.cli._controller_store import config_option, opened
 
 
@@ -20,9 +22,6 @@ def command(name: str, config_path: Path) -> None:
 
     NAME joins again, with slow start. Run this on the machine of the controller's store.
     """
-    from controlplane.operator.drain import known_server
-    from controlplane.publish.published import Published
-
     with opened(config_path) as (config, store):
         newest = Published(store)
         newest.refresh()

@@ -91,10 +91,10 @@ class ProgressLog:
 
 def _console() -> Console:
     console = Console(stderr=True, highlight=False)
-    # A log file has no width of its own: use one that the table fits into.
-    return (
-        console if console.is_terminal else Console(stderr=True, highlight=False, width=LOG_COLUMNS)
-    )
+    if not console.is_terminal:
+        # A log file has no width of its own: use one that the table fits into.
+        console.width = LOG_COLUMNS
+    return console
 
 
 def _promise(step: StepResult) -> str:

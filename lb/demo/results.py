@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+NOT_IN_JSON = frozenset({"more", "shown", "fatal"})
+"""Fields of a result that are only for the demo itself."""
 
 
 @dataclass
@@ -43,21 +46,8 @@ class StepResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as values for JSON."""
-        return {
-            "name": self.name,
-            "control": self.control,
-            "tcp_open": self.tcp_open,
-            "udp_open": self.udp_open,
-            "broken": self.broken,
-            "broken_expected": self.broken_expected,
-            "daisy_chained": self.daisy_chained,
-            "seconds": round(self.seconds, 3),
-            "tcp_after": self.tcp_after,
-            "udp_after": self.udp_after,
-            "ok": self.ok,
-            "failures": self.failures,
-            **self.more,
-        }
+        values = asdict(self) | {"seconds": round(self.seconds, 3), "ok": self.ok} | self.more
+        return {name: value for name, value in values.items() if name not in NOT_IN_JSON}
 
 
 @dataclass

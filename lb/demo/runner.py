@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from controlplane.domain.errors import BrigadeError, UsageError
 from lb.demo import scenario
@@ -27,32 +27,18 @@ from netns.leftovers import remove_leftovers
 from netns.network import Network, endings_as_interrupts
 from netns.privileges import check_privileges
 
-Step = Callable[[StepContext], list[StepResult]]
-STEPS: Mapping[str, Step] = {
-    "spread": spread,
-    "join": join,
-    "drain": drain,
-    "reshuffle": reshuffle,
-    "agent_restart": agent_restart,
-    "controller_restart": controller_restart,
-    "kill": kill,
-    "balance": balance,
+STEPS: dict[str, Callable[[StepContext], list[StepResult]]] = {
+    step.__name__: step
+    for step in (spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance)
 }
 NEEDED = {"nginx": "nginx-light", "ss": "iproute2"}
 START_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the command line. An empty ``only`` means every step."""
-
-    quick: bool = False
-    keep: bool = False
-    only: Sequence[str] = ()
-
-
 def chosen_steps(only: Sequence[str]) -> list[str]:
-    """Return the steps to run, in order. The name of a control selects the step that measures it.
+    """Return the steps to run, in order; all of them if ``only`` is empty.
+
+    The name of a control selects the step that measures it.
 
     Raises:
         UsageError: there is no such step.
@@ -66,14 +52,14 @@ def chosen_steps(only: Sequence[str]) -> list[str]:
     return [name for name in STEPS if not wanted or name in wanted]
 
 
-def run(options: Options, progress: ProgressLog) -> Findings:
-    """Build the network, run the steps, remove the network, and return the results.
+def run(progress: ProgressLog, only: Sequence[str], *, quick: bool, keep: bool) -> Findings:
+    """Build the network, run the steps, remove the network unless ``keep``, return the results.
 
     Raises:
         BrigadeError: the demo cannot run here, or could not be set up.
 
     """
-    steps = chosen_steps(options.only)
+    steps = chosen_steps(only)
     check_machine()
     begun = time.monotonic()
     try:
@@ -81,9 +67,10 @@ def run(options: Options, progress: ProgressLog) -> Findings:
             for leftover in remove_leftovers(kept=True):
                 progress.log(f"removed what an earlier run left behind ({leftover})")
             with Network(brigade(servers=len(scenario.FIRST_SERVERS) + 1)) as network:
-                findings = _perform(network, options, steps, progress)
+                amounts = scenario.QUICK if quick else scenario.FULL
+                findings = _perform(StepContext(Site(network), amounts, progress), steps)
                 findings.seconds = time.monotonic() - begun
-                if options.keep:
+                if keep:
                     network.keep()
                     findings.to_try = suggested_commands(network)
     except NetworkError as error:
@@ -110,21 +97,15 @@ def check_machine() -> None:
             raise BrigadeError(f"{program} is missing: apt-get install {package}")
 
 
-def _perform(
-    network: Network, options: Options, steps: Sequence[str], progress: ProgressLog
-) -> Findings:
-    site = Site(network)
-    context = StepContext(site, scenario.QUICK if options.quick else scenario.FULL, progress)
-    try:
+def _perform(context: StepContext, steps: Sequence[str]) -> Findings:
+    with closing(context.site.store):
         _set_up(context)
         for name in steps:
             results = _step(context, name)
             context.findings.steps += results
             if any(result.fatal for result in results):
-                progress.log("the next steps depend on this one: the demo ends here")
+                context.progress.log("the next steps depend on this one: the demo ends here")
                 break
-    finally:
-        site.store.close()
     return context.findings
 
 

@@ -77,15 +77,5 @@ QUICK = Amounts(
     balance_window_seconds=8.0,
 )
 
-STEPS = (
-    "spread",
-    "join",
-    "drain",
-    "reshuffle",
-    "agent_restart",
-    "controller_restart",
-    "kill",
-    "balance",
-)
 CONTROLS = {"join": "join_unchained", "drain": "drain_unchained", "balance": "balance_frozen"}
 """Each control is measured in the same event as the step it belongs to."""

@@ -273,7 +273,7 @@ def test_after_sigkill_the_next_run_removes_what_was_left_and_only_that(holding:
 
 
 def _marked(run: str) -> list[str]:
-    return [line for line in snapshot.take().processes if f"run {run!r}" in line]
+    return [line for line in snapshot.take().found["processes"] if f"run {run!r}" in line]
 
 
 def test_a_kept_network_stays_until_somebody_removes_the_kept(holding: Holding) -> None:

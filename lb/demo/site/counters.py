@@ -44,10 +44,8 @@ class Counters:
                 plane = PinnedDataplane(path)
             except DataplaneError:
                 continue
-            try:
+            with plane:
                 now = plane.counters()
-            finally:
-                plane.close()
             self._sums[server].update(growth(self._last.get(server, {}), now))
             self._last[server] = now
         return {server: Counter(sums) for server, sums in self._sums.items()}

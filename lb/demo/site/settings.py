@@ -19,22 +19,18 @@ def agent_toml(number: int, host: Host, store: Path, router_socket: Path) -> str
     """Return the settings of this server's agent."""
     announce = [sys.executable, "-m", "lb.demo.site.router", "--socket", str(router_socket)]
     address = str(dip(number))
-    lines = [
-        *_keys(
-            {
-                "name": server_name(number),
-                "interface": INTERFACE,
-                "dip": address,
-                "store": file_url(store),
-                "state_dir": str(host.state_dir),
-                "run_dir": str(host.run_dir),
-                "bpffs": str(host.bpffs),
-                "log_format": "json",
-                "on_ready": [*announce, "--announce", address],
-                "on_withdraw": [*announce, "--withdraw", address],
-            }
-        ),
-    ]
+    top = {
+        "name": server_name(number),
+        "interface": INTERFACE,
+        "dip": address,
+        "store": file_url(store),
+        "state_dir": str(host.state_dir),
+        "run_dir": str(host.run_dir),
+        "bpffs": str(host.bpffs),
+        "log_format": "json",
+        "on_ready": [*announce, "--announce", address],
+        "on_withdraw": [*announce, "--withdraw", address],
+    }
     if number in scenario.CAPACITIES:
         load: Mapping[str, object] = {
             "source": "metric",
@@ -45,7 +41,7 @@ def agent_toml(number: int, host: Host, store: Path, router_socket: Path) -> str
         }
     else:
         load = {"source": "none"}
-    return "\n".join([*lines, "", "[load]", *_keys(load), ""])
+    return "\n".join([*_keys(top), "", "[load]", *_keys(load), ""])
 
 
 def control_toml(store: Path, servers: Iterable[int], work_balance: str) -> str:
@@ -134,15 +130,5 @@ def work_command(number: int, unit_ms: float) -> Sequence[str]:
 def echo_command(number: int) -> Sequence[str]:
     """Return the command of the UDP service on this server."""
     addresses = [f"--address={vip}" for vip in (scenario.WEB_VIP, scenario.PLAIN_VIP)]
-    name = server_name(number)
-    port = str(scenario.ECHO_PORT)
-    return [
-        sys.executable,
-        "-m",
-        "lb.demo.site.udp_server",
-        "--name",
-        name,
-        "--port",
-        port,
-        *addresses,
-    ]
+    options = [f"--name={server_name(number)}", f"--port={scenario.ECHO_PORT}"]
+    return [sys.executable, "-m", "lb.demo.site.udp_server", *options, *addresses]

@@ -43,10 +43,19 @@ def lbctl() -> str:
 
 
 class Site:
-    """Router, controller, servers and client, with their processes."""
+    """Router, controller, servers and client, with their processes.
+
+    ``client`` is the host that all traffic comes from, ``controller`` the one that runs `lbctl
+    control` with the settings in ``control_file``. The router takes announcements on the Unix
+    socket ``router_socket``.
+    """
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        self.client = network[client_name(1)]
+        self.controller = network[CONTROLLER]
+        self.control_file = self.controller.base / "control.toml"
+        self.router_socket = network[ROUTER].run_dir / "routes.sock"
         self.running: dict[int, dict[str, Process]] = {}
         self.known: list[int] = list(scenario.FIRST_SERVERS)
         self.work_balance = "equal"
@@ -60,26 +69,6 @@ class Site:
         pins = {server_name(n): network[server_name(n)].bpffs / INTERFACE for n in numbers}
         self.counters = Counters(pins)
         self._next_udp_port = FIRST_UDP_PORT
-
-    @property
-    def client(self) -> Host:
-        """The host that all traffic comes from."""
-        return self.network[client_name(1)]
-
-    @property
-    def controller(self) -> Host:
-        """The host that runs `lbctl control`."""
-        return self.network[CONTROLLER]
-
-    @property
-    def router_socket(self) -> Path:
-        """The Unix socket on which the router takes announcements."""
-        return self.network[ROUTER].run_dir / "routes.sock"
-
-    @property
-    def control_file(self) -> Path:
-        """The controller's settings."""
-        return self.controller.base / "control.toml"
 
     def take_udp_ports(self, count: int) -> int:
         """Return the first of so many source ports that no UDP flow of this site had before."""

@@ -7,12 +7,10 @@ so that one thread can hold thousands of flows.
 from __future__ import annotations
 
 import errno
-import hashlib
 import socket
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from lb.demo.traffic.http import BadResponse, Exchange
 from lb.demo.traffic.verdicts import Outcome, Patience, UdpVerdict
@@ -40,37 +38,37 @@ class Target:
 
 
 class Flow(ABC):
-    """One flow. ``name`` has the form that `ss` on a server shows: protocol, address, port."""
+    """One flow. ``name`` has the form that `ss` on a server shows: protocol, address, port.
+
+    ``outcome`` is the outcome so far, ``server`` is empty until it is known.
+    """
 
     kind = ""
     protocol = "tcp"
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target) -> None:
+        self.target = target
         self.name = ""
+        self.server = ""
+        self.outcome = Outcome.GOOD
         self.opened = False
+        self.finishing = False
         self.ended = False
-
-    @property
-    @abstractmethod
-    def outcome(self) -> Outcome:
-        """The outcome so far."""
-
-    @property
-    @abstractmethod
-    def server(self) -> str:
-        """The server of this flow, empty until it is known."""
+        self._sock: socket.socket | None = None
 
     @abstractmethod
     def visit(self, now: float) -> float:
         """Do what is due, and return the seconds until the next visit."""
 
-    @abstractmethod
     def finish(self) -> None:
         """From the next visit on, complete the flow; after that it must still be good."""
+        self.finishing = True
 
-    @abstractmethod
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; the flow has ended."""
+        self.ended = True
+        if self._sock is not None:
+            self._sock.close()
 
 
 class TcpFlow(Flow):
@@ -79,37 +77,20 @@ class TcpFlow(Flow):
     keep = True
 
     def __init__(self, target: Target, path: str) -> None:
-        super().__init__()
-        self.target = target
+        super().__init__(target)
         self.path = path
         self.patience = Patience()
-        self.response: Exchange | None = None
-        self.finishing = False
-        self._outcome = Outcome.GOOD
-        self._server = ""
-        self._sock: socket.socket | None = None
-
-    @property
-    def outcome(self) -> Outcome:
-        """The outcome so far."""
-        return self._outcome
-
-    @property
-    def server(self) -> str:
-        """The server of this flow."""
-        return self._server
+        self.response = Exchange()
+        self.requested = False
 
     def visit(self, now: float) -> float:
         """Do what is due; an error of the network becomes the outcome."""
         try:
             if self._sock is None:
                 return self._connect(now)
-            if self.response is None and not self._is_connected():
-                delay = CONNECT_VISIT_SECONDS
-            else:
-                if self.response is None:
-                    self.send_request(now)
-                delay = self.proceed(now)
+            if not self.requested and self._is_connected():
+                self.send_request(now)
+            delay = self.proceed(now) if self.requested else CONNECT_VISIT_SECONDS
         except ConnectionRefusedError:
             return self._fail(Outcome.REFUSED)
         except (ConnectionResetError, BrokenPipeError):
@@ -162,13 +143,9 @@ class TcpFlow(Flow):
     def prepare(self, sock: socket.socket) -> None:
         """Set the socket's options before it connects."""
 
-    def sink(self) -> Any:
-        """Return the object that receives the body."""
-        return hashlib.sha256()
-
     def send_request(self, now: float) -> None:
         """Send the request."""
-        self.response = Exchange(self.sink())
+        self.response, self.requested = Exchange(), True
         self.sock.send(self.response.request(self.target.address, self.path, keep=self.keep))
         self.patience.progress(now)
 
@@ -184,34 +161,22 @@ class TcpFlow(Flow):
         except BlockingIOError:
             return False
         if not data:
-            self._outcome = Outcome.CLOSED
+            self.outcome = Outcome.CLOSED
             raise BadResponse("closed early")
         self.patience.progress(now)
-        if self.response is None:
-            raise BadResponse("a response without a request")
         self.response.feed(data)
-        self._server = self._server or self.response.server
+        self.server = self.server or self.response.server
         return True
 
     def _fail(self, outcome: Outcome) -> float:
-        if self._outcome is Outcome.GOOD:
-            self._outcome = outcome
+        if self.outcome is Outcome.GOOD:
+            self.outcome = outcome
         self.close()
         return 0.0
 
     @abstractmethod
     def proceed(self, now: float) -> float:
         """Continue with a connection whose request is sent."""
-
-    def finish(self) -> None:
-        """Complete the connection from the next visit on."""
-        self.finishing = True
-
-    def close(self) -> None:
-        """Close the socket; the flow has ended."""
-        self.ended = True
-        if self._sock is not None:
-            self._sock.close()
 
 
 class Download(TcpFlow):
@@ -227,12 +192,10 @@ class Download(TcpFlow):
     def proceed(self, now: float) -> float:
         """Read a little, or, when finishing, everything."""
         response = self.response
-        if response is None:
-            return CONNECT_VISIT_SECONDS
         received = self.receive(FLUSH_BYTES if self.finishing else DOWNLOAD_BYTES_A_VISIT, now)
         self.opened = self.opened or response.begun
         if response.complete:
-            if response.sink.hexdigest() != PurePosixPath(self.path).stem:  # type: ignore[attr-defined]
+            if response.body.hexdigest() != PurePosixPath(self.path).stem:
                 raise BadResponse("the content does not match the hash in the name")
             self.close()
         if self.finishing:
@@ -252,8 +215,6 @@ class Idle(TcpFlow):
     def proceed(self, now: float) -> float:
         """Read the response that is due; while idle, notice if the connection is closed."""
         response = self.response
-        if response is None:
-            return CONNECT_VISIT_SECONDS
         if self.opened and self.finishing and not self._used_again:
             self._used_again = True
             self.send_request(now)
@@ -264,8 +225,8 @@ class Idle(TcpFlow):
         self.patience.done()
         self.opened = True
         if self._used_again:
-            if response.server != self._server:
-                raise BadResponse(f"{response.server} answers instead of {self._server}")
+            if response.server != self.server:
+                raise BadResponse(f"{response.server} answers instead of {self.server}")
             self.close()
         return IDLE_VISIT_SECONDS
 
@@ -278,7 +239,7 @@ class Short(TcpFlow):
 
     def proceed(self, now: float) -> float:
         """Read the response."""
-        if self.receive(FLUSH_BYTES, now) and self.response is not None and self.response.complete:
+        if self.receive(FLUSH_BYTES, now) and self.response.complete:
             self.opened = True
             self.close()
         return WAIT_VISIT_SECONDS
@@ -295,25 +256,12 @@ class UdpFlow(Flow):
     protocol = "udp"
 
     def __init__(self, target: Target, source_port: int = 0) -> None:
-        super().__init__()
-        self.target = target
+        super().__init__(target)
         self.source_port = source_port
         self.verdict = UdpVerdict()
         self._number = 0
         self._query_at = 0.0
-        self._finishing = False
         self._last_number = 0
-        self._sock: socket.socket | None = None
-
-    @property
-    def outcome(self) -> Outcome:
-        """The outcome so far."""
-        return self.verdict.outcome
-
-    @property
-    def server(self) -> str:
-        """The server of this flow."""
-        return self.verdict.server
 
     def visit(self, now: float) -> float:
         """Read answers, and send a query if it is due."""
@@ -324,22 +272,20 @@ class UdpFlow(Flow):
             self._sock.connect((self.target.address, self.target.port))
             host, port = self._sock.getsockname()
             self.name = f"udp {host}:{port}"
-        if self._finishing and not self._last_number:
+        if self.finishing and not self._last_number:
             self._last_number = self._number + 1
             self._query_at = now
         done = self._receive(self._sock, now) >= self._last_number > 0
         self.verdict.tick(now)
+        self.server, self.outcome = self.verdict.server, self.verdict.outcome
         if self.outcome is not Outcome.GOOD or done:
             self.close()
             return 0.0
         if now >= self._query_at:
             self._send_query(self._sock, now)
             self._query_at = now + UDP_VISIT_SECONDS
-        return WAIT_VISIT_SECONDS if self._waits else self._query_at - now
-
-    @property
-    def _waits(self) -> bool:
-        return self._finishing or not self.opened
+        waits = self.finishing or not self.opened
+        return WAIT_VISIT_SECONDS if waits else self._query_at - now
 
     def _send_query(self, sock: socket.socket, now: float) -> None:
         self._number += 1
@@ -367,13 +313,3 @@ class UdpFlow(Flow):
                 self.verdict.answered(server, now)
                 self.opened = True
                 highest = max(highest, int(number))
-
-    def finish(self) -> None:
-        """Send one more query, and end with its answer."""
-        self._finishing = True
-
-    def close(self) -> None:
-        """Close the socket; the flow has ended."""
-        self.ended = True
-        if self._sock is not None:
-            self._sock.close()

@@ -156,8 +156,12 @@ def make_flows(options: argparse.Namespace) -> list[Flow]:
     return flows
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    The kernel may give a new UDP flow the port of an earlier one. A server that still has the
+    earlier flow's connected socket then takes the new flow, although its bucket moved long ago.
+    """
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--vip", required=True)
     made.add_argument("--tcp-port", type=int, default=80)
@@ -172,16 +176,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--over-seconds", type=float, default=0.5, help="time over which to open the flows"
     )
-    return made
-
-
-def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    The kernel may give a new UDP flow the port of an earlier one. A server that still has the
-    earlier flow's connected socket then takes the new flow, although its bucket moved long ago.
-    """
-    made = parser()
     options = made.parse_args(arguments)
     if options.udp and not options.udp_source_port:
         made.error("--udp needs --udp-source-port: ports that no earlier flow had")

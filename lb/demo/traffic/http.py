@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
 
 import h11
 
@@ -15,18 +15,14 @@ class BadResponse(Exception):
     """What came is not the response that the demo's servers give."""
 
 
-class Sink(Protocol):
-    """Takes the body piece by piece; a `hashlib` object does."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take the next piece."""
-
-
 class Exchange:
-    """A request, and a response with a Content-Length that is fed with what `recv` returned."""
+    """A request, and a response with a Content-Length that is fed with what `recv` returned.
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+    ``body`` is the hash of the body so far.
+    """
+
+    def __init__(self) -> None:
+        self.body = hashlib.sha256()
         self.server = ""
         self.received = 0
         self.complete = False
@@ -71,7 +67,7 @@ class Exchange:
                 raise BadResponse("no Content-Length")
             self.server = headers.get(SERVER_HEADER, b"").decode("latin-1")
         elif isinstance(event, h11.Data):
-            self.sink.update(event.data)
+            self.body.update(event.data)
             self.received += len(event.data)
         elif isinstance(event, h11.EndOfMessage):
             self.complete = True

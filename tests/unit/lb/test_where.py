@@ -11,7 +11,7 @@ import pytest
 from controlplane.domain.errors import UsageError
 from controlplane.domain.objects import TCP, UDP, Cluster, Pool, Server, ServerState, Service, Table
 from lb.flow_hash import Flow, bucket_of, siphash, source_port_of
-from lb.where import Answer, find_service, parse_endpoint, parse_flow, where
+from lb.where import Answer, most_specific, parse_endpoint, parse_flow, where
 from tests.model import flow as model_flow
 from tests.model.visits import visiting_order as model_order
 
@@ -186,9 +186,7 @@ def test_the_longest_prefix_serves_then_the_port(destination: str, name: str | N
         Service("six", IPv6Network("2001:db8::/64"), TCP, None, "web"),
     )
     source = "[2001:db8:c::7]:1" if destination.startswith("[") else "198.51.100.7:1"
-    found = find_service(
-        replace(cluster(), services=services), parse_flow("tcp", source, destination)
-    )
+    found = most_specific(services, parse_flow("tcp", source, destination))
     assert (found.name if found else None) == name
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from controlplane.domain.errors import UsageError
 from lb.bench import frames, workload
 from lb.bench.dataplane import ratios, tcp4_ack_frames
-from lb.bench.dataplane_command import command
+from lb.cli.bench import dataplane
 from tests.model import Config, Dip, Pool, Service, forward
 from tests.model.checksum import internet_checksum
 
@@ -108,13 +108,13 @@ def test_pcap_is_classic_ethernet(tmp_path: Path) -> None:
 
 
 def test_pins_need_a_bpffs_which_is_checked_before_anything_is_measured(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["--pin", str(tmp_path / "pins")])
+    result = CliRunner().invoke(dataplane, ["--pin", str(tmp_path / "pins")])
     assert isinstance(result.exception, UsageError)
     assert "not on a BPF file system" in str(result.exception)
     assert not (tmp_path / "pins").exists()
 
 
 def test_pins_replace_nothing(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["--pin", str(tmp_path)])
+    result = CliRunner().invoke(dataplane, ["--pin", str(tmp_path)])
     assert isinstance(result.exception, UsageError)
     assert "exists already" in str(result.exception)
