@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address
 from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -197,10 +196,5 @@ class PinnedDataplane:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -13,7 +13,6 @@ import struct
 import threading
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from controlplane.domain.errors import BrigadeError, ExitCode
@@ -92,12 +91,7 @@ class InterfaceLock:
             return None
         return listener
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._socket is not None and self._thread is not None:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that answers
             self._thread.join()  # while it is in accept(), the kernel keeps the name
