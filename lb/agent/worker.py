@@ -16,11 +16,11 @@ class Worker(threading.Thread, ABC):
     ``requested`` guards what other threads request of it; a ``step`` may wait on it.
     """
 
-    def __init__(self, name: str, on_death: Callable[[str], None]) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.ending = threading.Event()
         self.requested = threading.Condition()
-        self._on_death = on_death
+        self.on_death: Callable[[str], None] = lambda _: None
 
     @abstractmethod
     def step(self) -> float:
@@ -35,7 +35,7 @@ class Worker(threading.Thread, ABC):
             ended_well = True
         finally:
             if not ended_well:
-                self._on_death(self.name)
+                self.on_death(self.name)
 
     def pause(self, seconds: float) -> None:
         """Wait, but no longer than until ``stop``."""

@@ -54,9 +54,8 @@ class MssKeeper(Worker):
         journal: Journal,
         facts: SharedFacts,
         on_change: Callable[[], None],
-        on_death: Callable[[str], None],
     ) -> None:
-        super().__init__("mss", on_death)
+        super().__init__("mss")
         self._mode = mode
         self._table = table
         self._ifindex = ifindex
