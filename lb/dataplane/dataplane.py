@@ -124,13 +124,6 @@ def sources_digest() -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def create_value(name: str, size: int) -> int:
-    """Create a map of one value, whose address is a constant in the programs."""
-    return bpf_syscall.map_create(
-        bpf_syscall.MAP_TYPE_ARRAY, 4, size, 1, flags=bpf_syscall.F_MMAPABLE, name=name
-    )
-
-
 def load_programs(
     root_pins: Sequence[Path] = (), xdp_attach_type: int = bpf_syscall.ATTACH_TYPE_XDP
 ) -> Loaded:
@@ -152,7 +145,9 @@ def load_programs(
         stack.callback(os.close, root.fd)
         values = {}
         for name, (size, _) in VALUES.items():
-            values[name] = create_value(name, size)
+            values[name] = bpf_syscall.map_create(
+                bpf_syscall.MAP_TYPE_ARRAY, 4, size, 1, flags=bpf_syscall.F_MMAPABLE, name=name
+            )
             stack.callback(os.close, values[name])
         loaded = compile_and_load(
             source_text(),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -58,6 +57,10 @@ def check_sources(plane: PinnedDataplane, directory: Path) -> None:
         )
 
 
+def _opened(directory: Path, name: str) -> AbstractContextManager[int]:
+    return bpf_syscall.closing(bpf_syscall.obj_get(directory / PIN_NAMES[name]))
+
+
 class TracedPrograms:
     """Owner of the traced programs and of the ring that they write into; attaches nothing.
 
@@ -69,10 +72,10 @@ class TracedPrograms:
         with ExitStack() as stack:
             maps = {}
             for name in (*MAPS, *VALUES, root_array.NAME):
-                maps[name] = bpf_syscall.obj_get(directory / PIN_NAMES[name])
-                stack.callback(os.close, maps[name])
-            ring = create_ring(RING_BYTES, "lb_trace_ring")
-            stack.callback(os.close, ring)
+                maps[name] = stack.enter_context(_opened(directory, name))
+            ring = stack.enter_context(
+                bpf_syscall.closing(create_ring(RING_BYTES, "lb_trace_ring"))
+            )
             types = xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)
             fitting = root_array.fitting_type(maps[root_array.NAME], types)
             if fitting is None:
@@ -80,14 +83,13 @@ class TracedPrograms:
                     f"{directory / PIN_NAMES[root_array.NAME]} takes no programs "
                     "of this version: lbctl up again with this lbctl, then trace"
                 )
-            values = {define: maps[name] for name, (_, define) in VALUES.items()}
             loaded = compile_and_load(
                 source_text(trace=True),
                 include=bpf_dir(),
                 programs=PROGRAMS,
                 maps=(LOST,),
                 defines={
-                    **values,
+                    **{define: maps[name] for name, (_, define) in VALUES.items()},
                     **defines,
                     root_array.DEFINE: maps[root_array.NAME],
                     "LB_TRACE_RING": ring,
@@ -120,27 +122,18 @@ class TracedPrograms:
             DataplaneError: another agent has taken over, whose maps these programs do not use.
 
         """
-        with _opened(self._directory / PIN_NAMES[FORWARDER_PROGRAMS]) as now:
-            if (
-                bpf_syscall.map_info(now).map_id
-                != bpf_syscall.map_info(self._maps[FORWARDER_PROGRAMS]).map_id
-            ):
-                raise DataplaneError("a new agent has come meanwhile: trace again")
         root, forwarder_programs = self._maps[root_array.NAME], self._maps[FORWARDER_PROGRAMS]
         programs = self._loaded.programs
+        with _opened(self._directory, FORWARDER_PROGRAMS) as now:
+            if bpf_syscall.map_info(now).map_id != bpf_syscall.map_info(forwarder_programs).map_id:
+                raise DataplaneError("a new agent has come meanwhile: trace again")
         plain = program_in(root, abi.Slot.FORWARDER)
         if plain is None:
             raise DataplaneError("the agent's program array has no forwarder: lbctl up again")
-        fd = bpf_syscall.prog_fd_by_id(plain)
-        try:
+        with bpf_syscall.closing(bpf_syscall.prog_fd_by_id(plain)) as fd:
             put_program(forwarder_programs, abi.ForwarderSlot.UNTRACED, fd)
-        finally:
-            os.close(fd)
-        put_program(
-            self._maps[REDIRECTOR_PROGRAMS],
-            abi.RedirectorSlot.TRACED_RARE,
-            programs[REDIRECTOR_RARE],
-        )
+        redirector_programs = self._maps[REDIRECTOR_PROGRAMS]
+        put_program(redirector_programs, abi.RedirectorSlot.TRACED_RARE, programs[REDIRECTOR_RARE])
         for name, slot in TRACED_SLOTS.items():
             put_program(forwarder_programs, slot, programs[name])
         put_program(root, abi.Slot.FORWARDER, programs[FORWARDER])
@@ -161,15 +154,6 @@ class TracedPrograms:
         self.close()
 
 
-@contextmanager
-def _opened(pin: Path) -> Iterator[int]:
-    fd = bpf_syscall.obj_get(pin)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def empty_slots(directory: Path) -> None:
     """Take traced programs out of the arrays of some pins, and put the plain forwarder back.
 
@@ -178,15 +162,14 @@ def empty_slots(directory: Path) -> None:
     """
     with ExitStack() as stack:
         root, forwarder_programs, redirector_programs = (
-            stack.enter_context(_opened(directory / PIN_NAMES[name]))
+            stack.enter_context(_opened(directory, name))
             for name in (root_array.NAME, FORWARDER_PROGRAMS, REDIRECTOR_PROGRAMS)
         )
         plain = program_in(forwarder_programs, abi.ForwarderSlot.UNTRACED)
         now = program_in(root, abi.Slot.FORWARDER)
         if plain is not None and now is not None and uses_map(now, forwarder_programs):
-            fd = bpf_syscall.prog_fd_by_id(plain)
-            stack.callback(os.close, fd)
-            put_program(root, abi.Slot.FORWARDER, fd)
+            with bpf_syscall.closing(bpf_syscall.prog_fd_by_id(plain)) as fd:
+                put_program(root, abi.Slot.FORWARDER, fd)
         for slot in (*TRACED_SLOTS.values(), abi.ForwarderSlot.UNTRACED):
             if program_in(forwarder_programs, slot) is not None:
                 bpf_syscall.map_delete(forwarder_programs, slot)
