@@ -7,8 +7,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import lb
@@ -41,22 +40,6 @@ AGENT_END_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 Show = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class InUse:
-    """Why a server should not go down: its current buckets, by pool, and its connections."""
-
-    buckets: dict[str, int]
-    connections: int
-
-    @property
-    def reason(self) -> str:
-        """One line, empty if it is not in use."""
-        parts = [f"current for {n} buckets of pool {pool}" for pool, n in self.buckets.items()]
-        if self.connections:
-            parts.append(f"serving {self.connections} connections on VIPs")
-        return " and ".join(parts)
 
 
 def current_buckets(config: AgentConfig) -> dict[str, int]:
@@ -133,10 +116,13 @@ def _nothing_to_undo(config: AgentConfig, show: Show) -> None:
 
 def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
     vips = record.vips if record else ()
-    in_use = InUse(current_buckets(config), count_connections(vips))
-    if in_use.reason:
+    buckets = current_buckets(config)
+    reasons = [f"current for {count} buckets of pool {pool}" for pool, count in buckets.items()]
+    if connections := count_connections(vips):
+        reasons.append(f"serving {connections} connections on VIPs")
+    if reasons:
         raise BrigadeError(
-            f"{config.name} is {in_use.reason}: drain it first "
+            f"{config.name} is {' and '.join(reasons)}: drain it first "
             f"(lbctl drain {config.name} --wait on the controller), or use --force",
             ExitCode.REFUSED,
         )
@@ -275,11 +261,8 @@ def _report_stop(config: AgentConfig, show: Show) -> None:
         version=lb.__version__,
     )
     try:
-        store = open_agent_store(config.store, config.token_file, config.ca_file)
-        try:
+        with closing(open_agent_store(config.store, config.token_file, config.ca_file)) as store:
             store.report(report)
-        finally:
-            store.close()
     except StoreError as error:
         show(f"warning: cannot report to the store that {config.name} stopped: {error}")
     else:

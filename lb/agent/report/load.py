@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -209,15 +208,13 @@ class MetricLoad:
 
 def open_load_source(config: LoadConfig) -> LoadSource | None:
     """Return the source of the settings; ``None``: none."""
-    makers: dict[str, Callable[[], LoadSource]] = {
-        "machine": MachineLoad,
-        "cgroup": lambda: CgroupLoad(config.cgroup or Path(), os.cpu_count() or 1),
-        "metric": lambda: MetricLoad(
-            config.url or "",
-            config.metric or "",
-            counter=config.kind == "counter",
-            scale=config.scale,
-        ),
-    }
-    maker = makers.get(config.source)
-    return maker() if maker else None
+    if config.source == "machine":
+        return MachineLoad()
+    if config.source == "cgroup":
+        return CgroupLoad(config.cgroup or Path(), os.cpu_count() or 1)
+    if config.source == "metric":
+        counter = config.kind == "counter"
+        return MetricLoad(
+            config.url or "", config.metric or "", counter=counter, scale=config.scale
+        )
+    return None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from lb.dataplane.lookup.vips import build_vips
 from lb.dataplane.lookup.words import address_word
 from lb.dataplane.maps.grace import Grace
 from lb.dataplane.maps.state import State
+from lb.dataplane.maps.tables import TableStore
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry, Vip
 
 MAX_IPV4_LENGTH = 0xFFFF
@@ -44,23 +45,13 @@ def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[
             return view, vips
 
 
-class PoolIds(Protocol):
-    """The part of `TableStore` that numbers pools."""
-
-    def plan_ids(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the ids of pools, and change nothing; DataplaneError: there are too many."""
-
-    def give_ids(self, ids: Mapping[str, int]) -> None:
-        """Give the planned ids."""
-
-
 class ClusterTables:
     """Owner of the look-up tables, the DIP entries and the indices of services."""
 
     def __init__(
         self,
         state: State,
-        pools: PoolIds,
+        pools: TableStore,
         zero_counters: Callable[[int], None],
         random_source: random.Random,
     ) -> None:
