@@ -24,7 +24,7 @@ from lb.agent.config import XDP_MODES, AgentConfig
 from lb.agent.documents.last_good import tables_in
 from lb.agent.machine import sysctls
 from lb.agent.machine.boot import current_namespace
-from lb.agent.machine.lock import InterfaceLock, find_holder
+from lb.agent.machine.lock import find_holder, interface_lock
 from lb.agent.machine.undo_record import Record, erase_record, read_record
 from lb.agent.mss.mirror import clear
 from lb.agent.netlink.links import find_link
@@ -87,7 +87,7 @@ def take_down(config: AgentConfig, show: Show, *, force: bool) -> None:
 
     """
     check_root()
-    with InterfaceLock(config.interface, "down"), RouteSocket() as netlink:
+    with interface_lock(config.interface, "down"), RouteSocket() as netlink:
         record = find_record(config)
         if record is None and find_holder(config.interface) is None:
             _nothing_to_undo(config, show)
@@ -158,7 +158,7 @@ def _agent_ended(config: AgentConfig, show: Show, *, force: bool) -> Iterator[No
             )
         _end(holder.pid, config.interface, force=force)
         show(f"ended the agent, {holder}")
-    with InterfaceLock(config.interface):
+    with interface_lock(config.interface):
         yield
 
 

@@ -39,7 +39,7 @@ from lb.agent.event_loop import (
 )
 from lb.agent.facts import SharedFacts
 from lb.agent.machine.boot import current_namespace
-from lb.agent.machine.lock import InterfaceLock
+from lb.agent.machine.lock import interface_lock
 from lb.agent.machine.signals import signals_handled
 from lb.agent.machine.undo_record import Journal, Record, read_record
 from lb.agent.mss.keeper import MssKeeper
@@ -102,7 +102,7 @@ class Runner:
         check_root()
         netlink = stack.enter_context(RouteSocket())
         link = check_interface(netlink, config)
-        stack.enter_context(InterfaceLock(config.interface))
+        stack.enter_context(interface_lock(config.interface))
         # a SimpleQueue may be put into at any moment, also in a handler
         stack.enter_context(signals_handled(lambda number: self._inbox.put(Stop(number))))
         journal = open_journal(config)

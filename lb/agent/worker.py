@@ -6,9 +6,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 5.0
-
 
 class Worker(threading.Thread, ABC):
     """A daemon thread. ``on_death`` is called with its name if a bug of ours ends it.
@@ -50,11 +47,9 @@ class Worker(threading.Thread, ABC):
 
 
 class Backoff:
-    """How long to pause after failures in a row: doubling, bounded."""
+    """How many seconds to pause after failures in a row: doubling, bounded."""
 
-    def __init__(
-        self, first: float = FIRST_PAUSE_SECONDS, longest: float = LONGEST_PAUSE_SECONDS
-    ) -> None:
+    def __init__(self, first: float = 0.2, longest: float = 5.0) -> None:
         self._first = first
         self._longest = longest
         self._next = first

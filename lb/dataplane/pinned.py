@@ -27,7 +27,7 @@ from lb.dataplane.load import bpf_syscall
 from lb.dataplane.lookup.names import read_name, sort_key
 from lb.dataplane.maps.counters import CounterReader
 from lb.dataplane.maps.state import MappedArray, State
-from lb.dataplane.maps.tables import PoolWord, inner_count, key_of_schedule, unpack_chains
+from lb.dataplane.maps.tables import PoolWord, inner_count, key_of_schedule, slots_of, unpack_chains
 from lb.dataplane.objects import ServiceEntry
 
 
@@ -103,9 +103,10 @@ class PinnedDataplane:
 
         """
         word = self._word(pool)
+        slots = slots_of(word.buckets, word.width)
         parts = [
-            self._slots(word.first + number, slice(min(word.slots, abi.INNER_SLOTS)))
-            for number in range(inner_count(word.slots))
+            self._slots(word.first + number, slice(min(slots, abi.INNER_SLOTS)))
+            for number in range(inner_count(slots))
         ]
         return unpack_chains(np.concatenate(parts), word.width, word.depth)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -32,7 +33,7 @@ from lb.dataplane.load.compile import check_kernel, compile_and_load, xdp_attach
 from lb.dataplane.load.root_array import program_in, put_program, uses_map
 from lb.dataplane.maps.counters import possible_cpus
 from lb.dataplane.pinned import PinnedDataplane
-from lb.dataplane.ring import RingReader, create_ring
+from lb.dataplane.ring import RingReader
 from lb.paths import bpf_dir
 
 RING_BYTES = 4 << 20
@@ -73,9 +74,10 @@ class TracedPrograms:
             maps = {}
             for name in (*MAPS, *VALUES, root_array.NAME):
                 maps[name] = stack.enter_context(_opened(directory, name))
-            ring = stack.enter_context(
-                bpf_syscall.closing(create_ring(RING_BYTES, "lb_trace_ring"))
+            ring = bpf_syscall.map_create(
+                bpf_syscall.MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, name="lb_trace_ring"
             )
+            stack.callback(os.close, ring)
             types = xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)
             fitting = root_array.fitting_type(maps[root_array.NAME], types)
             if fitting is None:

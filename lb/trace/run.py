@@ -13,7 +13,7 @@ from controlplane.domain.errors import BrigadeError, ConfigError
 from lb.agent.attach import trace_swap
 from lb.agent.config import AgentConfig
 from lb.agent.documents.last_good import load_last_good
-from lb.agent.machine.lock import InterfaceLock
+from lb.agent.machine.lock import interface_lock
 from lb.agent.machine.signals import signals_handled
 from lb.agent.netlink.links import find_link
 from lb.agent.netlink.route_socket import RouteSocket
@@ -44,7 +44,7 @@ class Limits:
 def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
     """Lock the interface for this trace; yield a netlink socket and the interface's index."""
     check_root()
-    with InterfaceLock(config.interface, ROLE), RouteSocket() as netlink:
+    with interface_lock(config.interface, ROLE), RouteSocket() as netlink:
         link = find_link(netlink, config.interface)
         if link is None:
             raise ConfigError(f"interface: there is no interface {config.interface}: see `ip link`")

@@ -13,17 +13,13 @@ import numpy as np
 import pytest
 
 from lb import abi
-from lb.dataplane import (
-    ClusterView,
-    Dataplane,
-    DataplaneError,
-    Identity,
-    PinnedDataplane,
-    ServiceEntry,
-)
+from lb.dataplane.dataplane import Dataplane
+from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps import grace
 from lb.dataplane.maps.tables import PoolWord
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
+from lb.dataplane.pinned import PinnedDataplane
 from tests.model import Flow, host
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet

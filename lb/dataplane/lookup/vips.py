@@ -31,13 +31,8 @@ class Trie:
     def __init__(self) -> None:
         self._top: Level = np.zeros((256, 256), dtype="<u2")  # by first and second byte
         self.nodes: Level = np.zeros((abi.TRIE_NODES, 256), dtype="<u2")
-        self._used = 1
+        self.used = 1  # nodes that are taken
         self._shared = {0}
-
-    @property
-    def used(self) -> int:
-        """How many nodes are taken."""
-        return self._used
 
     @property
     def top(self) -> Level:
@@ -45,12 +40,12 @@ class Trie:
         return self._top.T.reshape(-1)
 
     def _new(self, entries: Level | int) -> int:
-        if self._used == abi.TRIE_NODES:
+        if self.used == abi.TRIE_NODES:
             raise DataplaneError(
                 "the IPv4 VIPs lie in too many different networks: "
                 "use VIPs that lie together, or prefixes"
             )
-        number, self._used = self._used, self._used + 1
+        number, self.used = self.used, self.used + 1
         self.nodes[number] = entries
         return number
 

@@ -105,11 +105,6 @@ class PoolWord:
             width=next(width for width, bit in LAYOUTS.items() if word & bit == bit),
         )
 
-    @property
-    def slots(self) -> int:
-        """How many slots the table takes."""
-        return slots_of(self.buckets, self.width)
-
 
 def slots_of(buckets: int, width: int) -> int:
     """Return how many slots a table takes."""
