@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from lb.dataplane.maps.tables import PoolWord, inner_count, key_of_schedule, slo
 from lb.dataplane.objects import ServiceEntry
 
 
-class PinnedDataplane:
+class PinnedDataplane(ExitStack):
     """Reads tables and counters for `lbctl counters`, `trace` and `demo`; writes nothing.
 
     Raises:
@@ -40,7 +40,7 @@ class PinnedDataplane:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._exit = ExitStack()
+        super().__init__()
         with ExitStack() as stack:
             fds = {name: self._open(stack, directory / pin) for name, pin in PIN_NAMES.items()}
             if bpf_syscall.map_info(fds[STATE]).value_size != abi.STATE.itemsize:
@@ -53,7 +53,7 @@ class PinnedDataplane:
             if int(self._state.config["layout"]) != abi.LAYOUT:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._reader = CounterReader(fds[COUNTERS], fds[SERVICE_STATS])
-            self._exit = stack.pop_all()
+            self.push(stack.pop_all())
 
     @staticmethod
     def _open(stack: ExitStack, path: Path) -> int:
@@ -159,24 +159,10 @@ class PinnedDataplane:
             for index, mac in macs.items()
         }
 
-    def own_dip(self) -> IPv4Address:
-        """This server's DIP."""
-        return IPv4Address(int(self._state.config["dip"]))
-
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""
         forwarder, redirector = (bpf_syscall.prog_info(fd).prog_id for fd in self._programs)
         return forwarder, redirector
-
-    def close(self) -> None:
-        """Close everything."""
-        self._exit.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _copy(fd: int, tables: int, number: int, part: slice) -> NDArray[np.uint64]:

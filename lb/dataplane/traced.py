@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -62,13 +61,14 @@ def _opened(directory: Path, name: str) -> AbstractContextManager[int]:
     return bpf_syscall.closing(bpf_syscall.obj_get(directory / PIN_NAMES[name]))
 
 
-class TracedPrograms:
+class TracedPrograms(ExitStack):
     """Owner of the traced programs and of the ring that they write into; attaches nothing.
 
     `directory` has the agent's pins; `defines` comes from `Filter.defines()`.
     """
 
     def __init__(self, directory: Path, defines: Mapping[str, int]) -> None:
+        super().__init__()
         check_kernel()
         with ExitStack() as stack:
             maps = {}
@@ -105,7 +105,7 @@ class TracedPrograms:
             self._loaded = loaded
             self._maps = maps
             self._directory = directory
-            self._exit = stack.pop_all()
+            self.push(stack.pop_all())
 
     @property
     def root_fd(self) -> int:
@@ -144,16 +144,6 @@ class TracedPrograms:
         """How many events were lost because the ring was full."""
         raw = bpf_syscall.map_lookup(self._loaded.maps[LOST], 0, 8 * possible_cpus())
         return int(np.frombuffer(raw, "<u8").sum())
-
-    def close(self) -> None:
-        """Close everything; programs that are attached go on working."""
-        self._exit.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def empty_slots(directory: Path) -> None:
