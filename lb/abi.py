@@ -197,14 +197,7 @@ POOL = np.dtype(
 CHAIN = np.dtype([("dip", "<u2", MAX_DEPTH)])
 INLINE_TABLES = np.dtype([("slot", CHAIN, INLINE_TABLE_COUNT * INNER_SLOTS)])
 DIP = np.dtype([("addr", ">u4"), ("csum", "<u4"), ("mac", "<u8")])
-SERVICE = np.dtype(
-    [
-        ("match", "<u4"),
-        ("service", "<u2"),
-        ("pool", "u1"),
-        ("flags", "u1"),
-    ]
-)
+SERVICE = np.dtype([("match", "<u4"), ("service", "<u2"), ("pool", "u1"), ("flags", "u1")])
 SERVICE_ROW = np.dtype([("entry", SERVICE, SERVICE_WIDTH)])
 TRIE_NODE = np.dtype([("next", "<u2", 256)])
 VIP6 = np.dtype([("addr", "<u8", 2), ("length", "<u4"), ("leaf", "<u4"), ("pad", "<u8")])
@@ -290,36 +283,10 @@ GUE = np.dtype(
     ]
 )
 
-STRUCTS: dict[str, np.dtype] = {
-    "lb_config": CONFIG,
-    "lb_key": KEY,
-    "lb_pool": POOL,
-    "lb_chain": CHAIN,
-    "lb_inline_tables": INLINE_TABLES,
-    "lb_dip": DIP,
-    "lb_service": SERVICE,
-    "lb_service_row": SERVICE_ROW,
-    "lb_trie_node": TRIE_NODE,
-    "lb_vip6": VIP6,
-    "lb_vip6_length": VIP6_LENGTH,
-    "lb_vips": VIPS,
-    "lb_vip_filter": VIP_FILTER,
-    "lb_exact4": EXACT4,
-    "lb_exact4_row": EXACT4_ROW,
-    "lb_exact6": EXACT6,
-    "lb_exact6_row": EXACT6_ROW,
-    "lb_exact": EXACT,
-    "lb_first_lookup": FIRST_LOOKUP,
-    "lb_service_name": SERVICE_NAME,
-    "lb_fragment_key": FRAGMENT_KEY,
-    "lb_fragment": FRAGMENT,
-    "lb_too_big_window": TOO_BIG_WINDOW,
-    "lb_peer": PEER,
-    "lb_peer_row": PEER_ROW,
-    "lb_state": STATE,
-    "lb_service_stats": SERVICE_STATS,
-    "lb_trace_event": TRACE_EVENT,
-    "lb_gue": GUE,
+STRUCTS = {
+    f"lb_{name.lower()}": dtype
+    for name, dtype in tuple(globals().items())
+    if isinstance(dtype, np.dtype)
 }
 """Every struct of bpf/abi.h."""
 

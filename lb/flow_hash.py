@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 WORD = (1 << 64) - 1
-COMPRESSION_ROUNDS = 1
-FINALIZATION_ROUNDS = 3
 BLOCK_BYTES = 8
-SOURCE_PORT_BIT = 0x8000
-SOURCE_PORT_SHIFT = 48
-SOURCE_PORT_MASK = 0x7FFF
 SIP_CONSTANTS = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 
 State = tuple[int, int, int, int]
@@ -65,12 +60,7 @@ def half_round(state: State) -> State:
     return rotate(v0, 32), rotate(v1, 13) ^ v0, v2, v3
 
 
-def siphash(
-    key: bytes,
-    data: bytes,
-    compression: int = COMPRESSION_ROUNDS,
-    finalization: int = FINALIZATION_ROUNDS,
-) -> int:
+def siphash(key: bytes, data: bytes, compression: int = 1, finalization: int = 3) -> int:
     """Return SipHash-c-d of ``data`` under a 16-byte key, 1-3 by default."""
     state = initial_state(key)
     whole = len(data) - len(data) % BLOCK_BYTES
@@ -92,8 +82,8 @@ def bucket_of(flow_hash: int, buckets: int) -> int:
 
 
 def source_port_of(flow_hash: int) -> int:
-    """Return the source port of the outer UDP header."""
-    return SOURCE_PORT_BIT | ((flow_hash >> SOURCE_PORT_SHIFT) & SOURCE_PORT_MASK)
+    """Return the source port of the outer UDP header: the hash's top bits, never below 32768."""
+    return 0x8000 | flow_hash >> 48 & 0x7FFF
 
 
 def _rounds(state: State, count: int) -> State:

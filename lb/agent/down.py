@@ -7,8 +7,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import lb
@@ -25,7 +24,7 @@ from lb.agent.config import XDP_MODES, AgentConfig
 from lb.agent.documents.last_good import tables_in
 from lb.agent.machine import sysctls
 from lb.agent.machine.boot import current_namespace
-from lb.agent.machine.lock import InterfaceLock, find_holder
+from lb.agent.machine.lock import find_holder, interface_lock
 from lb.agent.machine.undo_record import Record, erase_record, read_record
 from lb.agent.mss.mirror import clear
 from lb.agent.netlink.links import find_link
@@ -41,22 +40,6 @@ AGENT_END_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 Show = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class InUse:
-    """Why a server should not go down: its current buckets, by pool, and its connections."""
-
-    buckets: dict[str, int]
-    connections: int
-
-    @property
-    def reason(self) -> str:
-        """One line, empty if it is not in use."""
-        parts = [f"current for {n} buckets of pool {pool}" for pool, n in self.buckets.items()]
-        if self.connections:
-            parts.append(f"serving {self.connections} connections on VIPs")
-        return " and ".join(parts)
 
 
 def current_buckets(config: AgentConfig) -> dict[str, int]:
@@ -104,7 +87,7 @@ def take_down(config: AgentConfig, show: Show, *, force: bool) -> None:
 
     """
     check_root()
-    with InterfaceLock(config.interface, "down"), RouteSocket() as netlink:
+    with interface_lock(config.interface, "down"), RouteSocket() as netlink:
         record = find_record(config)
         if record is None and find_holder(config.interface) is None:
             _nothing_to_undo(config, show)
@@ -133,10 +116,13 @@ def _nothing_to_undo(config: AgentConfig, show: Show) -> None:
 
 def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
     vips = record.vips if record else ()
-    in_use = InUse(current_buckets(config), count_connections(vips))
-    if in_use.reason:
+    buckets = current_buckets(config)
+    reasons = [f"current for {count} buckets of pool {pool}" for pool, count in buckets.items()]
+    if connections := count_connections(vips):
+        reasons.append(f"serving {connections} connections on VIPs")
+    if reasons:
         raise BrigadeError(
-            f"{config.name} is {in_use.reason}: drain it first "
+            f"{config.name} is {' and '.join(reasons)}: drain it first "
             f"(lbctl drain {config.name} --wait on the controller), or use --force",
             ExitCode.REFUSED,
         )
@@ -172,7 +158,7 @@ def _agent_ended(config: AgentConfig, show: Show, *, force: bool) -> Iterator[No
             )
         _end(holder.pid, config.interface, force=force)
         show(f"ended the agent, {holder}")
-    with InterfaceLock(config.interface):
+    with interface_lock(config.interface):
         yield
 
 
@@ -275,11 +261,8 @@ def _report_stop(config: AgentConfig, show: Show) -> None:
         version=lb.__version__,
     )
     try:
-        store = open_agent_store(config.store, config.token_file, config.ca_file)
-        try:
+        with closing(open_agent_store(config.store, config.token_file, config.ca_file)) as store:
             store.report(report)
-        finally:
-            store.close()
     except StoreError as error:
         show(f"warning: cannot report to the store that {config.name} stopped: {error}")
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 
 from controlplane.documents.check import decode_cluster
 from controlplane.documents.fields import DocumentError
@@ -142,21 +142,19 @@ def _mss(
 
 def _cluster(config: AgentConfig) -> tuple[Cluster | None, str]:
     """Return the cluster document and where it came from."""
-    with ExitStack() as stack:
-        data, source = None, f"store {config.store}"
-        try:
-            store = open_agent_store(config.store, config.token_file, config.ca_file)
-            stack.callback(store.close)
+    data, source = None, f"store {config.store}"
+    try:
+        with closing(open_agent_store(config.store, config.token_file, config.ca_file)) as store:
             version = store.latest("cluster")
-            data = version.data if version else None
-        except StoreError as error:
-            source = str(error)
-        if data is None:
-            data = read_last_good(StateDir(config.state_dir)).cluster
-            source = "last good documents" if data else source
-        if data is None:
-            return None, source
-        try:
-            return decode_cluster(data), source
-        except DocumentError as error:
-            return None, str(error)
+        data = version.data if version else None
+    except StoreError as error:
+        source = str(error)
+    if data is None:
+        data = read_last_good(StateDir(config.state_dir)).cluster
+        source = "last good documents" if data else source
+    if data is None:
+        return None, source
+    try:
+        return decode_cluster(data), source
+    except DocumentError as error:
+        return None, str(error)

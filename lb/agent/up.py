@@ -6,13 +6,11 @@ import os
 import queue
 import random
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -41,7 +39,8 @@ from lb.agent.event_loop import (
 )
 from lb.agent.facts import SharedFacts
 from lb.agent.machine.boot import current_namespace
-from lb.agent.machine.lock import InterfaceLock
+from lb.agent.machine.lock import interface_lock
+from lb.agent.machine.signals import signals_handled
 from lb.agent.machine.undo_record import Journal, Record, read_record
 from lb.agent.mss.keeper import MssKeeper
 from lb.agent.netlink.links import LinkInfo
@@ -60,7 +59,6 @@ from lb.agent.worker import Worker
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import Identity, ServiceEntry
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BOOT_ID_BYTES = 8
 
 
@@ -104,8 +102,9 @@ class Runner:
         check_root()
         netlink = stack.enter_context(RouteSocket())
         link = check_interface(netlink, config)
-        stack.enter_context(InterfaceLock(config.interface))
-        stack.enter_context(self._signals())
+        stack.enter_context(interface_lock(config.interface))
+        # a SimpleQueue may be put into at any moment, also in a handler
+        stack.enter_context(signals_handled(lambda number: self._inbox.put(Stop(number))))
         journal = open_journal(config)
         attachment = Attachment(netlink, link, config, journal)
         attachment.check()
@@ -118,12 +117,12 @@ class Runner:
         config = self._config
         journal.note(run_dir_made=journal.record.run_dir_made or not config.run_dir.exists())
         self._serve_metrics()
-        acknowledger = Acknowledger(self._store(), config.name, self._died)
-        follower = Follower(self._store(), self._facts, self._inbox.put, self._died)
+        acknowledger = Acknowledger(self._store(), config.name)
+        follower = Follower(self._store(), self._facts, self._inbox.put)
         self._start(follower)  # asks the store while the programs are compiled
         dataplane = self._load(link)
-        announcer = Announcer(config, journal, self._facts, self._changed, self._died)
-        checker = Checker(self._facts, self._died, random.Random())  # noqa: S311 no secret
+        announcer = Announcer(config, journal, self._facts, self._changed)
+        checker = Checker(self._facts, random.Random())  # noqa: S311 no secret
         neighbours = self._neighbours(link)
         mss = self._mss_keeper(link, journal)
         self._start(acknowledger, announcer, checker, neighbours, mss, *self._observers())
@@ -158,8 +157,9 @@ class Runner:
         self._stack.callback(store.close)
         return store
 
-    def _start(self, *parts: Checker | Worker) -> None:
+    def _start(self, *parts: Worker) -> None:
         for part in parts:
+            part.on_death = self._died
             part.start()
             self._stack.callback(part.stop)
 
@@ -205,13 +205,10 @@ class Runner:
         def publish(macs: Mapping[int, bytes | None]) -> None:
             self._inbox.put(NeighbourChange(macs, neighbours.unresolved))
 
-        neighbours = Neighbours(
-            link.index,
-            self._config.dip,
-            publish,
-            lambda: self._inbox.put(LinkChange()),
-            self._died,
-        )
+        def on_link() -> None:
+            self._inbox.put(LinkChange())
+
+        neighbours = Neighbours(link.index, self._config.dip, publish, on_link)
         return neighbours
 
     def _mss_keeper(self, link: LinkInfo, journal: Journal) -> MssKeeper:
@@ -223,7 +220,6 @@ class Runner:
             journal=journal,
             facts=self._facts,
             on_change=self._changed,
-            on_death=self._died,
         )
 
     def _observers(self) -> Iterator[Worker]:
@@ -234,25 +230,11 @@ class Runner:
                 facts.current, config.name, self._boot_id, sequence, time.time(), lb.__version__
             )
 
-        yield Reporter(self._store(), compose, facts, self._died)
-        yield ConnectionCounter(facts, self._died)
+        yield Reporter(self._store(), compose, facts)
+        yield ConnectionCounter(facts)
         source = open_load_source(config.load)
         if source is not None:
-            yield LoadSampler(source, config.load.window_seconds, facts, self._died)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Have signals put into the inbox, which is safe in a handler at any moment."""
-
-        def handle(number: int, _frame: object) -> None:
-            self._inbox.put(Stop(number))
-
-        before: dict[int, Any] = {number: signal.signal(number, handle) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            yield LoadSampler(source, config.load.window_seconds, facts)
 
 
 def run_agent(config: AgentConfig, notify: Callable[[str], object] | None = None) -> int:

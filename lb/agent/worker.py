@@ -6,9 +6,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 5.0
-
 
 class Worker(threading.Thread, ABC):
     """A daemon thread. ``on_death`` is called with its name if a bug of ours ends it.
@@ -16,11 +13,11 @@ class Worker(threading.Thread, ABC):
     ``requested`` guards what other threads request of it; a ``step`` may wait on it.
     """
 
-    def __init__(self, name: str, on_death: Callable[[str], None]) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.ending = threading.Event()
         self.requested = threading.Condition()
-        self._on_death = on_death
+        self.on_death: Callable[[str], None] = lambda _: None
 
     @abstractmethod
     def step(self) -> float:
@@ -35,7 +32,7 @@ class Worker(threading.Thread, ABC):
             ended_well = True
         finally:
             if not ended_well:
-                self._on_death(self.name)
+                self.on_death(self.name)
 
     def pause(self, seconds: float) -> None:
         """Wait, but no longer than until ``stop``."""
@@ -50,11 +47,9 @@ class Worker(threading.Thread, ABC):
 
 
 class Backoff:
-    """How long to pause after failures in a row: doubling, bounded."""
+    """How many seconds to pause after failures in a row: doubling, bounded."""
 
-    def __init__(
-        self, first: float = FIRST_PAUSE_SECONDS, longest: float = LONGEST_PAUSE_SECONDS
-    ) -> None:
+    def __init__(self, first: float = 0.2, longest: float = 5.0) -> None:
         self._first = first
         self._longest = longest
         self._next = first

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lb.bench.feeder import XDP_ATTACH_TYPE, Harness, Program, under_test
 from lb.bench.workload import FLOW_BITS, Row, fill, forwarder_rows, identity, redirector_rows
-from lb.dataplane import Dataplane
+from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.load import bpf_syscall
 
 FLOOR_ROW = "tcp4_ack"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lb.abi import WRAP_LEN
 from lb.bench.workload import Row
-from lb.dataplane import DataplaneError
+from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.load.compile import compile_and_load, join_sources
 from lb.dataplane.maps.state import MappedArray

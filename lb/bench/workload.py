@@ -12,7 +12,8 @@ import numpy as np
 from controlplane.domain.objects import TCP, UDP
 from lb.abi import HOP_LEN, WRAP_LEN
 from lb.bench.frames import ACK, OWN_MAC, SYN, ethernet, gue, tcp, udp
-from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
+from lb.dataplane.dataplane import Dataplane
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 
 SERVICES = 1000
 ANY_PORT = 50

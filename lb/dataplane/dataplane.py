@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,37 +68,28 @@ VALUES = {
 }
 """Maps of one value: their sizes, and the macros that the sources use for their descriptors."""
 FORWARDER_PROGRAMS = "lb_forwarder_programs"
-FRAGMENTS = "lb_fragments"
 REDIRECTOR_PROGRAMS = "lb_redirector_programs"
-DECISIONS = "lb_decisions"
-FRESH = "lb_fresh"
 TABLES = "lb_tables"
 COUNTERS = "lb_counters"
 SERVICE_STATS = "lb_service_stats"
-MAPS = (
-    TABLES,
-    COUNTERS,
-    SERVICE_STATS,
-    FORWARDER_PROGRAMS,
-    FRAGMENTS,
-    REDIRECTOR_PROGRAMS,
-    DECISIONS,
-    FRESH,
-)
+MAPS = {
+    TABLES: "tables",
+    COUNTERS: "counters",
+    SERVICE_STATS: "service_stats",
+    FORWARDER_PROGRAMS: "stages",
+    "lb_fragments": "fragments",
+    REDIRECTOR_PROGRAMS: "tc_stages",
+    "lb_decisions": "decisions",
+    "lb_fresh": "fresh",
+}
+"""Maps that the sources define, with the names of their pins."""
 PIN_NAMES = {  # every version finds the same maps under the same names
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
     STATE: "state",
     INLINE_TABLES: "near",
-    TABLES: "tables",
-    COUNTERS: "counters",
-    SERVICE_STATS: "service_stats",
     root_array.NAME: "root",
-    FORWARDER_PROGRAMS: "stages",
-    FRAGMENTS: "fragments",
-    REDIRECTOR_PROGRAMS: "tc_stages",
-    DECISIONS: "decisions",
-    FRESH: "fresh",
+    **MAPS,
 }
 MAC_BYTES = 6
 LEAST_MTU = 576
@@ -125,13 +114,6 @@ def sources_digest() -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def create_value(name: str, size: int) -> int:
-    """Create a map of one value, whose address is a constant in the programs."""
-    return bpf_syscall.map_create(
-        bpf_syscall.MAP_TYPE_ARRAY, 4, size, 1, flags=bpf_syscall.F_MMAPABLE, name=name
-    )
-
-
 def load_programs(
     root_pins: Sequence[Path] = (), xdp_attach_type: int = bpf_syscall.ATTACH_TYPE_XDP
 ) -> Loaded:
@@ -153,13 +135,15 @@ def load_programs(
         stack.callback(os.close, root.fd)
         values = {}
         for name, (size, _) in VALUES.items():
-            values[name] = create_value(name, size)
+            values[name] = bpf_syscall.map_create(
+                bpf_syscall.MAP_TYPE_ARRAY, 4, size, 1, flags=bpf_syscall.F_MMAPABLE, name=name
+            )
             stack.callback(os.close, values[name])
         loaded = compile_and_load(
             source_text(),
             include=bpf_dir(),
             programs=PROGRAMS,
-            maps=MAPS,
+            maps=tuple(MAPS),
             defines={
                 **{define: values[name] for name, (_, define) in VALUES.items()},
                 root_array.DEFINE: root.fd,
@@ -178,10 +162,14 @@ def load_programs(
     return Loaded(programs, {**loaded.maps, **values, root_array.NAME: root.fd})
 
 
-class Dataplane:
-    """Owner of programs and maps; attaches nothing. For one thread at a time."""
+class Dataplane(ExitStack):
+    """Owner of programs and maps; attaches nothing. For one thread at a time.
+
+    Closing it ends no program that is attached or pinned.
+    """
 
     def __init__(self, loaded: Loaded, load_seconds: float) -> None:
+        super().__init__()
         self._loaded = loaded
         self.load_seconds = load_seconds
         self._state = State(loaded.maps[STATE])
@@ -194,7 +182,8 @@ class Dataplane:
         self._cluster = ClusterTables(
             self._state, self._tables, self._reader.zero_service, random.SystemRandom()
         )
-        self._closed = False
+        for part in (loaded, self._state, self._tables):
+            self.callback(part.close)
 
     @classmethod
     def load(
@@ -336,23 +325,3 @@ class Dataplane:
         forwarder = bpf_syscall.prog_info(self.forwarder_fd)
         redirector = bpf_syscall.prog_info(self.redirector_fd)
         return forwarder.prog_id, redirector.prog_id
-
-    def close(self) -> None:
-        """Close everything; programs that are attached or pinned go on working."""
-        if self._closed:
-            return
-        self._closed = True
-        self._tables.close()
-        self._state.close()
-        self._loaded.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

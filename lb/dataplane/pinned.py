@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +27,11 @@ from lb.dataplane.load import bpf_syscall
 from lb.dataplane.lookup.names import read_name, sort_key
 from lb.dataplane.maps.counters import CounterReader
 from lb.dataplane.maps.state import MappedArray, State
-from lb.dataplane.maps.tables import PoolWord, inner_count, key_of_schedule, unpack_chains
+from lb.dataplane.maps.tables import PoolWord, inner_count, key_of_schedule, slots_of, unpack_chains
 from lb.dataplane.objects import ServiceEntry
 
 
-class PinnedDataplane:
+class PinnedDataplane(ExitStack):
     """Reads tables and counters for `lbctl counters`, `trace` and `demo`; writes nothing.
 
     Raises:
@@ -42,7 +40,7 @@ class PinnedDataplane:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._exit = ExitStack()
+        super().__init__()
         with ExitStack() as stack:
             fds = {name: self._open(stack, directory / pin) for name, pin in PIN_NAMES.items()}
             if bpf_syscall.map_info(fds[STATE]).value_size != abi.STATE.itemsize:
@@ -55,7 +53,7 @@ class PinnedDataplane:
             if int(self._state.config["layout"]) != abi.LAYOUT:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._reader = CounterReader(fds[COUNTERS], fds[SERVICE_STATS])
-            self._exit = stack.pop_all()
+            self.push(stack.pop_all())
 
     @staticmethod
     def _open(stack: ExitStack, path: Path) -> int:
@@ -65,8 +63,7 @@ class PinnedDataplane:
             raise DataplaneError(
                 f"{path}: {error.strerror}; is the agent up (lbctl up), and are you root?"
             ) from error
-        stack.callback(os.close, fd)
-        return fd
+        return stack.enter_context(bpf_syscall.closing(fd))
 
     def counters(self) -> dict[str, int]:
         """Every verdict's packets since the load, by the names of docs/wire.md."""
@@ -88,14 +85,15 @@ class PinnedDataplane:
         """Packets and bytes of every service."""
         return {service: self._reader.service(index) for service, index in self._service_rows()}
 
+    def _pools(self) -> dict[str, Any]:
+        """Return the entries of pools with a table, by name."""
+        used = self._state.pools[self._state.pools["word"] != 0]
+        return {bytes(pool["name"]).decode(errors="replace"): pool for pool in used}
+
     def pool_words(self) -> dict[str, PoolWord]:
         """The tables in use, by pool."""
-        words = {}
-        for pool in self._state.pools[self._state.pools["word"] != 0]:
-            word = PoolWord.unpack(int(pool["word"]))
-            if word is not None:
-                words[bytes(pool["name"]).decode(errors="replace")] = word
-        return words
+        words = {name: PoolWord.unpack(int(pool["word"])) for name, pool in self._pools().items()}
+        return {name: word for name, word in words.items() if word is not None}
 
     def chains(self, pool: str) -> NDArray[np.uint16]:
         """A pool's table as the kernel has it: DIP indices [buckets, depth], newest first.
@@ -104,32 +102,13 @@ class PinnedDataplane:
             DataplaneError: the pool has no table.
 
         """
-        word = self.pool_words().get(pool)
-        if word is None:
-            raise DataplaneError(f"pool {pool!r} has no table here")
+        word = self._word(pool)
+        slots = slots_of(word.buckets, word.width)
         parts = [
-            self._inner(word.first + number, min(word.slots, abi.INNER_SLOTS))
-            for number in range(inner_count(word.slots))
+            self._slots(word.first + number, slice(min(slots, abi.INNER_SLOTS)))
+            for number in range(inner_count(slots))
         ]
         return unpack_chains(np.concatenate(parts), word.width, word.depth)
-
-    def _inner(self, index: int, slots: int) -> NDArray[np.uint64]:
-        if index < abi.INLINE_TABLE_COUNT:
-            first = index * abi.INNER_SLOTS
-            return self._slots(self._inline_fd, abi.INLINE_TABLE_COUNT, slice(first, first + slots))
-        raw = bpf_syscall.map_lookup(self._tables_fd, index, 4)
-        fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
-        try:
-            return self._slots(fd, 1, slice(slots))
-        finally:
-            os.close(fd)
-
-    @staticmethod
-    def _slots(fd: int, tables: int, part: slice) -> NDArray[np.uint64]:
-        mapped = MappedArray(fd, np.dtype("<u8"), tables * abi.INNER_SLOTS, writable=False)
-        words: NDArray[np.uint64] = mapped.values[part].copy()
-        mapped.close()
-        return words
 
     def chain(self, pool: str, bucket: int) -> tuple[int, ...]:
         """Return one bucket's chain: DIP indices, newest first. For single packets.
@@ -138,32 +117,31 @@ class PinnedDataplane:
             DataplaneError: the pool has no table.
 
         """
+        word = self._word(pool)
+        position = bucket * word.width
+        inner, slot = divmod(position // abi.MAX_DEPTH, abi.INNER_SLOTS)
+        indices = self._slots(word.first + inner, slice(slot, slot + 1)).view("<u2")
+        row = indices[position % abi.MAX_DEPTH :][: word.width]
+        return tuple(int(index) for index in takewhile(bool, row))
+
+    def _word(self, pool: str) -> PoolWord:
         word = self.pool_words().get(pool)
         if word is None:
             raise DataplaneError(f"pool {pool!r} has no table here")
-        position = bucket * word.width
-        inner, slot = divmod(position // abi.MAX_DEPTH, abi.INNER_SLOTS)
-        slots = self._slot(word.first + inner, slot).view("<u2")
-        row = slots[position % abi.MAX_DEPTH :][: word.width]
-        return tuple(int(index) for index in takewhile(bool, row))
+        return word
 
-    def _slot(self, inner: int, slot: int) -> NDArray[np.uint64]:
+    def _slots(self, inner: int, part: slice) -> NDArray[np.uint64]:
+        """Copy a part of an inner table."""
         if inner < abi.INLINE_TABLE_COUNT:
-            first = inner * abi.INNER_SLOTS + slot
-            return self._slots(self._inline_fd, abi.INLINE_TABLE_COUNT, slice(first, first + 1))
+            return _copy(self._inline_fd, abi.INLINE_TABLE_COUNT, inner, part)
         raw = bpf_syscall.map_lookup(self._tables_fd, inner, 4)
-        fd = bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))
-        try:
-            return self._slots(fd, 1, slice(slot, slot + 1))
-        finally:
-            os.close(fd)
+        with bpf_syscall.closing(bpf_syscall.map_fd_by_id(int.from_bytes(raw, "little"))) as fd:
+            return _copy(fd, 1, 0, part)
 
     def pool_key(self, pool: str) -> bytes | None:
         """A pool's key, from SipHash's initial state; None if there is no such pool."""
-        for entry in self._state.pools[self._state.pools["word"] != 0]:
-            if bytes(entry["name"]).decode(errors="replace") == pool:
-                return key_of_schedule(tuple(int(word) for word in entry["key"]["v"]))
-        return None
+        entry = self._pools().get(pool)
+        return None if entry is None else key_of_schedule([int(v) for v in entry["key"]["v"]])
 
     def sources(self) -> int:
         """The digest of the sources that the programs were compiled from."""
@@ -171,36 +149,25 @@ class PinnedDataplane:
 
     def dips(self) -> dict[int, tuple[IPv4Address, bytes | None]]:
         """Every DIP entry by index, with its next-hop MAC if that is known."""
-        entries = self._state.dips
+        dips = self._state.dips
+        macs = {int(at): int(dips["mac"][at]) for at in np.flatnonzero(dips["addr"])}
         return {
-            int(index): (IPv4Address(int(entries["addr"][index])), self._mac(int(index)))
-            for index in np.flatnonzero(entries["addr"])
+            index: (
+                IPv4Address(int(dips["addr"][index])),
+                mac.to_bytes(6, "little") if mac else None,
+            )
+            for index, mac in macs.items()
         }
-
-    def _mac(self, index: int) -> bytes | None:
-        word = int(self._state.dips["mac"][index])
-        return word.to_bytes(6, "little") if word else None
-
-    def own_dip(self) -> IPv4Address:
-        """This server's DIP."""
-        return IPv4Address(int(self._state.config["dip"]))
 
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""
         forwarder, redirector = (bpf_syscall.prog_info(fd).prog_id for fd in self._programs)
         return forwarder, redirector
 
-    def close(self) -> None:
-        """Close everything."""
-        self._exit.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+def _copy(fd: int, tables: int, number: int, part: slice) -> NDArray[np.uint64]:
+    """Copy a part of one of the inner tables in a map."""
+    mapped = MappedArray(fd, np.dtype(("<u8", abi.INNER_SLOTS)), tables, writable=False)
+    words: NDArray[np.uint64] = mapped.values[number, part].copy()
+    mapped.close()
+    return words

@@ -22,11 +22,6 @@ LENGTH_MASK = DISCARDED - 1
 MILLISECONDS = 1000
 
 
-def create_ring(size: int, name: str) -> int:
-    """Create a ring of `size` bytes, a power of two and whole pages; return its descriptor."""
-    return bpf_syscall.map_create(bpf_syscall.MAP_TYPE_RINGBUF, 0, 0, size, name=name)
-
-
 class RingReader:
     """The one reader of a ring."""
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -34,7 +32,7 @@ from lb.dataplane.load.compile import check_kernel, compile_and_load, xdp_attach
 from lb.dataplane.load.root_array import program_in, put_program, uses_map
 from lb.dataplane.maps.counters import possible_cpus
 from lb.dataplane.pinned import PinnedDataplane
-from lb.dataplane.ring import RingReader, create_ring
+from lb.dataplane.ring import RingReader
 from lb.paths import bpf_dir
 
 RING_BYTES = 4 << 20
@@ -59,20 +57,26 @@ def check_sources(plane: PinnedDataplane, directory: Path) -> None:
         )
 
 
-class TracedPrograms:
+def _opened(directory: Path, name: str) -> AbstractContextManager[int]:
+    return bpf_syscall.closing(bpf_syscall.obj_get(directory / PIN_NAMES[name]))
+
+
+class TracedPrograms(ExitStack):
     """Owner of the traced programs and of the ring that they write into; attaches nothing.
 
     `directory` has the agent's pins; `defines` comes from `Filter.defines()`.
     """
 
     def __init__(self, directory: Path, defines: Mapping[str, int]) -> None:
+        super().__init__()
         check_kernel()
         with ExitStack() as stack:
             maps = {}
             for name in (*MAPS, *VALUES, root_array.NAME):
-                maps[name] = bpf_syscall.obj_get(directory / PIN_NAMES[name])
-                stack.callback(os.close, maps[name])
-            ring = create_ring(RING_BYTES, "lb_trace_ring")
+                maps[name] = stack.enter_context(_opened(directory, name))
+            ring = bpf_syscall.map_create(
+                bpf_syscall.MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, name="lb_trace_ring"
+            )
             stack.callback(os.close, ring)
             types = xdp_attach_types(bpf_syscall.ATTACH_TYPE_XDP)
             fitting = root_array.fitting_type(maps[root_array.NAME], types)
@@ -81,14 +85,13 @@ class TracedPrograms:
                     f"{directory / PIN_NAMES[root_array.NAME]} takes no programs "
                     "of this version: lbctl up again with this lbctl, then trace"
                 )
-            values = {define: maps[name] for name, (_, define) in VALUES.items()}
             loaded = compile_and_load(
                 source_text(trace=True),
                 include=bpf_dir(),
                 programs=PROGRAMS,
                 maps=(LOST,),
                 defines={
-                    **values,
+                    **{define: maps[name] for name, (_, define) in VALUES.items()},
                     **defines,
                     root_array.DEFINE: maps[root_array.NAME],
                     "LB_TRACE_RING": ring,
@@ -102,7 +105,7 @@ class TracedPrograms:
             self._loaded = loaded
             self._maps = maps
             self._directory = directory
-            self._exit = stack.pop_all()
+            self.push(stack.pop_all())
 
     @property
     def root_fd(self) -> int:
@@ -121,27 +124,18 @@ class TracedPrograms:
             DataplaneError: another agent has taken over, whose maps these programs do not use.
 
         """
-        with _opened(self._directory / PIN_NAMES[FORWARDER_PROGRAMS]) as now:
-            if (
-                bpf_syscall.map_info(now).map_id
-                != bpf_syscall.map_info(self._maps[FORWARDER_PROGRAMS]).map_id
-            ):
-                raise DataplaneError("a new agent has come meanwhile: trace again")
         root, forwarder_programs = self._maps[root_array.NAME], self._maps[FORWARDER_PROGRAMS]
         programs = self._loaded.programs
+        with _opened(self._directory, FORWARDER_PROGRAMS) as now:
+            if bpf_syscall.map_info(now).map_id != bpf_syscall.map_info(forwarder_programs).map_id:
+                raise DataplaneError("a new agent has come meanwhile: trace again")
         plain = program_in(root, abi.Slot.FORWARDER)
         if plain is None:
             raise DataplaneError("the agent's program array has no forwarder: lbctl up again")
-        fd = bpf_syscall.prog_fd_by_id(plain)
-        try:
+        with bpf_syscall.closing(bpf_syscall.prog_fd_by_id(plain)) as fd:
             put_program(forwarder_programs, abi.ForwarderSlot.UNTRACED, fd)
-        finally:
-            os.close(fd)
-        put_program(
-            self._maps[REDIRECTOR_PROGRAMS],
-            abi.RedirectorSlot.TRACED_RARE,
-            programs[REDIRECTOR_RARE],
-        )
+        redirector_programs = self._maps[REDIRECTOR_PROGRAMS]
+        put_program(redirector_programs, abi.RedirectorSlot.TRACED_RARE, programs[REDIRECTOR_RARE])
         for name, slot in TRACED_SLOTS.items():
             put_program(forwarder_programs, slot, programs[name])
         put_program(root, abi.Slot.FORWARDER, programs[FORWARDER])
@@ -150,30 +144,6 @@ class TracedPrograms:
         """How many events were lost because the ring was full."""
         raw = bpf_syscall.map_lookup(self._loaded.maps[LOST], 0, 8 * possible_cpus())
         return int(np.frombuffer(raw, "<u8").sum())
-
-    def close(self) -> None:
-        """Close everything; programs that are attached go on working."""
-        self._exit.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-@contextmanager
-def _opened(pin: Path) -> Iterator[int]:
-    fd = bpf_syscall.obj_get(pin)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def empty_slots(directory: Path) -> None:
@@ -184,15 +154,14 @@ def empty_slots(directory: Path) -> None:
     """
     with ExitStack() as stack:
         root, forwarder_programs, redirector_programs = (
-            stack.enter_context(_opened(directory / PIN_NAMES[name]))
+            stack.enter_context(_opened(directory, name))
             for name in (root_array.NAME, FORWARDER_PROGRAMS, REDIRECTOR_PROGRAMS)
         )
         plain = program_in(forwarder_programs, abi.ForwarderSlot.UNTRACED)
         now = program_in(root, abi.Slot.FORWARDER)
         if plain is not None and now is not None and uses_map(now, forwarder_programs):
-            fd = bpf_syscall.prog_fd_by_id(plain)
-            stack.callback(os.close, fd)
-            put_program(root, abi.Slot.FORWARDER, fd)
+            with bpf_syscall.closing(bpf_syscall.prog_fd_by_id(plain)) as fd:
+                put_program(root, abi.Slot.FORWARDER, fd)
         for slot in (*TRACED_SLOTS.values(), abi.ForwarderSlot.UNTRACED):
             if program_in(forwarder_programs, slot) is not None:
                 bpf_syscall.map_delete(forwarder_programs, slot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import numpy as np
@@ -82,7 +82,7 @@ class _Headers:
     protocol: int
     upper: int
     fragment: bool = False
-    later: bool = field(default=False)
+    later: bool = False
 
 
 def read_frame(data: bytes, *, wrapped: bool, answer: bool = False) -> Packet:
@@ -197,13 +197,7 @@ def _flow(data: bytes, headers: _Headers, *, reverse: bool = False) -> Flow | No
     there = (headers.source, _word(data, at))
     here = (headers.destination, _word(data, at + 2))
     source, destination = (here, there) if reverse else (there, here)
-    return Flow(
-        source=source[0],
-        source_port=source[1],
-        destination=destination[0],
-        destination_port=destination[1],
-        protocol=headers.protocol,
-    )
+    return Flow(*source, *destination, headers.protocol)
 
 
 def _tcp_flags(data: bytes, headers: _Headers) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Any
+from itertools import islice
 
 from controlplane.domain.errors import BrigadeError, ConfigError
 from lb.agent.attach import trace_swap
 from lb.agent.config import AgentConfig
 from lb.agent.documents.last_good import load_last_good
-from lb.agent.machine.lock import InterfaceLock
+from lb.agent.machine.lock import interface_lock
+from lb.agent.machine.signals import signals_handled
 from lb.agent.netlink.links import find_link
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.preflight import check_root
@@ -25,7 +25,6 @@ from lb.trace.explain import Explainer, Place
 from lb.trace.filters import Filter
 
 ROLE = "trace"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAIT_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 
@@ -42,26 +41,10 @@ class Limits:
 
 
 @contextmanager
-def _signals_noted() -> Iterator[Callable[[], bool]]:
-    """Note signals instead of ending: programs that were swapped in must be swapped out."""
-    signals: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        signals.append(number)
-
-    before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
-        yield lambda: bool(signals)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
     """Lock the interface for this trace; yield a netlink socket and the interface's index."""
     check_root()
-    with InterfaceLock(config.interface, ROLE), RouteSocket() as netlink:
+    with interface_lock(config.interface, ROLE), RouteSocket() as netlink:
         link = find_link(netlink, config.interface)
         if link is None:
             raise ConfigError(f"interface: there is no interface {config.interface}: see `ip link`")
@@ -70,7 +53,7 @@ def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
 
 def switch_off(config: AgentConfig) -> bool:
     """Remove the programs that a killed trace left; return whether there were any."""
-    with _signals_noted(), _place(config) as (netlink, index):
+    with signals_handled(lambda _: None), _place(config) as (netlink, index):
         return trace_swap.remove(netlink, index, config)
 
 
@@ -94,7 +77,8 @@ def run_trace(
 
     """
     with ExitStack() as stack:
-        stopped = stack.enter_context(_signals_noted())
+        signals: list[int] = []  # programs that were swapped in must be swapped out
+        stack.enter_context(signals_handled(signals.append))
         netlink, index = stack.enter_context(_place(config))
         if trace_swap.remove(netlink, index, config):
             report("removed what an earlier trace left")
@@ -102,21 +86,18 @@ def run_trace(
         plane = stack.enter_context(PinnedDataplane(pins))
         check_sources(plane, pins)
         programs = stack.enter_context(TracedPrograms(pins, wanted.defines()))
-        trace = Trace(programs, Explainer(plane, _server_names(config)), wanted)
-        if not stopped():
+        trace = Trace(programs, Explainer(plane, _server_names(config)), wanted, signals)
+        if not signals:
             with trace_swap.attached(netlink, index, config, programs):
                 report(
                     f"tracing {config.interface}: {limits.count} packets or "
                     f"{limits.seconds:g} s, Ctrl-C ends"
                 )
                 present = trace.run(
-                    limits,
-                    show,
-                    stopped,
-                    lambda: trace_swap.still_attached(netlink, index, config),
+                    limits, show, lambda: trace_swap.still_attached(netlink, index, config)
                 )
             _report_end(trace.shown, programs.lost(), report, present=present)
-        if stopped():
+        if signals:
             raise KeyboardInterrupt
 
 
@@ -128,26 +109,27 @@ def _report_end(shown: int, lost: int, report: Report, *, present: bool) -> None
 
 
 class Trace:
-    """Reads the ring and shows the packets that the filter wants."""
+    """Reads the ring and shows the packets that the filter wants, until there are signals."""
 
-    def __init__(self, programs: TracedPrograms, explainer: Explainer, wanted: Filter) -> None:
+    def __init__(
+        self,
+        programs: TracedPrograms,
+        explainer: Explainer,
+        wanted: Filter,
+        signals: Sequence[int],
+    ) -> None:
         self._programs = programs
         self._explainer = explainer
         self._wanted = wanted
+        self._signals = signals
         self._boot = time.time() - time.monotonic()
         self.shown = 0
 
-    def run(
-        self,
-        limits: Limits,
-        show: Show,
-        stopped: Callable[[], bool],
-        present: Callable[[], bool],
-    ) -> bool:
+    def run(self, limits: Limits, show: Show, present: Callable[[], bool]) -> bool:
         """Run until a limit, a signal or new programs; return whether ours are still attached."""
         end = time.monotonic() + limits.seconds
         look = 0.0
-        while not stopped() and self.shown < limits.count:
+        while not self._signals and self.shown < limits.count:
             now = time.monotonic()
             if now >= look:
                 self._explainer.refresh()
@@ -157,17 +139,12 @@ class Trace:
             if now >= end:
                 break
             self._programs.ring.wait(min(WAIT_SECONDS, end - now))
-            self._show_some(limits.count, show)
+            for event in islice(self._events(), limits.count - self.shown):
+                flow = event.packet.flow
+                show(event, self._explainer.place(flow) if flow else None, self._explainer.name)
+                self.shown += 1
         return True
 
-    def _show_some(self, count: int, show: Show) -> None:
-        for record in self._programs.ring.read():
-            event = read_event(record, self._boot)
-            if not self._wanted.shows(event.counter, event.packet):
-                continue
-            flow = event.packet.flow
-            place = self._explainer.place(flow) if flow else None
-            show(event, place, self._explainer.name)
-            self.shown += 1
-            if self.shown >= count:
-                return
+    def _events(self) -> Iterator[Event]:
+        events = (read_event(record, self._boot) for record in self._programs.ring.read())
+        return (event for event in events if self._wanted.shows(event.counter, event.packet))

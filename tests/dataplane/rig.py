@@ -9,9 +9,10 @@ from ipaddress import IPv4Address
 import numpy as np
 from numpy.typing import NDArray
 
-from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
+from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps.state import State
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from tests.fuzz.kernel import clear_map
 from tests.model import Config, Pool, Result
 from tests.model.result import Verdict

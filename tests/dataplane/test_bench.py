@@ -15,8 +15,9 @@ from lb.bench.dataplane import load_identity
 from lb.bench.feeder import Harness, Program
 from lb.bench.workload import forwarder_rows
 from lb.cli.main import run
-from lb.dataplane import DataplaneError, PinnedDataplane
+from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
+from lb.dataplane.pinned import PinnedDataplane
 
 ROWS = {
     *("tcp4_syn", "tcp4_ack", "udp4", "tcp6_ack", "tcp4_ack_2e19_flows"),

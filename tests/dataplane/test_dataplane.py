@@ -13,17 +13,13 @@ import numpy as np
 import pytest
 
 from lb import abi
-from lb.dataplane import (
-    ClusterView,
-    Dataplane,
-    DataplaneError,
-    Identity,
-    PinnedDataplane,
-    ServiceEntry,
-)
+from lb.dataplane.dataplane import Dataplane
+from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps import grace
 from lb.dataplane.maps.tables import PoolWord
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
+from lb.dataplane.pinned import PinnedDataplane
 from tests.model import Flow, host
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet
@@ -325,7 +321,7 @@ def test_pins_show_another_process_everything(dataplane: Dataplane, pins: Path, 
         assert seen.service_counters() == dataplane.service_counters()
         assert seen.program_ids() == dataplane.program_ids()
         assert seen.dips() == {1: (OWN, None), 2: (B, MAC), 3: (C, None)}
-        assert seen.own_dip() == OWN
+        assert int(seen._state.config["dip"]) == int(OWN)
         assert np.array_equal(seen.chains("web"), table)
         assert seen.pool_words() == {"web": PoolWord(131072, 0, depth, 2 if depth == 2 else 4)}
         with pytest.raises(DataplaneError, match="no table"):
@@ -337,7 +333,7 @@ def test_pins_of_another_layout_are_not_read(
 ) -> None:
     dataplane.pin(pins)
     with PinnedDataplane(pins) as seen:
-        assert seen.own_dip() == OWN
+        assert int(seen._state.config["dip"]) == int(OWN)
     monkeypatch.setattr(abi, "LAYOUT", abi.LAYOUT + 1)
     with pytest.raises(DataplaneError, match="another version: lbctl up again"):
         PinnedDataplane(pins)

@@ -8,8 +8,9 @@ from ipaddress import IPv4Address
 import numpy as np
 import pytest
 
-from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
+from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.load import bpf_syscall
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from tests.model import Flow, host
 from tests.model.flow import bucket_of
 from tests.model.frames import ethernet, tcp_packet

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lb.dataplane import ClusterView, Dataplane, Identity, ServiceEntry
+from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps import grace, tables
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from tests.model import host
 from tests.model.frames import ethernet
 from tests.packets.world import ACK, KEY, VIP, dip, mac, tcp

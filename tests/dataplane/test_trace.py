@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lb import abi
-from lb.dataplane import DataplaneError
 from lb.dataplane import dataplane as loading
+from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall, root_array
 from lb.dataplane.load.compile import compile_and_load, xdp_attach_types
 from lb.dataplane.load.root_array import create_root, program_in, put_program

@@ -12,7 +12,7 @@ import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import XDP_FLAGS_DRV_MODE
 
 from controlplane.domain.objects import ServerState
-from lb.agent.machine.lock import InterfaceLock
+from lb.agent.machine.lock import interface_lock
 from netns import bpf, brigade
 from netns.network import Network
 from netns.offload import switch_merging
@@ -111,10 +111,10 @@ def test_one_lock_for_each_interface_and_namespace(fleet: Fleet) -> None:
     """The same interface name in another namespace is another interface."""
 
     def hold() -> int:
-        with InterfaceLock(brigade.INTERFACE):
+        with interface_lock(brigade.INTERFACE):
             return os.getpid()
 
-    with fleet.host(2).entered(), InterfaceLock(brigade.INTERFACE):
+    with fleet.host(2).entered(), interface_lock(brigade.INTERFACE):
         assert fleet.host(1).call(hold) == os.getpid()
         with pytest.raises(Exception, match=f"process {os.getpid()}"):
             fleet.host(2).call(hold)

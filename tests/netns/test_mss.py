@@ -81,7 +81,8 @@ def kept(host: Host, mode: str = "auto", depth: int = 2) -> Iterator[MssKeeper]:
     journal = Journal(host.state_dir, Record(place, "eth0", "/none"))
     facts = SharedFacts(0.0)
     deaths: list[str] = []
-    keeper = MssKeeper(mode, TABLE, index, journal, facts, lambda: None, deaths.append)
+    keeper = MssKeeper(mode, TABLE, index, journal, facts, lambda: None)
+    keeper.on_death = deaths.append
     with host.entered():
         keeper.start()
     try:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from controlplane.domain.service_rows import effective_services
 from lb import abi
-from lb.dataplane import ServiceEntry
 from lb.dataplane.lookup.vips import Trie
+from lb.dataplane.objects import ServiceEntry
 
 BASE = int(IPv4Address("192.0.0.0"))
 LENGTHS = (8, 15, 16, 20, 23, 24, 27, 31, 32)

@@ -21,10 +21,10 @@ from controlplane.domain.lookup_capacity import (
 )
 from controlplane.domain.service_rows import effective_services
 from lb import abi
-from lb.dataplane import ClusterView, DataplaneError, ServiceEntry
+from lb.dataplane.errors import DataplaneError
 from lb.dataplane.lookup.plan import make_plan
 from lb.dataplane.lookup.vips import Trie, build_vips
-from lb.dataplane.objects import Vip
+from lb.dataplane.objects import ClusterView, ServiceEntry, Vip
 
 BASE = int(IPv4Address("20.0.0.0"))
 BASE6 = int(IPv6Address("2001:db8::"))

@@ -94,7 +94,7 @@ def write_programs(folder: Path) -> None:
         "source": dataplane.source_text(),
         "programs": dataplane.PROGRAMS,
         "entries": [name for name in dataplane.PIN_NAMES if name in dataplane.PROGRAMS],
-        "maps": dataplane.MAPS,
+        "maps": tuple(dataplane.MAPS),
         "values": dataplane.VALUES,
         "root": (root_array.DEFINE, int(Slot.COUNT)),
     }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,22 +22,14 @@ class ProgramInfo:
         return f"{self.name or 'nameless'} (id {self.id})"
 
 
-@contextmanager
-def _held(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def open_program(program_id: int) -> AbstractContextManager[int]:
     """Hold a descriptor of a loaded program. ``FileNotFoundError`` if there is none of this id."""
-    return _held(bpf_syscall.prog_fd_by_id(program_id))
+    return bpf_syscall.closing(bpf_syscall.prog_fd_by_id(program_id))
 
 
 def open_pin(path: Path) -> AbstractContextManager[int]:
     """Hold a descriptor of a pinned program or map."""
-    return _held(bpf_syscall.obj_get(path))
+    return bpf_syscall.closing(bpf_syscall.obj_get(path))
 
 
 def program_info(descriptor: int) -> ProgramInfo:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from controlplane.domain.errors import BrigadeError
 from lb.agent.attach import bpffs, clsact, xdp
@@ -19,22 +18,9 @@ from lb.agent.config import XDP_MODES, AgentConfig
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps.grace import GRACE_SECONDS
-from lb.dataplane.traced import empty_slots
+from lb.dataplane.traced import TracedPrograms, empty_slots
 
-
-class Traced(Protocol):
-    """The part of ``TracedPrograms`` that is attached."""
-
-    @property
-    def root_fd(self) -> int:
-        """The XDP program."""
-
-    @property
-    def redirector_fd(self) -> int:
-        """The TC program."""
-
-    def fill_slots(self) -> None:
-        """Put the programs that are jumped to into the agent's arrays."""
+TRACED = (bpffs.TRACED_FORWARDER, bpffs.TRACED_REDIRECTOR)
 
 
 def pins_of(config: AgentConfig) -> Path:
@@ -46,16 +32,14 @@ def is_on(config: AgentConfig) -> bool:
     """Whether traced programs are, or may be, attached."""
     pins = pins_of(config)
     try:
-        return any(
-            (pins / name).exists() for name in (bpffs.TRACED_FORWARDER, bpffs.TRACED_REDIRECTOR)
-        )
+        return any((pins / name).exists() for name in TRACED)
     except PermissionError:
         return False
 
 
 @contextmanager
 def attached(
-    netlink: RouteSocket, ifindex: int, config: AgentConfig, programs: Traced
+    netlink: RouteSocket, ifindex: int, config: AgentConfig, programs: TracedPrograms
 ) -> Iterator[None]:
     """Have the traced programs instead of the agent's while the block runs.
 
@@ -71,7 +55,9 @@ def attached(
         remove(netlink, ifindex, config)
 
 
-def _swap_in(netlink: RouteSocket, ifindex: int, config: AgentConfig, programs: Traced) -> None:
+def _swap_in(
+    netlink: RouteSocket, ifindex: int, config: AgentConfig, programs: TracedPrograms
+) -> None:
     pins = pins_of(config)
     forwarder, redirector = (
         pinned_program(pins / name) for name in (bpffs.FORWARDER, bpffs.REDIRECTOR)
@@ -104,7 +90,7 @@ def remove(netlink: RouteSocket, ifindex: int, config: AgentConfig) -> bool:
         _swap_back(netlink, ifindex, pins)
         time.sleep(GRACE_SECONDS)  # packets in flight may still jump to what the slots hold
         empty_slots(pins)
-        for name in (bpffs.TRACED_FORWARDER, bpffs.TRACED_REDIRECTOR):
+        for name in TRACED:
             (pins / name).unlink(missing_ok=True)
     return True
 

@@ -55,10 +55,9 @@ class Follower(Worker):
         store: AgentStore,
         facts: SharedFacts,
         deliver: Callable[[Batch | StoreTrouble], None],
-        on_death: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__("follow", on_death)
+        super().__init__("follow")
         self._store = store
         self._facts = facts
         self._deliver = deliver

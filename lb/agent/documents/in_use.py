@@ -57,6 +57,7 @@ class DocumentsInUse:
     """Owner of the documents in use. For one thread.
 
     ``documents`` are their encoded bytes, ``since`` the Unix times when they were taken, by kind.
+    ``view`` is the data plane's view of the cluster.
     """
 
     def __init__(
@@ -66,16 +67,11 @@ class DocumentsInUse:
         self._vips = vips
         self._clock = clock
         self._waiting: dict[str, bytes] = {}
-        self._view = ClusterView()
+        self.view = ClusterView()
         self.cluster: Cluster | None = None
         self.tables: dict[str, LoadedTable] = {}
         self.since: dict[str, float] = {}
         self.documents: dict[str, bytes] = {}
-
-    @property
-    def view(self) -> ClusterView:
-        """The data plane's view of the cluster."""
-        return self._view
 
     @property
     def waiting(self) -> frozenset[str]:
@@ -178,10 +174,10 @@ class DocumentsInUse:
         `accepted` is called before anything changes, and only if they fit.
         """
         named = frozenset().union(*(loaded.indices for loaded in self.tables.values()))
-        kept = {index: dip for index, dip in self._view.dips.items() if index in named}
+        kept = {index: dip for index, dip in self.view.dips.items() if index in named}
         view = cluster_view(cluster, kept)
-        if view == self._view:
+        if view == self.view:
             accepted()
             return
         self._dataplane.set_cluster(view, accepted)
-        self._view = view
+        self.view = view

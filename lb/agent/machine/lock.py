@@ -12,9 +12,9 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from controlplane.domain.errors import BrigadeError, ExitCode
 
@@ -53,56 +53,46 @@ def find_holder(interface: str, role: str = "agent") -> Holder | None:
     return Holder(pid, uid)
 
 
-class InterfaceLock:
-    """A context manager that holds the lock, or raises an error that names the holder."""
+@contextmanager
+def interface_lock(interface: str, role: str = "agent") -> Iterator[None]:
+    """Hold the lock while the block runs.
 
-    def __init__(self, interface: str, role: str = "agent") -> None:
-        self._interface = interface
-        self._role = role
-        self._socket: socket.socket | None = None
-        self._thread: threading.Thread | None = None
+    Raises:
+        BrigadeError: another process holds it; the line names that process.
 
-    def __enter__(self) -> Self:
-        deadline = time.monotonic() + RELEASE_SECONDS
-        while (listener := self._bind()) is None:
-            holder = find_holder(self._interface, self._role)
-            if holder is not None or time.monotonic() >= deadline:
-                raise BrigadeError(
-                    f"interface {self._interface} belongs to "
-                    f"{holder or 'a process that just ended'}, which runs `lbctl "
-                    f"{'up' if self._role == 'agent' else self._role}` already: end that one first",
-                    ExitCode.REFUSED,
-                )
-            time.sleep(0.01)
-        self._socket = listener
-        self._thread = threading.Thread(target=_answer, args=(listener,), name="lock", daemon=True)
-        self._thread.start()
-        return self
+    """
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while (listener := _bind(interface, role)) is None:
+        holder = find_holder(interface, role)
+        if holder is not None or time.monotonic() >= deadline:
+            raise BrigadeError(
+                f"interface {interface} belongs to {holder or 'a process that just ended'}, which "
+                f"runs `lbctl {'up' if role == 'agent' else role}` already: end that one first",
+                ExitCode.REFUSED,
+            )
+        time.sleep(0.01)
+    thread = threading.Thread(target=_answer, args=(listener,), name="lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that answers
+        thread.join()  # while it is in accept(), the kernel keeps the name
+        listener.close()
 
-    def _bind(self) -> socket.socket | None:
-        """Take the name; None if it is taken, also by a process that is just ending."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(_address(self._role, self._interface))
-            listener.listen(16)
-        except OSError as error:
-            listener.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-            return None
-        return listener
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._socket is not None and self._thread is not None:
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that answers
-            self._thread.join()  # while it is in accept(), the kernel keeps the name
-            self._socket.close()
-            self._socket = self._thread = None
+def _bind(interface: str, role: str) -> socket.socket | None:
+    """Take the name; None if it is taken, also by a process that is just ending."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(_address(role, interface))
+        listener.listen(16)
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return listener
 
 
 def _answer(listener: socket.socket) -> None:

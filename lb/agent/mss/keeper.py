@@ -11,7 +11,7 @@ import structlog
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip
 from lb.agent.facts import SharedFacts
-from lb.agent.machine.lock import InterfaceLock
+from lb.agent.machine.lock import interface_lock
 from lb.agent.machine.undo_record import Journal
 from lb.agent.mss.goal import (
     USUAL_PACKET_BYTES,
@@ -54,9 +54,8 @@ class MssKeeper(Worker):
         journal: Journal,
         facts: SharedFacts,
         on_change: Callable[[], None],
-        on_death: Callable[[str], None],
     ) -> None:
-        super().__init__("mss", on_death)
+        super().__init__("mss")
         self._mode = mode
         self._table = table
         self._ifindex = ifindex
@@ -156,7 +155,7 @@ class MssKeeper(Worker):
         if others:
             return table_taken(self._table, others)
         try:
-            self._owned.enter_context(InterfaceLock(str(self._table), LOCK_ROLE))
+            self._owned.enter_context(interface_lock(str(self._table), LOCK_ROLE))
         except BrigadeError:
             return f"routing table {self._table} is another agent's: set mss_table to a free one"
         self._owns_table = True

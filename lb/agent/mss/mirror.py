@@ -122,17 +122,13 @@ def changes_to(wanted: frozenset[Copy], present: frozenset[Copy]) -> list[Reques
     additions: list[Request] = []
     for new, old in groups.values():
         if len(new) == len(old) == 1:
-            additions.append(_add(new[0], ADD_OR_REPLACE))
+            additions.append(Request(RTM_NEWROUTE, new[0].body, ADD_OR_REPLACE))
             continue
         gone = [Request(RTM_DELROUTE, copy.body) for copy in old if copy not in wanted]
         fresh = [copy for copy in new if copy not in present]
         (additions if fresh else removals).extend(gone)
-        additions += [_add(copy, ADD_OR_APPEND) for copy in fresh]
+        additions += [Request(RTM_NEWROUTE, copy.body, ADD_OR_APPEND) for copy in fresh]
     return [*additions, *removals]
-
-
-def _add(copy: Copy, flags: int) -> Request:
-    return Request(RTM_NEWROUTE, copy.body, flags)
 
 
 class Mirror:

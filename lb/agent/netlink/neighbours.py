@@ -123,9 +123,8 @@ class Neighbours(Worker):
         own: IPv4Address,
         publish: Callable[[Mapping[int, bytes | None]], None],
         on_link: Callable[[], None],
-        on_death: Callable[[str], None],
     ) -> None:
-        super().__init__("neighbours", on_death)
+        super().__init__("neighbours")
         self._ifindex = ifindex
         self._own = own
         self._publish = publish

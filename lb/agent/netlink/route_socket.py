@@ -10,14 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from controlplane.domain.errors import BrigadeError
 from lb.agent.netlink.messages import HEADER, Message, messages
-
-if TYPE_CHECKING:
-    from typing import Self
 
 ERROR = struct.Struct("=i")
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -72,12 +68,7 @@ class RouteSocket:
         self._sequence = 0
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     @property

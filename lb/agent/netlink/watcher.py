@@ -6,13 +6,9 @@ import select
 import socket
 from contextlib import suppress
 from enum import IntFlag
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from lb.agent.netlink.messages import Message, messages
-
-if TYPE_CHECKING:
-    from typing import Self
 
 BUFFER_BYTES = 1 << 20
 SO_RCVBUFFORCE = 33
@@ -55,12 +51,7 @@ class Watcher:
         self._poll.register(self._wake_read, select.POLLIN)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._events.close()
 
     def wait(self, seconds: float) -> bool:

@@ -52,10 +52,9 @@ class Announcer(Worker):
         journal: Journal,
         facts: SharedFacts,
         on_change: Callable[[], None],
-        on_death: Callable[[str], None],
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        super().__init__("announce", on_death)
+        super().__init__("announce")
         self._config = config
         self._journal = journal
         self._facts = facts

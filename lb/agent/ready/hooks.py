@@ -7,7 +7,6 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import IO
 
 from controlplane.domain.errors import BrigadeError
 
@@ -25,37 +24,25 @@ def run_hook(
     """
     # A file, not a pipe: a process that a hook leaves running may hold a pipe open for ever.
     with tempfile.TemporaryFile() as stderr:
-        code = _run(name, command, timeout_seconds, variables, stderr)
+        try:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env={**os.environ, **variables},
+                start_new_session=True,
+            )
+            code = process.wait(timeout_seconds)
+        except OSError as error:
+            raise BrigadeError(f"{name}: cannot run {command[0]}: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise BrigadeError(
+                f"{name}: {command[0]} did not end within {timeout_seconds:g} s"
+            ) from error
         if code != 0:
             stderr.seek(-min(STDERR_BYTES, stderr.seek(0, os.SEEK_END)), os.SEEK_END)
             last = stderr.read(STDERR_BYTES).decode(errors="replace").strip()
             raise BrigadeError(f"{name}: {command[0]} ended with {code}: {last}")
-
-
-def _run(
-    name: str,
-    command: Sequence[str],
-    timeout_seconds: float,
-    variables: Mapping[str, str],
-    stderr: IO[bytes],
-) -> int:
-    """Run the command; return its exit code, negative if a signal ended it."""
-    try:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            env={**os.environ, **variables},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise BrigadeError(f"{name}: cannot run {command[0]}: {error.strerror}") from error
-    try:
-        return process.wait(timeout_seconds)
-    except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise BrigadeError(
-            f"{name}: {command[0]} did not end within {timeout_seconds:g} s"
-        ) from error

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import httpx2
 import structlog
@@ -18,6 +17,7 @@ import structlog
 from controlplane.domain.objects import Check, CheckType, Service, ServiceHealth, vip_text
 from lb.agent.facts import SharedFacts
 from lb.agent.report.rise_fall import RiseFall
+from lb.agent.worker import Worker
 
 JITTER = 0.1
 """Intervals vary by this fraction, up and down."""
@@ -61,20 +61,17 @@ def wanted_checks(services: Iterable[Service], vips: Iterable[object]) -> dict[s
     return {s.name: s for s in checked if s.vip in up}
 
 
-class Checker(threading.Thread):
+class Checker(Worker):
     """Runs the checks and updates the facts; a service without a verdict yet is left out."""
 
-    def __init__(
-        self, facts: SharedFacts, on_death: Callable[[str], None], random_source: random.Random
-    ) -> None:
-        super().__init__(name="checks", daemon=True)
+    def __init__(self, facts: SharedFacts, random_source: random.Random) -> None:
+        super().__init__("checks")
         self._facts = facts
-        self._on_death = on_death
         self._random = random_source
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[str, tuple[Service, asyncio.Task[None]]] = {}
         self._verdicts: dict[str, RiseFall] = {}
-        self._ending = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._client: httpx2.AsyncClient | None = None
 
     def follow(self, services: Mapping[str, Service]) -> None:
@@ -83,23 +80,19 @@ class Checker(threading.Thread):
 
     def stop(self) -> None:
         """Request the end."""
-        self._loop.call_soon_threadsafe(self._ending.set)
+        super().stop()
+        self._loop.call_soon_threadsafe(self._stopped.set)
 
-    def run(self) -> None:
+    def step(self) -> float:
         """Run the event loop until ``stop``."""
-        ended_well = False
-        try:
-            self._loop.run_until_complete(self._main())
-            ended_well = True
-        finally:
-            if not ended_well:
-                self._on_death(self.name)
+        self._loop.run_until_complete(self._main())
+        return 0.0
 
     async def _main(self) -> None:
         limits = httpx2.Limits(max_keepalive_connections=0)
         async with httpx2.AsyncClient(limits=limits, trust_env=False) as client:
             self._client = client
-            await self._ending.wait()
+            await self._stopped.wait()
             for _, task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*(t for _, t in self._tasks.values()), return_exceptions=True)
@@ -141,7 +134,7 @@ class Checker(threading.Thread):
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Have a bug of ours end the agent, not silently one check."""
         if not task.cancelled() and task.exception() is not None:
-            self._on_death(f"{self.name}: {task.exception()!r}")
+            self.on_death(f"{self.name}: {task.exception()!r}")
 
     def _report(self) -> None:
         self._facts.update(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -113,29 +112,26 @@ class CgroupLoad:
 
     def read(self) -> Reading:
         """Return the group's busy seconds, cgroup v2 or v1."""
-        if (self._group / "cpu.stat").exists() and not self._usage_v1().exists():
+        usage = self._v1("cpuacct.usage", "cpuacct", "cpu")
+        if (self._group / "cpu.stat").exists() and not usage.exists():
             return Reading(self._used_v2(), self._quota_v2())
-        return Reading(int(self._usage_v1().read_text()) / NANOSECONDS, self._quota_v1())
+        return Reading(int(usage.read_text()) / NANOSECONDS, self._quota_v1())
 
-    def _usage_v1(self) -> Path:
-        """``cpuacct.usage``, which is in another hierarchy if ``cpu`` is mounted alone."""
-        here = self._group / "cpuacct.usage"
+    def _v1(self, name: str, controller: str, other: str) -> Path:
+        """Return a controller's file; it is in another hierarchy if ours is that of ``other``."""
         parts = list(self._group.parts)
-        if not here.exists() and "cpu" in parts:
-            parts[parts.index("cpu")] = "cpuacct"
-            return Path(*parts) / "cpuacct.usage"
-        return here
+        if not (self._group / name).exists() and other in parts:
+            parts[parts.index(other)] = controller
+        return Path(*parts) / name
 
     def _quota_v1(self) -> float:
-        parts = list(self._group.parts)
-        group = self._group
-        if not (group / "cpu.cfs_quota_us").exists() and "cpuacct" in parts:
-            parts[parts.index("cpuacct")] = "cpu"
-            group = Path(*parts)
-        quota = int((group / "cpu.cfs_quota_us").read_text())
-        if quota <= 0:
-            return self._cpus
-        return quota / int((group / "cpu.cfs_period_us").read_text())
+        path = self._v1("cpu.cfs_quota_us", "cpu", "cpuacct")
+        quota = int(path.read_text())
+        return (
+            quota / int(path.with_name("cpu.cfs_period_us").read_text())
+            if quota > 0
+            else self._cpus
+        )
 
     def _used_v2(self) -> float:
         for line in (self._group / "cpu.stat").read_text().splitlines():
@@ -209,15 +205,13 @@ class MetricLoad:
 
 def open_load_source(config: LoadConfig) -> LoadSource | None:
     """Return the source of the settings; ``None``: none."""
-    makers: dict[str, Callable[[], LoadSource]] = {
-        "machine": MachineLoad,
-        "cgroup": lambda: CgroupLoad(config.cgroup or Path(), os.cpu_count() or 1),
-        "metric": lambda: MetricLoad(
-            config.url or "",
-            config.metric or "",
-            counter=config.kind == "counter",
-            scale=config.scale,
-        ),
-    }
-    maker = makers.get(config.source)
-    return maker() if maker else None
+    if config.source == "machine":
+        return MachineLoad()
+    if config.source == "cgroup":
+        return CgroupLoad(config.cgroup or Path(), os.cpu_count() or 1)
+    if config.source == "metric":
+        counter = config.kind == "counter"
+        return MetricLoad(
+            config.url or "", config.metric or "", counter=counter, scale=config.scale
+        )
+    return None

@@ -22,6 +22,9 @@ REDIRECTOR_VERDICTS = ("ok_", "accept_", "pass_on", "drop_gue", "drop_unknown", 
 REDIRECTOR_DROPS = ("drop_inner", "drop_not_vip", "drop_ecn", "drop_error")
 SHARED_VERDICTS = frozenset({"drop_no_dip", "drop_no_stage", "drop_too_big"})
 
+SERVICE_LABELS = ("vip", "protocol", "port", "pool")
+
+Labels = tuple[str, ...]
 Counts = Mapping[str, int]
 ServiceCounts = Mapping[ServiceEntry, tuple[int, int]]
 
@@ -62,76 +65,66 @@ class AgentCollector(Collector):
         yield from _outcomes(facts)
 
     def _traffic(self) -> Iterator[Metric]:
-        packets = _counter("packets", "Packets by verdict; see docs/wire.md", "program", "verdict")
-        for verdict, count in self._counters().items():
-            packets.add_metric([program_of(verdict), verdict], count)
-        yield packets
-        labels = ("vip", "protocol", "port", "pool")
-        by_packets = _counter("service_packets", "Packets for a service, first hop only", *labels)
-        by_bytes = _counter(
-            "service_bytes", "Bytes of those packets, before encapsulation", *labels
-        )
-        for service, (count, size) in self._services().items():
-            values = [
-                vip_text(service.vip),
-                protocol_text(service.protocol),
-                port_text(service.port),
-                service.pool,
-            ]
-            by_packets.add_metric(values, count)
-            by_bytes.add_metric(values, size)
-        yield by_packets
-        yield by_bytes
+        verdicts = (((program_of(name), name), n) for name, n in self._counters().items())
+        text = "Packets by verdict; see docs/wire.md"
+        yield _counter("packets", text, ("program", "verdict"), verdicts)
+        services = [(_service_labels(s), counts) for s, counts in self._services().items()]
+        text = "Packets for a service, first hop only"
+        yield _counter("service_packets", text, SERVICE_LABELS, ((s, n) for s, (n, _) in services))
+        text = "Bytes of those packets, before encapsulation"
+        yield _counter("service_bytes", text, SERVICE_LABELS, ((s, n) for s, (_, n) in services))
 
 
-def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+def _service_labels(service: ServiceEntry) -> Labels:
+    protocol, port = protocol_text(service.protocol), port_text(service.port)
+    return vip_text(service.vip), protocol, port, service.pool
 
 
-def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+def _counter(
+    name: str, text: str, labels: Labels, values: Iterable[tuple[Labels, float]]
+) -> Metric:
+    family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+    for of, value in values:
+        family.add_metric(of, value)
+    return family
 
 
-def _single(name: str, text: str, value: float) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=[label])
+    for of, value in values:
+        family.add_metric([of], value)
+    return family
+
+
+def _single(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
 
 
 def _documents(facts: Facts, now: float) -> Iterator[Metric]:
-    generation = _gauge("document_generation", "Generation in use", "kind")
-    age = _gauge("document_age_seconds", "Time since that generation was taken into use", "kind")
-    for kind, number in sorted(facts.generations.items()):
-        generation.add_metric([kind], number)
-        if kind in facts.since:
-            age.add_metric([kind], max(0.0, now - facts.since[kind]))
-    yield generation
-    yield age
-    refused = _counter("documents_refused", "Documents refused", "kind", "reason")
-    for (kind, reason), count in sorted(facts.refused.items()):
-        refused.add_metric([kind, reason], count)
-    yield refused
+    generations = sorted(facts.generations.items())
+    yield _gauge("document_generation", "Generation in use", "kind", generations)
+    since = [(kind, facts.since[kind]) for kind, _ in generations if kind in facts.since]
+    text = "Time since that generation was taken into use"
+    yield _gauge(
+        "document_age_seconds", text, "kind", ((kind, max(0.0, now - at)) for kind, at in since)
+    )
+    refused = sorted(facts.refused.items())
+    yield _counter("documents_refused", "Documents refused", ("kind", "reason"), refused)
     if facts.last_contact is not None:
-        yield _single(
-            "store_last_contact_timestamp_seconds",
-            "When the store last answered",
-            facts.last_contact,
-        )
+        text = "When the store last answered"
+        yield _single("store_last_contact_timestamp_seconds", text, facts.last_contact)
 
 
 def _gauges(facts: Facts) -> Iterator[Metric]:
-    build = _gauge("build_info", "Version of the agent", "version")
-    build.add_metric([lb.__version__], 1)
-    yield build
-    mode = _gauge("xdp_mode", "1 for the mode that the forwarder is attached in", "mode")
-    for name in XDP_MODES:
-        mode.add_metric([name], float(facts.attached and facts.xdp_mode == name))
-    yield mode
+    yield _gauge("build_info", "Version of the agent", "version", [(lb.__version__, 1)])
+    modes = ((mode, float(facts.attached and facts.xdp_mode == mode)) for mode in XDP_MODES)
+    yield _gauge("xdp_mode", "1 for the mode that the forwarder is attached in", "mode", modes)
     yield _single("ready", "Whether this server may be given traffic", float(facts.ready))
     yield _single("agent_start_timestamp_seconds", "When this agent started", facts.started_at)
     yield _single("load_duration_seconds", "Time to compile and load", facts.load_seconds)
     yield _single("connections", "Established TCP connections on VIPs", facts.connections)
-    yield _single(
-        "neighbours_unresolved", "DIPs without a next-hop MAC", facts.neighbours_unresolved
-    )
+    text = "DIPs without a next-hop MAC"
+    yield _single("neighbours_unresolved", text, facts.neighbours_unresolved)
     yield _single("mss_room_bytes", "By how much the MSS of VIPs is lowered", facts.mss_overhead)
     yield _single("troubles", "Things that are wrong now: see lbctl status", len(facts.troubles))
     if facts.load is not None:
@@ -139,14 +132,11 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
 
 
 def _outcomes(facts: Facts) -> Iterator[Metric]:
-    checks = _gauge("check_healthy", "Health of a service here, after rise and fall", "service")
-    for name, health in sorted(facts.checks.items()):
-        checks.add_metric([name], float(health.healthy))
-    yield checks
-    hooks = _counter("hook_runs", "Runs of on_ready and on_withdraw", "hook", "result")
-    for (hook, result), count in sorted(facts.hooks.items()):
-        hooks.add_metric([hook, result], count)
-    yield hooks
+    text = "Health of a service here, after rise and fall"
+    checks = ((name, float(health.healthy)) for name, health in sorted(facts.checks.items()))
+    yield _gauge("check_healthy", text, "service", checks)
+    hooks = sorted(facts.hooks.items())
+    yield _counter("hook_runs", "Runs of on_ready and on_withdraw", ("hook", "result"), hooks)
 
 
 def serve_metrics(collector: Collector, dip: IPv4Address, port: int) -> Callable[[], None]:

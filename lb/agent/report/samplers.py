@@ -25,14 +25,8 @@ COUNT_COST = 20
 class LoadSampler(Worker):
     """Reads the load source several times a window."""
 
-    def __init__(
-        self,
-        source: LoadSource,
-        window_seconds: float,
-        facts: SharedFacts,
-        on_death: Callable[[str], None],
-    ) -> None:
-        super().__init__("load", on_death)
+    def __init__(self, source: LoadSource, window_seconds: float, facts: SharedFacts) -> None:
+        super().__init__("load")
         self._source = source
         self._window = Window(window_seconds)
         self._facts = facts
@@ -59,12 +53,9 @@ class ConnectionCounter(Worker):
     """Counts established connections on VIPs about once a second."""
 
     def __init__(
-        self,
-        facts: SharedFacts,
-        on_death: Callable[[str], None],
-        count: Callable[[Iterable[Vip]], int] = count_connections,
+        self, facts: SharedFacts, count: Callable[[Iterable[Vip]], int] = count_connections
     ) -> None:
-        super().__init__("connections", on_death)
+        super().__init__("connections")
         self._facts = facts
         self._count = count
 

@@ -27,13 +27,9 @@ class Acknowledger(Worker):
     """Acknowledges the generations that the data plane has in use, until the store has them."""
 
     def __init__(
-        self,
-        store: AgentStore,
-        server: str,
-        on_death: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
+        self, store: AgentStore, server: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__("acknowledge", on_death)
+        super().__init__("acknowledge")
         self._clock = clock
         self._store = store
         self._server = server
@@ -80,10 +76,9 @@ class Reporter(Worker):
         store: AgentStore,
         compose: Callable[[int], Report],
         facts: SharedFacts,
-        on_death: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__("report", on_death)
+        super().__init__("report")
         self._store = store
         self._compose = compose
         self._facts = facts

@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_network
 
 from controlplane.domain.errors import BrigadeError
@@ -58,9 +58,7 @@ def add_vips(netlink: RouteSocket, vips: Iterable[Vip]) -> None:
         BrigadeError: the kernel refuses.
 
     """
-    chosen = list(vips)
-    codes = netlink.change([_add(vip) for vip in chosen])
-    for vip, code in zip(chosen, codes, strict=True):
+    for vip, code in _changed(netlink, vips, _add):
         if code not in (0, errno.EEXIST):
             raise BrigadeError(
                 f"cannot add the VIP {vip_text(vip)} to lo: {os.strerror(code)}{_remedy(vip)}"
@@ -74,12 +72,17 @@ def remove_vips(netlink: RouteSocket, vips: Iterable[Vip]) -> None:
         BrigadeError: the kernel refuses.
 
     """
-    chosen = list(vips)
-    codes = netlink.change([_remove(vip) for vip in chosen])
-    for vip, code in zip(chosen, codes, strict=True):
+    for vip, code in _changed(netlink, vips, _remove):
         if code not in GONE:
             line = f"cannot remove the VIP {vip_text(vip)} from lo: {os.strerror(code)}"
             raise BrigadeError(line)
+
+
+def _changed(
+    netlink: RouteSocket, vips: Iterable[Vip], request: Callable[[Vip], Request]
+) -> Iterator[tuple[Vip, int]]:
+    chosen = list(vips)
+    return zip(chosen, netlink.change([request(vip) for vip in chosen]), strict=True)
 
 
 def _remedy(vip: Vip) -> str:

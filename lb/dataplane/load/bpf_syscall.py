@@ -11,6 +11,8 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +38,6 @@ PROG_TYPE_XDP = 6
 ATTACH_TYPE_XDP = 37
 PSEUDO_MAP_FD = 1
 
-F_RDONLY = 1 << 3
 F_MMAPABLE = 1 << 10
 
 NAME_LEN = 16
@@ -144,28 +145,28 @@ def map_create(
     )
 
 
+def _element(
+    command: int, fd: int, key: int, value: ctypes.Array[ctypes.c_char] | None = None
+) -> None:
+    key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+    bpf(command, _attribute("IIQQQ", fd, 0, _address(key_buffer), _address(value), 0))
+
+
 def map_lookup(fd: int, key: int, value_size: int) -> bytes:
     """Read one element of an array-like map; a per-CPU one gives all CPUs' values in a row."""
-    key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
     value = ctypes.create_string_buffer(value_size)
-    bpf(MAP_LOOKUP_ELEM, _attribute("IIQQQ", fd, 0, _address(key_buffer), _address(value), 0))
+    _element(MAP_LOOKUP_ELEM, fd, key, value)
     return value.raw
 
 
 def map_update(fd: int, key: int, value: bytes) -> None:
     """Write one element of an array-like map."""
-    key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
-    value_buffer = ctypes.create_string_buffer(value, len(value))
-    bpf(
-        MAP_UPDATE_ELEM,
-        _attribute("IIQQQ", fd, 0, _address(key_buffer), _address(value_buffer), 0),
-    )
+    _element(MAP_UPDATE_ELEM, fd, key, ctypes.create_string_buffer(value, len(value)))
 
 
 def map_delete(fd: int, key: int) -> None:
     """Delete one element of a map."""
-    key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
-    bpf(MAP_DELETE_ELEM, _attribute("IIQQQ", fd, 0, _address(key_buffer), 0, 0))
+    _element(MAP_DELETE_ELEM, fd, key)
 
 
 def instruction(code: int, registers: int = 0, immediate: int = 0) -> bytes:
@@ -202,10 +203,10 @@ def obj_pin(fd: int, path: Path) -> None:
     bpf(OBJ_PIN, _attribute("QII", _address(name), fd, 0))
 
 
-def obj_get(path: Path, *, read_only: bool = False) -> int:
-    """Open a pin; programs cannot be opened read-only."""
+def obj_get(path: Path) -> int:
+    """Open a pin."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    return bpf(OBJ_GET, _attribute("QII", _address(name), 0, F_RDONLY if read_only else 0))
+    return bpf(OBJ_GET, _attribute("QII", _address(name), 0, 0))
 
 
 def prog_fd_by_id(prog_id: int) -> int:
@@ -213,9 +214,18 @@ def prog_fd_by_id(prog_id: int) -> int:
     return bpf(PROG_GET_FD_BY_ID, _attribute("III", prog_id, 0, 0))
 
 
-def map_fd_by_id(map_id: int, *, read_only: bool = False) -> int:
+def map_fd_by_id(map_id: int) -> int:
     """Open a loaded map by its id."""
-    return bpf(MAP_GET_FD_BY_ID, _attribute("III", map_id, 0, F_RDONLY if read_only else 0))
+    return bpf(MAP_GET_FD_BY_ID, _attribute("III", map_id, 0, 0))
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """Close a descriptor at the end of the block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _info(fd: int, length: int) -> bytes:
@@ -286,9 +296,6 @@ def prog_test_run(
         ctx_size_out=("I", context_size),
         ctx_in=("Q", _address(context_in)),
         ctx_out=("Q", _address(context_out)),
-        flags=("I", 0),
-        cpu=("I", 0),
-        batch_size=("I", 0),
     )
     bpf(PROG_TEST_RUN, attribute)
     _, retval, _, length, _, _, _, duration, _, length_out = struct.unpack_from(

@@ -42,16 +42,6 @@ class Loaded:
             os.close(fd)
 
 
-def lift_memory_limit() -> None:
-    """Allow large maps: kernels before 5.11 count them as locked memory.
-
-    If this is refused, creating the first map fails with a message.
-    """
-    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
-
-
 def check_kernel() -> None:
     """Check that programs can be loaded at all, before a compiler is started.
 
@@ -63,7 +53,9 @@ def check_kernel() -> None:
     numbers = re.match(r"(\d+)\.(\d+)", release)
     if numbers and tuple(map(int, numbers.groups())) < MINIMUM_KERNEL:
         raise DataplaneError(f"Linux {release} is too old: 5.10 or later is needed")
-    lift_memory_limit()
+    # kernels before 5.11 count maps as locked memory; the map below shows whether they fit
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
     try:
         os.close(bpf_syscall.map_create(bpf_syscall.MAP_TYPE_ARRAY, 4, 8, 1, name="lb_probe"))
     except OSError as error:

@@ -16,7 +16,6 @@ from pathlib import Path
 from lb import abi
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
-from lb.dataplane.load.bpf_syscall import MapInfo
 
 NAME = "lb_root_slots"
 DEFINE = "LB_ROOT_FD"
@@ -44,12 +43,6 @@ def create_root() -> int:
     """Create an array; the kernel empties it with the last descriptor and pin."""
     kind = bpf_syscall.MAP_TYPE_PROG_ARRAY
     return bpf_syscall.map_create(kind, WORD, WORD, abi.Slot.COUNT, name=NAME)
-
-
-def is_root(info: MapInfo) -> bool:
-    """Whether a map is an array as `create_root` creates it."""
-    found = (info.map_type, info.key_size, info.value_size, info.max_entries, info.flags)
-    return found == (bpf_syscall.MAP_TYPE_PROG_ARRAY, WORD, WORD, int(abi.Slot.COUNT), 0)
 
 
 def find_root(pins: Sequence[Path], xdp_attach_types: Sequence[int]) -> RootArray | None:
@@ -87,8 +80,10 @@ def fitting_type(array: int, xdp_attach_types: Sequence[int]) -> int | None:
         DataplaneError: the kernel does not let us try.
 
     """
-    if not is_root(bpf_syscall.map_info(array)):
-        return None
+    info = bpf_syscall.map_info(array)
+    shape = (info.map_type, info.key_size, info.value_size, info.max_entries, info.flags)
+    if shape != (bpf_syscall.MAP_TYPE_PROG_ARRAY, WORD, WORD, int(abi.Slot.COUNT), 0):
+        return None  # not as `create_root` creates it
     return next((kind for kind in xdp_attach_types if _takes(array, kind)), None)
 
 
@@ -139,10 +134,8 @@ def uses_map(program: int, map_fd: int) -> bool:
         fd = bpf_syscall.prog_fd_by_id(program)
     except FileNotFoundError:
         return False
-    try:
+    with bpf_syscall.closing(fd):
         return bpf_syscall.map_info(map_fd).map_id in bpf_syscall.prog_map_ids(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -152,8 +145,7 @@ def replaced(array: int, slot: int, program: int) -> Iterator[None]:
         before = program_in(array, slot)
         old = None
         if before is not None:
-            old = bpf_syscall.prog_fd_by_id(before)
-            stack.callback(os.close, old)
+            old = stack.enter_context(bpf_syscall.closing(bpf_syscall.prog_fd_by_id(before)))
         put_program(array, slot, program)
         try:
             yield

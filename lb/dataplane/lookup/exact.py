@@ -8,7 +8,7 @@ row is left out: its packets are found by way of the VIPs (vips.py) and rows (ro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,6 @@ from lb import abi
 from lb.dataplane.lookup.rows import Slot
 from lb.dataplane.lookup.words import address_word, address_words
 from lb.dataplane.objects import Vip
-
-
-def exact4_match(address: IPv4Address, slot: Slot) -> int:
-    """`lb_exact4.match`."""
-    return address_word(address) | slot.protocol << 32 | slot.port << 48
-
-
-def exact6_match(slot: Slot) -> int:
-    """`lb_exact6.match`."""
-    return slot.protocol | slot.port << 16
-
-
-def exact6_word(address: IPv6Address, match: int) -> int:
-    """Return the word that `lb_find_exact6()` multiplies."""
-    return abi.addr6_word(*address_words(address)) + match
 
 
 class _Rows:
@@ -66,10 +51,9 @@ def build_exact(sets: Mapping[Vip, Iterable[Slot]], view: int) -> NDArray[Any]:
             if slot.kind != abi.ServiceKind.PORT:
                 continue
             if isinstance(address, IPv4Address):
-                match = exact4_match(address, slot)
+                match = address_word(address) | slot.protocol << 32 | slot.port << 48
                 rows4.add(match, (match, slot.record()))
             else:
-                match = exact6_match(slot)
-                record = (address_words(address), match, slot.record())
-                rows6.add(exact6_word(address, match), record)
+                match, words = slot.protocol | slot.port << 16, address_words(address)
+                rows6.add(abi.addr6_word(*words) + match, (words, match, slot.record()))
     return exact

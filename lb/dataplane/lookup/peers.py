@@ -7,9 +7,7 @@ Peers are the addresses that may send GUE to this server. Pure arithmetic, the c
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,15 +21,6 @@ MULTIPLIER_BITS = 63
 
 Words = NDArray[np.uint64]
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Peer:
-    """One entry of the table; ``dip`` is an index, 0 for a prober that is not a DIP."""
-
-    address: IPv4Address
-    dip: int
-    flags: int
 
 
 def peer_rows_of(view: int, addresses: Words) -> Rows:
@@ -63,8 +52,3 @@ def fill_rows(table: NDArray[Any], rows: Rows, records: NDArray[Any]) -> None:
     starts = np.searchsorted(ordered, ordered)
     image[ordered, np.arange(len(ordered)) - starts] = records[order]
     table[...] = image
-
-
-def peer_records(peers: Iterable[Peer]) -> NDArray[Any]:
-    """Return entries as `struct lb_peer`."""
-    return np.array([(int(peer.address), peer.dip, peer.flags) for peer in peers], dtype=abi.PEER)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.domain.lookup_capacity import IP_VERSIONS, find_certain_shortage
@@ -14,7 +15,6 @@ from controlplane.domain.service_rows import effective_services
 from lb import abi
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.lookup.names import name_record
-from lb.dataplane.lookup.peers import Peer
 from lb.dataplane.lookup.rows import Slot, lay_out, service_flags, service_match
 from lb.dataplane.objects import ClusterView, ServiceEntry, Vip
 
@@ -26,14 +26,13 @@ Indices = Mapping[ServiceAddress, int]
 class Plan:
     """The contents of a view that fits; only the hash functions are still to be chosen.
 
-    ``pools``: ids by name. ``indices``: counters by service. ``names``: `struct lb_service_name`
+    ``indices``: counters by service. ``names``: `struct lb_service_name`
     by index. ``sets`` and ``leaves``: by VIP, its services and the leaf that leads to them.
     """
 
-    pools: Mapping[str, int]
     indices: dict[ServiceAddress, int]
     names: Mapping[int, NDArray[Any]]
-    peers: list[Peer]
+    peers: NDArray[Any]
     sets: Mapping[Vip, list[Slot]]
     leaves: Mapping[Vip, int]
     rows: NDArray[Any]
@@ -83,7 +82,6 @@ def make_plan(view: ClusterView, pools: Mapping[str, int], indices: Indices) -> 
     sets = _sets(view.services, slots)
     rows, leaves = lay_out(list(sets.values()))
     return Plan(
-        pools=pools,
         indices=numbers,
         names={numbers[s.address]: name_record(s, pools[s.pool]) for s in view.services},
         peers=peers_of(view),
@@ -120,15 +118,12 @@ def _sets(
     return sets
 
 
-def peers_of(view: ClusterView) -> list[Peer]:
-    """Who may send GUE: DIPs, and probers that are not DIPs."""
-    peers = [
-        Peer(
-            address,
-            index,
-            abi.PEER_DIP | (abi.PEER_PROBER if address in view.probers else 0),
-        )
-        for index, address in view.dips.items()
+def peers_of(view: ClusterView) -> NDArray[Any]:
+    """Who may send GUE, as `struct lb_peer`: DIPs, and probers that are not DIPs."""
+    dips = [
+        (int(dip), index, abi.PEER_DIP | (abi.PEER_PROBER if dip in view.probers else 0))
+        for index, dip in view.dips.items()
     ]
     others = sorted(view.probers - set(view.dips.values()))
-    return peers + [Peer(address, 0, abi.PEER_PROBER) for address in others]
+    probers = [(int(address), 0, abi.PEER_PROBER) for address in others]
+    return np.array(dips + probers, dtype=abi.PEER)

@@ -6,7 +6,6 @@ Pure; the counterpart of bpf/vips.h. A leaf leads to a row of services.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -32,13 +31,8 @@ class Trie:
     def __init__(self) -> None:
         self._top: Level = np.zeros((256, 256), dtype="<u2")  # by first and second byte
         self.nodes: Level = np.zeros((abi.TRIE_NODES, 256), dtype="<u2")
-        self._used = 1
+        self.used = 1  # nodes that are taken
         self._shared = {0}
-
-    @property
-    def used(self) -> int:
-        """How many nodes are taken."""
-        return self._used
 
     @property
     def top(self) -> Level:
@@ -46,12 +40,12 @@ class Trie:
         return self._top.T.reshape(-1)
 
     def _new(self, entries: Level | int) -> int:
-        if self._used == abi.TRIE_NODES:
+        if self.used == abi.TRIE_NODES:
             raise DataplaneError(
                 "the IPv4 VIPs lie in too many different networks: "
                 "use VIPs that lie together, or prefixes"
             )
-        number, self._used = self._used, self._used + 1
+        number, self.used = self.used, self.used + 1
         self.nodes[number] = entries
         return number
 
@@ -87,39 +81,22 @@ class Trie:
         self._own(node, c)[d:][: 1 << vip.max_prefixlen - vip.prefixlen] = leaf
 
 
-@dataclass(frozen=True)
-class Prefix6:
-    """An IPv6 prefix as words for the hash."""
-
-    head: int
-    tail: int
-    length: int
-    leaf: int
-
-    @classmethod
-    def of(cls, vip: IPv6Network, leaf: int) -> Prefix6:
-        """Return a VIP's prefix."""
-        return cls(*address_words(vip.network_address), vip.prefixlen, leaf)
-
-    def hash(self, view: int) -> int:
-        """`abi.vip6_hash()` of this prefix."""
-        return abi.vip6_hash(view, self.head, self.tail, self.length)
-
-
-def place6(prefixes: Mapping[Prefix6, int]) -> tuple[dict[int, int], dict[int, Prefix6]] | None:
+def place6(
+    hashes: Mapping[IPv6Network, int],
+) -> tuple[dict[int, int], dict[int, IPv6Network]] | None:
     """Find seeds under which hashes (by prefix) do not collide; None: these hashes have none.
 
     Returns the seeds that are not 0, and the prefixes by slot. Hash and displace, by Belazzougui,
     Botelho and Dietzfelbinger, 2009: the fullest groups choose their seed first.
     """
-    groups: dict[int, list[Prefix6]] = {}
-    for prefix, hashed in prefixes.items():
+    groups: dict[int, list[IPv6Network]] = {}
+    for prefix, hashed in hashes.items():
         groups.setdefault(abi.vip6_seed_row(hashed), []).append(prefix)
     seeds: dict[int, int] = {}
-    taken: dict[int, Prefix6] = {}
+    taken: dict[int, IPv6Network] = {}
     for number, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         for seed in range(SEEDS_TRIED):
-            slots = [abi.vip6_slot(prefixes[prefix], seed) for prefix in group]
+            slots = [abi.vip6_slot(hashes[prefix], seed) for prefix in group]
             if len(set(slots)) == len(slots) and taken.keys().isdisjoint(slots):
                 break
         else:
@@ -164,13 +141,13 @@ def build_vips(
     vips["top"] = trie.top
     vips["node"]["next"] = trie.nodes
     vips["length6"] = masks6({vip.prefixlen for vip in leaves6})
-    prefixes = [Prefix6.of(vip, leaf) for vip, leaf in leaves6.items()]
-    placed = place6({prefix: prefix.hash(view) for prefix in prefixes})
+    words = {vip: address_words(vip.network_address) for vip in leaves6}
+    placed = place6({vip: abi.vip6_hash(view, *words[vip], vip.prefixlen) for vip in leaves6})
     if placed is None:
         return None
     seeds, slots = placed
     for number, seed in seeds.items():
         vips["seed6"][number] = seed
-    for slot, prefix in slots.items():
-        vips["vip6"][slot] = ((prefix.head, prefix.tail), prefix.length, prefix.leaf, 0)
+    for slot, vip in slots.items():
+        vips["vip6"][slot] = (words[vip], vip.prefixlen, leaves6[vip], 0)
     return vips

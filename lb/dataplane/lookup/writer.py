@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lb.dataplane.lookup.exact import build_exact
-from lb.dataplane.lookup.peers import fill_rows, peer_records, peer_rows_of, views
+from lb.dataplane.lookup.peers import fill_rows, peer_rows_of, views
 from lb.dataplane.lookup.plan import Plan, ServiceAddress, check_view, make_plan
 from lb.dataplane.lookup.vip_filter import build_filter
 from lb.dataplane.lookup.vips import build_vips
 from lb.dataplane.lookup.words import address_word
 from lb.dataplane.maps.grace import Grace
 from lb.dataplane.maps.state import State
+from lb.dataplane.maps.tables import TableStore
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry, Vip
 
 MAX_IPV4_LENGTH = 0xFFFF
@@ -44,23 +45,13 @@ def _choose_view(candidates: Iterator[int], leaves: Mapping[Vip, int]) -> tuple[
             return view, vips
 
 
-class PoolIds(Protocol):
-    """The part of `TableStore` that numbers pools."""
-
-    def plan_ids(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the ids of pools, and change nothing; DataplaneError: there are too many."""
-
-    def give_ids(self, ids: Mapping[str, int]) -> None:
-        """Give the planned ids."""
-
-
 class ClusterTables:
     """Owner of the look-up tables, the DIP entries and the indices of services."""
 
     def __init__(
         self,
         state: State,
-        pools: PoolIds,
+        pools: TableStore,
         zero_counters: Callable[[int], None],
         random_source: random.Random,
     ) -> None:
@@ -102,17 +93,17 @@ class ClusterTables:
         pools = self._pools.plan_ids(service.pool for service in view.services)
         plan = make_plan(view, pools, self._service_index)
         half = 1 - self._state.half
-        addresses = np.array([address_word(peer.address) for peer in plan.peers], dtype=np.uint64)
+        addresses = plan.peers["addr"].view("<u4").astype(np.uint64)  # as they lie in a frame
         word, vips = _choose_view(views(half, addresses, self._random), plan.leaves)
         vip_filter = build_filter(plan.sets.keys(), word)
         exact = build_exact(plan.sets, word)
         accepted()
         self._spare.wait()
-        self._pools.give_ids(plan.pools)
+        self._pools.give_ids(pools)
         self._write_dips(view.dips)
         self._take_indices(plan)
         rows = peer_rows_of(word, addresses)
-        fill_rows(self._state.peers[half], rows, peer_records(plan.peers))
+        fill_rows(self._state.peers[half], rows, plan.peers)
         self._state.services[half] = plan.rows
         self._state.vip_filter[half] = vip_filter
         self._state.exact[half] = exact

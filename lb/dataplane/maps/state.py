@@ -67,17 +67,6 @@ class State:
 
     def close(self) -> None:
         """Unmap."""
-        for name in (
-            "config",
-            "pools",
-            "dips",
-            "peers",
-            "services",
-            "vip_filter",
-            "exact",
-            "vips",
-            "names",
-            "dip_words",
-        ):
-            delattr(self, name)
-        self._mapped.close()
+        mapped = self._mapped
+        vars(self).clear()  # the views of the memory, which keep it mapped
+        mapped.close()

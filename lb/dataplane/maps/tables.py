@@ -105,11 +105,6 @@ class PoolWord:
             width=next(width for width, bit in LAYOUTS.items() if word & bit == bit),
         )
 
-    @property
-    def slots(self) -> int:
-        """How many slots the table takes."""
-        return slots_of(self.buckets, self.width)
-
 
 def slots_of(buckets: int, width: int) -> int:
     """Return how many slots a table takes."""
@@ -226,16 +221,6 @@ class TableStore:
         self._pools: dict[str, PoolTables] = {}
         self._retired = Grace()
 
-    def pool_id(self, name: str) -> int:
-        """The id of a pool, given on first use.
-
-        Raises:
-            DataplaneError: the name is too long, or there are too many pools.
-
-        """
-        self.give_ids(self.plan_ids([name]))
-        return self._ids[name]
-
     def plan_ids(self, names: Iterable[str]) -> dict[str, int]:
         """Return the id of each pool, for a new one the id that it would get. Changes nothing.
 
@@ -284,7 +269,8 @@ class TableStore:
         check_chains(chains)
         buckets, depth = chains.shape
         width = slot_width(longest_chain(chains))
-        pool_id = self.pool_id(name)
+        self.give_ids(self.plan_ids([name]))
+        pool_id = self._ids[name]
         tables = self._pools.setdefault(name, PoolTables())
         tables.grace.wait()
         # as many as the pool's depth may ever need: when a move begins, none might be free

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 import pytest
 
 from controlplane.domain.objects import TCP, UDP, ServerState, Service
-from lb.dataplane import PinnedDataplane
+from lb.dataplane.pinned import PinnedDataplane
 from netns.brigade import INTERFACE, ROUTER, brigade, client_name, server_name, vip_route
 from netns.build import build_route
 from netns.network import Network

@@ -15,7 +15,7 @@ from controlplane.domain.objects import ServerState
 from controlplane.store.state_dir import StateDir
 from lb.agent.config import AgentConfig, load_agent_config
 from lb.agent.facts import SharedFacts
-from lb.agent.machine.lock import InterfaceLock
+from lb.agent.machine.lock import interface_lock
 from lb.agent.report.status_file import status_of, write_status
 from lb.cli._table_summary import summarise
 from lb.cli.status import lines_of
@@ -184,7 +184,7 @@ def test_status_shows_whether_the_agent_runs(
     text = capsys.readouterr().out
     assert "NOT RUNNING" in text
     assert "the store [bold]is away" in text
-    with InterfaceLock(settings.interface):
+    with interface_lock(settings.interface):
         assert run("status", "--config", str(config)) == 0
     assert "running, process" in capsys.readouterr().out
 

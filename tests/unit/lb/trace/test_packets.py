@@ -12,8 +12,8 @@ import pytest
 
 from controlplane.domain.errors import UsageError
 from lb import abi
-from lb.dataplane import ServiceEntry
 from lb.dataplane.maps.tables import PoolWord, key_of_schedule, key_schedule
+from lb.dataplane.objects import ServiceEntry
 from lb.trace.event import Event, as_data, line, read_event
 from lb.trace.explain import Explainer, Place
 from lb.trace.filters import UNINTERESTING, Filter, parse_network, wanted_counters

@@ -29,7 +29,7 @@ def facts() -> SharedFacts:
 def follower(
     store: FakeStore, facts: SharedFacts, delivered: list[Batch | StoreTrouble]
 ) -> Follower:
-    return Follower(store, facts, delivered.append, lambda _: None, clock=lambda: 42.0)
+    return Follower(store, facts, delivered.append, clock=lambda: 42.0)
 
 
 def test_the_first_answer_is_delivered_even_if_there_is_nothing_yet(

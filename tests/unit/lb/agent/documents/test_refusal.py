@@ -26,7 +26,7 @@ class World:
         self.dataplane = FakeDataplane([])
         self.in_use = DocumentsInUse(self.dataplane, FakeVips([]))
         self.intake = Intake(self.in_use, StateDir(state_dir), self.facts, lambda _: None)
-        self.follower = Follower(self.store, self.facts, self._deliver, lambda _: None)
+        self.follower = Follower(self.store, self.facts, self._deliver)
         self.store.put(a_table(1, [1, 2]))
         self.step(a_cluster(1))
         assert self.in_use.generations() == {"cluster": 1, "table/web": 1}

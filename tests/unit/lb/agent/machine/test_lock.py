@@ -11,7 +11,7 @@ import uuid
 import pytest
 
 from controlplane.domain.errors import BrigadeError, ExitCode
-from lb.agent.machine.lock import Holder, InterfaceLock, find_holder
+from lb.agent.machine.lock import Holder, find_holder, interface_lock
 
 
 @pytest.fixture
@@ -21,28 +21,28 @@ def interface() -> str:
 
 def test_the_second_gets_an_error_that_names_the_first(interface: str) -> None:
     assert find_holder(interface) is None
-    with InterfaceLock(interface):
+    with interface_lock(interface):
         assert find_holder(interface) == Holder(os.getpid(), os.getuid())
         with pytest.raises(BrigadeError, match=f"process {os.getpid()}") as caught:
-            InterfaceLock(interface).__enter__()
+            interface_lock(interface).__enter__()
         assert caught.value.exit_code == ExitCode.REFUSED
     assert find_holder(interface) is None
 
 
 def test_roles_do_not_exclude_each_other(interface: str) -> None:
-    with InterfaceLock(interface), InterfaceLock(interface, "down"):
+    with interface_lock(interface), interface_lock(interface, "down"):
         assert find_holder(interface, "down") is not None
 
 
 def test_many_may_ask(interface: str) -> None:
-    with InterfaceLock(interface):
+    with interface_lock(interface):
         assert all(find_holder(interface) for _ in range(200))
 
 
 def test_sigkill_gives_it_back(interface: str) -> None:
     code = (
-        "import time; from lb.agent.machine.lock import InterfaceLock\n"
-        f"with InterfaceLock({interface!r}): print('held', flush=True); time.sleep(60)"
+        "import time; from lb.agent.machine.lock import interface_lock\n"
+        f"with interface_lock({interface!r}): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -52,5 +52,5 @@ def test_sigkill_gives_it_back(interface: str) -> None:
         assert holder.pid == process.pid
         process.send_signal(signal.SIGKILL)
     assert find_holder(interface) is None
-    with InterfaceLock(interface):
+    with interface_lock(interface):
         pass

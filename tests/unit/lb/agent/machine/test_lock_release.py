@@ -7,13 +7,13 @@ import threading
 import uuid
 
 from lb.agent.machine import lock
-from lb.agent.machine.lock import InterfaceLock, find_holder
+from lb.agent.machine.lock import find_holder, interface_lock
 
 
 def test_it_can_be_taken_again_at_once() -> None:
     interface = f"t{uuid.uuid4().hex[:12]}"
     for _ in range(300):
-        with InterfaceLock(interface):
+        with interface_lock(interface):
             assert find_holder(interface) is not None
         assert find_holder(interface) is None
 
@@ -26,7 +26,7 @@ def test_a_name_that_is_being_let_go_is_waited_for() -> None:
     timer = threading.Timer(0.2, going.close)
     timer.start()
     try:
-        with InterfaceLock(interface):
+        with interface_lock(interface):
             assert going.fileno() == -1
     finally:
         timer.join()

@@ -93,7 +93,7 @@ def made(tmp_path: Path, facts: SharedFacts) -> Iterator[MadeKeeper]:
     def make(record_table: int = 0, mode: str = "auto", table: int = TABLE) -> MssKeeper:
         journal = Journal(tmp_path, Record(NamespaceId("b", "n"), "eth0", "/b"))
         journal.note(mss_table=record_table)
-        keeper = MssKeeper(mode, table, INTERFACE, journal, facts, lambda: None, lambda _: None)
+        keeper = MssKeeper(mode, table, INTERFACE, journal, facts, lambda: None)
         keepers.append(keeper)
         return keeper
 

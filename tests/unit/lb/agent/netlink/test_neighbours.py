@@ -112,7 +112,7 @@ class Followed:
         self.netlink = FakeKernel()
         self.published: list[Mapping[int, bytes | None]] = []
         self.neighbours = Neighbours(
-            OURS, IPv4Address("10.0.0.1"), self.published.append, lambda: None, lambda _: None
+            OURS, IPv4Address("10.0.0.1"), self.published.append, lambda: None
         )
 
     def track(self, **dips: str) -> None:

@@ -97,9 +97,7 @@ class World:
             folder / "state", Record(NamespaceId("b", "n"), "eth0", "/b", announced=announced)
         )
         self.facts = SharedFacts(0.0)
-        self.announcer = Announcer(
-            self.config, self.journal, self.facts, lambda: None, lambda _: None, {}
-        )
+        self.announcer = Announcer(self.config, self.journal, self.facts, lambda: None, {})
 
     def lines(self) -> list[str]:
         return self.log.read_text().split("\n")[:-1] if self.log.exists() else []

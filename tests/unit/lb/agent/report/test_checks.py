@@ -165,7 +165,8 @@ def test_only_services_with_a_check_and_a_vip_that_is_up_are_checked() -> None:
 @pytest.fixture
 def checker() -> Iterator[tuple[Checker, SharedFacts]]:
     facts = SharedFacts(0.0)
-    made = Checker(facts, lambda name: facts.set_trouble("died", name), random.Random(1))
+    made = Checker(facts, random.Random(1))
+    made.on_death = lambda name: facts.set_trouble("died", name)
     made.start()
     yield made, facts
     made.stop()

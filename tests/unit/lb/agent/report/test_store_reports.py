@@ -28,7 +28,7 @@ def facts() -> SharedFacts:
 
 
 def test_each_generation_is_acknowledged_once(store: FakeStore) -> None:
-    acknowledger = Acknowledger(store, "s1", lambda _: None)
+    acknowledger = Acknowledger(store, "s1")
     acknowledger.acknowledge({"cluster": 1, "table/web": 1})
     assert acknowledger.step() == 0
     acknowledger.acknowledge({"cluster": 1, "table/web": 2})
@@ -39,7 +39,7 @@ def test_each_generation_is_acknowledged_once(store: FakeStore) -> None:
 def test_everything_is_acknowledged_again_from_time_to_time(store: FakeStore) -> None:
     """Also where a table is new more often than that."""
     now = [0.0]
-    acknowledger = Acknowledger(store, "s1", lambda _: None, clock=lambda: now[0])
+    acknowledger = Acknowledger(store, "s1", clock=lambda: now[0])
     for generation in range(1, 6):
         now[0] += REPEAT_SECONDS / 4
         acknowledger.acknowledge({"cluster": 1, "table/web": generation})
@@ -48,7 +48,7 @@ def test_everything_is_acknowledged_again_from_time_to_time(store: FakeStore) ->
 
 
 def test_an_acknowledgement_is_repeated_until_the_store_has_it(store: FakeStore) -> None:
-    acknowledger = Acknowledger(store, "s1", lambda _: None)
+    acknowledger = Acknowledger(store, "s1")
     store.failure = StoreUnavailable("gone")
     acknowledger.acknowledge({"cluster": 1})
     assert 0 < acknowledger.step() < acknowledger.step()
@@ -59,7 +59,7 @@ def test_an_acknowledgement_is_repeated_until_the_store_has_it(store: FakeStore)
 
 
 def test_a_thread_that_waits_ends_when_it_is_stopped(store: FakeStore) -> None:
-    acknowledger = Acknowledger(store, "s1", lambda _: None)
+    acknowledger = Acknowledger(store, "s1")
     acknowledger.start()
     acknowledger.acknowledge({"cluster": 1})
     acknowledger.stop()
@@ -72,7 +72,7 @@ def a_report(sequence: int) -> Report:
 
 
 def test_reports_keep_a_beat_and_count_on(store: FakeStore, facts: SharedFacts) -> None:
-    reporter = Reporter(store, a_report, facts, lambda _: None, clock=lambda: 7.0)
+    reporter = Reporter(store, a_report, facts, clock=lambda: 7.0)
     assert 0 < reporter.step() <= REPORT_SECONDS
     reporter.step()
     assert [report.sequence for report in store.reports] == [1, 2]
@@ -82,7 +82,7 @@ def test_reports_keep_a_beat_and_count_on(store: FakeStore, facts: SharedFacts) 
 def test_a_dead_store_is_tried_again_less_often_but_at_least_every_2_s(
     store: FakeStore, facts: SharedFacts
 ) -> None:
-    reporter = Reporter(store, a_report, facts, lambda _: None)
+    reporter = Reporter(store, a_report, facts)
     store.failure = StoreUnavailable("gone")
     pauses = [reporter.step() for _ in range(10)]
     assert pauses[0] == REPORT_SECONDS

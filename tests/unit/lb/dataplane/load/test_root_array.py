@@ -104,7 +104,7 @@ def test_without_a_pin_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         {"value_size": 8},
         {"max_entries": 16},
         {"max_entries": 4},
-        {"flags": bpf_syscall.F_RDONLY},
+        {"flags": bpf_syscall.F_MMAPABLE},
     ],
     ids=["type", "key", "value", "more", "fewer", "flags"],
 )

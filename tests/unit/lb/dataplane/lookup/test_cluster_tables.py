@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from lb import abi
-from lb.dataplane import ClusterView, DataplaneError, Identity, ServiceEntry
+from lb.dataplane.errors import DataplaneError
 from lb.dataplane.lookup.writer import ClusterTables
 from lb.dataplane.maps import grace
 from lb.dataplane.maps.state import State
 from lb.dataplane.maps.tables import TableStore
+from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from tests.fuzz.offline import HeldTables
 
 DIP1, DIP2, DIP3 = (IPv4Address(f"10.0.0.{number}") for number in (1, 2, 3))
