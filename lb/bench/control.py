@@ -89,7 +89,9 @@ def measure_pools(
     return 1e3 * (clock() - start)
 
 
-def _row(situation: Situation, size: tuple[int, int], rounds: int, clock: Callable[[], float]) -> Row:
+def _row(
+    situation: Situation, size: tuple[int, int], rounds: int, clock: Callable[[], float]
+) -> Row:
     tracemalloc.start()
     _build(situation)
     peak = tracemalloc.get_traced_memory()[1]

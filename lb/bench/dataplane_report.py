@@ -103,7 +103,7 @@ def as_table(measured: Measured) -> str:
         f"A program that does nothing: {measured.noop_tc_ns:.1f} ns.",
         *(_line(cost, MEANINGS.get(cost.name, "")) for cost in redirector),
         "",
-        "Controls of the harness: the floor with a read of the clock must cost more than the floor,",
+        "Controls of the harness: the floor with a read of the clock must cost more than it,",
         "the floor compared with itself must not.",
         *(_line(cost, "") for cost in measured.controls),
         "",

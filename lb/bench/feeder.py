@@ -136,7 +136,7 @@ class Harness:
         return Program(self.fds[name], row, NOTHING_XDP, WRAP_LEN)
 
     def _prepare(self, feeder: str, programs: Sequence[Program]) -> bytes:
-        """Give each program a lane, and return the longest packet, which is the input of the run."""
+        """Give each program a lane, and return the longest packet: the input of the run."""
         feed = self._feed
         for name in FEED.names or ():
             feed[name] = 0

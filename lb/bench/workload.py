@@ -61,7 +61,7 @@ def identity() -> Identity:
 
 
 def _exact4() -> list[ServiceEntry]:
-    """Return ten services per VIP; the pool of the last is in transition, nine before it are UDP."""
+    """Return ten services per VIP; the pool of the last is in transition, nine more are UDP."""
     count = SERVICES - ANY_PORT - PREFIXES - EXACT6
     found = []
     for number in range(count):
@@ -213,7 +213,9 @@ def redirector_rows() -> list[Row]:
     ]
     return [
         Row("redirector_other", [ethernet(packet + bytes(40)) for packet in inner], TC_OK, 0),
-        Row("redirector_accept", [ethernet(gue(first, OWN_DIP, p)) for p in inner], TC_OK, -WRAP_LEN),
+        Row(
+            "redirector_accept", [ethernet(gue(first, OWN_DIP, p)) for p in inner], TC_OK, -WRAP_LEN
+        ),
         Row(
             "redirector_pass_on",
             [ethernet(gue(first, OWN_DIP, packet, [second])) for packet in inner],

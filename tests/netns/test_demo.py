@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from netns import snapshot
 from netns.leftovers import processes_of
 from netns.polling import wait_until
 from netns.record import NAMESPACES, records
+from tests.netns import snapshot
 from tests.netns.traces import differs_in_nothing
 
 LBCTL = (sys.executable, "-c", "from lb.cli.main import main; main()")

@@ -19,11 +19,11 @@ from netns.brigade import (
     server_name,
 )
 from netns.build import set_link
-from netns.capture import Capture, above_mtu
 from netns.errors import NetworkError
 from netns.network import Network
 from netns.offload import switch_merging
 from netns.polling import wait_until
+from tests.netns.capture import Capture, above_mtu
 
 VIP = IPv6Address("2001:db8::10")
 PREFIX = IPv6Network("2001:db8:1::/64")

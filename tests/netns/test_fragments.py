@@ -15,9 +15,9 @@ import pytest
 
 from lb.dataplane.load import bpf_syscall
 from netns.brigade import INTERFACE, client_address, client_address6, server_name
-from netns.capture import Capture
 from netns.polling import wait_until
 from tests.model.frames import fragments_of, udp_packet
+from tests.netns.capture import Capture
 from tests.netns.raw import ETHERTYPES, mac, send_frames
 from tests.netns.stage import BOTH, ECHO_PORT, UDP_PLACES, VIP4, VIP6, Stage
 from tests.netns.talk import PMTUDISC_DONT, UdpClient

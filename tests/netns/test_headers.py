@@ -13,7 +13,6 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from netns.brigade import INTERFACE, client_address, client_address6, dip, server_name
-from netns.capture import Capture, Packet
 from netns.polling import wait_until
 from tests.model.frames import (
     C_TAG,
@@ -23,6 +22,7 @@ from tests.model.frames import (
     hop_by_hop,
     udp_packet,
 )
+from tests.netns.capture import Capture, Packet
 from tests.netns.raw import as_by_router, mac, send_frames
 from tests.netns.stage import BOTH, UDP_PLACES, Stage
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from netns import snapshot
 from netns.brigade import INTERFACE, brigade, client_address, dip, server_name
 from netns.build import set_link
 from netns.errors import NetworkError
@@ -24,6 +23,7 @@ from netns.network import Network
 from netns.polling import NotInTimeError, wait_until
 from netns.process import Process, is_alive, start_time
 from netns.record import NAMESPACES, records
+from tests.netns import snapshot
 from tests.netns.traces import differs_in_nothing
 
 VIP = IPv4Address("192.0.2.10")

@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from netns.brigade import client_address, client_address6, dip, server_name
-from netns.capture import Capture
 from netns.polling import wait_until
 from netns.topology import Address
 from tests.model.frames import gue_packet, icmp_error, ipv6, udp_packet
+from tests.netns.capture import Capture
 from tests.netns.raw import send_packets
 from tests.netns.stage import ECHO_PORT, SERVERS, VIP4, VIP6, Stage
 

@@ -11,9 +11,9 @@ import pytest
 
 from controlplane.domain.overhead import overhead_bytes
 from netns.brigade import CLIENT_MTU, brigade, server_name
-from netns.capture import Capture, above_mtu
 from netns.network import Network
 from netns.polling import wait_until
+from tests.netns.capture import Capture, above_mtu
 from tests.netns.stage import BOTH, SERVERS, TCP_PLACES, UDP_PLACES, VIPS, Stage
 from tests.netns.talk import PMTUDISC_DO, PMTUDISC_DONT, TcpClient, UdpClient
 

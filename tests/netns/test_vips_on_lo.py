@@ -18,10 +18,10 @@ from lb.agent.report.connections import count_connections
 from lb.agent.vips.keeper import VipKeeper
 from lb.agent.vips.kernel import remove_vips
 from netns import brigade
-from netns.capture import Capture
 from netns.host import Host
 from netns.network import Network
 from netns.polling import wait_until
+from tests.netns.capture import Capture
 
 VIPS: tuple[Vip, ...] = (
     IPv4Network("192.0.2.10/32"),

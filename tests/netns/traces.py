@@ -7,10 +7,10 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from netns import snapshot
 from netns.polling import NotInTimeError, wait_until
 from netns.process import processes
 from netns.record import records
+from tests.netns import snapshot
 
 GONE_SECONDS = 10.0
 RUN = re.compile(
