@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from ipaddress import IPv4Address, ip_address
-from typing import cast, get_args
+from typing import get_args
 
 from controlplane.documents.envelope import Limits, seal, unseal
 from controlplane.documents.fields import (
     DocumentError,
     Fields,
     Json,
-    check_address,
-    check_name,
+    Reader,
     check_range,
+    choice,
+    integer,
+    number,
+    optional,
     parse_address,
 )
 from controlplane.documents.table import check_shape
@@ -38,163 +41,87 @@ from controlplane.domain.objects import (
     protocol_text,
     vip_text,
 )
-from controlplane.domain.vips import (
-    MAX_IPV6_LENGTHS,
-    BadVip,
-    Hosts,
-    check_vip,
-    ipv6_lengths,
-    parse_vip,
-)
+from controlplane.domain.vips import MAX_IPV6_LENGTHS, BadVip, Hosts, ipv6_lengths, parse_vip
 
 LIMITS = Limits(document_bytes=8 << 20, tokens=1 << 20)
-HASH_MODES = frozenset(get_args(HashMode))
-
-CLUSTER_KEYS = frozenset({"servers", "services", "pools", "probers", "gue_port"})
-SERVER_KEYS = frozenset({"name", "dip", "index", "state"})
-SERVICE_KEYS = frozenset({"name", "vip", "protocol", "port", "pool", "stateless", "check"})
-POOL_KEYS = frozenset({"name", "buckets", "depth", "hash_mode", "key_id"})
 
 
 def encode_cluster(cluster: Cluster) -> bytes:
-    """Return the ``cluster`` document.
-
-    Raises:
-        DocumentError: agents would refuse it.
-
-    """
-    _check_cluster(cluster)
+    """Return the ``cluster`` document. Raises ``DocumentError`` if agents would refuse it."""
     body: Json = {
         "gue_port": cluster.gue_port,
         "probers": [str(address) for address in sorted(cluster.probers)],
-        "servers": [
-            {"name": s.name, "dip": str(s.dip), "index": s.index, "state": s.state.value}
-            for s in cluster.servers
-        ],
-        "pools": [{key: getattr(pool, key) for key in sorted(POOL_KEYS)} for pool in cluster.pools],
+        "servers": [{**vars(server), "dip": str(server.dip)} for server in cluster.servers],
+        "pools": [vars(pool) for pool in cluster.pools],
         "services": [_service_body(service) for service in cluster.services],
     }
+    _read_cluster(cluster.generation, Fields("document.body", body))
     return seal(CLUSTER, cluster.generation, body)
 
 
 def _service_body(s: Service) -> Json:
     return {
-        "name": s.name,
+        **vars(s),
         "vip": vip_text(s.vip),
         "protocol": protocol_text(s.protocol),
         "port": ANY_PORT if s.port is None else s.port,
-        "pool": s.pool,
-        "stateless": s.stateless,
         "check": _check_body(s.check),
     }
 
 
 def _check_body(check: Check) -> Json:
     """Return a check. What is not set is left out, as in documents of earlier versions."""
-    body: dict[str, object] = {
-        "type": check.type.value,
-        "path": check.path,
-        "expect_status": check.expect_status,
-        "interval_seconds": check.interval_seconds,
-        "timeout_seconds": check.timeout_seconds,
-        "rise": check.rise,
-        "fall": check.fall,
-    }
-    if check.port is not None:
-        body["port"] = check.port
-    if check.address is not None:
-        body["address"] = str(check.address)
-    return body
+    given = {key: value for key, value in vars(check).items() if value is not None}
+    return given if check.address is None else {**given, "address": str(check.address)}
 
 
 def decode_cluster(data: bytes) -> Cluster:
     """Read a ``cluster`` document.
 
-    Raises:
-        DocumentError: it is damaged, of a future version, contradictory or not supported.
-
+    Raises ``DocumentError``: it is damaged, of a future version, contradictory or not supported.
     """
     envelope = unseal(data, LIMITS)
     if envelope.kind != CLUSTER:
         raise DocumentError("wrong_kind", "it is not the cluster document")
-    body = envelope.body.only(CLUSTER_KEYS)
-    cluster = Cluster(
-        generation=envelope.generation,
-        servers=tuple(_server(f) for f in body.mappings("servers", bounds.MAX_SERVERS)),
-        services=tuple(_service(f) for f in body.mappings("services", bounds.MAX_SERVICES)),
-        pools=tuple(_pool(f) for f in body.mappings("pools", bounds.MAX_POOLS)),
-        probers=_probers(body),
-        gue_port=body.integer("gue_port", 1, bounds.MAX_PORT),
-    )
+    return _read_cluster(envelope.generation, envelope.body)
+
+
+def _read_cluster(generation: int, body: Fields) -> Cluster:
+    check_range("generation", generation, 1, bounds.MAX_GENERATION)
+    cluster = Cluster(generation=generation, **body.only(CLUSTER_BODY).read(CLUSTER_BODY))
     _check_cluster(cluster)
     return cluster
 
 
-def _server(fields: Fields) -> Server:
-    fields.only(SERVER_KEYS)
-    state = fields.choice("state", ServerState, ", ".join(ServerState))
-    return Server(
-        name=fields.name("name"),
-        dip=fields.address("dip"),
-        index=fields.integer("index", 1, bounds.MAX_SERVERS),
-        state=state,
-    )
+def _probers(body: Fields, key: str) -> frozenset[IPv4Address]:
+    addresses = []
+    for value in body.sequence(key, bounds.MAX_PROBERS):
+        if not isinstance(value, str):
+            raise body.wrong(key, "a list of addresses")
+        addresses.append(parse_address(key, value))
+    _check_unique("prober", addresses)
+    return frozenset(addresses)
 
 
-def _pool(fields: Fields) -> Pool:
-    fields.only(POOL_KEYS)
-    return Pool(
-        name=fields.name("name"),
-        buckets=fields.integer("buckets", bounds.MIN_BUCKETS, bounds.MAX_BUCKETS),
-        depth=fields.integer("depth", 1, bounds.MAX_DEPTH),
-        hash_mode=cast("HashMode", fields.string("hash_mode")),  # _check_pool refuses others
-        key_id=fields.name("key_id"),
-    )
+def _service_port(fields: Fields, key: str) -> int | None:
+    port = fields.values.get(key)
+    return None if port == ANY_PORT else fields.integer(key, 1, bounds.MAX_PORT)
 
 
-def _service(fields: Fields) -> Service:
-    fields.only(SERVICE_KEYS)
-    protocol = fields.string("protocol")
-    if protocol not in PROTOCOLS:
-        raise DocumentError("out_of_range", f"{fields.where}: 'protocol' is not tcp or udp")
-    return Service(
-        name=fields.name("name"),
-        vip=_vip(fields),
-        protocol=PROTOCOLS[protocol],
-        port=None if fields.get("port") == ANY_PORT else fields.integer("port", 1, bounds.MAX_PORT),
-        pool=fields.name("pool"),
-        stateless=fields.boolean("stateless"),
-        check=_check(fields.mapping("check")),
-    )
-
-
-def _vip(fields: Fields) -> Vip:
+def _vip(fields: Fields, key: str) -> Vip:
     try:
-        return parse_vip(fields.string("vip"))
+        return parse_vip(fields.string(key))
     except BadVip as error:
-        raise DocumentError(error.reason, f"{fields.where}: 'vip' {error}") from error
+        raise DocumentError(error.reason, f"{fields.where}: {key!r} {error}") from error
 
 
-def _check(fields: Fields) -> Check:
+def _check(fields: Fields, key: str) -> Check:
     """Read a health check. Unknown keys are tolerated: a check sends no packet elsewhere."""
-    has_port = fields.values.get("port") is not None
-    has_address = fields.values.get("address") is not None
-    kind = fields.choice("type", CheckType, ", ".join(CheckType))
-    return Check(
-        type=kind,
-        path=fields.string("path"),
-        expect_status=fields.integer("expect_status", *bounds.CHECK_STATUS),
-        interval_seconds=fields.number("interval_seconds", *bounds.CHECK_SECONDS),
-        timeout_seconds=fields.number("timeout_seconds", *bounds.CHECK_SECONDS),
-        rise=fields.integer("rise", 1, bounds.MAX_RISE_FALL),
-        fall=fields.integer("fall", 1, bounds.MAX_RISE_FALL),
-        port=fields.integer("port", 1, bounds.MAX_PORT) if has_port else None,
-        address=_check_address(fields) if has_address else None,
-    )
+    return Check(**fields.mapping(key).read(CHECK))
 
 
-def _check_address(fields: Fields) -> Address:
-    text = fields.string("address")
+def _check_address(fields: Fields, key: str) -> Address:
+    text = fields.string(key)
     try:
         return ip_address(text)
     except ValueError as error:
@@ -203,26 +130,60 @@ def _check_address(fields: Fields) -> Address:
         ) from error
 
 
-def _probers(body: Fields) -> frozenset[IPv4Address]:
-    addresses = []
-    for value in body.sequence("probers", bounds.MAX_PROBERS):
-        if not isinstance(value, str):
-            raise body.wrong("probers", "a list of addresses")
-        addresses.append(parse_address("probers", value))
-    _check_unique("prober", addresses)
-    return frozenset(addresses)
+SERVER: Mapping[str, Reader] = {
+    "name": Fields.name,
+    "dip": Fields.address,
+    "index": integer(1, bounds.MAX_SERVERS),
+    "state": choice({state: state for state in ServerState}),
+}
+POOL: Mapping[str, Reader] = {
+    "name": Fields.name,
+    "buckets": integer(bounds.MIN_BUCKETS, bounds.MAX_BUCKETS),
+    "depth": integer(1, bounds.MAX_DEPTH),
+    "hash_mode": choice({mode: mode for mode in get_args(HashMode)}),
+    "key_id": Fields.name,
+}
+SERVICE: Mapping[str, Reader] = {
+    "name": Fields.name,
+    "vip": _vip,
+    "protocol": choice(PROTOCOLS),
+    "port": _service_port,
+    "pool": Fields.name,
+    "stateless": Fields.boolean,
+    "check": _check,
+}
+CHECK: Mapping[str, Reader] = {
+    "type": choice({kind: kind for kind in CheckType}),
+    "path": Fields.string,
+    "expect_status": integer(*bounds.CHECK_STATUS),
+    "interval_seconds": number(*bounds.CHECK_SECONDS),
+    "timeout_seconds": number(*bounds.CHECK_SECONDS),
+    "rise": integer(1, bounds.MAX_RISE_FALL),
+    "fall": integer(1, bounds.MAX_RISE_FALL),
+    "port": optional(integer(1, bounds.MAX_PORT)),
+    "address": optional(_check_address),
+}
+
+
+def _list_of(make: Callable[..., object], readers: Mapping[str, Reader], most: int) -> Reader:
+    def read(body: Fields, key: str) -> tuple[object, ...]:
+        entries = body.mappings(key, most)
+        return tuple(make(**fields.only(readers).read(readers)) for fields in entries)
+
+    return read
+
+
+CLUSTER_BODY: Mapping[str, Reader] = {
+    "gue_port": integer(1, bounds.MAX_PORT),
+    "probers": _probers,
+    "servers": _list_of(Server, SERVER, bounds.MAX_SERVERS),
+    "pools": _list_of(Pool, POOL, bounds.MAX_POOLS),
+    "services": _list_of(Service, SERVICE, bounds.MAX_SERVICES),
+}
 
 
 def _check_cluster(cluster: Cluster) -> None:
     """Refuse a cluster whose parts contradict each other or are not supported."""
-    check_range("gue_port", cluster.gue_port, 1, bounds.MAX_PORT)
-    check_range("generation", cluster.generation, 1, bounds.MAX_GENERATION)
-    for prober in cluster.probers:
-        check_address("prober", prober)
-    for server in cluster.servers:
-        check_name("server", server.name)
-        check_address(f"server {server.name}", server.dip)
-        check_range(f"server {server.name}: index", server.index, 1, bounds.MAX_SERVERS)
     _check_unique("server name", (s.name for s in cluster.servers))
     _check_unique("DIP", (s.dip for s in cluster.servers))
     _check_unique("server index", (s.index for s in cluster.servers))
@@ -230,7 +191,7 @@ def _check_cluster(cluster: Cluster) -> None:
     _check_unique("service name", (s.name for s in cluster.services))
     _check_unique("service", ((endpoint_text(s.vip, s.port), s.protocol) for s in cluster.services))
     for pool in cluster.pools:
-        _check_pool(pool)
+        check_shape(f"pool {pool.name}", pool.buckets, pool.depth)
     pools = {pool.name for pool in cluster.pools}
     for service in cluster.services:
         _check_service(service, pools)
@@ -254,34 +215,12 @@ def _check_vips(cluster: Cluster) -> None:
         )
 
 
-def _check_pool(pool: Pool) -> None:
-    where = f"pool {pool.name}"
-    check_name("pool", pool.name)
-    check_name(f"{where}: key id", pool.key_id)
-    check_shape(where, pool.buckets, pool.depth)
-    if pool.hash_mode not in HASH_MODES:
-        raise DocumentError("out_of_range", f"{where}: the hash mode is neither flow nor client")
-
-
 def _check_service(service: Service, pools: set[str]) -> None:
-    check_name("service", service.name)
     where = f"service {service.name}"
-    try:
-        check_vip(service.vip)
-    except BadVip as error:
-        raise DocumentError(error.reason, f"{where}: the VIP {error}") from error
-    if service.port is not None:
-        check_range(f"{where}: port", service.port, 1, bounds.MAX_PORT)
-    if service.protocol not in PROTOCOLS.values():
-        raise DocumentError("out_of_range", f"{where}: protocol {service.protocol}")
     if service.pool not in pools:
         raise DocumentError("unknown_pool", f"{where}: pool {service.pool} does not exist")
     if service.stateless and service.protocol != UDP:
         raise DocumentError("contradiction", f"{where}: only a UDP service can be stateless")
-    _check_check(service, where)
-
-
-def _check_check(service: Service, where: str) -> None:
     if service.check.type is not CheckType.NONE and service.check_port is None:
         raise DocumentError(
             "contradiction", f"{where}: a check of a service with any port needs a port"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.names import is_name, shown
 
 Json = Mapping[str, object]
-Parsed = TypeVar("Parsed")
+Kind = TypeVar("Kind")
 
 
 class DocumentError(BrigadeError):
@@ -33,18 +33,25 @@ class Fields:
     where: str
     values: Json
 
-    def only(self, known: frozenset[str]) -> Fields:
+    def only(self, known: Collection[str]) -> Fields:
         """Refuse keys that are not ``known``: ignoring one could send a packet elsewhere."""
         for key in self.values:
             if key not in known:
                 raise DocumentError("unknown_key", f"{self.where} has {shown(key)}")
         return self
 
-    def get(self, key: str) -> object:
-        """Return a required value."""
+    def read(self, readers: Mapping[str, Reader]) -> dict[str, Any]:
+        """Return the value of each key, as its reader returns it."""
+        return {key: reader(self, key) for key, reader in readers.items()}
+
+    def typed(self, key: str, kind: type[Kind], expected: str) -> Kind:
+        """Return a required value of this type (true is not a number)."""
         if key not in self.values:
             raise DocumentError("missing_key", f"{self.where} does not have {key!r}")
-        return self.values[key]
+        value = self.values[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.wrong(key, expected)
+        return value
 
     def wrong(self, key: str, expected: str) -> DocumentError:
         """Return the refusal of a value of the wrong type."""
@@ -53,10 +60,7 @@ class Fields:
 
     def string(self, key: str) -> str:
         """Return a string."""
-        value = self.get(key)
-        if not isinstance(value, str):
-            raise self.wrong(key, "a string")
-        return value
+        return self.typed(key, str, "a string")
 
     def name(self, key: str) -> str:
         """Return a string that is a name (``controlplane.domain.names``)."""
@@ -66,65 +70,76 @@ class Fields:
 
     def boolean(self, key: str) -> bool:
         """Return true or false."""
-        value = self.get(key)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
+        return self.typed(key, bool, "true or false")
 
     def integer(self, key: str, low: int, high: int) -> int:
         """Return a whole number from ``low`` to ``high``, both included."""
-        value = self.get(key)
-        if type(value) is not int:
-            raise self.wrong(key, "a whole number")
+        value = self.typed(key, int, "a whole number")
         check_range(f"{self.where}: {key!r}", value, low, high)
         return value
 
-    def number(self, key: str, low: float, high: float) -> float:
-        """Return a number from ``low`` to ``high``, both included."""
-        value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, "a number")
-        check_range(f"{self.where}: {key!r}", value, low, high)
-        return float(value)
-
     def mapping(self, key: str) -> Fields:
         """Return an object."""
-        value = self.get(key)
-        if not isinstance(value, dict):
-            raise self.wrong(key, "an object")
-        return Fields(f"{self.where}.{key}", value)
+        return Fields(f"{self.where}.{key}", self.typed(key, dict, "an object"))
 
-    def sequence(self, key: str, most: int) -> tuple[object, ...]:
+    def sequence(self, key: str, most: int) -> list[object]:
         """Return a list of at most ``most`` values."""
-        value = self.get(key)
-        if not isinstance(value, list):
-            raise self.wrong(key, "a list")
+        value = self.typed(key, list, "a list")
         if len(value) > most:
             raise DocumentError("too_large", f"{self.where}: {key!r} has over {most} entries")
-        return tuple(value)
+        return value
 
-    def mappings(self, key: str, most: int) -> tuple[Fields, ...]:
+    def mappings(self, key: str, most: int) -> list[Fields]:
         """Return a list of at most ``most`` objects."""
         entries = []
         for number, value in enumerate(self.sequence(key, most)):
             if not isinstance(value, dict):
                 raise self.wrong(key, "a list of objects")
             entries.append(Fields(f"{self.where}.{key}[{number}]", value))
-        return tuple(entries)
+        return entries
 
     def address(self, key: str) -> IPv4Address:
         """Return an address that a host can have."""
         return parse_address(f"{self.where}: {key!r}", self.string(key))
 
-    def choice(self, key: str, parse: Callable[[str], Parsed], allowed: str) -> Parsed:
-        """Return the parsed value; ``parse`` raises ``ValueError`` for an unknown one."""
-        text = self.string(key)
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise DocumentError(
-                "out_of_range", f"{self.where}: {key!r} is {shown(text)}, not one of {allowed}"
-            ) from error
+
+Reader = Callable[[Fields, str], object]
+"""Returns the value of a key, or refuses it: the method of a type, or one of the following."""
+
+
+def integer(low: int, high: int) -> Reader:
+    """Return the reader of a whole number from ``low`` to ``high``, both included."""
+    return lambda fields, key: fields.integer(key, low, high)
+
+
+def number(low: float, high: float) -> Reader:
+    """Return the reader of a number from ``low`` to ``high``, both included."""
+
+    def read(fields: Fields, key: str) -> float:
+        kind = int if isinstance(fields.values.get(key), int) else float
+        value = fields.typed(key, kind, "a number")
+        check_range(f"{fields.where}: {key!r}", value, low, high)
+        return float(value)
+
+    return read
+
+
+def choice(options: Mapping[str, object]) -> Reader:
+    """Return the reader of one of some strings, which returns what the string stands for."""
+
+    def read(fields: Fields, key: str) -> object:
+        text = fields.string(key)
+        if text not in options:
+            allowed = f"{shown(text)}, not one of {', '.join(options)}"
+            raise DocumentError("out_of_range", f"{fields.where}: {key!r} is {allowed}")
+        return options[text]
+
+    return read
+
+
+def optional(reader: Reader) -> Reader:
+    """Return a reader for which a missing key and null are ``None``."""
+    return lambda fields, key: None if fields.values.get(key) is None else reader(fields, key)
 
 
 def check_name(where: str, value: str) -> None:
@@ -140,19 +155,16 @@ def check_range(where: str, value: float, low: float, high: float) -> None:
 
 
 def parse_address(where: str, text: str) -> IPv4Address:
-    """Read one IPv4 address of a host, refusing other forms by name."""
+    """Read one IPv4 address that a host can have (RFC 6890), refusing other forms by name."""
     if ":" in text:
         raise DocumentError("unsupported_ipv6", f"{where}: servers reach each other over IPv4")
     if "/" in text:
         raise DocumentError("unsupported_prefix", f"{where}: must be one address")
     try:
-        return IPv4Address(text)
+        address = IPv4Address(text)
     except AddressValueError as error:
         raise DocumentError("bad_address", f"{where}: {shown(text)} is not an address") from error
-
-
-def check_address(where: str, address: IPv4Address) -> None:
-    """Refuse addresses that no host on a network can have (RFC 6890)."""
     first = address.packed[0]
     if first == 0 or address.is_loopback or address.is_multicast or address.is_reserved:
         raise DocumentError("bad_address", f"{where}: {address} is not the address of a host")
+    return address

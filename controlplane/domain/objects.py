@@ -55,8 +55,8 @@ def port_text(port: int | None) -> str:
 
 
 def protocol_text(protocol: int) -> str:
-    """Spell a service's protocol."""
-    return next(name for name, number in PROTOCOLS.items() if number == protocol)
+    """Spell a service's protocol: its name, or the number of one that services cannot have."""
+    return next((name for name, number in PROTOCOLS.items() if number == protocol), str(protocol))
 
 
 def first_address(vip: Vip) -> Address:
