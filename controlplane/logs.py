@@ -46,9 +46,8 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str, str], tuple[float, int]] = {}
 
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """Pass the event on, with how many were ``suppressed``; ``DropEvent`` if too many."""
-        del logger
         name = (method, str(event.get("event")), str(event.get("about", "")))
         now = self._clock()
         with self._lock:
@@ -67,9 +66,8 @@ class RateLimiter:
         return event
 
 
-def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace what must never be logged: values of secret names, and all raw bytes."""
-    del logger, method
     for name, value in event.items():
         if isinstance(value, bytes | bytearray):
             event[name] = f"[{len(value)} bytes]"
@@ -78,9 +76,8 @@ def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventD
     return event
 
 
-def head_first(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def head_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Put the most important keys first, and leave out empty values."""
-    del logger, method
     head = {name: event[name] for name in HEAD if name in event}
     return {**head, **{n: v for n, v in event.items() if n not in head and not _is_empty(v)}}
 

@@ -40,14 +40,6 @@ UNPROBED = "cannot probe: no server of this pool will be declared down"
 
 
 @dataclass(frozen=True)
-class Clocks:
-    """``now`` is monotonic, ``wall`` Unix seconds."""
-
-    now: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-
-
-@dataclass(frozen=True)
 class Round:
     """What a round found and did, for metrics."""
 
@@ -73,18 +65,16 @@ class Loop:
         prober: Prober | None,
         *,
         sources: LoadSources,
-        clocks: Clocks | None = None,
         show: Callable[[Round], None] = lambda _: None,
     ) -> None:
         self.config = config
         self._store = store
-        self._clocks = clocks or Clocks()
         self._show = show
         self._sources = sources
         self._sources.configure(config)
         self._conditions = ConditionLog()
         self._log = structlog.get_logger()
-        self.observer = Observer(store, config, prober, self._clocks.now())
+        self.observer = Observer(store, config, prober, time.monotonic())
         self.published = Published(store)
         self._cluster = ClusterPublisher(store, self.published, self._conditions)
         self._pools: dict[str, PoolPublisher] = {}
@@ -102,11 +92,11 @@ class Loop:
         """Do rounds until ``stop``; ``between`` is called before each (settings may change)."""
         while not stop.is_set():
             between()
-            started, busy = self._clocks.now(), 0.0
+            started, busy = time.monotonic(), 0.0
             try:
                 self.round()
-                busy = self._clocks.now() - started
-                self._store.wait_reports(max(0.0, self._next_round() - self._clocks.now()))
+                busy = time.monotonic() - started
+                self._store.wait_reports(max(0.0, self._next_round() - time.monotonic()))
                 self._conditions.set(NOT_PUBLISHING, "loop", None)
             except StoreConflict as error:
                 self._log.warning("another controller was first", reason=str(error))
@@ -114,7 +104,7 @@ class Loop:
             except BrigadeError as error:
                 self._conditions.set(NOT_PUBLISHING, "loop", str(error), level="error")
                 stop.wait(self.config.tick_seconds)
-            stop.wait(max(0.0, started + max(PACE_SECONDS, 2 * busy) - self._clocks.now()))
+            stop.wait(max(0.0, started + max(PACE_SECONDS, 2 * busy) - time.monotonic()))
 
     def _next_round(self) -> float:
         look = self.observer.next_look()
@@ -123,11 +113,10 @@ class Loop:
     def round(self) -> Round:
         """Observe, decide, publish, once.
 
-        Raises:
-            StoreError, DocumentError: something was not published; the next round tries again.
-
+        Raises ``StoreError``, ``DocumentError``: something was not published; the next round tries
+        again.
         """
-        now = self._clocks.now()
+        now = time.monotonic()
         self.published.refresh()
         fleet = self.observer.look(self.config, self.published.cluster, now)
         self._pass_acknowledged(fleet)
@@ -160,7 +149,7 @@ class Loop:
         before = self._view
         self._view = RoundView(
             now=now,
-            wall=self._clocks.wall(),
+            wall=time.time(),
             ticked=ticked,
             config=self.config,
             fleet=fleet,
@@ -212,10 +201,8 @@ class Loop:
     def _pass_acknowledged(self, fleet: FleetView) -> None:
         """Publish past the generations that servers have already: a seeded store may be behind.
 
-        Raises:
-            StoreCorrupt: the store is new and the fleet is not. The new store has other keys, so
-                its tables would break every connection.
-
+        Raises ``StoreCorrupt``: the store is new and the fleet is not. The new store has other
+        keys, so its tables would break every connection.
         """
         cluster = self.published.cluster
         known = [server.name for server in cluster.servers] if cluster else []

@@ -57,9 +57,7 @@ class ControlMetrics:
     def served(self, config: MetricsConfig) -> Iterator[None]:
         """Serve the metrics on the configured port while the context lives; port 0: not at all.
 
-        Raises:
-            BrigadeError: the port is in use, or the address is not this machine's.
-
+        Raises ``BrigadeError``: the port is in use, or the address is not this machine's.
         """
         if not config.port:
             yield

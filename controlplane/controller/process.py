@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -56,8 +55,7 @@ class Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _handle(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
             self.reload.set()
             return
@@ -68,9 +66,7 @@ class Signals:
 def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
     """Run a controller until a signal stops it; return its exit code.
 
-    Raises:
-        BrigadeError: it cannot start with these settings, this seed or this store.
-
+    Raises ``BrigadeError``: it cannot start with these settings, this seed or this store.
     """
     config = load_control_config(path)
     logs.configure(config.log_format)
@@ -141,9 +137,7 @@ class Controller:
     def run(self, signals: Signals) -> None:
         """Run the loop until a signal ends it; SIGHUP reads the settings again.
 
-        Raises:
-            BrigadeError: the store's server has ended.
-
+        Raises ``BrigadeError``: the store's server has ended.
         """
 
         def between() -> None:

@@ -163,9 +163,7 @@ def _newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> li
 def free_index(used: Collection[int]) -> int:
     """Return a DIP index that no server and no table has, preferably one never used.
 
-    Raises:
-        BrigadeError: all of them are taken.
-
+    Raises ``BrigadeError``: all of them are taken.
     """
     following = max(used, default=0) + 1
     if following <= MAX_SERVERS:

@@ -39,17 +39,10 @@ class FleetView:
         waiting = [
             name for name in self._counted() if self.acknowledged_by(name, kind) < generation
         ]
-        silent = [
-            name
-            for name in waiting
-            if self.servers[name].silent
-            and self.servers[name].silent_seconds >= self.silent_wait_seconds
-        ]
-        refusing = [
-            name
-            for name in waiting
-            if kind == CLUSTER and self.servers[name].refused_cluster == generation
-        ]
+        views = [(name, self.servers[name]) for name in waiting]
+        long = self.silent_wait_seconds
+        silent = [name for name, v in views if v.silent and v.silent_seconds >= long]
+        refusing = [n for n, v in views if kind == CLUSTER and v.refused_cluster == generation]
         return Settlement(kind, generation, tuple(waiting), tuple(silent), tuple(refusing))
 
     def silent(self) -> frozenset[str]:

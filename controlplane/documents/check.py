@@ -28,11 +28,9 @@ __all__ = [
 def check_table(table: Table, cluster: Cluster, in_use_generation: int) -> None:
     """Refuse a table that must not replace the one in use (generation 0: none is).
 
-    Raises:
-        DocumentError: ``stale_generation``, ``missing_cluster`` (built on a cluster generation
-            newer than ``cluster``: fetch that first), ``unknown_pool``, ``buckets_differ``,
-            ``depth_differs``, ``unknown_index``, or what ``decode_table`` refuses.
-
+    Raises ``DocumentError``: ``stale_generation``, ``missing_cluster`` (built on a cluster
+    generation newer than ``cluster``: fetch that first), ``unknown_pool``, ``buckets_differ``,
+    ``depth_differs``, ``unknown_index``, or what ``decode_table`` refuses.
     """
     where = f"table of {table.pool}"
     if table.generation <= in_use_generation:

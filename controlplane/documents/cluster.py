@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from ipaddress import IPv4Address, ip_address
 from typing import get_args
 
-from controlplane.documents.envelope import Limits, seal, unseal
+from controlplane.documents.envelope import seal, unseal
 from controlplane.documents.fields import (
     DocumentError,
     Fields,
@@ -43,7 +43,7 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.vips import MAX_IPV6_LENGTHS, BadVip, Hosts, ipv6_lengths, parse_vip
 
-LIMITS = Limits(document_bytes=8 << 20, tokens=1 << 20)
+MAX_BYTES, MAX_TOKENS = 8 << 20, 1 << 20
 
 
 def encode_cluster(cluster: Cluster) -> bytes:
@@ -80,7 +80,7 @@ def decode_cluster(data: bytes) -> Cluster:
 
     Raises ``DocumentError``: it is damaged, of a future version, contradictory or not supported.
     """
-    envelope = unseal(data, LIMITS)
+    envelope = unseal(data, MAX_BYTES, MAX_TOKENS)
     if envelope.kind != CLUSTER:
         raise DocumentError("wrong_kind", "it is not the cluster document")
     return _read_cluster(envelope.generation, envelope.body)

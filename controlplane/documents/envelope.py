@@ -24,17 +24,6 @@ MAX_DIGITS = 20
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Bounds checked before parsing: bytes, and JSON's commas, colons and opening brackets.
-
-    ``tokens`` bounds the memory that parsing takes: each is at most one more Python object.
-    """
-
-    document_bytes: int
-    tokens: int
-
-
-@dataclass(frozen=True)
 class Envelope:
     """A decoded envelope with the right format, version and checksum."""
 
@@ -62,17 +51,16 @@ def seal(kind: str, generation: int, body: Json) -> bytes:
     return canonical(document)
 
 
-def unseal(data: bytes, limits: Limits) -> Envelope:
+def unseal(data: bytes, most_bytes: int, most_tokens: int) -> Envelope:
     """Decode an envelope: parse, then check format, version and checksum, in this order.
 
     Unknown keys beside ``body`` are tolerated and are part of the checksum: they may record who
-    wrote the document and when.
+    wrote the document and when. Raises ``DocumentError``: it is damaged, or not such a document.
 
-    Raises:
-        DocumentError: it is damaged, or not such a document.
-
+    Bytes and tokens (JSON's commas, colons and opening brackets) are counted before parsing. Each
+    token is at most one more Python object, so ``most_tokens`` bounds the memory.
     """
-    document = Fields("document", _parse(data, limits))
+    document = Fields("document", _parse(data, most_bytes, most_tokens))
     if document.string("format") != FORMAT:
         raise DocumentError("wrong_format", "this is not a Bucket Brigade document")
     version = document.integer("version", 1, MAX_GENERATION)
@@ -95,13 +83,11 @@ def unseal(data: bytes, limits: Limits) -> Envelope:
     )
 
 
-def _parse(data: bytes, limits: Limits) -> Json:
-    if len(data) > limits.document_bytes:
-        raise DocumentError(
-            "too_large", f"{len(data)} bytes, at most {limits.document_bytes} are read"
-        )
-    if sum(data.count(token) for token in (b",", b":", b"[", b"{")) > limits.tokens:
-        raise DocumentError("too_large", f"more than {limits.tokens} values")
+def _parse(data: bytes, most_bytes: int, most_tokens: int) -> Json:
+    if len(data) > most_bytes:
+        raise DocumentError("too_large", f"{len(data)} bytes, at most {most_bytes} are read")
+    if sum(data.count(token) for token in (b",", b":", b"[", b"{")) > most_tokens:
+        raise DocumentError("too_large", f"more than {most_tokens} values")
     try:
         value = json.loads(
             data.decode("utf-8"),

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.documents.envelope import Limits, seal, unseal
+from controlplane.documents.envelope import seal, unseal
 from controlplane.documents.fields import DocumentError, Fields, Json, check_name, check_range
 from controlplane.domain.bounds import (
     MAX_BUCKETS,
@@ -20,18 +20,13 @@ from controlplane.domain.bounds import (
 )
 from controlplane.domain.objects import Table, table_kind
 
-LIMITS = Limits(document_bytes=24 << 20, tokens=64)
+MAX_BYTES, MAX_TOKENS = 24 << 20, 64
 PREFIX = table_kind("")
 KEYS = frozenset({"cluster_generation", "buckets", "depth", "chains", "moved_at"})
 
 
 def encode_table(table: Table) -> bytes:
-    """Return the ``table/<pool>`` document.
-
-    Raises:
-        DocumentError: agents would refuse it.
-
-    """
+    """Return the ``table/<pool>`` document. Raises ``DocumentError`` if agents would refuse it."""
     check_name("pool", table.pool)
     check_arrays(table)
     body: Json = {
@@ -47,11 +42,9 @@ def encode_table(table: Table) -> bytes:
 def decode_table(data: bytes) -> Table:
     """Read a ``table/<pool>`` document. Its arrays are read-only.
 
-    Raises:
-        DocumentError: it is damaged, of a future version, or has an invalid chain.
-
+    Raises ``DocumentError``: it is damaged, of a future version, or has an invalid chain.
     """
-    envelope = unseal(data, LIMITS)
+    envelope = unseal(data, MAX_BYTES, MAX_TOKENS)
     if not envelope.kind.startswith(PREFIX):
         raise DocumentError("wrong_kind", "it is not a table document")
     pool = envelope.kind[len(PREFIX) :]

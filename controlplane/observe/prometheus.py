@@ -41,9 +41,7 @@ def ask(client: httpx2.Client, query: Query) -> dict[str, float]:
 
     Samples that share a label value, and values that are negative or not finite, are left out.
 
-    Raises:
-        QueryFailed: no answer, an error, or a result that is not an instant vector.
-
+    Raises ``QueryFailed``: no answer, an error, or a result that is not an instant vector.
     """
     try:
         response = client.get(

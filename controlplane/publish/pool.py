@@ -55,9 +55,7 @@ class PoolPublisher:
     def publish_next(self, settlement: Settlement | None, view: RoundView) -> PoolOutcome:
         """Publish the next table if there is one to publish now.
 
-        Raises:
-            StoreError: it could not be published; the next round tries again.
-
+        Raises ``StoreError``: it could not be published; the next round tries again.
         """
         config = self._current_config(view.config)
         table = self._table()

@@ -14,9 +14,7 @@ LISTEN_PATHS = ("token_file", "certificate", "private_key")
 def load_control_config(path: Path | str) -> ControlConfig:
     """Read and check a controller's file; relative paths are relative to the file.
 
-    Raises:
-        ConfigError: one line with the key's name and what is allowed.
-
+    Raises ``ConfigError``: one line with the key's name and what is allowed.
     """
     path = Path(path)
     base = path.resolve().parent

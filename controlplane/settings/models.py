@@ -166,7 +166,7 @@ class PoolConfig(StrictModel):
 class CheckConfig(StrictModel):
     """``[service.check]``."""
 
-    type: Literal["none", "tcp", "http"] = "none"
+    type: CheckType = CheckType.NONE
     path: Annotated[str, PATH] = "/"
     expect_status: CheckStatus = 200
     interval_seconds: CheckSeconds = 1.0
@@ -178,7 +178,7 @@ class CheckConfig(StrictModel):
 
     def domain(self) -> Check:
         """Return the check as agents know it."""
-        return Check(**{**self.model_dump(), "type": CheckType(self.type)})
+        return Check(**dict(self))
 
 
 class ServiceConfig(StrictModel):
@@ -194,15 +194,8 @@ class ServiceConfig(StrictModel):
 
     def domain(self) -> Service:
         """Return the service as the ``cluster`` document has it."""
-        return Service(
-            name=self.name,
-            vip=self.vip,
-            protocol=PROTOCOLS[self.protocol],
-            port=self.port,
-            pool=self.pool,
-            stateless=self.stateless,
-            check=self.check.domain(),
-        )
+        changed = {"protocol": PROTOCOLS[self.protocol], "check": self.check.domain()}
+        return Service(**{**dict(self), **changed})
 
 
 class ControlConfig(StrictModel):

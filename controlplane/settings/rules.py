@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv6Network, ip_address
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +75,9 @@ def _pool_changes(config: ControlConfig, cluster: Cluster) -> Faults:
         known = cluster.pool(pool.name)
         if known is None:
             continue
-        for key, old, new in (
-            ("buckets", known.buckets, pool.buckets),
-            ("depth", known.depth, pool.depth),
-            ("hash_mode", known.hash_mode, pool.hash_mode),
-        ):
-            if old != new:
+        for key in ("buckets", "depth", "hash_mode"):
+            old = getattr(known, key)
+            if old != getattr(pool, key):
                 yield (
                     f"pool[{number}].{key}: is fixed for a pool's life, at {old} for "
                     f"{pool.name!r}; make a new pool and move the services to it"
@@ -102,11 +99,15 @@ def _address_changes(config: ControlConfig, cluster: Cluster) -> Faults:
                 f"server[{number}].dip: {server.dip} still belongs to {holder.name!r}; "
                 "wait until that server has left"
             )
-    dips = Hosts(by_dip)
+    yield from _covered_dips(config, {dip: repr(known.name) for dip, known in by_dip.items()})
+
+
+def _covered_dips(config: ControlConfig, servers: Mapping[IPv4Address, str]) -> Faults:
+    """Refuse VIPs that cover one of these DIPs (DIP -> server)."""
+    dips = Hosts(servers)
     for number, service in enumerate(config.service, 1):
-        dip = dips.covered_by(service.vip)
-        if dip:
-            yield f"service[{number}].vip: must not cover a DIP, {dip} is {by_dip[dip].name!r}"
+        if dip := dips.covered_by(service.vip):
+            yield f"service[{number}].vip: must not cover a DIP, {dip} is {servers[dip]}"
 
 
 def _repeated(values: Iterable[object]) -> Iterator[tuple[int, object]]:
@@ -119,12 +120,8 @@ def _repeated(values: Iterable[object]) -> Iterator[tuple[int, object]]:
 
 
 def _unique_names(config: ControlConfig) -> Faults:
-    for table, items in (
-        ("server", config.server),
-        ("pool", config.pool),
-        ("service", config.service),
-    ):
-        for number, name in _repeated(item.name for item in items):
+    for table in ("server", "pool", "service"):
+        for number, name in _repeated(item.name for item in getattr(config, table)):
             yield f"{table}[{number}].name: must be unique, {name!r} is used already"
     for number, dip in _repeated(server.dip for server in config.server):
         yield f"server[{number}].dip: must be unique, {dip} is used already"
@@ -133,18 +130,15 @@ def _unique_names(config: ControlConfig) -> Faults:
 
 
 def _addresses(config: ControlConfig) -> Faults:
-    dips = {server.dip: server.name for server in config.server}
-    servers, probers = Hosts(dips), Hosts(config.probers)
+    dips = {server.dip: f"server {server.name!r}" for server in config.server}
+    yield from _covered_dips(config, dips)
+    probers = Hosts(config.probers)
     for number, service in enumerate(config.service, 1):
-        here = f"service[{number}].vip"
-        dip, prober = servers.covered_by(service.vip), probers.covered_by(service.vip)
-        if dip:
-            yield f"{here}: must not cover a DIP, {dip} is server {dips[dip]!r}"
-        if prober:
-            yield f"{here}: must not cover a prober, as {prober}"
+        if prober := probers.covered_by(service.vip):
+            yield f"service[{number}].vip: must not cover a prober, as {prober}"
     for number, prober in enumerate(config.probers, 1):
         if prober in dips:
-            yield f"probers[{number}]: must not be a DIP, {prober} is server {dips[prober]!r}"
+            yield f"probers[{number}]: must not be a DIP, {prober} is {dips[prober]}"
 
 
 def _known_pools(config: ControlConfig) -> Faults:

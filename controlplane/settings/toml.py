@@ -128,9 +128,7 @@ Ipv4 = Annotated[IPv4Address, BeforeValidator(_ipv4)]
 def load_toml(path: Path | str) -> dict[str, Any]:
     """Read a TOML file.
 
-    Raises:
-        ConfigError: it cannot be read or is not TOML; the line has the position.
-
+    Raises ``ConfigError``: it cannot be read or is not TOML; the line has the position.
     """
     try:
         with Path(path).open("rb") as file:
@@ -163,9 +161,7 @@ def with_absolute_paths(table: Mapping[str, Any], base: Path, *keys: str) -> dic
 def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> Model:
     """Return ``data`` as a ``model``.
 
-    Raises:
-        ConfigError: one line: file, key, what is allowed; further faults are counted.
-
+    Raises ``ConfigError``: one line: file, key, what is allowed; further faults are counted.
     """
     try:
         return model.model_validate(data)

@@ -26,37 +26,24 @@ MAX_COUNT = (1 << 63) - 1
 
 def encode_report(report: Report) -> bytes:
     """Return a report as UTF-8 JSON. Raises ``StoreCorrupt`` for an invalid one."""
-    checks = {
-        name: {"healthy": health.healthy, "reason": _clean(health.reason)}
-        for name, health in report.checks.items()
+    given = {
+        **vars(report),
+        "checks": {name: vars(health) for name, health in report.checks.items()},
+        "errors": list(report.errors),
     }
-    content = {
-        "server": report.server,
-        "boot_id": _clean(report.boot_id),
-        "sequence": report.sequence,
-        "sent_at": report.sent_at,
-        "ready": report.ready,
-        "stopped": report.stopped,
-        "load": report.load,
-        "connections": report.connections,
-        "checks": checks,
-        "version": _clean(report.version),
-        "xdp_mode": _clean(report.xdp_mode),
-        "errors": [_clean(line) for line in report.errors[:MAX_ERRORS]],
-        "refused_cluster": report.refused_cluster,
-    }
-    _report(content)
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(data) > MAX_REPORT_BYTES:
-        raise StoreCorrupt(f"a report of {len(data)} bytes is over {MAX_REPORT_BYTES}")
-    return data
+    data = json.dumps(_report(given), default=vars, ensure_ascii=False, separators=(",", ":"))
+    return _bounded(data.encode())
 
 
 def decode_report(data: bytes) -> Report:
     """Return the report that ``data`` holds. Raises ``StoreCorrupt`` with the key at fault."""
+    return _report(parse_object(_bounded(data), "a report"))
+
+
+def _bounded(data: bytes) -> bytes:
     if len(data) > MAX_REPORT_BYTES:
         raise StoreCorrupt(f"a report of {len(data)} bytes is over {MAX_REPORT_BYTES}")
-    return _report(parse_object(data, "a report"))
+    return data
 
 
 def parse_object(data: bytes, what: str) -> dict[str, Any]:

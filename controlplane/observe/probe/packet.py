@@ -16,7 +16,6 @@ from controlplane.domain.objects import TCP, UDP, Address
 from controlplane.domain.overhead import WRAP_BYTES
 
 IP_BYTES = 20
-IPV6_BYTES = 40
 TCP_BYTES = 20
 SYN, RST, ACK = 0x02, 0x04, 0x10
 DF = 0x4000
@@ -68,21 +67,11 @@ def checksum(data: bytes) -> int:
 
 def ip_header(source: IPv4Address, destination: IPv4Address, protocol: int, length: int) -> bytes:
     """Return an IPv4 header: DF, id 0, TTL 64, TOS 0; ``length`` is the total, in bytes."""
+    addresses = source.packed + destination.packed
 
     def packed(check: int) -> bytes:
-        return struct.pack(
-            "!BBHHHBBH4s4s",
-            0x45,
-            0,
-            length,
-            0,
-            DF,
-            TTL,
-            protocol,
-            check,
-            source.packed,
-            destination.packed,
-        )
+        start = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, DF, TTL, protocol, check)
+        return start + addresses
 
     return packed(checksum(packed(0)))
 
@@ -152,8 +141,5 @@ def parse_segment(segment: bytes, source: Address) -> ProbeAnswer | None:
 
 def answers(answer: ProbeAnswer, probe: Probe) -> bool:
     """Whether this segment answers this probe: only a receiver of the SYN knows its number."""
-    return (answer.vip, answer.vip_port, answer.port) == (
-        probe.vip,
-        probe.vip_port,
-        probe.port,
-    ) and answer.acknowledged == (probe.isn + 1) & 0xFFFFFFFF
+    expected = (probe.vip, probe.vip_port, probe.port, (probe.isn + 1) & 0xFFFFFFFF)
+    return (answer.vip, answer.vip_port, answer.port, answer.acknowledged) == expected

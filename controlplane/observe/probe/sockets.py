@@ -132,36 +132,25 @@ class RawProber(Prober):
 
     def received(self) -> Sequence[ProbeAnswer]:
         """Return the SYN-ACKs and RSTs since the last call."""
-        return [*self._received4(), *self._received6()]
-
-    def _received4(self) -> Iterator[ProbeAnswer]:
-        for _ in range(MOST_READ):
-            try:
-                packet = self._in.recv(128)
-            except BlockingIOError:
-                return
-            answer = parse_answer(packet)
-            if answer:
-                yield answer
-
-    def _received6(self) -> Iterator[ProbeAnswer]:
-        receiver = self._in6
-        if receiver is None:
-            return
-        for _ in range(MOST_READ):
-            try:
-                segment, sender = receiver.recvfrom(128)
-            except BlockingIOError:
-                return
-            answer = parse_segment(segment, IPv6Address(sender[0]))
-            if answer:
-                yield answer
+        found = [parse_answer(packet) for packet, _ in _queued(self._in)]
+        if self._in6:
+            found += [parse_segment(seg, IPv6Address(src[0])) for seg, src in _queued(self._in6)]
+        return [answer for answer in found if answer]
 
     def close(self) -> None:
         """Close the sockets."""
         for owned in (self._out, self._in, self._in6):
             if owned:
                 owned.close()
+
+
+def _queued(receiver: socket.socket) -> Iterator[tuple[bytes, tuple[str, ...]]]:
+    """Yield the packets that have arrived, with their senders. Never blocks."""
+    for _ in range(MOST_READ):
+        try:
+            yield receiver.recvfrom(128)
+        except BlockingIOError:
+            return
 
 
 def source_towards(vip: IPv6Address) -> IPv6Address | None:
@@ -202,9 +191,7 @@ def _attach(receiver: socket.socket, program: Sequence[tuple[int, int, int, int]
 def open_prober(addresses: Collection[IPv4Address], gue_port: int) -> RawProber:
     """Open a prober from the first of these addresses that is this machine's.
 
-    Raises:
-        NoProber: none of them is, or raw sockets are not allowed.
-
+    Raises ``NoProber``: none of them is, or raw sockets are not allowed.
     """
     reasons = []
     for address in addresses:
