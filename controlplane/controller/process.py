@@ -123,7 +123,7 @@ class Controller:
         self._logged = ""
         self._prober = self._open_prober(config)
         self._open_again_at = time.monotonic() + OPEN_AGAIN_SECONDS
-        owned.callback(lambda: self._prober and self._prober.close())
+        owned.callback(self._close_prober)
         metrics = ControlMetrics()
         owned.enter_context(metrics.served(config.metrics))
         self._serving: Serving | None = None
@@ -160,6 +160,10 @@ class Controller:
                 )
             return None
 
+    def _close_prober(self) -> None:
+        if self._prober:
+            self._prober.close()
+
     def _repair(self) -> None:
         """Check the store's server, and open the prober once its address is there."""
         if self._serving and not self._serving.alive:
@@ -186,8 +190,7 @@ class Controller:
         if fixed:
             self._log.warning("a restart is needed for these keys", keys=", ".join(fixed))
         if (config.probers, config.gue_port) != (old.probers, old.gue_port):
-            if self._prober:
-                self._prober.close()
+            self._close_prober()
             self._prober = self._open_prober(config)
         self.loop.configure(config, self._prober)
         self._log.info("settings read again")

@@ -116,7 +116,15 @@ def _has_left(server: Server, view: ServerView, news: ClusterNews) -> bool:
 
 def _with_newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> Cluster:
     """Add servers that are new in the settings."""
-    return replace(cluster, servers=(*cluster.servers, *_newcomers(cluster, config, news)))
+    used = {server.index for server in cluster.servers} | news.named
+    known = {server.name for server in cluster.servers}
+    newcomers = []
+    for server in config.server:
+        if server.name not in known:
+            index = free_index(used)
+            used.add(index)
+            newcomers.append(Server(server.name, server.dip, index))
+    return replace(cluster, servers=(*cluster.servers, *newcomers))
 
 
 def _with_settings(
@@ -145,19 +153,6 @@ def known_pools(current: Cluster | None, settled: Cluster | None) -> dict[str, P
 
 def _new_pool(pool: PoolConfig, key_ids: Mapping[str, str]) -> Pool:
     return Pool(pool.name, pool.buckets, pool.depth, pool.hash_mode, key_ids[pool.name])
-
-
-def _newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> list[Server]:
-    used = {server.index for server in cluster.servers} | news.named
-    known = {server.name for server in cluster.servers}
-    newcomers = []
-    for server in config.server:
-        if server.name in known:
-            continue
-        index = free_index(used)
-        used.add(index)
-        newcomers.append(Server(server.name, server.dip, index))
-    return newcomers
 
 
 def free_index(used: Collection[int]) -> int:

@@ -45,6 +45,11 @@ class ServerView:
         """Whether its agent reports now and its forwarder runs."""
         return self.heard and not self.stopped
 
+    @property
+    def may_be_dead(self) -> bool:
+        """Whether only a probe can find out if its machine runs."""
+        return self.known and self.silent and not self.stopped
+
     def dead(self, probe_count: int) -> bool:
         """Whether its machine is gone, or its agent reported that its forwarder is.
 

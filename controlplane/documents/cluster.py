@@ -80,10 +80,10 @@ def decode_cluster(data: bytes) -> Cluster:
 
     Raises ``DocumentError``: it is damaged, of a future version, contradictory or not supported.
     """
-    envelope = unseal(data, MAX_BYTES, MAX_TOKENS)
-    if envelope.kind != CLUSTER:
+    kind, generation, body = unseal(data, MAX_BYTES, MAX_TOKENS)
+    if kind != CLUSTER:
         raise DocumentError("wrong_kind", "it is not the cluster document")
-    return _read_cluster(envelope.generation, envelope.body)
+    return _read_cluster(generation, body)
 
 
 def _read_cluster(generation: int, body: Fields) -> Cluster:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from typing import NoReturn
 
 from controlplane.documents.fields import DocumentError, Fields, Json
@@ -21,15 +20,6 @@ from controlplane.domain.bounds import MAX_GENERATION
 FORMAT = "bucket-brigade"
 VERSION = 1
 MAX_DIGITS = 20
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """A decoded envelope with the right format, version and checksum."""
-
-    kind: str
-    generation: int
-    body: Fields
 
 
 def canonical(value: object) -> bytes:
@@ -51,8 +41,8 @@ def seal(kind: str, generation: int, body: Json) -> bytes:
     return canonical(document)
 
 
-def unseal(data: bytes, most_bytes: int, most_tokens: int) -> Envelope:
-    """Decode an envelope: parse, then check format, version and checksum, in this order.
+def unseal(data: bytes, most_bytes: int, most_tokens: int) -> tuple[str, int, Fields]:
+    """Return kind, generation and body. Format, version and checksum are checked in this order.
 
     Unknown keys beside ``body`` are tolerated and are part of the checksum: they may record who
     wrote the document and when. Raises ``DocumentError``: it is damaged, or not such a document.
@@ -76,11 +66,8 @@ def unseal(data: bytes, most_bytes: int, most_tokens: int) -> Envelope:
         raise DocumentError("malformed", "it is nested too deeply") from error
     if digest != document.string("sha256"):
         raise DocumentError("wrong_checksum", "it was damaged in transit; publish it again")
-    return Envelope(
-        kind=document.string("kind"),
-        generation=document.integer("generation", 1, MAX_GENERATION),
-        body=document.mapping("body"),
-    )
+    generation = document.integer("generation", 1, MAX_GENERATION)
+    return document.string("kind"), generation, document.mapping("body")
 
 
 def _parse(data: bytes, most_bytes: int, most_tokens: int) -> Json:

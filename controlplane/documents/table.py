@@ -44,12 +44,12 @@ def decode_table(data: bytes) -> Table:
 
     Raises ``DocumentError``: it is damaged, of a future version, or has an invalid chain.
     """
-    envelope = unseal(data, MAX_BYTES, MAX_TOKENS)
-    if not envelope.kind.startswith(PREFIX):
+    kind, generation, body = unseal(data, MAX_BYTES, MAX_TOKENS)
+    if not kind.startswith(PREFIX):
         raise DocumentError("wrong_kind", "it is not a table document")
-    pool = envelope.kind[len(PREFIX) :]
+    pool = kind.removeprefix(PREFIX)
     check_name("pool", pool)
-    body = envelope.body.only(KEYS)
+    body.only(KEYS)
     buckets = body.integer("buckets", MIN_BUCKETS, MAX_BUCKETS)
     depth = body.integer("depth", 1, MAX_DEPTH)
     check_shape(f"table of {pool}", buckets, depth)
@@ -60,7 +60,7 @@ def decode_table(data: bytes) -> Table:
     moved_at.flags.writeable = False
     table = Table(
         pool=pool,
-        generation=envelope.generation,
+        generation=generation,
         cluster_generation=body.integer("cluster_generation", 1, MAX_GENERATION),
         chains=chains,
         moved_at=moved_at,

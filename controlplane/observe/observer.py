@@ -84,7 +84,7 @@ class Observer:
         silent = {
             server.name: server
             for server in cluster.servers
-            if server.state is not ServerState.DOWN and _may_be_dead(fleet.servers[server.name])
+            if server.state is not ServerState.DOWN and fleet.servers[server.name].may_be_dead
         }
 
         def send(name: str) -> Probe | None:
@@ -126,10 +126,6 @@ def _serves(config: ControlConfig, server: str) -> Callable[[str], bool]:
     """Return whether a server serves a pool. A server that left the settings serves all."""
     configured = config.server_named(server)
     return configured.serves if configured else lambda _: True
-
-
-def _may_be_dead(view: ServerView) -> bool:
-    return view.known and view.silent and not view.stopped
 
 
 def _longest_gap(config: ControlConfig) -> float:

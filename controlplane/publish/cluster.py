@@ -56,10 +56,11 @@ class ClusterPublisher:
         self._remember(config, fleet, now)
         deaths = self._deaths(config, fleet)
         self._log_conditions(fleet, settlement, deaths)
+        waited = 0.0 if self._first_heard_at is None else now - self._first_heard_at
         news = ClusterNews(
             dead=deaths.dead,
             full_share=self._full_share(config, now),
-            newcomers_welcome=self._newcomers_welcome(fleet, now),
+            newcomers_welcome=newcomers_welcome(current, fleet.servers, waited, PATIENCE_SECONDS),
             named=frozenset().union(*(facts.named for facts in self._published.facts.values())),
             tables_settled=self._tables_settled(fleet),
             settled=self.settled,
@@ -124,10 +125,6 @@ class ClusterPublisher:
             panic_threshold=config.panic_threshold,
             recently_down=down & self._went_down_at.keys(),
         )
-
-    def _newcomers_welcome(self, fleet: FleetView, now: float) -> bool:
-        waited = 0.0 if self._first_heard_at is None else now - self._first_heard_at
-        return newcomers_welcome(self._published.cluster, fleet.servers, waited, PATIENCE_SECONDS)
 
     def _tables_settled(self, fleet: FleetView) -> bool:
         return self._published.cluster is not None and all(

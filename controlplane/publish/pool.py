@@ -61,7 +61,10 @@ class PoolPublisher:
         table = self._table()
         facts = self._published.facts[self.pool.name] if table else None
         serving = members(view.config, view.cluster, self.pool.name)
-        health = self._health(view, table, serving)
+        health = PoolHealth()  # before the first table, every server counts as healthy
+        if table:
+            threshold, services = view.config.panic_threshold, view.cluster.services
+            health = pool_health(self.pool.name, services, view.failing, serving, threshold)
         states = pool_states(
             view.cluster,
             facts or TableFacts(),
@@ -95,18 +98,6 @@ class PoolPublisher:
         if table and (table.buckets, table.depth) == (self.pool.buckets, self.pool.depth):
             return table
         return None
-
-    def _health(self, view: RoundView, table: Table | None, serving: frozenset[str]) -> PoolHealth:
-        """Judge the pool. Before the first table, every server counts as healthy."""
-        if table is None:
-            return PoolHealth()
-        return pool_health(
-            self.pool.name,
-            view.cluster.services,
-            view.failing,
-            serving,
-            view.config.panic_threshold,
-        )
 
     def _pool_view(
         self,

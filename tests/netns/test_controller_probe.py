@@ -13,7 +13,7 @@ import pytest
 
 from controlplane.domain.objects import ServerState
 from controlplane.observe.probe.packet import Probe, ProbeAnswer, answers
-from controlplane.observe.probe.sockets import NoProber, RawProber, open_prober
+from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
 from netns import brigade
 from netns.build import set_link
 from netns.host import Host
@@ -38,19 +38,19 @@ def fleet() -> Iterator[Fleet]:
         yield made
 
 
-def prober_on(host: Host, address: IPv4Address) -> RawProber:
-    prober: RawProber = host.call(RawProber, address, GUE_PORT, random.Random(1))
+def prober_on(host: Host, address: IPv4Address) -> Prober:
+    prober: Prober = host.call(Prober, address, GUE_PORT, random.Random(1))
     return prober
 
 
 @pytest.fixture
-def prober(fleet: Fleet) -> Iterator[RawProber]:
+def prober(fleet: Fleet) -> Iterator[Prober]:
     made = prober_on(fleet.network[brigade.CONTROLLER], PROBER)
     yield made
     made.close()
 
 
-def answered(prober: RawProber, seconds: float = 3.0) -> bool:
+def answered(prober: Prober, seconds: float = 3.0) -> bool:
     """Probe until an answer comes; `False` if none does in time."""
     probes: list[Probe] = []
     received: list[ProbeAnswer] = []
@@ -68,12 +68,12 @@ def answered(prober: RawProber, seconds: float = 3.0) -> bool:
     return True
 
 
-def test_a_vip_without_listener_proves_life_by_a_reset(prober: RawProber) -> None:
+def test_a_vip_without_listener_proves_life_by_a_reset(prober: Prober) -> None:
     assert answered(prober)
 
 
 def test_a_listener_proves_life_by_a_syn_ack_and_gets_no_connection(
-    fleet: Fleet, prober: RawProber
+    fleet: Fleet, prober: Prober
 ) -> None:
     listener: socket.socket = fleet.host(1).call(socket.create_server, (str(VIP), PORT))
     with listener:
@@ -84,7 +84,7 @@ def test_a_listener_proves_life_by_a_syn_ack_and_gets_no_connection(
 
 
 def test_what_else_reaches_the_controller_pushes_no_answer_out(
-    fleet: Fleet, prober: RawProber
+    fleet: Fleet, prober: Prober
 ) -> None:
     """Agents at a store on the same address send thousands of segments between two looks."""
     host = fleet.network[brigade.CONTROLLER]
@@ -122,7 +122,7 @@ def test_the_address_must_be_this_machines(fleet: Fleet) -> None:
     host = fleet.network[brigade.CONTROLLER]
     with pytest.raises(NoProber, match=r"10\.0\.1\.2 is not an address of this machine"):
         host.call(open_prober, [DIP], GUE_PORT)
-    found: RawProber = host.call(open_prober, [DIP, PROBER], GUE_PORT)
+    found: Prober = host.call(open_prober, [DIP, PROBER], GUE_PORT)
     assert found.address == PROBER
     found.close()
     with pytest.raises(NoProber, match="no probers are configured"):
@@ -130,7 +130,7 @@ def test_the_address_must_be_this_machines(fleet: Fleet) -> None:
 
 
 def test_a_silent_agent_answers_and_a_cut_off_machine_does_not(
-    fleet: Fleet, prober: RawProber
+    fleet: Fleet, prober: Prober
 ) -> None:
     for process in fleet.host(1).processes:
         process.kill()

@@ -15,7 +15,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from controlplane.observe.probe.packet import Probe, ProbeAnswer, answers
-from controlplane.observe.probe.sockets import RawProber, source_towards
+from controlplane.observe.probe.sockets import Prober, source_towards
 from netns import brigade
 from netns.host import Host
 from netns.network import Network
@@ -74,13 +74,13 @@ def controller(network: Network) -> Host:
 
 
 @pytest.fixture
-def prober(controller: Host) -> Iterator[RawProber]:
-    made: RawProber = controller.call(RawProber, PROBER, GUE_PORT, random.Random(1))
+def prober(controller: Host) -> Iterator[Prober]:
+    made: Prober = controller.call(Prober, PROBER, GUE_PORT, random.Random(1))
     yield made
     made.close()
 
 
-def answered(controller: Host, prober: RawProber) -> None:
+def answered(controller: Host, prober: Prober) -> None:
     """Probe once a second, as the controller does; fails unless one has its answer in time.
 
     A network that was made just now may still lose a packet: neighbours are looked for.
@@ -103,13 +103,13 @@ def answered(controller: Host, prober: RawProber) -> None:
 
 
 def test_a_vip_without_listener_proves_life_by_a_reset(
-    server: Host, controller: Host, prober: RawProber
+    server: Host, controller: Host, prober: Prober
 ) -> None:
     answered(controller, prober)
 
 
 def test_a_listener_proves_life_by_a_syn_ack_and_gets_no_connection(
-    server: Host, controller: Host, prober: RawProber
+    server: Host, controller: Host, prober: Prober
 ) -> None:
     listener: socket.socket = server.call(
         socket.create_server, (str(VIP), PORT), family=socket.AF_INET6
@@ -122,7 +122,7 @@ def test_a_listener_proves_life_by_a_syn_ack_and_gets_no_connection(
 
 
 def test_what_else_reaches_the_controller_pushes_no_answer_out(
-    server: Host, controller: Host, prober: RawProber
+    server: Host, controller: Host, prober: Prober
 ) -> None:
     """Its socket gets all of this machine's TCP over IPv6: a store's traffic must not fill it."""
     own = str(brigade.controller_address6())

@@ -7,7 +7,6 @@ import errno
 import random
 import socket
 import struct
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from ipaddress import IPv4Address, IPv6Address
@@ -57,30 +56,11 @@ class NoProber(BrigadeError):
     """This machine cannot probe; the message names what is missing."""
 
 
-class Prober(ABC):
-    """Sends probes from one address. The loop owns it and closes it."""
+class Prober:
+    """Probes by raw sockets: needs CAP_NET_RAW, and ``address`` on this machine.
 
-    address: IPv4Address
-
-    @abstractmethod
-    def source(self, vip: Address) -> Address | None:
-        """Return the source address of a probe of this VIP, ``None`` without a route to it."""
-
-    @abstractmethod
-    def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe | None:
-        """Send one probe; ``None`` if this machine could not send it."""
-
-    @abstractmethod
-    def received(self) -> Sequence[ProbeAnswer]:
-        """Return the answers since the last call; never blocks."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the sockets."""
-
-
-class RawProber(Prober):
-    """Probes by raw sockets: needs CAP_NET_RAW, and ``address`` on this machine."""
+    The loop owns it and closes it.
+    """
 
     def __init__(self, address: IPv4Address, gue_port: int, rng: random.Random) -> None:
         self.address = address
@@ -103,13 +83,13 @@ class RawProber(Prober):
             raise NoProber(f"prober {address} is not an address of this machine: {error}") from None
 
     def source(self, vip: Address) -> Address | None:
-        """Return the prober's address, or this machine's IPv6 address for an IPv6 VIP."""
+        """Return the source address of a probe of this VIP, ``None`` without a route to it."""
         if isinstance(vip, IPv4Address):
             return self.address
         return source_towards(vip) if self._in6 else None
 
     def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe | None:
-        """Send one probe with a random source port and sequence number."""
+        """Send one probe with a random source port and number; ``None`` if it cannot be sent."""
         source = self.source(vip)
         if source is None:
             return None
@@ -131,7 +111,7 @@ class RawProber(Prober):
         return probe
 
     def received(self) -> Sequence[ProbeAnswer]:
-        """Return the SYN-ACKs and RSTs since the last call."""
+        """Return the SYN-ACKs and RSTs since the last call; never blocks."""
         found = [parse_answer(packet) for packet, _ in _queued(self._in)]
         if self._in6:
             found += [parse_segment(seg, IPv6Address(src[0])) for seg, src in _queued(self._in6)]
@@ -188,7 +168,7 @@ def _attach(receiver: socket.socket, program: Sequence[tuple[int, int, int, int]
     receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
 
 
-def open_prober(addresses: Collection[IPv4Address], gue_port: int) -> RawProber:
+def open_prober(addresses: Collection[IPv4Address], gue_port: int) -> Prober:
     """Open a prober from the first of these addresses that is this machine's.
 
     Raises ``NoProber``: none of them is, or raw sockets are not allowed.
@@ -196,7 +176,7 @@ def open_prober(addresses: Collection[IPv4Address], gue_port: int) -> RawProber:
     reasons = []
     for address in addresses:
         try:
-            return RawProber(address, gue_port, random.SystemRandom())
+            return Prober(address, gue_port, random.SystemRandom())
         except NoProber as error:
             reasons.append(str(error))
     raise NoProber("; ".join(dict.fromkeys(reasons)) or "no probers are configured")

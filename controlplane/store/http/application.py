@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import structlog
 from starlette.applications import Starlette
@@ -131,11 +129,6 @@ def application(store: AgentStore, token: str, notifier: Notifier) -> Starlette:
         status, content = error_to_answer(error)
         return JSONResponse(content, status_code=status, headers=_PRIVATE)
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with notifier.running():
-            yield
-
     return Starlette(
         routes=[
             Route("/v1/kinds", requests.kinds),
@@ -147,7 +140,7 @@ def application(store: AgentStore, token: str, notifier: Notifier) -> Starlette:
         ],
         middleware=[Middleware(BearerOnly, token=token)],
         exception_handlers={StoreError: failed, ClientDisconnect: failed},
-        lifespan=lifespan,
+        lifespan=lambda _: notifier.running(),
     )
 
 
