@@ -10,12 +10,18 @@ from ipaddress import IPv4Address, IPv6Network, ip_address, ip_network
 from controlplane.domain.names import shown
 from controlplane.domain.objects import Vip, vip_text
 
+
+def bounds(vip: Vip) -> tuple[int, int]:
+    """Return a VIP's first and last address as numbers."""
+    return int(vip.network_address), int(vip.broadcast_address)
+
+
 MAX_IPV6_LENGTHS = 8
 """Distinct prefix lengths of IPv6 VIPs: each costs every packet for an IPv6 VIP a look-up."""
 SHORTEST = {4: 8, 6: 16}
 """Shortest prefix that may be a VIP, by IP version."""
 NO_VIPS = tuple(
-    (ip_network(text), what)
+    (network := ip_network(text), *bounds(network), what)
     for text, what in (
         ("0.0.0.0/8", "no host's address"),
         ("127.0.0.0/8", "loopback"),
@@ -29,7 +35,7 @@ NO_VIPS = tuple(
         ("ff00::/8", "multicast"),
     )
 )
-"""Prefixes to which no router sends clients' packets (RFC 6890), with their names."""
+"""Prefixes to which no router sends clients' packets (RFC 6890): bounds and names."""
 PREFIX = re.compile(r"[0-9A-Fa-f:.]{2,45}(/(0|[1-9][0-9]{0,2}))?")
 EXAMPLES = 'as "192.0.2.1", "192.0.2.0/24" or "2001:db8::/64"'
 
@@ -65,8 +71,7 @@ def check_vip(vip: Vip) -> None:
             "bad_prefix", f"must be a prefix of /{shortest} to /{vip.max_prefixlen}, not {vip}"
         )
     first, last = bounds(vip)
-    for network, what in NO_VIPS:
-        low, high = bounds(network)
+    for network, low, high, what in NO_VIPS:
         if vip.version == network.version and first <= high and low <= last:
             verb = "is in" if vip.prefixlen >= network.prefixlen else "covers"
             raise BadVip(
@@ -74,11 +79,6 @@ def check_vip(vip: Vip) -> None:
                 f"must be an address that clients can connect to; {vip_text(vip)} {verb} "
                 f"{network} ({what})",
             )
-
-
-def bounds(vip: Vip) -> tuple[int, int]:
-    """Return a VIP's first and last address as numbers."""
-    return int(vip.network_address), int(vip.broadcast_address)
 
 
 class Hosts:
