@@ -59,8 +59,6 @@ from lb.agent.worker import Worker
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import Identity, ServiceEntry
 
-BOOT_ID_BYTES = 8
-
 
 def open_journal(config: AgentConfig) -> Journal:
     """Continue the record of this network namespace, or begin one.
@@ -92,7 +90,7 @@ class Runner:
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._started = time.monotonic()
         self._facts = SharedFacts(time.time())
-        self._boot_id = secrets.token_hex(BOOT_ID_BYTES)
+        self._boot_id = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._dataplane: Dataplane | None = None
 

@@ -5,32 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Protocol
 
 from lb.dataplane.errors import DataplaneError
-from lb.dataplane.maps.tables import PoolWord
 from lb.dataplane.objects import ServiceEntry
+from lb.dataplane.pinned import PinnedDataplane
 from lb.flow_hash import Flow, bucket_of, siphash
 from lb.where import most_specific
-
-
-class Tables(Protocol):
-    """The part of ``PinnedDataplane`` that is read."""
-
-    def services(self) -> tuple[ServiceEntry, ...]:
-        """The services in use."""
-
-    def pool_words(self) -> Mapping[str, PoolWord]:
-        """The tables in use, by pool."""
-
-    def pool_key(self, pool: str) -> bytes | None:
-        """A pool's key."""
-
-    def chain(self, pool: str, bucket: int) -> tuple[int, ...]:
-        """One bucket's chain."""
-
-    def dips(self) -> Mapping[int, tuple[IPv4Address, bytes | None]]:
-        """Every DIP entry by index."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +25,7 @@ class Place:
 class Explainer:
     """Looks up flows. ``names`` are servers' names by DIP, as far as they are known."""
 
-    def __init__(self, tables: Tables, names: Mapping[IPv4Address, str]) -> None:
+    def __init__(self, tables: PinnedDataplane, names: Mapping[IPv4Address, str]) -> None:
         self._tables = tables
         self._names = names
         self._services: tuple[ServiceEntry, ...] = ()

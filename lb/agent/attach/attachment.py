@@ -120,9 +120,7 @@ class Attachment:
         attached = xdp.query_xdp(self._netlink, self._link.index)
         if attached.of(self._config.xdp_mode) not in self.our_forwarders():
             return "the forwarder was detached by somebody: lbctl up again"
-        filters = clsact.list_filters(self._netlink, self._link.index)
-        ours = self.our_redirectors()
-        if not any(f.has_our_handle and f.program_id in ours for f in filters):
+        if not clsact.has_our_filter(self._netlink, self._link.index, self.our_redirectors()):
             return "the redirector was detached by somebody: lbctl up again"
         return None
 

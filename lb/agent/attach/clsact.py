@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from controlplane.domain.errors import BrigadeError, ExitCode
@@ -91,6 +92,12 @@ def _filter(body: bytes) -> Filter:
     return Filter(kind, info >> 16, handle, program_id)
 
 
+def has_our_filter(netlink: RouteSocket, ifindex: int, ours: Collection[int]) -> bool:
+    """Whether one of our programs is attached."""
+    filters = list_filters(netlink, ifindex)
+    return any(found.has_our_handle and found.program_id in ours for found in filters)
+
+
 def refuse_foreign_filter(filters: list[Filter], ours: frozenset[int], interface: str) -> None:
     """Raise if somebody else's filter has our priority and handle."""
     for found in filters:
@@ -124,8 +131,7 @@ def attach_filter(netlink: RouteSocket, ifindex: int, descriptor: int) -> None:
 
 def detach_filter(netlink: RouteSocket, ifindex: int, ours: frozenset[int]) -> bool:
     """Remove our filter; return whether it was there."""
-    filters = list_filters(netlink, ifindex)
-    if not any(found.has_our_handle and found.program_id in ours for found in filters):
+    if not has_our_filter(netlink, ifindex, ours):
         return False
     with netlink_errors("detach the redirector"):
         require(netlink, _our_filter(RTM_DELTFILTER, ifindex))

@@ -66,7 +66,7 @@ def _swap_in(
         raise BrigadeError(f"nothing is pinned in {pins}: is the agent up (lbctl up)?")
     now = xdp.query_xdp(netlink, ifindex)
     mode = next((mode for mode in XDP_MODES if now.of(mode) == forwarder.id), None)
-    if mode is None or not _has_filter(netlink, ifindex, redirector.id):
+    if mode is None or not clsact.has_our_filter(netlink, ifindex, {redirector.id}):
         raise BrigadeError(f"the agent's programs are not on {config.interface}: lbctl up again")
     bpf_syscall.obj_pin(programs.root_fd, pins / bpffs.TRACED_FORWARDER)
     bpf_syscall.obj_pin(programs.redirector_fd, pins / bpffs.TRACED_REDIRECTOR)
@@ -109,11 +109,6 @@ def _swap_back(netlink: RouteSocket, ifindex: int, pins: Path) -> None:
             with open_pin(pins / bpffs.FORWARDER) as descriptor:
                 xdp.attach_xdp(netlink, ifindex, descriptor, mode, traced.id)
     traced = pinned_program(pins / bpffs.TRACED_REDIRECTOR)
-    if traced is not None and _has_filter(netlink, ifindex, traced.id):
+    if traced is not None and clsact.has_our_filter(netlink, ifindex, {traced.id}):
         with open_pin(pins / bpffs.REDIRECTOR) as descriptor:
             clsact.attach_filter(netlink, ifindex, descriptor)
-
-
-def _has_filter(netlink: RouteSocket, ifindex: int, program_id: int) -> bool:
-    filters = clsact.list_filters(netlink, ifindex)
-    return any(found.has_our_handle and found.program_id == program_id for found in filters)

@@ -32,7 +32,6 @@ XDP_FLAGS_DRV_MODE, XDP_FLAGS_REPLACE = 4, 16
 DESCRIPTOR = struct.Struct("=i")
 NO_PROGRAM = -1
 
-NOT_NATIVE = "set xdp_mode = 'generic' if this driver has no native XDP"
 ONE_PAGE_MTU = 3498
 """A driver that gives a packet one page of 4,096 bytes takes XDP up to about this MTU (veth)."""
 
@@ -85,7 +84,7 @@ def remedy(mode: XdpMode, mtu: int) -> str:
             f"the MTU of {mtu} may be above what this driver takes with XDP (often "
             f"{ONE_PAGE_MTU}): lower it, or set xdp_mode = 'generic'"
         )
-    return NOT_NATIVE
+    return "set xdp_mode = 'generic' if this driver has no native XDP"
 
 
 def attach_xdp(

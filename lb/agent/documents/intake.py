@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.objects import CLUSTER, table_kind
 from controlplane.store.contract import StoreError
+from controlplane.store.state_dir import StateDir
 from lb.agent.documents.follower import Batch
 from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.facts import SharedFacts
-
-
-class LastGoodFiles(Protocol):
-    """The part of ``StateDir`` that is needed here."""
-
-    def save_document(self, kind: str, data: bytes) -> None:
-        """Make this the last good document of its kind."""
-
-    def forget_document(self, kind: str) -> None:
-        """Remove a last good document."""
-
-    def save_key(self, key_id: str, key: bytes) -> None:
-        """Save a key."""
 
 
 class Intake:
@@ -38,7 +25,7 @@ class Intake:
     def __init__(
         self,
         in_use: DocumentsInUse,
-        files: LastGoodFiles,
+        files: StateDir,
         facts: SharedFacts,
         acknowledge: Callable[[Mapping[str, int]], None],
     ) -> None:

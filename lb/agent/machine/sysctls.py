@@ -18,7 +18,6 @@ from pathlib import Path
 from lb.agent.machine.undo_record import Journal
 
 ROOT = Path("/proc/sys")
-LOOSE = 2
 IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"
 
 
@@ -34,7 +33,7 @@ def needed_sysctls(interface: str, read: Callable[[str], str]) -> dict[str, tupl
     path = f"net/ipv4/conf/{interface}/rp_filter"
     now, for_all = read(path), read("net/ipv4/conf/all/rp_filter")
     if max(int(now), int(for_all)) == 1:
-        changes[path] = (now, str(LOOSE))
+        changes[path] = (now, "2")
     return changes
 
 

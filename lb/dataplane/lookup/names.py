@@ -13,15 +13,13 @@ from lb import abi
 from lb.dataplane.lookup.rows import service_flags
 from lb.dataplane.objects import ServiceEntry
 
-ADDRESS_BYTES = 16
 IPV4 = 4
-IPV4_BYTES = 4
 ANY_PORT_LAST = 1 << 16
 
 
 def name_record(service: ServiceEntry, pool: int) -> NDArray[Any]:
     """Return a service as the state holds it."""
-    packed = service.vip.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
+    packed = service.vip.network_address.packed.ljust(16, b"\0")
     record = np.zeros((), dtype=abi.SERVICE_NAME)
     record["addr"] = np.frombuffer(packed, dtype=np.uint8)
     record["version"] = service.vip.version
@@ -39,7 +37,7 @@ def read_name(record: Any, pools: Sequence[str]) -> ServiceEntry:
     packed, length = record["addr"].tobytes(), int(record["length"])
     flags = int(record["flags"])
     return ServiceEntry(
-        vip=IPv4Network((packed[:IPV4_BYTES], length))
+        vip=IPv4Network((packed[:4], length))
         if int(record["version"]) == IPV4
         else IPv6Network((packed, length)),
         protocol=int(record["protocol"]),

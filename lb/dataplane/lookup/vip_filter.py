@@ -16,14 +16,12 @@ from lb import abi
 from lb.dataplane.lookup.words import address_word, address_words
 from lb.dataplane.objects import Vip
 
-BYTE_BITS = 8
-
 
 def block_mask(vips: Collection[IPv4Network] | Collection[IPv6Network], bits: int) -> int:
     """`lb_vip_filter.block4` and `.block6`: the mask of the shortest prefix, in `bits` bits."""
     length = min([bits, *(vip.prefixlen for vip in vips)])
     mask = (1 << bits) - (1 << bits - length)
-    return int.from_bytes(mask.to_bytes(bits // BYTE_BITS, "big"), "little")
+    return int.from_bytes(mask.to_bytes(bits // 8, "big"), "little")
 
 
 def filter_word4(vip: IPv4Network, block: int) -> int:

@@ -69,7 +69,8 @@ class World:
         self.settled = True
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.in_use = DocumentsInUse(self.plane, self.vips)
-        self.intake = Intake(self.in_use, self, self.facts, self.acknowledged.append)
+        files: Any = self
+        self.intake = Intake(self.in_use, files, self.facts, self.acknowledged.append)
         self.config = AgentConfig(
             name="s1", interface="eth0", dip="10.0.0.1", run_dir=folder / "run"
         )

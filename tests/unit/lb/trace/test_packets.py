@@ -240,7 +240,8 @@ class Tables:
 
 def test_a_flow_is_explained_by_the_kernels_tables() -> None:
     """The golden flow of docs/wire.md."""
-    explainer = Explainer(Tables(), NAMES)
+    tables: Any = Tables()
+    explainer = Explainer(tables, NAMES)
     explainer.refresh()
     flow = read_frame(ethernet(tcp()), wrapped=False).flow
     assert flow is not None
