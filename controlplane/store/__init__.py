@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from controlplane.domain.errors import ConfigError
@@ -22,14 +23,32 @@ def open_agent_store(
         return FileStore(_directory(url))
     if url.startswith(WEB_SCHEMES):
         from controlplane.store.http.client import HttpStore  # noqa: PLC0415 most agents need no httpx2
-        from controlplane.store.http.token import read_token  # noqa: PLC0415
+        from controlplane.store.http.token import read_tokens  # noqa: PLC0415
 
         if token_file is None:
             raise ConfigError(f"store {url} needs a token: set token_file")
-        return HttpStore(url, read_token(token_file), ca_file)
+        return HttpStore(url, read_tokens(token_file)[0], ca_file)
     raise ConfigError(
         f"store {url!r} is not a store: use file:DIR, http://HOST:PORT or https://HOST:PORT"
     )
+
+
+def renew_agent_stores(
+    stores: Iterable[AgentStore], token_file: Path | None, ca_file: Path | None
+) -> None:
+    """Have agents' stores use the token and the authority that are in these files now.
+
+    Raises ``ConfigError`` if a file is missing or wrong; then no store has changed.
+    """
+    if token_file is None:
+        return  # a ``file:`` store
+    from controlplane.store.http.client import HttpStore, trust  # noqa: PLC0415 as above
+    from controlplane.store.http.token import read_tokens  # noqa: PLC0415
+
+    token, authorities = read_tokens(token_file)[0], trust(ca_file)
+    for store in stores:
+        if isinstance(store, HttpStore):
+            store.renew(token, authorities)
 
 
 def open_controller_store(url: str) -> ControllerStore:

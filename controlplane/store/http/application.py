@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 
 import structlog
 from starlette.applications import Starlette
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controlplane.domain.names import shown
 from controlplane.store.contract import AgentStore, StoreCorrupt, StoreDenied, StoreError
+from controlplane.store.http.credentials import CredentialsInUse
 from controlplane.store.http.notifier import Notifier
 from controlplane.store.http.protocol import (
     GENERATION_HEADER,
@@ -90,9 +90,9 @@ class Requests:
 class BearerOnly:
     """Refuses requests without the token (RFC 6750), before it reads a body."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, credentials: CredentialsInUse) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._credentials = credentials
         self._log = structlog.get_logger(__name__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,12 +110,11 @@ class BearerOnly:
         await self._app(scope, receive, send)
 
     def _authorized(self, scope: Scope) -> bool:
-        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
-        return hmac.compare_digest(given, self._expected)
+        return self._credentials.accepts(Headers(scope=scope).get("authorization", ""))
 
 
-def application(store: AgentStore, token: str, notifier: Notifier) -> Starlette:
-    """Return the application that serves ``store`` to clients with the ``token``."""
+def application(store: AgentStore, credentials: CredentialsInUse, notifier: Notifier) -> Starlette:
+    """Return the application that serves ``store`` to clients with an accepted token."""
     requests = Requests(store, notifier)
     log = structlog.get_logger(__name__)
 
@@ -138,7 +137,7 @@ def application(store: AgentStore, token: str, notifier: Notifier) -> Starlette:
             Route("/v1/servers/{server}/acknowledgement", requests.acknowledge, methods=["POST"]),
             Route("/v1/servers/{server}/report", requests.report, methods=["PUT"]),
         ],
-        middleware=[Middleware(BearerOnly, token=token)],
+        middleware=[Middleware(BearerOnly, credentials=credentials)],
         exception_handlers={StoreError: failed, ClientDisconnect: failed},
         lifespan=lambda _: notifier.running(),
     )

@@ -6,7 +6,9 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,14 +65,18 @@ class HttpStore(AgentStore):
         """
         self._url = _checked_url(url)
         self._closed = threading.Event()
-        self._client = httpx2.Client(
-            base_url=self._url,
-            headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
-            verify=_trust(ca_file),
-            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
-            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE_SECONDS),
-            trust_env=False,
-        )
+        self._lending = threading.Lock()
+        self._users: Counter[httpx2.Client] = Counter()
+        self._client = self._new_client(token, trust(ca_file))
+
+    def renew(self, token: str, authorities: ssl.SSLContext) -> None:
+        """Use this token and these authorities for requests from now on, on new connections."""
+        fresh = self._new_client(token, authorities)
+        with self._lending:
+            old, self._client = self._client, fresh
+            unused = not self._users[old]
+        if unused:
+            old.close()
 
     def latest(self, kind: str) -> Version | None:
         """Return the newest document of this kind, ``None`` if there never was one."""
@@ -121,6 +127,34 @@ class HttpStore(AgentStore):
         self._closed.set()
         self._client.close()
 
+    def _new_client(self, token: str, authorities: ssl.SSLContext) -> httpx2.Client:
+        return httpx2.Client(
+            base_url=self._url,
+            headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
+            verify=authorities,
+            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE_SECONDS),
+            trust_env=False,
+        )
+
+    @contextmanager
+    def _lent(self) -> Iterator[httpx2.Client]:
+        """Lend the client to one request. The last user of a replaced one closes it."""
+        with self._lending:
+            client = self._client
+            self._users[client] += 1
+        try:
+            yield client
+        finally:
+            with self._lending:
+                self._users[client] -= 1
+                unused = not self._users[client]
+                if unused:
+                    del self._users[client]
+                replaced = client is not self._client
+            if unused and replaced:
+                client.close()
+
     def _ask(
         self,
         method: str,
@@ -134,7 +168,10 @@ class HttpStore(AgentStore):
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         timeout = httpx2.Timeout(_ANSWER_SECONDS + patience_seconds, connect=_CONNECT_SECONDS)
         try:
-            with self._client.stream(method, path, content=content, timeout=timeout) as stream:
+            with (
+                self._lent() as client,
+                client.stream(method, path, content=content, timeout=timeout) as stream,
+            ):
                 answer = _read(stream)
         except (httpx2.HTTPError, httpx2.StreamError, RuntimeError) as error:
             raise self._translated(error) from error
@@ -203,7 +240,8 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _trust(ca_file: Path | str | None) -> ssl.SSLContext:
+def trust(ca_file: Path | str | None) -> ssl.SSLContext:
+    """Return a context that trusts this authority, ``None``: the system's. ``ConfigError``."""
     try:
         return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except OSError as error:  # ssl.SSLError is one

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import threading
 import time
@@ -20,8 +18,8 @@ from starlette.types import ASGIApp
 from controlplane.domain.errors import BrigadeError, ConfigError
 from controlplane.store.contract import AgentStore
 from controlplane.store.http.application import application
+from controlplane.store.http.credentials import Credentials, CredentialsInUse, read_credentials
 from controlplane.store.http.notifier import Notifier
-from controlplane.store.http.token import read_token
 
 _START_SECONDS = 10.0
 _FINISH_SECONDS = 2
@@ -40,6 +38,10 @@ class ServeConfig:
     certificate: Path | None = None
     private_key: Path | None = None
 
+    def credentials(self) -> Credentials:
+        """Read the token, the certificate and its key. Raises ``ConfigError``."""
+        return read_credentials(self.token_file, self.certificate, self.private_key)
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -47,6 +49,7 @@ class Serving:
 
     url: str
     thread: threading.Thread
+    credentials: CredentialsInUse
 
     @property
     def alive(self) -> bool:
@@ -55,14 +58,18 @@ class Serving:
 
 
 @contextmanager
-def serve(store: AgentStore, config: ServeConfig) -> Iterator[Serving]:
+def serve(
+    store: AgentStore, config: ServeConfig, credentials: Credentials | None = None
+) -> Iterator[Serving]:
     """Serve ``store`` from a thread of its own for the context's life.
 
-    Raises ``ConfigError`` for an invalid token, certificate or address, ``BrigadeError`` if the
-    address is in use, all before anything runs. Leaving the context ends long polls at once.
+    ``credentials`` are read here unless given. Raises ``ConfigError`` for an invalid token,
+    certificate or address, ``BrigadeError`` if the address is in use, all before anything runs.
+    Leaving the context ends long polls at once.
     """
     notifier = Notifier(store)
-    server = _server(application(store, read_token(config.token_file), notifier), config)
+    in_use = CredentialsInUse(credentials or config.credentials())
+    server = _server(application(store, in_use, notifier), in_use)
     with _listener(config) as listener:
         scheme = "http" if config.certificate is None else "https"
         url = _url(scheme, listener)
@@ -78,7 +85,7 @@ def serve(store: AgentStore, config: ServeConfig) -> Iterator[Serving]:
         thread.start()
         try:
             _await_start(server, thread)
-            yield Serving(url, thread)
+            yield Serving(url, thread, in_use)
         finally:
             server.should_exit = True
             if thread.is_alive():
@@ -86,9 +93,7 @@ def serve(store: AgentStore, config: ServeConfig) -> Iterator[Serving]:
             thread.join(_FINISH_SECONDS + _START_SECONDS)
 
 
-def _server(app: ASGIApp, config: ServeConfig) -> uvicorn.Server:
-    if (config.certificate is None) != (config.private_key is None):
-        raise ConfigError("certificate and private_key go together: set both or neither")
+def _server(app: ASGIApp, credentials: CredentialsInUse) -> uvicorn.Server:
     settings = uvicorn.Config(
         app,
         log_config=None,
@@ -102,18 +107,9 @@ def _server(app: ASGIApp, config: ServeConfig) -> uvicorn.Server:
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_FINISH_SECONDS,
-        ssl_keyfile_password="-",  # noqa: S106 an encrypted key is an error, never a prompt
-        ssl_certfile=None if config.certificate is None else str(config.certificate),
-        ssl_keyfile=None if config.private_key is None else str(config.private_key),
     )
-    try:
-        settings.load()
-    except OSError as error:  # ssl.SSLError is one
-        reason = os.strerror(error.errno) if error.errno == errno.ENOENT else str(error)
-        raise ConfigError(
-            f"cannot use certificate {config.certificate} with private_key "
-            f"{config.private_key}: {reason}"
-        ) from error
+    settings.load()
+    settings.ssl = credentials.tls
     return uvicorn.Server(settings)
 
 

@@ -13,6 +13,7 @@ from controlplane.controller import process as control
 from controlplane.controller.process import Controller, Signals
 from controlplane.domain.errors import BrigadeError
 from controlplane.observe.probe.sockets import NoProber
+from controlplane.store.http.credentials import Credentials, CredentialsInUse
 from controlplane.store.http.server import Serving
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import FakeProber, Fleet
@@ -53,6 +54,8 @@ def test_a_controller_whose_agents_are_not_served_any_longer_ends(
     ended = threading.Thread()
     with ExitStack() as owned:
         controller = Controller(tmp_path / "unread", fleet.config(1), fleet.store, owned)
-        controller._serving = Serving("http://127.0.0.1:1", ended)
+        controller._serving = Serving(
+            "http://127.0.0.1:1", ended, CredentialsInUse(Credentials(("t",)))
+        )
         with pytest.raises(BrigadeError, match="server has ended"):
             controller.run(Signals())

@@ -10,7 +10,7 @@ from controlplane.domain.errors import ConfigError
 from controlplane.store import open_agent_store, open_controller_store
 from controlplane.store.file.store import FileStore
 from controlplane.store.http.client import HttpStore
-from controlplane.store.http.token import read_token
+from controlplane.store.http.token import read_tokens
 from tests.unit.controlplane.store.conftest import TOKEN, write_token
 
 
@@ -58,12 +58,19 @@ def test_a_certificate_authority_that_is_not_there_is_refused(tmp_path: Path) ->
 
 
 def test_a_token_is_one_line(tmp_path: Path) -> None:
-    assert read_token(write_token(tmp_path)) == TOKEN
-    for bad in ("", "   ", "two words", "two\nlines", "uml\u00e4ut", "nul\0", "x" * 5000):
+    assert read_tokens(write_token(tmp_path)) == (TOKEN,)
+    for bad in ("", "   ", "two words", "three\nlines\nhere", "uml\u00e4ut", "nul\0", "x" * 5000):
         with pytest.raises(ConfigError, match="token") as caught:
-            read_token(write_token(tmp_path, bad))
+            read_tokens(write_token(tmp_path, bad))
         assert caught.value.exit_code == 2
         assert "lines" not in str(caught.value)
+
+
+def test_a_token_file_has_the_new_and_the_old_token_while_one_replaces_the_other(
+    tmp_path: Path,
+) -> None:
+    for text in ("new\nold", "\nnew \n\n old\n"):
+        assert read_tokens(write_token(tmp_path, text)) == ("new", "old")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
@@ -71,12 +78,12 @@ def test_a_token_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> N
     path = write_token(tmp_path)
     path.chmod(mode)
     with pytest.raises(ConfigError, match="chmod 600") as caught:
-        read_token(path)
+        read_tokens(path)
     assert TOKEN not in str(caught.value)
 
 
 def test_a_token_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"token_file.*No such file"):
-        read_token(tmp_path / "absent")
+        read_tokens(tmp_path / "absent")
     with pytest.raises(ConfigError, match="token_file"):
-        read_token(tmp_path)
+        read_tokens(tmp_path)

@@ -17,16 +17,7 @@ from controlplane.store.contract import StoreDenied, StoreUnavailable, Version
 from controlplane.store.file.store import FileStore
 from controlplane.store.http.server import ServeConfig, serve
 from tests.unit.controlplane.store.conftest import opened, write_token
-from tests.unit.controlplane.store.helpers import later
-
-
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that is its own authority, and its key."""
-    pem, key = directory / "cert.pem", directory / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=lb", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, *names, "-out", pem, "-keyout", key], check=True, capture_output=True)
-    return pem, key
+from tests.unit.controlplane.store.helpers import certificate, later
 
 
 def test_tls(tmp_path: Path, held: ExitStack) -> None:
