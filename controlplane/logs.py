@@ -3,7 +3,8 @@
 A command calls ``configure`` once; other modules use ``structlog.get_logger()``. Events are short
 phrases ("store unreachable"), what varies goes into keys. The same event at the same level passes
 at most ``limit`` times per period; the first one of a later period carries how many were
-suppressed. So a loop may log the same error in every round.
+suppressed. So a loop may log the same error in every round. Lines with ``every_time=True`` always
+pass: use it for the result of something that a person has just done.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ HEAD = ("timestamp", "level", "event", "about")
 DEFAULT_LIMIT = 5
 DEFAULT_PERIOD_SECONDS = 60.0
 MAX_EVENTS = 1024
+EVERY_TIME = "every_time"
 SECRET_WORDS = ("token", "secret", "password", "authorization", "private_key")
 SECRET_NAMES = frozenset({"key", "key_bytes"})
 
@@ -48,6 +50,8 @@ class RateLimiter:
 
     def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """Pass the event on, with how many were ``suppressed``; ``DropEvent`` if too many."""
+        if event.pop(EVERY_TIME, False):
+            return event
         name = (method, str(event.get("event")), str(event.get("about", "")))
         now = self._clock()
         with self._lock:

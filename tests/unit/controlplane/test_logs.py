@@ -54,6 +54,16 @@ def test_what_a_reader_looks_for_comes_first() -> None:
     assert list(line) == ["timestamp", "level", "event", "about", "generation"]
 
 
+def test_the_result_of_what_a_person_did_is_never_left_out() -> None:
+    stream, clock = io.StringIO(), Clock()
+    configure("json", stream=stream, limiter=RateLimiter(1, 60, clock))
+    log = structlog.get_logger()
+    for reason in ("a", "b", "c"):
+        log.error("settings not changed", every_time=True, reason=reason)
+    assert [line["reason"] for line in lines(stream)] == ["a", "b", "c"]
+    assert all("every_time" not in line for line in lines(stream))
+
+
 def test_a_repeated_event_is_limited_and_says_how_many_were_left_out() -> None:
     stream, clock = io.StringIO(), Clock()
     configure("json", stream=stream, limiter=RateLimiter(2, 60, clock))
