@@ -12,6 +12,7 @@ from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import ServerState
 from controlplane.settings.models import MetricsConfig
 
+RELOAD_RESULTS = ("ok", "refused")
 PREFIX = "bucket_brigade_controller"
 BUILD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -52,6 +53,19 @@ class ControlMetrics:
         self.unanswered = counter("probes_unanswered", "Probes without answer")
         self.rounds = counter("rounds", "Rounds of the loop")
         self._seen: dict[Counter, int] = {}
+        self.reloads = counter("settings_reloads", "Reloads of the settings (SIGHUP)", "result")
+        for result in RELOAD_RESULTS:
+            self.reloads.labels(result)
+        self.accepted = gauge(
+            "settings_accepted", "1 if the file was accepted when it was last read, 0 if refused"
+        )
+        self.read_at = gauge(
+            "settings_read_timestamp_seconds", "When the settings in use were read from the file"
+        )
+        self.last_good = gauge(
+            "settings_last_good", "1 while the last good settings are in use, not the file"
+        )
+        self.restart = gauge("settings_restart_needed", "Changed keys that need a restart")
 
     @contextmanager
     def served(self, config: MetricsConfig) -> Iterator[None]:
@@ -75,6 +89,22 @@ class ControlMetrics:
             server.shutdown()
             server.server_close()
             thread.join()
+
+    def show_start(self, *, refused: bool) -> None:
+        """Set the metrics of the settings that the controller starts with."""
+        self.accepted.set(not refused)
+        self.last_good.set(refused)
+        if not refused:
+            self.read_at.set_to_current_time()
+
+    def show_reload(self, result: str, *, restart_needed: int = 0) -> None:
+        """Update the metrics after a reload, ``ok`` or ``refused``."""
+        self.reloads.labels(result).inc()
+        self.accepted.set(result == "ok")
+        if result == "ok":
+            self.last_good.set(0)
+            self.read_at.set_to_current_time()
+            self.restart.set(restart_needed)
 
     def show(self, done: Round) -> None:
         """Update the metrics from a round."""

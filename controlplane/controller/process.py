@@ -17,13 +17,13 @@ from controlplane import logs
 from controlplane.controller.loop import Loop
 from controlplane.controller.metrics import ControlMetrics
 from controlplane.controller.seed import seed_store
-from controlplane.domain.errors import BrigadeError, ConfigError, ExitCode
+from controlplane.controller.settings import Settings, SettingsFile
+from controlplane.domain.errors import BrigadeError, ExitCode
+from controlplane.domain.settings_changes import changes
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
 from controlplane.publish.published import Published
-from controlplane.settings.load import load_control_config
 from controlplane.settings.models import ControlConfig
-from controlplane.settings.rules import check_against
 from controlplane.store import open_controller_store
 from controlplane.store.contract import ControllerStore, StoreConflict
 from controlplane.store.http.server import ServeConfig, Serving, serve
@@ -32,8 +32,6 @@ STAND_BY_SECONDS = 0.5
 """How often a standby controller tries to take the lead."""
 OPEN_AGAIN_SECONDS = 2.0
 """How often a controller that cannot probe tries again."""
-FIXED_KEYS = ("store", "listen", "metrics", "log_format")
-"""Keys that a running controller cannot change."""
 
 
 class Signals:
@@ -68,10 +66,11 @@ def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
 
     Raises ``BrigadeError``: it cannot start with these settings, this seed or this store.
     """
-    config = load_control_config(path)
-    logs.configure(config.log_format)
+    file = SettingsFile(path)
+    settings = file.start()
+    logs.configure(settings.config.log_format)
     with ExitStack() as owned:
-        store = open_controller_store(config.store)
+        store = open_controller_store(settings.config.store)
         owned.callback(store.close)
         if not owned.enter_context(leading(store, signals.stop)):
             return _exit_code(signals)
@@ -79,9 +78,8 @@ def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
             seed_store(store, seed)
         published = Published(store)
         published.refresh()
-        if published.cluster:
-            check_against(config, published.cluster, path)
-        Controller(path, config, store, owned).run(signals)
+        settings = file.start(published.cluster, settings)
+        Controller(file, settings, store, owned).run(signals)
     return _exit_code(signals)
 
 
@@ -115,24 +113,27 @@ class Controller:
     """A leading controller: the loop, its prober, the store's server and the metrics."""
 
     def __init__(
-        self, path: Path, config: ControlConfig, store: ControllerStore, owned: ExitStack
+        self, file: SettingsFile, settings: Settings, store: ControllerStore, owned: ExitStack
     ) -> None:
-        self._path = path
+        config = settings.config
+        self._file = file
+        self._settings = settings
         self._log = structlog.get_logger()
         self._owned = owned
         self._logged = ""
         self._prober = self._open_prober(config)
         self._open_again_at = time.monotonic() + OPEN_AGAIN_SECONDS
         owned.callback(self._close_prober)
-        metrics = ControlMetrics()
-        owned.enter_context(metrics.served(config.metrics))
+        self._metrics = ControlMetrics()
+        owned.enter_context(self._metrics.served(config.metrics))
         self._serving: Serving | None = None
         if config.listen:
-            served = serve(store, ServeConfig(**dict(config.listen)))
+            served = serve(store, ServeConfig(**dict(config.listen)), settings.credentials)
             self._serving = owned.enter_context(served)
         sources = LoadSources()
         owned.callback(sources.close)
-        self.loop = Loop(store, config, self._prober, sources=sources, show=metrics.show)
+        self.loop = Loop(store, config, self._prober, sources=sources, show=self._metrics.show)
+        self._note_start()
 
     def run(self, signals: Signals) -> None:
         """Run the loop until a signal ends it; SIGHUP reads the settings again.
@@ -177,20 +178,43 @@ class Controller:
                 self._log.info("probing", address=str(self._prober.address))
                 self.loop.configure(self.loop.config, self._prober)
 
-    def _reload(self) -> None:
-        old = self.loop.config
-        try:
-            config = load_control_config(self._path)
-            if self.loop.published.cluster:
-                check_against(config, self.loop.published.cluster, self._path)
-        except ConfigError as error:
-            self._log.error("settings not changed", reason=str(error))
+    def _note_start(self) -> None:
+        """Save settings that are good; report those that are not loudly."""
+        refused = self._settings.refused
+        self._metrics.show_start(refused=bool(refused))
+        if not refused:
+            self._file.save(self._settings)
             return
-        fixed = [key for key in FIXED_KEYS if getattr(config, key) != getattr(old, key)]
-        if fixed:
-            self._log.warning("a restart is needed for these keys", keys=", ".join(fixed))
-        if (config.probers, config.gue_port) != (old.probers, old.gue_port):
+        self._log.error(
+            "settings refused: the last good ones are in use",
+            every_time=True,
+            reason=refused,
+            remedy="correct the file, then reload (SIGHUP)",
+        )
+
+    def _reload(self) -> None:
+        """Use the file and the files that it names as they are now, or go on as before."""
+        old = self._settings
+        try:
+            new = self._file.read(self.loop.published.cluster, old)
+            if self._serving and new.credentials:
+                self._serving.credentials.use(new.credentials)
+        except BrigadeError as error:
+            self._metrics.show_reload("refused")
+            self._log.error("settings not changed", every_time=True, reason=str(error))
+            return
+        self._settings = new
+        keys = ("probers", "gue_port")
+        if any(getattr(new.config, key) != getattr(old.config, key) for key in keys):
             self._close_prober()
-            self._prober = self._open_prober(config)
-        self.loop.configure(config, self._prober)
-        self._log.info("settings read again")
+            self._prober = self._open_prober(new.config)
+        self.loop.configure(new.config, self._prober)
+        self._file.save(new)
+        self._metrics.show_reload("ok", restart_needed=len(new.needs_restart))
+        log = self._log.warning if new.needs_restart else self._log.info
+        log(
+            "settings read again",
+            every_time=True,
+            changed=changes(old.accepted, new.accepted) or "nothing",
+            needs_a_restart=", ".join(new.needs_restart),
+        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from controlplane.settings import rules
 from controlplane.settings.models import ControlConfig
@@ -16,11 +18,21 @@ def load_control_config(path: Path | str) -> ControlConfig:
 
     Raises ``ConfigError``: one line with the key's name and what is allowed.
     """
+    return control_config(read_control_tables(path), path)
+
+
+def read_control_tables(path: Path | str) -> dict[str, Any]:
+    """Read a controller's file as tables, with absolute paths. Raises ``ConfigError``."""
     path = Path(path)
     base = path.resolve().parent
     settings = with_absolute_paths(load_toml(path), base)
     if isinstance(listen := settings.get("listen"), dict):
         settings["listen"] = with_absolute_paths(listen, base, *LISTEN_PATHS)
-    config = validate(ControlConfig, settings, path)
+    return settings
+
+
+def control_config(tables: Mapping[str, Any], path: Path | str) -> ControlConfig:
+    """Return checked settings; ``path`` is for messages. Raises ``ConfigError``."""
+    config = validate(ControlConfig, tables, path)
     rules.check(config, path)
     return config

@@ -11,12 +11,20 @@ import pytest
 
 from controlplane.controller import process as control
 from controlplane.controller.process import Controller, Signals
+from controlplane.controller.settings import Settings, SettingsFile
 from controlplane.domain.errors import BrigadeError
+from controlplane.domain.settings_changes import Accepted
 from controlplane.observe.probe.sockets import NoProber
 from controlplane.store.http.credentials import Credentials, CredentialsInUse
 from controlplane.store.http.server import Serving
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import FakeProber, Fleet
+
+
+def make_controller(fleet: Fleet, folder: Path, owned: ExitStack) -> Controller:
+    config = fleet.config(1, store=f"file:{folder / 'store'}")
+    settings = Settings(config, Accepted({}), None)
+    return Controller(SettingsFile(folder / "unread"), settings, fleet.store, owned)
 
 
 def test_the_address_of_probes_may_come_up_after_the_controller(
@@ -34,7 +42,7 @@ def test_the_address_of_probes_may_come_up_after_the_controller(
     monkeypatch.setattr(control, "OPEN_AGAIN_SECONDS", 0.05)
     signals = Signals()
     with ExitStack() as owned:
-        controller = Controller(tmp_path / "unread", fleet.config(1), fleet.store, owned)
+        controller = make_controller(fleet, tmp_path, owned)
         running = threading.Thread(target=controller.run, args=(signals,))
         running.start()
         try:
@@ -53,7 +61,7 @@ def test_a_controller_whose_agents_are_not_served_any_longer_ends(
     """Its agents would all seem silent, and nothing would ever be published again."""
     ended = threading.Thread()
     with ExitStack() as owned:
-        controller = Controller(tmp_path / "unread", fleet.config(1), fleet.store, owned)
+        controller = make_controller(fleet, tmp_path, owned)
         controller._serving = Serving(
             "http://127.0.0.1:1", ended, CredentialsInUse(Credentials(("t",)))
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,8 +16,14 @@ from pathlib import Path
 import pytest
 
 from controlplane.store import open_agent_store
+from controlplane.store.contract import StoreError
+from controlplane.store.http.client import HttpStore
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
+from tests.unit.controlplane.store.conftest import TOKEN, write_token
+from tests.unit.controlplane.store.helpers import certificate
+
+NEW = "another-token-of-tests-9876543210"
 
 SETTINGS = """
 store = "file:store"
@@ -42,6 +49,14 @@ vip = "192.0.2.1"
 protocol = "tcp"
 port = 80
 pool = "web"
+"""
+
+LISTEN = """[listen]
+address = "127.0.0.1"
+port = {port}
+token_file = "token"
+certificate = "cert.pem"
+private_key = "key.pem"
 """
 
 
@@ -84,6 +99,28 @@ class Lbctl:
 
     def has_said(self, event: str, times: int) -> bool:
         return self.events().count(event) == times
+
+    def line(self, event: str, number: int = -1, log: str = "log") -> dict[str, str]:
+        """Return one of the lines with this event, by default the last."""
+        lines = (self.directory / log).read_text().splitlines()
+        parsed = [json.loads(line) for line in lines if line.startswith("{")]
+        found: dict[str, str] = [line for line in parsed if line["event"] == event][number]
+        return found
+
+    def reload(self, process: subprocess.Popen[str], event: str = "settings read again") -> None:
+        """Send SIGHUP and wait for the line with its result."""
+        before = self.events().count(event)
+        process.send_signal(signal.SIGHUP)
+        wait_until(partial(self.has_said, event, before + 1), event)
+
+    def listen(self) -> str:
+        """Have the store served with a token and a certificate; return its URL."""
+        port = free_port()
+        write_token(self.directory)
+        certificate(self.directory)
+        with self.settings.open("a") as file:
+            file.write(LISTEN.format(port=port))
+        return f"https://127.0.0.1:{port}"
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as page:
@@ -155,6 +192,132 @@ def test_settings_are_read_again_and_bad_ones_change_nothing(lbctl: Lbctl, fleet
     process.send_signal(signal.SIGHUP)
     wait_until(lambda: len(fleet.current()) == 3, "three servers")
     assert ended(process, signal.SIGTERM) == 0
+
+
+def test_the_result_of_each_reload_is_one_line_and_a_metric(lbctl: Lbctl) -> None:
+    process = lbctl.control()
+    wait_until((lbctl.directory / "store/settings/accepted.json").exists, "it runs")
+    good = lbctl.settings.read_text()
+    lbctl.settings.write_text(good.replace("port = 80", "port = 0"))
+    for number in range(7):  # a rate limit would hide the sixth
+        lbctl.reload(process, "settings not changed")
+        assert "service[1].port: must be 1 to 65535" in lbctl.line("settings not changed")["reason"]
+        assert lbctl.events().count("settings not changed") == number + 1
+    reloads = "bucket_brigade_controller_settings_reloads_total"
+    assert f'{reloads}{{result="refused"}} 7.0' in lbctl.metrics()
+    assert f'{reloads}{{result="ok"}} 0.0' in lbctl.metrics()
+    assert "bucket_brigade_controller_settings_accepted 0.0" in lbctl.metrics()
+
+    changed = good.replace("tick_seconds = 0.1", "tick_seconds = 0.2")
+    lbctl.settings.write_text(changed.replace(f"port = {lbctl.port}", "port = 9"))
+    for change in ("tick_seconds: 0.1 -> 0.2", "nothing"):
+        lbctl.reload(process)
+        line = lbctl.line("settings read again")
+        assert (line["changed"], line["needs_a_restart"]) == (change, "metrics")
+        assert line["level"] == "warning"
+    assert f'{reloads}{{result="ok"}} 2.0' in lbctl.metrics()
+    assert "bucket_brigade_controller_settings_accepted 1.0" in lbctl.metrics()
+    assert "bucket_brigade_controller_settings_restart_needed 1.0" in lbctl.metrics()
+    lbctl.settings.write_text(changed)
+    lbctl.reload(process)
+    assert lbctl.line("settings read again")["level"] == "info"
+    assert ended(process, signal.SIGTERM) == 0
+
+
+def test_a_new_token_and_a_new_certificate_are_used_after_a_reload(lbctl: Lbctl) -> None:
+    url = lbctl.listen()
+    process = lbctl.control()
+    store = lbctl.directory / "store/settings/accepted.json"
+    wait_until(store.exists, "it runs")
+    new = lbctl.directory / "new"
+    new.mkdir()
+    old_authority = Path(shutil.copy(lbctl.directory / "cert.pem", new / "old.pem"))
+    wait_until(lambda: refusal(url, TOKEN, old_authority) is None, "it serves")
+
+    def reload_with(token: str, *, certified: Path | None = None) -> str:
+        write_token(lbctl.directory, token)
+        if certified:
+            for name in ("cert.pem", "key.pem"):
+                shutil.copy(certified / name, lbctl.directory / name)
+        lbctl.reload(process)
+        return lbctl.line("settings read again")["changed"]
+
+    changed = reload_with(f"{NEW}\n{TOKEN}")
+    assert changed == "listen.token_file: the content of the file changed"
+    assert [refusal(url, token, old_authority) for token in (TOKEN, NEW)] == [None, None]
+    reload_with(NEW)
+    assert "refused the token" in str(refusal(url, TOKEN, old_authority))
+    assert refusal(url, NEW, old_authority) is None
+
+    new_authority, _ = certificate(new)
+    changed = reload_with(NEW, certified=new)
+    assert "listen.certificate: the content" in changed
+    assert "listen.private_key: the content" in changed
+    assert refusal(url, NEW, new_authority) is None
+    assert "certificate" in str(refusal(url, NEW, old_authority))
+
+    (lbctl.directory / "token").chmod(0o644)
+    lbctl.reload(process, "settings not changed")
+    assert "chmod 600" in lbctl.line("settings not changed")["reason"]
+    assert refusal(url, NEW, new_authority) is None
+    assert ended(process, signal.SIGTERM) == 0
+    log = (lbctl.directory / "log").read_text()
+    assert TOKEN not in log
+    assert NEW not in log
+
+
+@pytest.mark.parametrize(
+    "fault", ["fixed key", "not TOML", "unknown key", "token", "certificate", "private key"]
+)
+def test_a_refused_file_keeps_the_last_good_settings_over_a_restart(
+    lbctl: Lbctl, fault: str
+) -> None:
+    url = lbctl.listen()
+    first = lbctl.control("first")
+    wait_until(lambda: refusal(url, TOKEN, lbctl.directory / "cert.pem") is None, "it serves")
+    wait_until((lbctl.directory / "store/documents/cluster/1.json").exists, "published")
+    good = lbctl.settings.read_text()
+    authority = Path(shutil.copy(lbctl.directory / "cert.pem", lbctl.directory / "ca.pem"))
+    bad = {
+        "fixed key": good.replace("256", "512"),
+        "not TOML": good + "x =",
+        "unknown key": good.replace("buckets", "bucket"),
+    }
+    lbctl.settings.write_text(bad.get(fault, good))
+    if fault == "token":
+        (lbctl.directory / "token").chmod(0o640)
+    elif fault not in bad:
+        name = "cert.pem" if fault == "certificate" else "key.pem"
+        (lbctl.directory / name).write_text("")
+    first.kill()
+    first.wait(10)
+
+    process = lbctl.control()
+    wait_until(lambda: refusal(url, TOKEN, authority) is None, "it serves as before")
+    wait_until(lambda: "settings refused: the last good ones are in use" in lbctl.events(), "said")
+    assert "bucket_brigade_controller_settings_last_good 1.0" in lbctl.metrics()
+    lbctl.reload(process, "settings not changed")
+    lbctl.settings.write_text(good.replace("tick_seconds = 0.1", "tick_seconds = 0.2"))
+    write_token(lbctl.directory, NEW)
+    certificate(lbctl.directory)
+    lbctl.reload(process)
+    assert lbctl.line("settings read again")["changed"].startswith("tick_seconds: 0.1 -> 0.2")
+    assert "bucket_brigade_controller_settings_last_good 0.0" in lbctl.metrics()
+    assert refusal(url, NEW, lbctl.directory / "cert.pem") is None
+    assert "refused the token" in str(refusal(url, TOKEN, lbctl.directory / "cert.pem"))
+    assert ended(process, signal.SIGTERM) == 0
+
+
+def refusal(url: str, token: str, authority: Path) -> StoreError | None:
+    """Ask a store for its documents; return why it does not answer."""
+    store = HttpStore(url, token, authority)
+    try:
+        store.kinds()
+    except StoreError as error:
+        return error
+    finally:
+        store.close()
+    return None
 
 
 def test_one_leads_and_another_takes_over(lbctl: Lbctl, fleet: Fleet) -> None:
