@@ -66,6 +66,7 @@ def run_controller(path: Path, seed: Path | None, signals: Signals) -> int:
 
     Raises ``BrigadeError``: it cannot start with these settings, this seed or this store.
     """
+    logs.configure()
     file = SettingsFile(path)
     settings = file.start()
     logs.configure(settings.config.log_format)

@@ -1,14 +1,19 @@
-"""The agent's settings file (docs/configuration.md)."""
+"""The agent's settings file (docs/configuration.md): read, saved when good, used when refused."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import structlog
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from controlplane.domain.errors import ConfigError
+from controlplane.domain.settings_changes import Accepted, keep
 from controlplane.domain.store_url import DEFAULT_STORE, FILE_SCHEME, TLS_SCHEME, is_file
 from controlplane.settings.toml import (
     URL,
@@ -23,6 +28,9 @@ from controlplane.settings.toml import (
     validate,
     with_absolute_paths,
 )
+from controlplane.store import open_agent_store
+from controlplane.store.contract import StoreError
+from controlplane.store.saved_settings import SavedSettings, key_of_text, read_contents
 
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
 STORE = re.compile(rf"{FILE_SCHEME}.+|https?://[^/\s]+/?")
@@ -32,6 +40,14 @@ METRIC = text_like(r"[a-zA-Z_:][a-zA-Z0-9_:]*", "the name of a Prometheus metric
 MAX_TABLE = 0xFFFFFFFF
 KERNEL_TABLES = frozenset({252, 253, 254, 255})
 """RT_TABLE_COMPAT, _DEFAULT, _MAIN and _LOCAL."""
+
+CHANGEABLE_KEYS = frozenset(
+    {"token_file", "ca_file", "on_ready", "on_withdraw", "hook_timeout_seconds", "load"}
+)
+"""Keys that a running agent can change; the others need a restart."""
+ACCESS_KEYS = ("token_file", "ca_file")
+"""They belong to the store that is in use."""
+DEFAULT_STATE_DIR = "/var/lib/bucket-brigade"
 
 XdpMode = Literal["native", "generic"]
 XDP_MODES: tuple[XdpMode, ...] = ("native", "generic")
@@ -75,7 +91,7 @@ class AgentConfig(StrictModel):
     store: str = DEFAULT_STORE
     token_file: Path | None = None
     ca_file: Path | None = None
-    state_dir: Path = Path("/var/lib/bucket-brigade")
+    state_dir: Path = Path(DEFAULT_STATE_DIR)
     run_dir: Path = Path("/run/bucket-brigade")
     bpffs: Path = Path("/sys/fs/bpf/bucket-brigade")
     xdp_mode: XdpMode = "native"
@@ -139,8 +155,94 @@ def load_agent_config(path: Path | str) -> AgentConfig:
         ConfigError: one line that names the file, the key and what is allowed.
 
     """
+    return validate(AgentConfig, _read_tables(path), path)
+
+
+def _read_tables(path: Path | str) -> dict[str, Any]:
     base = Path(path).absolute().parent
     settings = with_absolute_paths(load_toml(path), base, *PATH_KEYS)
     if isinstance(load := settings.get("load"), dict):
         settings["load"] = with_absolute_paths(load, base, "cgroup")
-    return validate(AgentConfig, settings, path)
+    return settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that were found good. ``config`` has the paths that are read.
+
+    ``needs_restart`` are keys whose new values are not in use. ``refused`` is why the file is not
+    in use, but the last good settings.
+    """
+
+    config: AgentConfig
+    accepted: Accepted
+    needs_restart: Sequence[str] = ()
+    refused: str = ""
+
+
+class SettingsFile:
+    """An agent's file, and the last good settings of it in the state directory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log = structlog.get_logger()
+
+    def read(self, in_use: Settings | None = None) -> Settings:
+        """Read the file, and the token and the authority that it names.
+
+        Keys that need a restart stay as they are ``in_use``.
+
+        Raises:
+            ConfigError: it is refused.
+
+        """
+        tables = _read_tables(self._path)
+        validate(AgentConfig, tables, self._path)  # a restart will use all of it
+        differing: Sequence[str] = ()
+        if in_use:
+            old = in_use.accepted.tables
+            fixed = [key for key in AgentConfig.model_fields if key not in CHANGEABLE_KEYS]
+            if old.get("store") != tables.get("store"):
+                fixed += ACCESS_KEYS
+            tables, differing = keep(old, tables, fixed)
+        return self._checked(tables, differing)
+
+    def start(self) -> Settings:
+        """Read the file; if it is refused, return the last good settings.
+
+        Raises:
+            ConfigError: it is refused, and there are no last good settings.
+
+        """
+        try:
+            return self.read()
+        except ConfigError as error:
+            saved = self._last_good()
+            if saved is None:
+                raise
+            return replace(saved, refused=str(error))
+
+    def save(self, settings: Settings) -> None:
+        """Keep these as the last good ones; a failure is logged."""
+        try:
+            SavedSettings(settings.config.state_dir, self._path).save(settings.accepted)
+        except StoreError as error:
+            self._log.warning("the last good settings are not saved", reason=str(error))
+
+    def _last_good(self) -> Settings | None:
+        state_dir = key_of_text(self._path, "state_dir", DEFAULT_STATE_DIR)
+        saved = SavedSettings(self._path.absolute().parent / state_dir, self._path)
+        try:
+            accepted = saved.load()
+            if accepted is None:
+                return None
+            return replace(self._checked(saved.with_copies(accepted)), accepted=accepted)
+        except (ConfigError, StoreError) as error:
+            self._log.error("the last good settings cannot be used", reason=str(error))
+            return None
+
+    def _checked(self, tables: Mapping[str, Any], needs_restart: Sequence[str] = ()) -> Settings:
+        config = validate(AgentConfig, tables, self._path)
+        open_agent_store(config.store, config.token_file, config.ca_file).close()  # reads both
+        contents = read_contents({"token_file": config.token_file, "ca_file": config.ca_file})
+        return Settings(config, Accepted(tables, contents), needs_restart)

@@ -76,7 +76,12 @@ class Stop:
     signal: int
 
 
-Event = Batch | StoreTrouble | NeighbourChange | LinkChange | Changed | WorkerDeath | Stop
+@dataclass(frozen=True)
+class Reload:
+    """A signal requested that the settings are read again."""
+
+
+Event = Batch | StoreTrouble | NeighbourChange | LinkChange | Changed | WorkerDeath | Reload | Stop
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Parts:
     facts: SharedFacts
     track: Callable[[Mapping[int, IPv4Address]], None]
     read_last_good: Callable[[], Batch]
+    reload: Callable[[], None]
+    """Reads the settings again, and logs the result."""
     replacing: bool
     started: float
     """When `up` began and the store was first asked, by the monotonic clock."""
@@ -159,6 +166,9 @@ class Agent:
         elif isinstance(event, LinkChange):
             self._follow_link()
         elif isinstance(event, Changed):
+            self._next_tick = 0.0
+        elif isinstance(event, Reload):
+            self._parts.reload()
             self._next_tick = 0.0
         elif isinstance(event, WorkerDeath):
             raise BrigadeError(

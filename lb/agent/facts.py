@@ -21,6 +21,9 @@ class Facts:
     ``mss_overhead`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
     ``mss_of_all``: there are so many VIPs that all this host's connections are lowered.
     ``refused_cluster`` is the generation of the newest cluster document if it was refused, else 0.
+    ``reloads`` counts SIGHUPs by result; ``settings_accepted``: the file was accepted when it was
+    last read; ``settings_last_good``: the last good settings are in use, not the file;
+    ``restart_needed`` is how many changed keys need a restart.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -45,6 +48,11 @@ class Facts:
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
     refused_cluster: int = 0
     hooks: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    reloads: Mapping[str, int] = field(default_factory=lambda: {"ok": 0, "refused": 0})
+    settings_accepted: bool = True
+    settings_last_good: bool = False
+    settings_read_at: float | None = None
+    restart_needed: int = 0
 
 
 class SharedFacts:
@@ -82,6 +90,12 @@ class SharedFacts:
         """Count a hook's run, ``ok`` or ``failed``."""
         with self._lock:
             self._facts = replace(self._facts, hooks=_counted(self._facts.hooks, (hook, result)))
+
+    def count_reload(self, result: str) -> None:
+        """Count a reload of the settings, ``ok`` or ``refused``."""
+        with self._lock:
+            reloads = {**self._facts.reloads, result: self._facts.reloads.get(result, 0) + 1}
+            self._facts = replace(self._facts, reloads=reloads)
 
 
 def _counted(

@@ -6,6 +6,7 @@ import os
 import queue
 import random
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +18,13 @@ import structlog
 import lb
 from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import Report
-from controlplane.store import open_agent_store
+from controlplane.domain.settings_changes import changes
+from controlplane.store import open_agent_store, renew_agent_stores
 from controlplane.store.contract import AgentStore
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.guests import root_pins
-from lb.agent.config import AgentConfig
+from lb.agent.config import AgentConfig, Settings, SettingsFile
 from lb.agent.documents.follower import Follower
 from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.documents.intake import Intake
@@ -34,6 +36,7 @@ from lb.agent.event_loop import (
     LinkChange,
     NeighbourChange,
     Parts,
+    Reload,
     Stop,
     WorkerDeath,
 )
@@ -50,7 +53,6 @@ from lb.agent.preflight import check_interface, check_root
 from lb.agent.ready.announcer import Announcer
 from lb.agent.ready.systemd import sd_notify
 from lb.agent.report.checks import Checker
-from lb.agent.report.load import open_load_source
 from lb.agent.report.metrics import AgentCollector, serve_metrics
 from lb.agent.report.samplers import ConnectionCounter, LoadSampler
 from lb.agent.report.store_reports import Acknowledger, Reporter, compose_report
@@ -84,8 +86,12 @@ def open_journal(config: AgentConfig) -> Journal:
 class Runner:
     """Owner of the agent's parts while it runs."""
 
-    def __init__(self, config: AgentConfig, stack: ExitStack) -> None:
-        self._config = config
+    def __init__(self, file: SettingsFile, settings: Settings, stack: ExitStack) -> None:
+        self._file = file
+        self._settings = settings
+        self._config = settings.config
+        self._log = structlog.get_logger()
+        self._stores: list[AgentStore] = []
         self._stack = stack
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._started = time.monotonic()
@@ -101,12 +107,15 @@ class Runner:
         netlink = stack.enter_context(RouteSocket())
         link = check_interface(netlink, config)
         stack.enter_context(interface_lock(config.interface))
-        # a SimpleQueue may be put into at any moment, also in a handler
-        stack.enter_context(signals_handled(lambda number: self._inbox.put(Stop(number))))
+        stack.enter_context(signals_handled(self.signalled))
         journal = open_journal(config)
         attachment = Attachment(netlink, link, config, journal)
         attachment.check()
         return self._run(netlink, link, journal, attachment)
+
+    def signalled(self, number: int) -> None:
+        """Handle a signal: a SimpleQueue may be put into at any moment, also in a handler."""
+        self._inbox.put(Reload() if number == signal.SIGHUP else Stop(number))
 
     def _run(
         self, netlink: RouteSocket, link: LinkInfo, journal: Journal, attachment: Attachment
@@ -114,6 +123,7 @@ class Runner:
         """Make the parts, in this order, and run the loop."""
         config = self._config
         journal.note(run_dir_made=journal.record.run_dir_made or not config.run_dir.exists())
+        self._note_start()
         self._serve_metrics()
         acknowledger = Acknowledger(self._store(), config.name)
         follower = Follower(self._store(), self._facts, self._inbox.put)
@@ -123,7 +133,8 @@ class Runner:
         checker = Checker(self._facts, random.Random())  # noqa: S311 no secret
         neighbours = self._neighbours(link)
         mss = self._mss_keeper(link, journal)
-        self._start(acknowledger, announcer, checker, neighbours, mss, *self._observers())
+        sampler = LoadSampler(config.load, self._facts)
+        self._start(acknowledger, announcer, checker, neighbours, mss, sampler, *self._observers())
         vips = VipKeeper(netlink, journal)
         in_use = DocumentsInUse(dataplane, vips)
         state_dir = StateDir(config.state_dir)
@@ -143,6 +154,7 @@ class Runner:
             facts=self._facts,
             track=neighbours.track,
             read_last_good=partial(read_last_good, state_dir),
+            reload=partial(self._reload, announcer, sampler),
             replacing=bool(attachment.our_forwarders()),
             started=self._started,
         )
@@ -153,7 +165,55 @@ class Runner:
         config = self._config
         store = open_agent_store(config.store, config.token_file, config.ca_file)
         self._stack.callback(store.close)
+        self._stores.append(store)
         return store
+
+    def _note_start(self) -> None:
+        """Save settings that are good; report those that are not loudly."""
+        refused = self._settings.refused
+        if not refused:
+            self._file.save(self._settings)
+            self._facts.update(settings_read_at=time.time())
+            return
+        self._facts.update(settings_accepted=False, settings_last_good=True)
+        self._facts.set_trouble("settings", f"the last good settings are in use: {refused}")
+        self._log.error(
+            "settings refused: the last good ones are in use",
+            every_time=True,
+            reason=refused,
+            remedy="correct the file, then reload (SIGHUP)",
+        )
+
+    def _reload(self, announcer: Announcer, sampler: LoadSampler) -> None:
+        """Use the file and the files that it names as they are now, or go on as before."""
+        log, facts, old = self._log, self._facts, self._settings
+        try:
+            new = self._file.read(old)
+            renew_agent_stores(self._stores, new.config.token_file, new.config.ca_file)
+        except BrigadeError as error:
+            facts.count_reload("refused")
+            facts.update(settings_accepted=False)
+            facts.set_trouble("settings", f"settings not changed: {error}")
+            self._log.error("settings not changed", every_time=True, reason=str(error))
+            return
+        self._settings = new
+        announcer.configure(new.config)
+        sampler.configure(new.config.load)
+        self._file.save(new)
+        facts.count_reload("ok")
+        facts.update(
+            settings_accepted=True,
+            settings_last_good=False,
+            settings_read_at=time.time(),
+            restart_needed=len(new.needs_restart),
+        )
+        facts.set_trouble("settings", None)
+        (log.warning if new.needs_restart else log.info)(
+            "settings read again",
+            every_time=True,
+            changed=changes(old.accepted, new.accepted) or "nothing",
+            needs_a_restart=", ".join(new.needs_restart),
+        )
 
     def _start(self, *parts: Worker) -> None:
         for part in parts:
@@ -230,12 +290,11 @@ class Runner:
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)
-        source = open_load_source(config.load)
-        if source is not None:
-            yield LoadSampler(source, config.load.window_seconds, facts)
 
 
-def run_agent(config: AgentConfig, notify: Callable[[str], object] | None = None) -> int:
+def run_agent(
+    file: SettingsFile, settings: Settings, notify: Callable[[str], object] | None = None
+) -> int:
     """Run the agent until a signal; return the signal's number. Forwarding goes on after its end.
 
     Raises:
@@ -244,7 +303,7 @@ def run_agent(config: AgentConfig, notify: Callable[[str], object] | None = None
     """
     notify = notify or (lambda message: sd_notify(message, os.environ))
     with ExitStack() as stack:
-        ended_by = Runner(config, stack).run()
+        ended_by = Runner(file, settings, stack).run()
         notify("STOPPING=1")
     structlog.get_logger().info("agent ended, forwarding goes on", signal=ended_by)
     return ended_by

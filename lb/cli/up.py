@@ -20,19 +20,23 @@ def command(config: Path, dry_run: bool) -> None:
     """Run the agent of this server until a signal ends it.
 
     It attaches the programs, fills their tables from the store, and sets up the VIPs. Forwarding
-    continues after the agent has ended.
+    continues after the agent has ended. SIGHUP makes it read its settings, its token and its
+    certificate authority again.
     """
     from controlplane import logs
-    from lb.agent.config import load_agent_config
+    from lb.agent.config import SettingsFile, load_agent_config
 
-    settings = load_agent_config(config)
     if dry_run:
         from lb.agent.dry_run import plan_up
 
-        for line in plan_up(settings):
+        for line in plan_up(load_agent_config(config)):
             click.echo(line)
         return
     from lb.agent.up import run_agent
 
-    logs.configure(settings.log_format, stream=logs.own_stream())
-    run_agent(settings)
+    stream = logs.own_stream()
+    logs.configure(stream=stream)
+    file = SettingsFile(config)
+    settings = file.start()
+    logs.configure(settings.config.log_format, stream=stream)
+    run_agent(file, settings)

@@ -1,10 +1,12 @@
-"""Signals end the agent and change nothing for packets."""
+"""Signals end the agent, or have it read its settings again; they change nothing for packets."""
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -38,7 +40,7 @@ def test_signals_leave_everything_in_its_place(fleet: Fleet) -> None:
     fleet.publish(cluster(1, [ServerState.ACTIVE]))
     fleet.publish(table(1, [1, 0]))
     before: list[str] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         agent = fleet.up(1)
         wait_until(partial(in_charge, fleet, agent.id.pid), "attached anew")
         wait_until(lambda: not list(fleet.host(1).bpffs.glob("*:*")), "its pins")
@@ -51,3 +53,44 @@ def test_signals_leave_everything_in_its_place(fleet: Fleet) -> None:
         assert fleet.ready(1), "what was announced stays announced"
     fleet.lbctl(1, "down", "--force")
     assert not set(attached(fleet)) & {line for line in before if str(VIP) in line}
+
+
+def last_line(fleet: Fleet, event: str) -> dict[str, Any]:
+    lines = [json.loads(line) for line in fleet.log(1).splitlines() if line.startswith("{")]
+    found: dict[str, Any] = next((x for x in reversed(lines) if x["event"] == event), {})
+    return found
+
+
+def test_a_hang_up_has_the_settings_read_again(fleet: Fleet) -> None:
+    fleet.publish(cluster(1, [ServerState.ACTIVE]))
+    fleet.publish(table(1, [1, 0]))
+    agent = fleet.up(1)
+    wait_until(partial(in_charge, fleet, agent.id.pid), "attached")
+    before = attached(fleet)
+
+    fleet.config(1, hook_timeout_seconds=3, mss="off")
+    agent.signal(signal.SIGHUP)
+    wait_until(lambda: last_line(fleet, "settings read again"), "its line")
+    line = last_line(fleet, "settings read again")
+    assert (line["changed"], line["needs_a_restart"]) == (
+        "hook_timeout_seconds: not set -> 3",
+        "mss",
+    )
+    fleet.config(1, hook_timeout_seconds=0)
+    agent.signal(signal.SIGHUP)
+    wait_until(lambda: last_line(fleet, "settings not changed"), "its line")
+    assert "must be more than 0" in last_line(fleet, "settings not changed")["reason"]
+    wait_until(lambda: "settings" in fleet.status(1)["troubles"], "a trouble")
+    assert in_charge(fleet, agent.id.pid)
+    assert attached(fleet) == before
+
+    agent.signal(signal.SIGTERM)
+    assert agent.wait(10) == 0
+    agent = fleet.up(1, hook_timeout_seconds=0)
+    wait_until(partial(in_charge, fleet, agent.id.pid), "started from the last good settings")
+    assert "the last good settings are in use" in fleet.status(1)["troubles"]["settings"]
+    fleet.config(1)
+    agent.signal(signal.SIGHUP)
+    wait_until(lambda: "settings" not in fleet.status(1)["troubles"], "no trouble any more")
+    agent.signal(signal.SIGTERM)
+    assert agent.wait(10) == 0, fleet.log(1)

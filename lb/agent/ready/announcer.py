@@ -64,6 +64,13 @@ class Announcer(Worker):
         self._done: Readiness | None = None
         self._retry_at = 0.0
 
+    def configure(self, config: AgentConfig) -> None:
+        """Run the hooks of these settings from now on; a hook that succeeded is not repeated."""
+        with self.requested:
+            self._config = config
+            self._retry_at = 0.0
+            self.requested.notify()
+
     def want(self, *, ready: bool) -> None:
         """Request that this server is ready or not, with its VIPs. Repeating it costs nothing."""
         wanted = (True, self._facts.current.vips) if ready else (False, ())

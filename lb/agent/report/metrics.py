@@ -63,6 +63,7 @@ class AgentCollector(Collector):
         yield from _documents(facts, self._clock())
         yield from _gauges(facts)
         yield from _outcomes(facts)
+        yield from _settings(facts)
 
     def _traffic(self) -> Iterator[Metric]:
         verdicts = (((program_of(name), name), n) for name, n in self._counters().items())
@@ -137,6 +138,30 @@ def _outcomes(facts: Facts) -> Iterator[Metric]:
     yield _gauge("check_healthy", text, "service", checks)
     hooks = sorted(facts.hooks.items())
     yield _counter("hook_runs", "Runs of on_ready and on_withdraw", ("hook", "result"), hooks)
+
+
+def _settings(facts: Facts) -> Iterator[Metric]:
+    reloads = (((result,), count) for result, count in sorted(facts.reloads.items()))
+    yield _counter("settings_reloads", "Reloads of the settings (SIGHUP)", ("result",), reloads)
+    yield _single(
+        "settings_accepted",
+        "1 if the file was accepted when it was last read, 0 if refused",
+        float(facts.settings_accepted),
+    )
+    yield _single(
+        "settings_last_good",
+        "1 while the last good settings are in use, not the file",
+        float(facts.settings_last_good),
+    )
+    yield _single(
+        "settings_restart_needed", "Changed keys that need a restart", facts.restart_needed
+    )
+    if facts.settings_read_at is not None:
+        yield _single(
+            "settings_read_timestamp_seconds",
+            "When the settings in use were read from the file",
+            facts.settings_read_at,
+        )
 
 
 def serve_metrics(collector: Collector, dip: IPv4Address, port: int) -> Callable[[], None]:

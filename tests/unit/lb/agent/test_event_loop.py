@@ -21,7 +21,16 @@ from lb.agent.config import AgentConfig
 from lb.agent.documents.follower import Batch, StoreTrouble
 from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.documents.intake import Intake
-from lb.agent.event_loop import Agent, Event, LinkChange, NeighbourChange, Parts, Stop, WorkerDeath
+from lb.agent.event_loop import (
+    Agent,
+    Event,
+    LinkChange,
+    NeighbourChange,
+    Parts,
+    Reload,
+    Stop,
+    WorkerDeath,
+)
 from lb.agent.facts import SharedFacts
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.route_socket import RouteSocket
@@ -118,6 +127,7 @@ class World:
             facts=self.facts,
             track=lambda dips: self.log.append(f"track {sorted(dips)}"),
             read_last_good=lambda: self.last_good,
+            reload=lambda: self.log.append("reload"),
             replacing=self.replacing,
             started=time.monotonic(),
         )
@@ -336,4 +346,14 @@ def test_a_part_that_dies_ends_the_agent_loudly(world: World) -> None:
 def test_a_signal_ends_it_and_changes_nothing(world: World) -> None:
     assert world.run(documents(), until=attached(world)) == signal.SIGTERM
     assert not any("remove" in line for line in world.log)
+    assert False not in world.wanted
+
+
+def test_a_reload_changes_nothing_for_packets_and_does_not_end_it(world: World) -> None:
+    ended_by = world.run(
+        documents(), Reload(), until=lambda: world.wanted and "reload" in world.log
+    )
+    assert ended_by == signal.SIGTERM
+    assert world.log.count("reload") == 1
+    assert world.log.count("attach") == 1
     assert False not in world.wanted

@@ -160,6 +160,20 @@ def test_other_vips_are_announced_by_another_run_of_the_hook(make: Callable[...,
     assert world.lines()[3:] == ["on_withdraw"]
 
 
+def test_other_hooks_are_run_from_the_next_time_on(make: Callable[..., World]) -> None:
+    world = make()
+    world.announcer.want(ready=True)
+    wait_until(lambda: world.lines() == ["on_ready"], "on_ready")
+    command = ("sh", "-c", f"echo another >> {world.log}")
+    world.announcer.configure(
+        world.config.model_copy(update={"on_ready": command, "on_withdraw": command})
+    )
+    world.announcer.want(ready=True)
+    world.announcer.want(ready=False)
+    wait_until(lambda: world.lines() == ["on_ready", "another"], "the other on_withdraw, once")
+    wait_until(lambda: not world.ready_file, "no ready file")
+
+
 def test_withdrawing_runs_the_hook_before_the_file_goes(make: Callable[..., World]) -> None:
     world = make()
     world.announcer.want(ready=True)

@@ -128,3 +128,18 @@ def test_port_0_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "start_http_server", start_http_server)
     end = serve_metrics(collector(SharedFacts(0.0)), LOOPBACK, 0)
     end()
+
+
+def test_the_settings_have_metrics_also_before_the_first_reload() -> None:
+    facts = SharedFacts(900.0)
+    found = samples(facts)
+    for result in ("ok", "refused"):
+        assert found[f"bucket_brigade_settings_reloads_total['{result}']"] == 0
+    assert found["bucket_brigade_settings_accepted[]"] == 1
+    facts.count_reload("refused")
+    facts.update(settings_accepted=False, settings_last_good=True, restart_needed=2)
+    found = samples(facts)
+    assert found["bucket_brigade_settings_reloads_total['refused']"] == 1
+    assert found["bucket_brigade_settings_accepted[]"] == 0
+    assert found["bucket_brigade_settings_last_good[]"] == 1
+    assert found["bucket_brigade_settings_restart_needed[]"] == 2
