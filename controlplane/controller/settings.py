@@ -7,7 +7,7 @@ refused when a controller starts, it goes on with those, as it would have withou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import structlog
 
 from controlplane.domain.errors import ConfigError
 from controlplane.domain.objects import Cluster
-from controlplane.domain.settings_changes import Accepted, keep
+from controlplane.domain.settings_changes import Accepted, changes, keep
 from controlplane.domain.store_url import DEFAULT_STORE, directory_of, is_file
 from controlplane.settings.load import control_config, read_control_tables
-from controlplane.settings.models import ControlConfig
-from controlplane.settings.rules import check_against
+from controlplane.settings.models import ControlConfig, ListenConfig
+from controlplane.settings.rules import check_against, fixed_faults
 from controlplane.store.contract import StoreError
-from controlplane.store.http.credentials import Credentials, read_credentials
+from controlplane.store.http.credentials import Credentials, read_certificate, read_credentials
+from controlplane.store.http.token import read_tokens
 from controlplane.store.saved_settings import SavedSettings, key_of_text, read_contents
 
 FIXED_KEYS = ("store", "listen.address", "listen.port", "metrics", "log_format")
@@ -44,6 +45,15 @@ class Settings:
     credentials: Credentials | None = field(repr=False)
     needs_restart: Sequence[str] = ()
     refused: str = ""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a reload would do: refuse the file because of ``faults``, or change something."""
+
+    faults: Sequence[str]
+    changed: str = ""
+    needs_restart: Sequence[str] = ()
 
 
 class SettingsFile:
@@ -85,6 +95,29 @@ class SettingsFile:
             if saved is None:
                 raise
             return replace(saved, refused=str(error))
+
+    def preview(self, store: str, cluster: Cluster | None) -> Preview:
+        """Return what a controller of this store would do with the file on a reload.
+
+        Raises:
+            ConfigError: the file itself is refused.
+
+        """
+        tables = read_control_tables(self._path)
+        config = control_config(tables, self._path)
+        faults = list(fixed_faults(config, cluster)) if cluster else []
+        faults += _credential_faults(config.listen)
+        accepted = None
+        try:
+            accepted = SavedSettings(directory_of(store), self._path).load()
+        except ConfigError as error:
+            faults.append(str(error))
+        if accepted is None or faults:
+            return Preview(faults)
+        old = accepted.tables
+        kept, differing = keep(old, tables, _fixed(old, tables))
+        new = self._checked(kept, cluster).accepted
+        return Preview(faults, changes(accepted, new), differing)
 
     def save(self, settings: Settings) -> None:
         """Keep these as the last good ones; a failure is logged."""
@@ -129,6 +162,20 @@ class SettingsFile:
             }
         )
         return Settings(config, Accepted(tables, contents), credentials, needs_restart)
+
+
+def _credential_faults(listen: ListenConfig | None) -> Iterator[str]:
+    """Yield what is wrong with the files that the store's server needs."""
+    if listen is None:
+        return
+    try:
+        read_tokens(listen.token_file)
+    except ConfigError as error:
+        yield f"listen.token_file: {error}"
+    try:
+        read_certificate(listen.certificate, listen.private_key)
+    except ConfigError as error:
+        yield f"listen.certificate: {error}"
 
 
 def _fixed(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def check_against(config: ControlConfig, cluster: Cluster, path: Path | str) -> 
     Bucket count, depth, hash mode and key are fixed for a pool's life (docs/adr/0003); a server's
     name belongs to one DIP until that server has left the cluster.
     """
-    _raise_first(_changes(config, cluster), path)
+    _raise_first(fixed_faults(config, cluster), path)
 
 
 def notes(config: ControlConfig) -> Iterator[str]:
@@ -60,7 +60,8 @@ def _raise_first(faults: Iterable[str], path: Path | str) -> None:
         raise ConfigError(f"{path}: {fault}")
 
 
-def _changes(config: ControlConfig, cluster: Cluster) -> Faults:
+def fixed_faults(config: ControlConfig, cluster: Cluster) -> Faults:
+    """Yield each change of what is fixed while it is in use, as ``key: what is allowed``."""
     if config.gue_port != cluster.gue_port and any(s.state in IN_USE for s in cluster.servers):
         yield (
             f"gue_port: must stay {cluster.gue_port} while servers are in use: they would not "

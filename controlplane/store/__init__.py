@@ -23,11 +23,11 @@ def open_agent_store(
         return FileStore(_directory(url))
     if url.startswith(WEB_SCHEMES):
         from controlplane.store.http.client import HttpStore  # noqa: PLC0415 most agents need no httpx2
-        from controlplane.store.http.token import read_tokens  # noqa: PLC0415
+        from controlplane.store.http.token import read_token  # noqa: PLC0415
 
         if token_file is None:
             raise ConfigError(f"store {url} needs a token: set token_file")
-        return HttpStore(url, read_tokens(token_file)[0], ca_file)
+        return HttpStore(url, read_token(token_file), ca_file)
     raise ConfigError(
         f"store {url!r} is not a store: use file:DIR, http://HOST:PORT or https://HOST:PORT"
     )
@@ -43,9 +43,9 @@ def renew_agent_stores(
     if token_file is None:
         return  # a ``file:`` store
     from controlplane.store.http.client import HttpStore, trust  # noqa: PLC0415 as above
-    from controlplane.store.http.token import read_tokens  # noqa: PLC0415
+    from controlplane.store.http.token import read_token  # noqa: PLC0415
 
-    token, authorities = read_tokens(token_file)[0], trust(ca_file)
+    token, authorities = read_token(token_file), trust(ca_file)
     for store in stores:
         if isinstance(store, HttpStore):
             store.renew(token, authorities)

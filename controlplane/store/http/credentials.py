@@ -25,11 +25,15 @@ def read_credentials(
     token_file: Path, certificate: Path | None, private_key: Path | None
 ) -> Credentials:
     """Read the files of a server. Raises ``ConfigError`` if one is missing, open or wrong."""
+    return Credentials(read_tokens(token_file), read_certificate(certificate, private_key))
+
+
+def read_certificate(certificate: Path | None, private_key: Path | None) -> ssl.SSLContext | None:
+    """Return the context of a certificate and its key, ``None``: no TLS. ``ConfigError``."""
     if (certificate is None) != (private_key is None):
         raise ConfigError("certificate and private_key go together: set both or neither")
-    tokens = read_tokens(token_file)
     if certificate is None:
-        return Credentials(tokens)
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # An encrypted key is an error, never a prompt.
@@ -39,7 +43,7 @@ def read_credentials(
         raise ConfigError(
             f"cannot use certificate {certificate} with private_key {private_key}: {reason}"
         ) from error
-    return Credentials(tokens, context)
+    return context
 
 
 class CredentialsInUse:

@@ -33,6 +33,11 @@ def read_tokens(path: Path | str) -> tuple[str, ...]:
     return tuple(line.decode() for line in lines)
 
 
+def read_token(path: Path | str) -> str:
+    """Return the token that an agent uses, the first in its file. Raises ``ConfigError``."""
+    return read_tokens(path)[0]
+
+
 def _content(path: Path) -> bytes:
     try:
         with store_errors("cannot read token_file"):
