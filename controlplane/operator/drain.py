@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
 from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
+from controlplane.domain.names import guess
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.observer import Observer
@@ -55,7 +56,10 @@ def known_server(config: ControlConfig, cluster: Cluster | None, name: str) -> N
     names = {server.name for server in config.server}
     names |= {server.name for server in cluster.servers} if cluster else set()
     if name not in names:
-        raise UsageError(f"no server is called {name!r}; there are: {', '.join(sorted(names))}")
+        raise UsageError(
+            f"no server is called {name!r}; {guess(name, names)}there are: "
+            f"{', '.join(sorted(names))}; the controller's settings add others, by [[server]]"
+        )
 
 
 def progress(

@@ -7,7 +7,6 @@ validator's ``ValueError`` follows the key unchanged ("must be ...").
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from pydantic import (
 
 from controlplane.domain.bounds import MAX_PORT
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.names import is_name, shown
+from controlplane.domain.names import guess, is_name, shown
 from controlplane.domain.store_url import FILE_SCHEME, directory_of, file_url, is_file
 
 if TYPE_CHECKING:
@@ -198,9 +197,7 @@ def dotted(location: Sequence[str | int]) -> str:
 def _unknown_key(location: Sequence[str | int], model: type[BaseModel]) -> str:
     allowed = sorted(_keys_beside(location, model))
     key = dotted(location)
-    near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{key}: unknown key; {guess}allowed: {', '.join(allowed)}"
+    return f"{key}: unknown key; {guess(str(location[-1]), allowed)}allowed: {', '.join(allowed)}"
 
 
 def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> set[str]:

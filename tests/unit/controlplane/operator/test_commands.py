@@ -57,6 +57,18 @@ def test_in_a_store_that_no_controller_has_used_nobody_is_drained(
     assert "lbctl control has published nothing here" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["drain", "undrain"])
+def test_an_unknown_server_is_answered_with_the_closest_and_a_remedy(
+    settings: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (settings.parent / "store").mkdir(mode=0o700)
+    settings.write_text(SETTINGS.replace('"s1"', '"front1"'))
+    assert cli.run([command, "frnt1", "--config", str(settings)]) == 2
+    error = capsys.readouterr().err
+    assert "no server is called 'frnt1'; did you mean 'front1'? there are: front1; " in error
+    assert "[[server]]" in error
+
+
 def test_who_waits_is_told_of_each_change_but_not_all_the_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
