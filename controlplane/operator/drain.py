@@ -42,12 +42,13 @@ class DrainProgress:
         )
 
     def __str__(self) -> str:
-        connections = "unknown" if self.connections is None else self.connections
-        text = f"current for {self.buckets} buckets, {connections} connections"
+        connections = "an unknown number of" if self.connections is None else self.connections
+        buckets = f"{self.buckets} buckets and " if self.buckets else ""
+        text = f"has {buckets}{connections} connections"
         if not self.noted:
             text += ", the controller has not acted yet (does it run?)"
         if self.waiting_for:
-            text += f", waiting for {', '.join(self.waiting_for)}"
+            text += f", not using the newest table yet: {', '.join(self.waiting_for)}"
         return text
 
 
@@ -121,7 +122,7 @@ def wait_drained(
         on_progress(found)
         if deadline is not None and now >= deadline:
             raise BrigadeError(
-                f"{name} is still {found} after {timeout_seconds:g} s; its drain stays requested",
+                f"{name} still {found} after {timeout_seconds:g} s; its drain stays requested",
                 ExitCode.TIMEOUT,
             )
         pause = config.tick_seconds if deadline is None else deadline - now
