@@ -24,7 +24,13 @@ def shown(value: object) -> str:
     return text if len(text) <= LINE else f"{text[: LINE - 3]}..."
 
 
+def closest(name: str, allowed: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the allowed name that resembles this one most, ``None`` if none does so enough."""
+    near = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=likeness)
+    return near[0] if near else None
+
+
 def guess(name: str, allowed: Iterable[str]) -> str:
     """Return ``"did you mean 'x'? "`` if one of the allowed names is close, else nothing."""
-    near = difflib.get_close_matches(name, list(allowed), n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    near = closest(name, allowed)
+    return f"did you mean {near!r}? " if near else ""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from controlplane.domain.errors import ConfigError
 from controlplane.settings import rules
 from controlplane.settings.models import ControlConfig
 from controlplane.settings.toml import load_toml, validate, with_absolute_paths
 
+AGENT_KEYS = frozenset({"name", "interface", "dip"})
+"""What every agent's file has and no controller's."""
+CONTROLLER_KEYS = frozenset({"server", "pool"})
+"""What every controller's file has and no agent's."""
 LISTEN_PATHS = ("token_file", "certificate", "private_key")
 
 
@@ -18,7 +23,10 @@ def load_control_config(path: Path | str) -> ControlConfig:
     """
     path = Path(path)
     base = path.resolve().parent
-    settings = with_absolute_paths(load_toml(path), base)
+    loaded = load_toml(path)
+    if AGENT_KEYS & loaded.keys() and not CONTROLLER_KEYS & loaded.keys():
+        raise ConfigError(f"{path}: is the file of an agent; name a controller's by --config")
+    settings = with_absolute_paths(loaded, base)
     if isinstance(listen := settings.get("listen"), dict):
         settings["listen"] = with_absolute_paths(listen, base, *LISTEN_PATHS)
     config = validate(ControlConfig, settings, path)
