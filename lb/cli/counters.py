@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Column, Table
 
 from lb.cli._options import config_option, json_option
@@ -68,7 +69,7 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
     for service in counters["services"]:
         vip = f"[{service['vip']}]" if ":" in service["vip"] else service["vip"]
         name = f"{service['protocol']} {vip}:{port_text(service['port'])}"
-        row = [name, f"pool {service['pool']}", f"{service['packets']:,}"]
+        row = [escape(name), f"pool {service['pool']}", f"{service['packets']:,}"]
         rate = [] if every_second is None else [""]
         table.add_row(*row, *rate, f"{service['bytes']:,}")
     return table

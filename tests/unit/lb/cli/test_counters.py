@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Self
 
@@ -32,7 +33,8 @@ class Plane:
 
     def service_counters(self) -> dict[ServiceEntry, tuple[int, int]]:
         entry = ServiceEntry(vip=IPv4Network("192.0.2.10"), protocol=6, port=80, pool="web")
-        return {entry: (self.packets, 1_234_567)}
+        other = replace(entry, vip=IPv6Network("fd00::10"))
+        return {entry: (self.packets, 1_234_567), other: (0, 0)}
 
 
 @pytest.fixture
@@ -46,10 +48,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_bytes_by_service(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["counters", "--config", str(config)]) == 0
-    heading, verdict, service = capsys.readouterr().out.splitlines()
+    heading, verdict, service, other = capsys.readouterr().out.splitlines()
     assert heading.split() == ["verdict", "program", "packets", "bytes"]
     assert verdict.split()[-1] == "50"
     assert service.split()[-2:] == ["50", "1,234,567"]
+    assert "[fd00::10]:80" in other, "not taken for a style"
 
 
 def test_a_pipe_gets_every_reading_when_it_is_made(
