@@ -13,7 +13,7 @@ PACKETS ?= 1000000
 SEED ?=
 SECONDS ?= 300
 
-SHELL_SCRIPTS := .ci/run $(wildcard scripts/* tests/vm/*.sh)
+SHELL_SCRIPTS := .ci/run $(wildcard scripts/* tests/vm/*.sh) $(addprefix deploy/examples/,announce withdraw)
 C_CODE = $(sort $(shell find bpf tests -name '*.[ch]' 2>/dev/null))
 
 .PHONY: help setup demo test vm lint fmt type bench mutants fuzz libfuzzer lock clean

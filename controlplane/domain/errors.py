@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -32,6 +33,18 @@ class ConfigError(BrigadeError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, ExitCode.USAGE)
+
+
+class SettingsError(ConfigError):
+    """A settings file has mistakes: ``faults`` has one line for each, the most useful first.
+
+    The message has only the first.
+    """
+
+    def __init__(self, path: object, faults: Sequence[str]) -> None:
+        more = f" (and {len(faults) - 1} more; lbctl check lists them)" if len(faults) > 1 else ""
+        super().__init__(f"{path}: {faults[0]}{more}")
+        self.faults = tuple(faults)
 
 
 class UsageError(ConfigError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 """A name: 1 to 63 of ``a-z 0-9 . _ -``, never starting with punctuation (so never ``..``)."""
@@ -20,3 +22,15 @@ def shown(value: object) -> str:
     """Return an untrusted value as text that is safe and short enough for a line of a log."""
     text = ascii(value[:LINE] if isinstance(value, str) else value)
     return text if len(text) <= LINE else f"{text[: LINE - 3]}..."
+
+
+def closest(name: str, allowed: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the allowed name that resembles this one most, ``None`` if none does so enough."""
+    near = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=likeness)
+    return near[0] if near else None
+
+
+def guess(name: str, allowed: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'? "`` if one of the allowed names is close, else nothing."""
+    near = closest(name, allowed)
+    return f"did you mean {near!r}? " if near else ""

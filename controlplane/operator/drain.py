@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
 from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
+from controlplane.domain.names import guess
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.observer import Observer
@@ -41,12 +42,13 @@ class DrainProgress:
         )
 
     def __str__(self) -> str:
-        connections = "unknown" if self.connections is None else self.connections
-        text = f"current for {self.buckets} buckets, {connections} connections"
+        connections = "an unknown number of" if self.connections is None else self.connections
+        buckets = f"{self.buckets} buckets and " if self.buckets else ""
+        text = f"has {buckets}{connections} connections"
         if not self.noted:
             text += ", the controller has not acted yet (does it run?)"
         if self.waiting_for:
-            text += f", waiting for {', '.join(self.waiting_for)}"
+            text += f", not using the newest table yet: {', '.join(self.waiting_for)}"
         return text
 
 
@@ -55,7 +57,10 @@ def known_server(config: ControlConfig, cluster: Cluster | None, name: str) -> N
     names = {server.name for server in config.server}
     names |= {server.name for server in cluster.servers} if cluster else set()
     if name not in names:
-        raise UsageError(f"no server is called {name!r}; there are: {', '.join(sorted(names))}")
+        raise UsageError(
+            f"no server is called {name!r}; {guess(name, names)}there are: "
+            f"{', '.join(sorted(names))}; the controller's settings add others, by [[server]]"
+        )
 
 
 def progress(
@@ -117,7 +122,7 @@ def wait_drained(
         on_progress(found)
         if deadline is not None and now >= deadline:
             raise BrigadeError(
-                f"{name} is still {found} after {timeout_seconds:g} s; its drain stays requested",
+                f"{name} still {found} after {timeout_seconds:g} s; its drain stays requested",
                 ExitCode.TIMEOUT,
             )
         pause = config.tick_seconds if deadline is None else deadline - now

@@ -6,9 +6,18 @@ import time
 from ipaddress import IPv4Address
 from typing import Any
 
+from controlplane.decide.health import fold, pool_health
+from controlplane.decide.pool_step import members
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView
-from controlplane.domain.objects import Address, Server, Service, protocol_text, vip_text
+from controlplane.domain.objects import (
+    Address,
+    Cluster,
+    Server,
+    Service,
+    protocol_text,
+    vip_text,
+)
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.observer import Observer
 from controlplane.observe.probe.sockets import source_towards
@@ -30,11 +39,13 @@ def overview(
 ) -> dict[str, Any]:
     """Observe for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
 
+    ``leader``: which controller leads the store, null: none.
     ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``unknown``),
     load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
     share (part of each pool, 0 to 1). ``services``: name, vip, protocol, port (null: any), pool.
     ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
-    its servers is sent to, or null) and unprobed (why it is null). ``documents``: kind, generation,
+    its servers is sent to, or null), unprobed (why it is null) and panic (too many of its servers
+    are unhealthy, so their checks drain nobody). ``documents``: kind, generation,
     settled, waiting_for.
     """
     published = Published(store)
@@ -48,9 +59,10 @@ def overview(
         fleet = observer.look(config, published.cluster, time.monotonic())
     cluster = published.cluster
     return {
+        "leader": store.leader(),
         "servers": [_server(s, published, fleet) for s in cluster.servers] if cluster else [],
         "services": [_service(service) for service in cluster.services] if cluster else [],
-        "pools": [_pool(name, published, config) for name in sorted(published.tables)],
+        "pools": [_pool(name, published, config, fleet) for name in sorted(published.tables)],
         "documents": [
             _document(fleet.settlement(kind, generation))
             for kind, generation in sorted(published.generations().items())
@@ -87,7 +99,9 @@ def _service(service: Service) -> dict[str, Any]:
     }
 
 
-def _pool(name: str, published: Published, config: ControlConfig) -> dict[str, Any]:
+def _pool(
+    name: str, published: Published, config: ControlConfig, fleet: FleetView
+) -> dict[str, Any]:
     table, cluster = published.tables[name], published.cluster
     pool = cluster.pool(name) if cluster else None
     services = cluster.services if cluster else ()
@@ -104,7 +118,15 @@ def _pool(name: str, published: Published, config: ControlConfig) -> dict[str, A
         "unprobed": None if target else reason,
         "generation": table.generation,
         "in_transition": published.facts[name].in_transition,
+        "panic": cluster is not None and _panics(name, cluster, config, fleet),
     }
+
+
+def _panics(pool: str, cluster: Cluster, config: ControlConfig, fleet: FleetView) -> bool:
+    """Whether more of the pool's servers report failing checks than the controller acts on."""
+    failing = fold(frozenset(), fleet.reports, cluster.services)
+    serving = members(config, cluster, pool)
+    return pool_health(pool, cluster.services, failing, serving, config.panic_threshold).panic
 
 
 def towards(config: ControlConfig) -> Source:

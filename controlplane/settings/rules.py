@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
-from controlplane.domain.errors import ConfigError
+from controlplane.domain.errors import SettingsError
 from controlplane.domain.lookup_capacity import find_shortage
 from controlplane.domain.objects import IN_USE, endpoint_text, vip_text
 from controlplane.domain.vips import Hosts
@@ -21,7 +21,7 @@ Faults = Iterator[str]
 
 
 def check(config: ControlConfig, path: Path | str) -> None:
-    """Raise ``ConfigError`` with the first rule broken, as ``key: what is allowed``."""
+    """Raise ``SettingsError`` with each rule broken, as ``key: what is allowed``."""
     rules: tuple[Callable[[ControlConfig], Faults], ...] = (
         _unique_names,
         _addresses,
@@ -30,16 +30,16 @@ def check(config: ControlConfig, path: Path | str) -> None:
         _services,
         _listen,
     )
-    _raise_first((fault for rule in rules for fault in rule(config)), path)
+    _raise((fault for rule in rules for fault in rule(config)), path)
 
 
 def check_against(config: ControlConfig, cluster: Cluster, path: Path | str) -> None:
-    """Raise ``ConfigError`` if the file changes what is fixed while it is in use.
+    """Raise ``SettingsError`` if the file changes what is fixed while it is in use.
 
     Bucket count, depth, hash mode and key are fixed for a pool's life (docs/adr/0003); a server's
     name belongs to one DIP until that server has left the cluster.
     """
-    _raise_first(fixed_faults(config, cluster), path)
+    _raise(fixed_faults(config, cluster), path)
 
 
 def notes(config: ControlConfig) -> Iterator[str]:
@@ -55,9 +55,10 @@ def notes(config: ControlConfig) -> Iterator[str]:
         )
 
 
-def _raise_first(faults: Iterable[str], path: Path | str) -> None:
-    for fault in faults:
-        raise ConfigError(f"{path}: {fault}")
+def _raise(faults: Iterable[str], path: Path | str) -> None:
+    found = list(faults)
+    if found:
+        raise SettingsError(path, found)
 
 
 def fixed_faults(config: ControlConfig, cluster: Cluster) -> Faults:

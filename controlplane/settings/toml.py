@@ -7,7 +7,7 @@ validator's ``ValueError`` follows the key unchanged ("must be ...").
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ from pydantic import (
 )
 
 from controlplane.domain.bounds import MAX_PORT
-from controlplane.domain.errors import ConfigError
-from controlplane.domain.names import is_name, shown
+from controlplane.domain.errors import ConfigError, SettingsError
+from controlplane.domain.names import closest, guess, is_name, shown
 from controlplane.domain.store_url import FILE_SCHEME, directory_of, file_url, is_file
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def load_toml(path: Path | str) -> dict[str, Any]:
     """
     try:
         with Path(path).open("rb") as file:
-            settings = tomllib.load(file)
+            data = file.read()
+        settings = tomllib.loads(_text(data, path).replace("\r\n", "\n"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; create it, or name another") from None
     except PermissionError:
@@ -142,8 +143,17 @@ def load_toml(path: Path | str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        first_line = "(at line 1," in str(error)
+        doubt = "; is it a settings file of agent or controller?" if first_line else ""
+        raise ConfigError(f"{path}: not valid TOML: {error}{doubt}") from None
     return settings
+
+
+def _text(data: bytes, path: Path | str) -> str:
+    """Decode a file. A byte order mark, which editors of Windows write, is skipped."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{path}: is UTF-16 (by its byte order mark); save it as UTF-8")
+    return data.decode("utf-8-sig")
 
 
 def with_absolute_paths(table: Mapping[str, Any], base: Path, *keys: str) -> dict[str, Any]:
@@ -161,14 +171,37 @@ def with_absolute_paths(table: Mapping[str, Any], base: Path, *keys: str) -> dic
 def validate(model: type[Model], data: Mapping[str, Any], path: Path | str) -> Model:
     """Return ``data`` as a ``model``.
 
-    Raises ``ConfigError``: one line: file, key, what is allowed; further faults are counted.
+    Raises ``SettingsError``: file, key, what is allowed; the message counts further faults.
     """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise ConfigError(f"{path}: {describe(faults[0], model)}{more}") from None
+        faults = _useful_first(error.errors(include_url=False), model)
+        raise SettingsError(path, [describe(fault, model) for fault in faults]) from None
+
+
+def _useful_first(faults: Sequence[ErrorDetails], model: type[BaseModel]) -> list[ErrorDetails]:
+    """Sort faults: unknown keys, wrong values, missing keys.
+
+    A missing key that was only spelt wrongly is left out: its fault is the unknown key. So is a
+    list that is too short only because pydantic does not count its wrong entries.
+    """
+    unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
+    meant = {(*loc[:-1], _meant(loc, model)) for loc in unknown}
+    rank = {"extra_forbidden": 0, "missing": 2}
+    inside = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+    kept = [
+        fault
+        for fault in faults
+        if (fault["type"] != "missing" or fault["loc"] not in meant)
+        and (fault["type"] != "too_short" or fault["loc"] not in inside)
+    ]
+    return sorted(kept, key=lambda fault: rank.get(fault["type"], 1))
+
+
+def _meant(location: Sequence[str | int], model: type[BaseModel]) -> str | None:
+    """Return the allowed key that an unknown one resembles."""
+    return closest(str(location[-1]), _keys_beside(location, model))
 
 
 def describe(fault: ErrorDetails, model: type[BaseModel]) -> str:
@@ -198,9 +231,7 @@ def dotted(location: Sequence[str | int]) -> str:
 def _unknown_key(location: Sequence[str | int], model: type[BaseModel]) -> str:
     allowed = sorted(_keys_beside(location, model))
     key = dotted(location)
-    near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{key}: unknown key; {guess}allowed: {', '.join(allowed)}"
+    return f"{key}: unknown key; {guess(str(location[-1]), allowed)}allowed: {', '.join(allowed)}"
 
 
 def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> set[str]:

@@ -155,5 +155,9 @@ class ControllerStore(AgentStore, OperatorStore):
         """Drop a removed server's acknowledgements, report and drain request."""
 
     @abstractmethod
+    def leader(self) -> str | None:
+        """Return who holds leadership, ``None`` if nobody does."""
+
+    @abstractmethod
     def lead(self, owner: str) -> AbstractContextManager[None]:
         """Hold leadership for the context's life; ``StoreConflict`` names the holder if taken."""

@@ -37,6 +37,10 @@ STORE = re.compile(rf"{FILE_SCHEME}.+|https?://[^/\s]+/?")
 PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
 LOAD_KEYS = {"cgroup": ("cgroup",), "metric": ("url", "metric", "kind")}
 METRIC = text_like(r"[a-zA-Z_:][a-zA-Z0-9_:]*", "the name of a Prometheus metric, without labels")
+AGENT_KEYS = frozenset({"name", "interface", "dip"})
+"""What every agent's file has and no controller's."""
+CONTROLLER_KEYS = frozenset({"server", "pool"})
+"""What every controller's file has and no agent's."""
 MAX_TABLE = 0xFFFFFFFF
 KERNEL_TABLES = frozenset({252, 253, 254, 255})
 """RT_TABLE_COMPAT, _DEFAULT, _MAIN and _LOCAL."""
@@ -160,7 +164,10 @@ def load_agent_config(path: Path | str) -> AgentConfig:
 
 def _read_tables(path: Path | str) -> dict[str, Any]:
     base = Path(path).absolute().parent
-    settings = with_absolute_paths(load_toml(path), base, *PATH_KEYS)
+    loaded = load_toml(path)
+    if CONTROLLER_KEYS & loaded.keys() and not AGENT_KEYS & loaded.keys():
+        raise ConfigError(f"{path}: is the file of a controller; name an agent's by --config")
+    settings = with_absolute_paths(loaded, base, *PATH_KEYS)
     if isinstance(load := settings.get("load"), dict):
         settings["load"] = with_absolute_paths(load, base, "cgroup")
     return settings

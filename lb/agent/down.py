@@ -86,7 +86,7 @@ def take_down(config: AgentConfig, show: Show, *, force: bool) -> None:
             the kernel refused (with ``force`` a hook may fail).
 
     """
-    check_root()
+    check_root("down")
     with interface_lock(config.interface, "down"), RouteSocket() as netlink:
         record = find_record(config)
         if record is None and find_holder(config.interface) is None:

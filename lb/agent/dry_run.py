@@ -32,6 +32,9 @@ from lb.agent.up import open_journal
 from lb.agent.vips.conflicts import find_conflicts
 from lb.agent.vips.kernel import local_vips
 
+REFUSE = "refuse"
+"""How the line begins of something that `lbctl up` refuses."""
+
 
 def plan_up(config: AgentConfig) -> Iterator[str]:
     """Yield a line for each thing that `lbctl up` would do here, in its order.
@@ -40,12 +43,12 @@ def plan_up(config: AgentConfig) -> Iterator[str]:
         BrigadeError: `lbctl up` would refuse at once.
 
     """
-    check_root()
+    check_root("up")
     with RouteSocket() as netlink:
         link = check_interface(netlink, config)
         holder = find_holder(config.interface)
         if holder:
-            yield f"refuse: {config.interface} belongs to {holder}, which runs `lbctl up`"
+            yield f"{REFUSE}: {config.interface} belongs to {holder}, which runs `lbctl up`"
         attachment = Attachment(netlink, link, config, open_journal(config))
         attachment.check()
         yield from _pins(config)

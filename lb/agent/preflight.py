@@ -24,10 +24,10 @@ LEAST_IPV6_BYTES = 1280
 """IPv6 senders never go below this (RFC 8200, section 5; RFC 8201, section 4)."""
 
 
-def check_root() -> None:
-    """Raise without root."""
+def check_root(command: str) -> None:
+    """Raise without root, with the command of lbctl that needs it."""
     if os.geteuid() != 0:
-        raise BrigadeError("lbctl up and down need root: sudo lbctl ...")
+        raise BrigadeError(f"lbctl {command} needs root: sudo lbctl {command} ...")
 
 
 def check_interface(netlink: RouteSocket, config: AgentConfig) -> LinkInfo:

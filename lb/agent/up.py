@@ -103,7 +103,7 @@ class Runner:
     def run(self) -> int:
         """Run the agent; return the signal that ended it."""
         config, stack = self._config, self._stack
-        check_root()
+        check_root("up")
         netlink = stack.enter_context(RouteSocket())
         link = check_interface(netlink, config)
         stack.enter_context(interface_lock(config.interface))

@@ -46,3 +46,13 @@ def opened(config_path: Path) -> Iterator[tuple[ControlConfig, ControllerStore]]
             )
     with closing(open_controller_store(config.store)) as store:
         yield config, store
+
+
+def warn_without_leader(store: ControllerStore) -> None:
+    """Print a warning if no controller leads this store: then nobody acts on a request."""
+    if store.leader() is None:
+        click.echo(
+            "warning: no controller leads this store, so nothing changes until one runs: "
+            "lbctl control",
+            err=True,
+        )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from controlplane.domain.errors import BrigadeError
+from controlplane.domain.names import guess
 
 
 def summary(path: Path) -> str | None:
@@ -58,6 +59,18 @@ class LazyGroup(click.Group):
             message = f"{module.__name__}.command is not a click command"
             raise BrigadeError(message)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of these arguments; an unknown name is answered with the closest one."""
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            ctx.fail(
+                f"no command is called {args[0]!r}; {guess(args[0], names)}"
+                f"there are: {', '.join(names)}"
+            )
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands, each with the first line of its help."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -22,10 +24,29 @@ config_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn an error in writing a file into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise BrigadeError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _check_writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Fail before the run rather than after it. A file that exists is kept as it is until then."""
+    if path is not None and str(path) != "-":
+        with _write_errors(path), path.open("a", encoding="utf-8"):
+            pass
+    return path
+
+
 json_file_option = click.option(
     "--json",
     "json_path",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    callback=_check_writable,
     help="Write the result as JSON to this file; - is standard output.",
 )
 
@@ -38,8 +59,6 @@ def write_json(path: Path | None, values: object) -> bool:
     if str(path) == "-":
         click.echo(text, nl=False)
         return True
-    try:
+    with _write_errors(path):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BrigadeError(f"cannot write {path}: {error.strerror}") from error
     return False

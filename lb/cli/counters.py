@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Column, Table
 
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from lb.dataplane.objects import ServiceEntry
     from lb.dataplane.pinned import PinnedDataplane
@@ -56,10 +59,9 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
     from controlplane.domain.objects import port_text
     from lb.agent.report.metrics import program_of
 
-    packets = Column("packets", justify="right")
-    table = Table("verdict", "program", packets, box=None, pad_edge=False)
-    if every_second is not None:
-        table.add_column("per second", justify="right")
+    headings = ("packets", "bytes") if every_second is None else ("packets", "per second", "bytes")
+    columns = (Column(heading, justify="right") for heading in headings)
+    table = Table("verdict", "program", *columns, box=None, pad_edge=False)
     for name, count in counters["verdicts"].items():
         if count:
             rate = [f"{every_second[name]:,.0f}"] if every_second is not None else []
@@ -67,8 +69,24 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
     for service in counters["services"]:
         vip = f"[{service['vip']}]" if ":" in service["vip"] else service["vip"]
         name = f"{service['protocol']} {vip}:{port_text(service['port'])}"
-        table.add_row(name, f"pool {service['pool']}", f"{service['packets']:,}")
+        row = [escape(name), f"pool {service['pool']}", f"{service['packets']:,}"]
+        rate = [] if every_second is None else [""]
+        table.add_row(*row, *rate, f"{service['bytes']:,}")
     return table
+
+
+@contextmanager
+def shown_in_place() -> Iterator[Callable[[Table], None]]:
+    """Yield what shows each new table: in the place of the last one on a terminal, else below it.
+
+    Into a pipe or a file, a display that is redrawn would be written only once, at its end.
+    """
+    console = Console()
+    if not console.is_terminal:
+        yield partial(show_whole, console=console)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield partial(live.update, refresh=True)
 
 
 @click.command(
@@ -104,7 +122,7 @@ def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
         show_whole(render(counters, None))
     if not watch:
         return
-    with Live(console=Console(), auto_refresh=False) as live:
+    with shown_in_place() as show:
         while True:
             time.sleep(interval)
             before = counters["verdicts"]
@@ -113,5 +131,4 @@ def command(config: Path, as_json: bool, watch: bool, interval: float) -> None:
             if as_json:
                 click.echo(json.dumps(counters))
             else:
-                rows = render(counters, rates(counters["verdicts"], before, interval))
-                live.update(rows, refresh=True)
+                show(render(counters, rates(counters["verdicts"], before, interval)))

@@ -11,7 +11,7 @@ import click
 from controlplane.domain.errors import UsageError
 from controlplane.operator.drain import DrainProgress, known_server, wait_drained
 from controlplane.publish.published import Published
-from lb.cli._controller_store import config_option, opened
+from lb.cli._controller_store import config_option, opened, warn_without_leader
 
 PRINT_SECONDS = 2.0
 
@@ -27,7 +27,7 @@ class Progress:
 
     def __call__(self, progress: DrainProgress) -> None:
         """Print what is still missing, if that is new."""
-        text = f"{self._name} is {progress}"
+        text = f"{self._name} {progress}"
         now = self._clock()
         if now >= self._next and text != self._printed:
             click.echo(text, err=True)
@@ -64,6 +64,7 @@ def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> 
         newest.refresh()
         known_server(config, newest.cluster, name)
         store.request_drain(name, requested=True)
+        warn_without_leader(store)
         if wait:
             wait_drained(store, config, name, timeout, Progress(name, time.monotonic))
             click.echo(f"{name} is drained")

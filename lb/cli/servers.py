@@ -41,24 +41,36 @@ def print_servers(found: dict[str, Any]) -> None:
     if not found["servers"]:
         click.echo("no servers yet: lbctl control has published nothing here")
         return
+    if found["leader"] is None:
+        click.echo(
+            "NO CONTROLLER LEADS this store: nothing changes until one runs (lbctl control). "
+            "Agents that report to it by http: cannot, so silent ones may be well."
+        )
     pools = [pool["name"] for pool in found["pools"]]
-    servers = Table("server", "DIP", "state", "agent", "load", "connections", box=None)
+    headings = ("server", "DIP", "state", "agent", "unhealthy", "load", "connections")
+    servers = Table(*headings, box=None)
     for pool in pools:
         servers.add_column(f"{pool} buckets", justify="right")
     for server in found["servers"]:
-        load = "-" if server["load"] is None else f"{server['load']:.2f}"
+        load = "-" if server["load"] is None else f"{server['load']:.0%}"
         drain = " (drain requested)" if server["wished_draining"] else ""
         servers.add_row(
             server["name"],
             server["dip"],
             f"{server['state']}{drain}",
             server["agent"],
+            ", ".join(server["unhealthy"]) or "-",
             load,
             str(server["connections"]),
             *(str(server["buckets"].get(pool, 0)) for pool in pools),
         )
     show_whole(servers)
     for pool in found["pools"]:
+        if pool["panic"]:
+            click.echo(
+                f"PANIC: too many servers of pool {pool['name']} are unhealthy at once, so their "
+                "checks drain nobody"
+            )
         if pool["probe"] is None:
             click.echo(
                 f"pool {pool['name']} cannot be probed, so its servers are never declared down: "

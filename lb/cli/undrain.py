@@ -8,7 +8,7 @@ import click
 
 from controlplane.operator.drain import known_server
 from controlplane.publish.published import Published
-from lb.cli._controller_store import config_option, opened
+from lb.cli._controller_store import config_option, opened, warn_without_leader
 
 
 @click.command(
@@ -26,5 +26,9 @@ def command(name: str, config_path: Path) -> None:
         newest = Published(store)
         newest.refresh()
         known_server(config, newest.cluster, name)
+        if name not in store.drain_requests():
+            click.echo(f"no drain of {name} is requested, so there is nothing to cancel")
+            return
         store.request_drain(name, requested=False)
+        warn_without_leader(store)
         click.echo(f"drain of {name} cancelled: it joins again")

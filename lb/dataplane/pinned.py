@@ -59,9 +59,14 @@ class PinnedDataplane(ExitStack):
     def _open(stack: ExitStack, path: Path) -> int:
         try:
             fd = bpf_syscall.obj_get(path)
+        except PermissionError as error:
+            raise DataplaneError(
+                f"{path}: {error.strerror}; reading the pins needs root: run the same command with "
+                "sudo"
+            ) from error
         except OSError as error:
             raise DataplaneError(
-                f"{path}: {error.strerror}; is the agent up (lbctl up), and are you root?"
+                f"{path}: {error.strerror}; is the agent up (lbctl up)?"
             ) from error
         return stack.enter_context(bpf_syscall.closing(fd))
 

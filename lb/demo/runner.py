@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from controlplane.domain.errors import BrigadeError, UsageError
+from controlplane.domain.names import guess
 from lb.demo import scenario
 from lb.demo.progress import ProgressLog
 from lb.demo.results import Findings, StepResult
@@ -48,7 +49,10 @@ def chosen_steps(only: Sequence[str]) -> list[str]:
     wanted = {step_of.get(name, name) for name in only}
     unknown = sorted(wanted - set(STEPS))
     if unknown:
-        raise UsageError(f"no step is called {unknown[0]!r}: choose from {', '.join(STEPS)}")
+        raise UsageError(
+            f"no step is called {unknown[0]!r}; {guess(unknown[0], STEPS)}"
+            f"choose from {', '.join(STEPS)}"
+        )
     return [name for name in STEPS if not wanted or name in wanted]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from pathlib import Path
 
 from lb.demo import scenario
 from lb.demo.site.site import lbctl
@@ -21,41 +23,75 @@ TRIED = 1
 """The server to look at: no step stops it."""
 
 
+SCRIPT = """#!/bin/sh
+# in HOST COMMAND...: run a command in the network namespace of a host of the demo. A command
+# `lbctl` gets the settings of that host.
+set -eu
+host=$1
+shift
+if [ "$1" = lbctl ]; then
+    command=$2
+    shift 2
+    file={hosts}/$host/agent.toml
+    [ -e "$file" ] || file={hosts}/$host/control.toml
+    set -- {lbctl} "$command" --config "$file" "$@"
+fi
+exec nsenter --net="{namespaces}$host" "$@"
+"""
+
+
+def write_script(network: Network) -> Path:
+    """Write the script that runs a command on a host of a network; return its path."""
+    path = network.record.path / "in"
+    router = network[ROUTER].namespace
+    text = SCRIPT.format(
+        hosts=shlex.quote(str(network.record.path / "hosts")),
+        lbctl=shlex.quote(lbctl()),
+        namespaces=str(router).removesuffix(ROUTER),
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def suggested_commands(network: Network) -> list[str]:
-    """Return ten commands with comments, ready to be pasted into a root shell."""
-    server = network[server_name(TRIED)]
-    agent_file, control_file = server.base / "agent.toml", network[CONTROLLER].base / "control.toml"
-    fetch = "exec 3<>/dev/tcp/{}/{}; printf 'GET {} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
-    hello = fetch.format(scenario.WEB_VIP, scenario.HTTP_PORT, "/hello")
-    metrics = fetch.format(dip(TRIED), 9109, "/metrics")
-    flow = f"tcp {client_address(1)}:40000 {scenario.WEB_VIP}:{scenario.HTTP_PORT}"
-    on_server = _inside(network, server.name)
-    on_client, on_router = _inside(network, client_name(1)), _inside(network, ROUTER)
-    on_controller = _inside(network, CONTROLLER)
-    ctl = shlex.quote(lbctl())
-    many = f"sleep 1; for i in {{1..50}}; do {hello}; done"
-    requests = f"{on_client} bash -c {shlex.quote(many)} >/dev/null"
-    capture = f"{on_server} timeout 10 tcpdump -c 10 -ni {INTERFACE} udp port 6080"
-    rows = [
-        ("the status of an agent", f"{on_server} {ctl} status --config {agent_file}"),
-        ("the buckets of each server", f"{on_server} {ctl} table --config {agent_file}"),
-        ("a counter for every verdict", f"{on_server} {ctl} counters --config {agent_file}"),
-        ("the path of a flow", f"{on_server} {ctl} where --config {agent_file} {flow}"),
-        (
-            "a request to the VIP: which server answers?",
-            f"{on_client} bash -c {shlex.quote(hello)}",
-        ),
-        ("the router's ECMP route", f"{on_router} ip route show {scenario.WEB_VIP}"),
-        ("drain a server", f"{on_controller} {ctl} drain server2 --config {control_file}"),
-        ("cancel the drain", f"{on_controller} {ctl} undrain server2 --config {control_file}"),
-        ("Prometheus metrics", f"{on_controller} bash -c {shlex.quote(metrics)}"),
-        ("packets between servers during requests of a client", f"{requests} & {capture}"),
-    ]
+    """Return commands with comments, ready to be pasted into the shell that ran the demo.
+
+    They are run by `sh`, because /run may not allow programs.
+    """
+    # sudo sets SUDO_USER: then the shell that ran the demo belongs to a user who needs sudo.
+    root = "sudo " if os.environ.get("SUDO_USER") else ""
+    script = f"{root}sh {shlex.quote(str(write_script(network)))}"
+    rows = [(what, f"{script} {command}") for what, command in commands()]
     lines = ["", f"The network keeps running, its files are in {network.record.path}. Try:", ""]
     for what, command in rows:
         lines += [f"# {what}", command]
-    return [*lines, "", "# remove the network at the end", f"{ctl} demo --remove"]
+    return [*lines, "", "# remove the network at the end", f"{root}{lbctl()} demo --remove"]
 
 
-def _inside(network: Network, host: str) -> str:
-    return f"nsenter --net={network[host].namespace}"
+def commands() -> list[tuple[str, str]]:
+    """Return what each command shows, and the command, which begins with its host."""
+    server, client = server_name(TRIED), client_name(1)
+    flow = f"tcp {client_address(1)}:40000 {scenario.WEB_VIP}:{scenario.HTTP_PORT}"
+    return [
+        ("the servers, as the controller has them", f"{CONTROLLER} lbctl servers"),
+        ("the status of an agent", f"{server} lbctl status"),
+        ("the buckets of each server", f"{server} lbctl table"),
+        ("a counter for every verdict", f"{server} lbctl counters"),
+        ("the path of a flow", f"{server} lbctl where {flow}"),
+        (
+            "a request to the VIP: which server answers?",
+            f"{client} curl -s {scenario.WEB_VIP}/hello",
+        ),
+        (
+            "the next packets of VIPs, one by one, for 10 seconds: repeat the request meanwhile",
+            f"{server} lbctl trace --seconds 10",
+        ),
+        ("the router's ECMP route", f"{ROUTER} ip route show {scenario.WEB_VIP}"),
+        ("drain a server", f"{CONTROLLER} lbctl drain server2"),
+        ("cancel the drain", f"{CONTROLLER} lbctl undrain server2"),
+        ("Prometheus metrics", f"{CONTROLLER} curl -s {dip(TRIED)}:9109/metrics"),
+        (
+            "packets between servers, for 10 seconds: repeat the request meanwhile",
+            f"{server} timeout 10 tcpdump -c 10 -ni {INTERFACE} udp port 6080",
+        ),
+    ]

@@ -43,7 +43,7 @@ class Limits:
 @contextmanager
 def _place(config: AgentConfig) -> Iterator[tuple[RouteSocket, int]]:
     """Lock the interface for this trace; yield a netlink socket and the interface's index."""
-    check_root()
+    check_root("trace")
     with interface_lock(config.interface, ROLE), RouteSocket() as netlink:
         link = find_link(netlink, config.interface)
         if link is None:

@@ -100,6 +100,39 @@ def test_without_root_set_up_prints_one_line_for_an_administrator(tmp_path: Path
     assert done.stderr.splitlines()[-1] == "set-up: nothing can run without /none/python3"
 
 
+def shell(text: str) -> subprocess.CompletedProcess[str]:
+    """Run shell text with the functions that the scripts share."""
+    return subprocess.run(
+        ["bash", "-euc", f"source {ROOT}/scripts/lib.sh; {text}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+
+def test_what_takes_long_reports_that_it_still_runs() -> None:
+    done = shell('PROGRESS_SECONDS=1; with_progress "fetching" sleep 2.5; echo over')
+    lines = done.stderr.splitlines()
+    assert lines
+    assert all(re.fullmatch(r"set-up: fetching: [1-9] s so far", line) for line in lines)
+    assert done.stdout == "over\n"
+    failed = shell('with_progress "fetching" bash -c "exit 7" || echo "code $?"')
+    assert (failed.stdout, failed.stderr) == ("code 7\n", "")
+    ignoring = shell('trap "" INT TERM HUP; with_progress "installing" true; echo over')
+    assert (ignoring.stdout, ignoring.stderr) == ("over\n", "")
+
+
+def test_the_sizes_are_apts() -> None:
+    text = (
+        "The following NEW packages will be installed:\n  clang gcc\n"
+        "Need to get 107 MB/157 MB of archives.\n"
+        "After this operation, 946 MB of additional disk space will be used.\n"
+    )
+    done = shell(f"apt_sizes <<'END'\n{text}END")
+    assert done.stdout == "to fetch: 107 MB/157 MB, on disk: 946 MB\n"
+
+
 def test_quick_start_of_the_command() -> None:
     heavy = ["bcc", "numpy", "scapy", "pyroute2", "pydantic", "httpx2", "uvicorn"]
     code = (

@@ -183,6 +183,21 @@ class FileStore(ControllerStore):
         with self._using("cannot forget a server"):
             self._fleet.forget(server)
 
+    def leader(self) -> str | None:
+        """Return who holds leadership, ``None`` if nobody does.
+
+        The shared lock is held for a moment; a controller that meets it tries again.
+        """
+        path = self.directory / "leader"
+        with self._using("cannot see who leads"):
+            if not path.exists():
+                return None
+            try:
+                with file_lock(path, fcntl.LOCK_SH, wait_seconds=0):
+                    return None
+            except BlockingIOError:
+                return _holder(path)
+
     @contextmanager
     def lead(self, owner: str) -> Iterator[None]:
         """Hold leadership for the context's life; ``StoreConflict`` names the holder if taken."""

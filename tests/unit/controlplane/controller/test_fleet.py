@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from controlplane.domain.objects import ServiceHealth, Table
+from controlplane.operator.overview import overview
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
+from lb.cli.servers import print_servers
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
 from tests.unit.controlplane.fleet import EVEN, dip
@@ -148,12 +150,21 @@ def test_a_failing_check_drains_in_its_pool_only_and_back(fleet: Fleet) -> None:
     wait_until(lambda: fleet.current("web") == EVEN, "even again")
 
 
-def test_a_majority_failing_keeps_the_last_table(fleet: Fleet) -> None:
-    fleet.up(4)
+def test_a_majority_failing_keeps_the_last_table(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = fleet.up(4)
+    assert not overview(fleet.store, config, 0.0)["pools"][0]["panic"]
     for name in ("s1", "s2", "s3"):
         fleet.agents[name].checks = {"http": ServiceHealth(healthy=False)}
     wait_until(lambda: fleet.rounds[-1].outcomes["web"].health.panic, "panic")
     assert fleet.metric("panic", pool="web") == 1
+    capsys.readouterr()
+    print_servers(overview(fleet.store, config, 0.0))
+    shown = capsys.readouterr().out
+    assert "PANIC: too many servers of pool web are unhealthy" in shown
+    assert shown.count(" http ") == 3, "each unhealthy server with its service"
+    assert " 50% " in shown
     current = fleet.current()
     generation = fleet.published.generations()
     fleet.go_on(0.4)

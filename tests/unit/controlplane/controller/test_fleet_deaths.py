@@ -93,6 +93,21 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
     wait_until(lambda: fleet.states()["s3"] == "down", "down")
 
 
+def test_servers_names_the_leader_or_that_there_is_none(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = fleet.up(2)
+    found = overview(fleet.store, config, 0.0)
+    assert found["leader"] is None, "the loop of this test takes no lead"
+    print_servers(found)
+    assert "NO CONTROLLER LEADS this store" in capsys.readouterr().out
+    with fleet.store.lead("me"):
+        found = overview(fleet.store, config, 0.0)
+    assert "me" in found["leader"]
+    print_servers(found)
+    assert "NO CONTROLLER" not in capsys.readouterr().out
+
+
 def test_a_death_does_not_wait_for_an_agent_that_never_acknowledges(fleet: Fleet) -> None:
     fleet.up(4)
     fleet.agents["s4"].acks = False

@@ -57,6 +57,18 @@ def test_in_a_store_that_no_controller_has_used_nobody_is_drained(
     assert "lbctl control has published nothing here" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["drain", "undrain"])
+def test_an_unknown_server_is_answered_with_the_closest_and_a_remedy(
+    settings: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (settings.parent / "store").mkdir(mode=0o700)
+    settings.write_text(SETTINGS.replace('"s1"', '"front1"'))
+    assert cli.run([command, "frnt1", "--config", str(settings)]) == 2
+    error = capsys.readouterr().err
+    assert "no server is called 'frnt1'; did you mean 'front1'? there are: front1; " in error
+    assert "[[server]]" in error
+
+
 def test_who_waits_is_told_of_each_change_but_not_all_the_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -66,7 +78,45 @@ def test_who_waits_is_told_of_each_change_but_not_all_the_time(
         now[0] = second
         progress_line(DrainProgress(buckets, (), 1))
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[4] for line in lines] == ["7", "5"]
+    assert [line.split()[2] for line in lines] == ["7", "5"]
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (DrainProgress(7, (), 2), "has 7 buckets and 2 connections"),
+        (DrainProgress(0, (), 2), "has 2 connections"),
+        (DrainProgress(0, (), None), "has an unknown number of connections"),
+        (
+            DrainProgress(0, ("s2",), 0),
+            "has 0 connections, not using the newest table yet: s2",
+        ),
+    ],
+)
+def test_progress_names_only_what_is_still_missing(found: DrainProgress, text: str) -> None:
+    assert str(found) == text
+
+
+def test_a_request_without_a_controller_warns_that_nobody_acts(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ["s1", "--config", str(settings)]
+    (settings.parent / "store").mkdir(mode=0o700)
+    assert cli.run(["drain", *config]) == 0
+    assert "no controller leads this store" in capsys.readouterr().err
+    assert cli.run(["undrain", *config]) == 0
+    assert "no controller leads this store" in capsys.readouterr().err
+    with FileStore(settings.parent / "store").lead("me"):
+        assert cli.run(["drain", *config]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_undrain_without_a_drain_has_nothing_to_cancel(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (settings.parent / "store").mkdir(mode=0o700)
+    assert cli.run(["undrain", "s1", "--config", str(settings)]) == 0
+    assert "no drain of s1 is requested" in capsys.readouterr().out
 
 
 def test_a_document_that_makes_no_sense_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from controlplane.domain.errors import ConfigError
+from controlplane.domain.errors import ConfigError, SettingsError
 from controlplane.settings.toml import Ipv4, StrictModel, Whole, load_toml, validate
 
 
@@ -39,7 +39,7 @@ class Settings(StrictModel):
         ),
         ({"part": {"dip": "10.0.0.1", "weight": "1.5"}}, "part.weight: must be a whole number"),
         ({"server": 3}, "server: must be a list"),
-        ({"mode": "x", "zzz": 1}, "(and 1 more)"),
+        ({"mode": "x", "zzz": 1}, "(and 1 more; lbctl check lists them)"),
     ],
 )
 def test_one_line_names_the_key_and_what_is_allowed(data: dict[str, object], line: str) -> None:
@@ -48,6 +48,25 @@ def test_one_line_names_the_key_and_what_is_allowed(data: dict[str, object], lin
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_faults_are_sorted_by_use_and_a_misspelt_key_is_not_missing_too() -> None:
+    data = {"part": {"dipp": "10.0.0.1", "weight": 99}, "server": [{}], "modes": 1}
+    with pytest.raises(SettingsError) as caught:
+        validate(Settings, data, "f.toml")
+    assert [fault.partition(";")[0] for fault in caught.value.faults] == [
+        "part.dipp: unknown key",
+        "modes: unknown key",
+        "part.weight: must be at most 10",
+        "server[1].dip: is required",
+    ]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path: Path, line_end: str) -> None:
+    path = tmp_path / "f.toml"
+    path.write_bytes(f"a = 1{line_end}b = 2{line_end}".encode("utf-8-sig"))
+    assert load_toml(path) == {"a": 1, "b": 2}
 
 
 def test_a_file_of_somebody_else_says_whose_turn_it_is(
@@ -66,6 +85,8 @@ def test_a_file_of_somebody_else_says_whose_turn_it_is(
     [
         (b"a = ", "not valid TOML"),
         (b"a = '\xff'", "is not UTF-8"),
+        (b"\xff\xfea\x00", "is UTF-16"),
+        (b"-----BEGIN CERTIFICATE-----", "is it a settings file of agent or controller"),
         (None, "no such file"),
     ],
 )

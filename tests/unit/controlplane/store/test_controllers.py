@@ -109,6 +109,20 @@ def test_one_leads_and_the_other_learns_who(backing: Backing) -> None:
         pytest.fail("two lead at once")
 
 
+def test_who_leads_can_be_asked_without_taking_the_lead(backing: Backing) -> None:
+    one, two = backing.controller(), backing.controller()
+    assert two.leader() is None
+    with one.lead("first@host"):
+        assert "first@host" in (two.leader() or "")
+    assert two.leader() is None
+    with Worker("lead", backing.url, "doomed") as worker:
+        worker.expect("ready")
+        assert "doomed" in (two.leader() or "")
+        worker.process.send_signal(signal.SIGKILL)
+        worker.process.wait()
+        assert two.leader() is None, "though its name is still in the file"
+
+
 def test_leadership_ends_with_an_exception_that_stays_itself(backing: Backing) -> None:
     with pytest.raises(OSError, match="mine"), backing.controller().lead("first"):
         raise OSError("mine")

@@ -105,8 +105,8 @@ def test_no_ipv6_sender_goes_below_1280(mtu: int, depth: int, fits: bool) -> Non
 
 def test_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(BrigadeError, match="need root"):
-        check_root()
+    with pytest.raises(BrigadeError, match="lbctl trace needs root: sudo lbctl trace"):
+        check_root("trace")
 
 
 @pytest.mark.parametrize(

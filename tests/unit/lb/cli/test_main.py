@@ -94,6 +94,18 @@ def test_wrong_usage_is_one_line_and_2(
     assert error.count("\n") == 1
 
 
+def test_an_unknown_command_is_answered_with_the_closest_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.run(["server"]) == 2
+    error = capsys.readouterr().err
+    assert "no command is called 'server'; did you mean 'servers'? there are: bench, " in error
+    assert main.run(["bench", "dataplan"]) == 2
+    assert "id you mean 'dataplane'?" in capsys.readouterr().err, "by click itself"
+    assert main.run(["zzz"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
+
+
 def test_every_command_here_loads_and_has_a_line_of_help() -> None:
     context = click.Context(main.cli)
     for name in main.cli.list_commands(context):

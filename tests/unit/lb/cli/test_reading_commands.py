@@ -78,7 +78,12 @@ def test_check_detects_the_kind_of_a_file(
     assert "dip" in capsys.readouterr().err
     config.write_text("nam = 1\n")
     assert run("check", str(config)) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "nam: unknown key; did you mean 'name'?" in lines[0], "and name itself is not missing"
+    assert [line.partition("agent.toml: ")[2] for line in lines[1:]] == [
+        "interface: is required",
+        "dip: is required",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,8 @@ def test_steps_keep_their_order_and_a_control_stands_for_its_step() -> None:
     assert chosen_steps(["kill", "join_unchained", "join"]) == ["join", "kill"]
     with pytest.raises(UsageError, match="'jump'"):
         chosen_steps(["jump"])
+    with pytest.raises(UsageError, match="did you mean 'kill'"):
+        chosen_steps(["kil"])
 
 
 def test_busy_time_over_time() -> None:

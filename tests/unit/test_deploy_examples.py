@@ -1,0 +1,46 @@
+"""deploy/examples: files that can be copied are valid, and fit each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import lb.cli.main as cli
+from controlplane.settings.load import load_control_config
+from lb.agent.config import load_agent_config
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
+HOOKS = ("announce", "withdraw")
+
+
+@pytest.mark.parametrize("name", ["agent.toml", "control.toml"])
+def test_check_accepts_the_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["check", str(EXAMPLES / name)]) == 0
+    assert "valid settings" in capsys.readouterr().out
+
+
+def test_the_settings_fit_each_other_and_name_the_hooks() -> None:
+    agent = load_agent_config(EXAMPLES / "agent.toml")
+    control = load_control_config(EXAMPLES / "control.toml")
+    assert agent.dip in [server.dip for server in control.server if server.name == agent.name]
+    assert control.listen is not None
+    assert agent.store == f"https://{control.listen.address}:{control.listen.port}"
+    assert agent.token_file == control.listen.token_file
+    for hook, command in zip(HOOKS, (agent.on_ready, agent.on_withdraw), strict=True):
+        assert f"Copy to {command[0]}, mode 0755" in (EXAMPLES / hook).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hooks_are_executable_scripts(hook: str) -> None:
+    assert (EXAMPLES / hook).stat().st_mode & 0o111 == 0o111
+    subprocess.run(["sh", "-n", str(EXAMPLES / hook)], check=True)
+
+
+def test_hooks_and_bird_use_one_table() -> None:
+    texts = [(EXAMPLES / name).read_text(encoding="utf-8") for name in (*HOOKS, "bird.conf")]
+    assert {number for text in texts for number in re.findall(r"table[= ](\d{4})", text)} == {
+        "6090"
+    }
