@@ -49,7 +49,7 @@ class RateLimiter:
         self._windows: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        """Pass the event on, with how many were ``suppressed``; ``DropEvent`` if too many."""
+        """Pass the event on, with how many like it were ``suppressed``; too many: ``DropEvent``."""
         if event.pop(EVERY_TIME, False):
             return event
         name = (method, str(event.get("event")), str(event.get("about", "")))

@@ -69,7 +69,7 @@ def keep(
 
 
 def _copy(source: Mapping[str, Any], target: dict[str, Any], key: str) -> bool:
-    """Give ``target`` the key as ``source`` has it; return whether it was the same already."""
+    """Copy a key from ``source``, or delete it if missing there; return whether it was equal."""
     if (key in source, source.get(key)) == (key in target, target.get(key)):
         return True
     if key in source:

@@ -18,8 +18,8 @@ from controlplane.domain.objects import Report
 class Heartbeats:
     """When each server was last heard. Times are monotonic seconds, given by the caller.
 
-    ``longest_gap_seconds``: the longest time between two observations that counts as silence. A
-    longer gap was the controller's own (it was stopped, or had no store).
+    ``longest_gap_seconds``: of the time between two observations, at most this counts as silence
+    of the servers. The rest was the controller's own (it was stopped, or had no store).
     """
 
     def __init__(self, started: float, longest_gap_seconds: float = 2.0) -> None:

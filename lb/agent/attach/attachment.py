@@ -187,7 +187,8 @@ class Attachment:
             return
         # ours, or check() would have refused: the mode was changed
         structlog.get_logger().warning(
-            "the XDP mode changes: this takes two steps", mode=self._config.xdp_mode
+            "the XDP mode changes: the forwarder is detached for a moment",
+            mode=self._config.xdp_mode,
         )
         with open_program(old) as descriptor:
             detached = xdp.detach_xdp(self._netlink, self._link.index, mode, old)

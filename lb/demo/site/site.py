@@ -71,7 +71,7 @@ class Site:
         self._next_udp_port = FIRST_UDP_PORT
 
     def take_udp_ports(self, count: int) -> int:
-        """Return the first of so many source ports that no UDP flow of this site had before."""
+        """Reserve source ports in a row that no UDP flow of this site had; return the first."""
         first = self._next_udp_port
         self._next_udp_port += count
         return first
