@@ -24,9 +24,9 @@ from controlplane.observe.loads import LoadSources
 from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
-from controlplane.store import open_controller_store
 from controlplane.store.contract import ControllerStore, StoreConflict
 from controlplane.store.http.server import ServeConfig, Serving, serve
+from controlplane.store.open import open_controller_store
 
 STAND_BY_SECONDS = 0.5
 """How often a standby controller tries to take the lead."""

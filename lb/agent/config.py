@@ -28,8 +28,8 @@ from controlplane.settings.toml import (
     validate,
     with_absolute_paths,
 )
-from controlplane.store import open_agent_store
 from controlplane.store.contract import StoreError
+from controlplane.store.open import open_agent_store
 from controlplane.store.saved_settings import SavedSettings, key_of_text, read_contents
 
 INTERFACE = re.compile(r"[^\s/:]{1,15}")

@@ -15,8 +15,8 @@ from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import CLUSTER, Report, vip_text
-from controlplane.store import open_agent_store
 from controlplane.store.contract import StoreError
+from controlplane.store.open import open_agent_store
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach import bpffs, clsact, guests, xdp
 from lb.agent.attach.program_info import pinned_ids
@@ -34,7 +34,7 @@ from lb.agent.ready.announcer import ON_WITHDRAW, READY_FILE, hook_variables
 from lb.agent.ready.hooks import run_hook
 from lb.agent.report.connections import count_connections
 from lb.agent.report.status_file import STATUS_FILE
-from lb.agent.vips.kernel import remove_vips
+from lb.agent.vips.addresses import remove_vips
 
 AGENT_END_SECONDS = 10.0
 POLL_SECONDS = 0.05

@@ -9,8 +9,8 @@ from controlplane.documents.check import decode_cluster
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.objects import Cluster, Vip
 from controlplane.domain.vips import has_ipv6, in_order
-from controlplane.store import open_agent_store
 from controlplane.store.contract import StoreError
+from controlplane.store.open import open_agent_store
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach import bpffs, clsact, xdp
 from lb.agent.attach.attachment import Attachment
@@ -29,8 +29,8 @@ from lb.agent.netlink.messages import FAMILY
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.preflight import check_interface, check_root, link_warnings
 from lb.agent.up import open_journal
+from lb.agent.vips.addresses import local_vips
 from lb.agent.vips.conflicts import find_conflicts
-from lb.agent.vips.kernel import local_vips
 
 REFUSE = "refuse"
 """How the line begins of something that `lbctl up` refuses."""

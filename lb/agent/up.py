@@ -19,8 +19,8 @@ import lb
 from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import Report
 from controlplane.domain.settings_changes import changes
-from controlplane.store import open_agent_store, renew_agent_stores
 from controlplane.store.contract import AgentStore
+from controlplane.store.open import open_agent_store, renew_agent_stores
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.guests import root_pins

@@ -10,8 +10,8 @@ from controlplane.controller.settings import SettingsFile
 from controlplane.domain.errors import ConfigError
 from controlplane.domain.store_url import FILE_SCHEME, directory_of, file_url, is_file
 from controlplane.publish.published import Published
-from controlplane.store import open_controller_store
 from controlplane.store.contract import StoreUnavailable
+from controlplane.store.open import open_controller_store
 
 
 def findings_against(file: Path, store: str) -> tuple[Sequence[str], Sequence[str]]:

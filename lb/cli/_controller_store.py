@@ -11,8 +11,8 @@ import click
 from controlplane.domain.store_url import directory_of
 from controlplane.settings.load import load_control_config
 from controlplane.settings.models import DEFAULT_PATH, ControlConfig
-from controlplane.store import open_controller_store
 from controlplane.store.contract import ControllerStore, StoreUnavailable
+from controlplane.store.open import open_controller_store
 from lb.cli._options import settings_file
 
 config_option = click.option(

@@ -15,8 +15,8 @@ from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.undo_record import Journal, Record, read_record
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.report.connections import count_connections
+from lb.agent.vips.addresses import remove_vips
 from lb.agent.vips.keeper import VipKeeper
-from lb.agent.vips.kernel import remove_vips
 from netns import brigade
 from netns.host import Host
 from netns.network import Network

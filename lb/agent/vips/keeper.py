@@ -11,8 +11,8 @@ from controlplane.domain.vips import has_ipv6, in_order
 from lb.agent.machine import sysctls
 from lb.agent.machine.undo_record import Journal
 from lb.agent.netlink.route_socket import RouteSocket
+from lb.agent.vips.addresses import add_vips, local_vips, remove_vips
 from lb.agent.vips.conflicts import find_conflicts
-from lb.agent.vips.kernel import add_vips, local_vips, remove_vips
 
 
 class VipKeeper:

@@ -10,7 +10,7 @@ import numpy as np
 from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState, Table, table_kind
 from controlplane.domain.store_url import file_url
-from controlplane.store import open_controller_store
+from controlplane.store.open import open_controller_store
 
 
 class StoreReader:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.store import open_agent_store
 from controlplane.store.contract import StoreError
 from controlplane.store.http.client import HttpStore
+from controlplane.store.open import open_agent_store
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
 from tests.unit.controlplane.store.conftest import TOKEN, write_token

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.store import open_agent_store, open_controller_store
 from controlplane.store.contract import AgentStore, ControllerStore
 from controlplane.store.http.client import HttpStore
 from controlplane.store.http.server import ServeConfig, Serving, serve
+from controlplane.store.open import open_agent_store, open_controller_store
 
 TOKEN = "a-token-of-tests-0123456789"
 

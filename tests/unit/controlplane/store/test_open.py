@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import ConfigError
-from controlplane.store import open_agent_store, open_controller_store
 from controlplane.store.file.store import FileStore
 from controlplane.store.http.client import HttpStore
 from controlplane.store.http.token import read_tokens
+from controlplane.store.open import open_agent_store, open_controller_store
 from tests.unit.controlplane.store.conftest import TOKEN, write_token
 
 

@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from controlplane.store import open_controller_store
 from controlplane.store.contract import StoreError, Version
 from controlplane.store.file import atomic as files
+from controlplane.store.open import open_controller_store
 from tests.unit.controlplane.store.helpers import document, race
 
 KIND = "table/web"

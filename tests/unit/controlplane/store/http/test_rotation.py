@@ -10,12 +10,12 @@ import pytest
 
 from controlplane.domain.errors import ConfigError
 from controlplane.domain.objects import Report
-from controlplane.store import open_agent_store, renew_agent_stores
 from controlplane.store.contract import ControllerStore, StoreDenied
 from controlplane.store.file.store import FileStore
 from controlplane.store.http.client import HttpStore
 from controlplane.store.http.credentials import Credentials, CredentialsInUse
 from controlplane.store.http.server import ServeConfig, Serving, serve
+from controlplane.store.open import open_agent_store, renew_agent_stores
 from tests.unit.controlplane.store.conftest import TOKEN, opened, write_token
 from tests.unit.controlplane.store.helpers import certificate
 

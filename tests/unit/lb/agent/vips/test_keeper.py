@@ -18,8 +18,7 @@ from lb.agent.netlink.links import IFA_ADDRESS, IFADDRMSG
 from lb.agent.netlink.messages import NUMBER, attribute, attributes
 from lb.agent.netlink.route_socket import Request, RouteSocket
 from lb.agent.netlink.routes import OUR_PROTOCOL, RTA_DST, RTA_TABLE, RTMSG, parse, table_of
-from lb.agent.vips.keeper import VipKeeper
-from lb.agent.vips.kernel import (
+from lb.agent.vips.addresses import (
     CACHEINFO,
     IFA_CACHEINFO,
     IFA_FLAGS,
@@ -27,6 +26,7 @@ from lb.agent.vips.kernel import (
     local_vips,
     remove_vips,
 )
+from lb.agent.vips.keeper import VipKeeper
 from tests.unit.lb.agent.vips.test_conflicts import FakeLinks
 
 A, B, C = (IPv4Network(f"192.0.2.{n}/32") for n in (10, 20, 30))
