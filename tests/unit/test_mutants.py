@@ -161,6 +161,7 @@ def test_without_the_fault_all_must_be_green(shared: Shared, tests: list[str]) -
     assert verdict.problem.startswith("NOT GREEN")
 
 
+@pytest.mark.timeout(300)  # it runs pytest a dozen times
 def test_many_at_a_time_are_judged_as_each_alone(tiny: Path) -> None:
     good = mutant(MINUS, "test_add", name="good")
     missed = mutant(MINUS, "test_half", name="missed")
