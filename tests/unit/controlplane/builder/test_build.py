@@ -87,6 +87,11 @@ def test_nothing_but_a_death_happens_before_the_last_table_is_settled() -> None:
     assert result.pending == 72
     dead = build(old, request(settled=False, states={1: S.ACTIVE, 2: S.DOWN}))
     assert chains(dead) == {(1, 0): 256}
+    # With a death, too: 72 buckets of server 2 should move to server 3, and do not yet.
+    three = request(settled=False, states={1: S.DOWN, 2: S.ACTIVE, 3: S.ACTIVE})
+    result = build(table(((1, 2), 56), ((2, 0), 200)), three)
+    assert chains(result) == {(3, 2): 56, (2, 0): 200}
+    assert (result.moved, result.prepared, result.pending) == (56, 0, 72)
 
 
 def test_a_death_hands_a_bucket_to_the_hop_that_knows_its_connections() -> None:
