@@ -27,7 +27,7 @@ from tests.vm.sources import Mirrors, Suite, machine_mirrors
 from tests.vm.trials import STEPS, TRIALS, Trial
 
 CACHE = roots.PROJECT / "build" / "vm"
-TRIAL_SECONDS = 2400.0
+TRIAL_SECONDS = 6000.0
 OPTION = "--steps="
 Say = Callable[[str], None]
 
