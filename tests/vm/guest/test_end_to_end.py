@@ -27,7 +27,7 @@ from tests.vm.guest.cable import plug, without_link
 
 VIPS = (IPv4Address("192.0.2.10"), IPv6Address("2001:db8:1::10"))
 BOTH = [ServerState.ACTIVE, ServerState.ACTIVE]
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 1200.0
 """Emulated, an agent takes half a minute to be ready, and far more on a busy host."""
 BODY = bytes(range(256)) * 800
 ON_A_CARD = 2
