@@ -17,6 +17,7 @@ import structlog
 from controlplane.decide.deaths import Deaths
 from controlplane.decide.health import fold
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.signs import not_ready, refused_by_probes
 from controlplane.decide.views import FleetView, RoundView
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
@@ -147,6 +148,10 @@ class Loop:
             self._next_tick = now + self.config.tick_seconds
             self._log_unprobed(cluster)
         before = self._view
+        failing = before.failing if before else frozenset()
+        if before:  # what a silent server refused is asked anew in each round
+            failing -= {pair for pair in before.refused if fleet.servers[pair[0]].silent}
+        refused = refused_by_probes(fleet.servers)
         self._view = RoundView(
             now=now,
             wall=time.time(),
@@ -155,9 +160,9 @@ class Loop:
             fleet=fleet,
             cluster=cluster,
             settled_cluster=self._cluster.settled,
-            failing=fold(
-                before.failing if before else frozenset(), fleet.reports, cluster.services
-            ),
+            failing=fold(failing, fleet.reports, cluster.services) | refused,
+            refused=refused,
+            unfit=not_ready(cluster, fleet.servers),
             silent=fleet.silent(),
             loads=self._pool_loads(cluster, fleet) if ticked or before is None else before.loads,
             ramps=self._cluster.ramps(self.config, now),

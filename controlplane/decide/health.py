@@ -47,12 +47,14 @@ def pool_health(
     failing: Failing,
     members: Collection[str],
     panic_threshold: float,
+    unfit: Collection[str] = (),
 ) -> PoolHealth:
     """Judge the pool's ``members`` (its servers that are joining or active).
 
     A majority that is unhealthy at once means a monitoring fault or a disaster. Moving all traffic
-    to the rest would help in neither case.
+    to the rest would help in neither case. ``unfit``: servers that are unhealthy in every pool.
     """
     of_pool = {service.name for service in services if service.pool == pool}
-    unhealthy = {server for server, service in failing if service in of_pool} & set(members)
+    failed = {server for server, service in failing if service in of_pool}
+    unhealthy = (failed | set(unfit)) & set(members)
     return PoolHealth(frozenset(unhealthy), len(unhealthy) > panic_threshold * len(members))

@@ -49,12 +49,15 @@ def trusted_indices(settled: Cluster | None, facts: TableFacts) -> frozenset[int
     return facts.named
 
 
-def members(config: ControlConfig, cluster: Cluster, pool: str) -> frozenset[str]:
-    """Return the names of the pool's servers that are joining or active."""
+def members(
+    config: ControlConfig, cluster: Cluster, pool: str, not_yet: Collection[str] = ()
+) -> frozenset[str]:
+    """Return the names of the pool's servers that are joining or active, without ``not_yet``."""
     return frozenset(
         server.name
         for server in cluster.servers
         if server.state in SERVING
+        and server.name not in not_yet
         and (configured := config.server_named(server.name))
         and configured.serves(pool)
     )

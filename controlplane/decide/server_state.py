@@ -25,8 +25,12 @@ class ServerView:
     ``known``: the store has a report or an acknowledgement of it. ``heard``: this controller saw a
     new report within ``silent_after_seconds``. ``silent``: it saw none for that long, by its own
     clock (a new controller knows neither). ``probes_failed`` counts unanswered probes in a row
-    since the server became silent; an answer sets it to 0. ``refused_cluster`` is the generation of
-    the newest cluster document if the last report refuses it, else 0.
+    since the server became silent; an answer sets it to 0; ``refused_services``: where nothing
+    listens, by these probes. ``stopped``: its agent reported that it detached the programs, or
+    (``detached``) that it found them detached and could not attach them again. ``ready``: as in the
+    last report; ``not_ready``: it is in use and has not been ready for too long
+    (``controlplane.decide.signs``). ``refused_cluster`` is the generation of the newest cluster
+    document if the last report refuses it, else 0.
     """
 
     name: str
@@ -35,7 +39,11 @@ class ServerView:
     silent: bool = False
     silent_seconds: float = 0.0
     stopped: bool = False
+    detached: bool = False
+    ready: bool = False
+    not_ready: bool = False
     probes_failed: int = 0
+    refused_services: frozenset[str] = frozenset()
     drain_requested: bool = False
     configured: bool = True
     refused_cluster: int = 0

@@ -28,7 +28,8 @@ class FleetView:
     reports: Mapping[str, Report] = field(default_factory=dict)
     acknowledged: Acknowledged = field(default_factory=dict)
     silent_wait_seconds: float = 0.0
-    """How long joins, drains and settings wait for a silent server."""
+    """How long joins, drains and settings wait for a silent server. They do not wait for one whose
+    VIP refuses connections: each new one is lost until it has no buckets."""
 
     def acknowledged_by(self, server: str, kind: str) -> int:
         """Return the generation of this kind that a server has in use, 0 for none."""
@@ -41,7 +42,11 @@ class FleetView:
         ]
         views = [(name, self.servers[name]) for name in waiting]
         long = self.silent_wait_seconds
-        silent = [name for name, v in views if v.silent and v.silent_seconds >= long]
+        silent = [
+            name
+            for name, v in views
+            if v.silent and (v.silent_seconds >= long or v.refused_services)
+        ]
         refusing = [n for n, v in views if kind == CLUSTER and v.refused_cluster == generation]
         return Settlement(kind, generation, tuple(waiting), tuple(silent), tuple(refusing))
 
@@ -59,7 +64,9 @@ class RoundView:
     """What one round knows. ``now`` is monotonic, ``wall`` Unix seconds.
 
     ``cluster`` is the newest cluster document, ``settled_cluster`` the newest that is known to be
-    settled. ``silent``: silent servers that count; they hold back moves made for load. ``loads``:
+    settled. ``silent``: silent servers that count; they hold back moves made for load.
+    ``refused``: those of ``failing`` that probes of silent servers found.
+    ``unfit``: servers that are not ready, and so unhealthy in every pool. ``loads``:
     pool -> DIP index -> load. ``ramps``: how far a joining server's slow start is, 0 to 1, by DIP
     index.
     """
@@ -72,6 +79,8 @@ class RoundView:
     cluster: Cluster
     settled_cluster: Cluster | None
     failing: Failing
+    refused: Failing = frozenset()
+    unfit: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
     loads: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
     ramps: Mapping[int, float] = field(default_factory=dict)

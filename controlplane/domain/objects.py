@@ -233,8 +233,9 @@ class Report:
     *it* sees ``sequence`` change. ``load`` is busy time over capacity in the source's window, 1.0
     for all of it, ``None`` for unknown. ``checks`` does not have a service that was never checked.
     ``connections`` counts established TCP connections on VIPs. ``stopped`` is set in the last
-    report of an agent, once its forwarder is detached. ``refused_cluster`` is the generation of the
-    newest cluster document if this agent refused it, else 0.
+    report of an agent, once its forwarder is detached. ``detached``: the agent found that its
+    programs are not attached, so packets for its DIP are lost. ``refused_cluster`` is the
+    generation of the newest cluster document if this agent refused it, else 0.
     """
 
     server: str
@@ -250,3 +251,4 @@ class Report:
     xdp_mode: str = ""
     errors: tuple[str, ...] = ()
     refused_cluster: int = 0
+    detached: bool = False

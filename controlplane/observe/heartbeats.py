@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from controlplane.decide.server_state import ServerView
+from controlplane.decide.signs import DETACHED_SECONDS, NOT_READY_SECONDS
 from controlplane.decide.views import Acknowledged
 from controlplane.domain.objects import Report
 
@@ -28,9 +29,13 @@ class Heartbeats:
         self._last: float | None = None
         self._marks: dict[str, tuple[str, int]] = {}
         self._heard: dict[str, float] = {}
+        self._detached: dict[str, float] = {}
+        self._not_ready: dict[str, float] = {}
 
-    def observe(self, reports: Mapping[str, Report], now: float) -> None:
-        """Record which reports are new."""
+    def observe(
+        self, reports: Mapping[str, Report], now: float, in_use: Collection[str] = ()
+    ) -> None:
+        """Record which reports are new. ``in_use``: servers that should be ready."""
         self._forgive_own_gap(now)
         marks = {name: (report.boot_id, report.sequence) for name, report in reports.items()}
         if self._last is not None:
@@ -39,6 +44,10 @@ class Heartbeats:
                     self._heard[name] = now
         self._marks = marks
         self._last = now
+        detached = (name for name, report in reports.items() if report.detached)
+        not_ready = (n for n, report in reports.items() if n in in_use and not report.ready)
+        self._detached = {name: self._detached.get(name, now) for name in detached}
+        self._not_ready = {name: self._not_ready.get(name, now) for name in not_ready}
 
     def heard(self, name: str) -> bool:
         """Whether this controller ever heard the server."""
@@ -48,12 +57,22 @@ class Heartbeats:
         """How long the server has been silent, at most since the controller's start."""
         return now - max(self._heard.get(name, self._started), self._started)
 
+    def detached_seconds(self, name: str, now: float) -> float:
+        """For how long its reports have had detached programs; 0: they are attached."""
+        return now - self._detached.get(name, now)
+
+    def not_ready_seconds(self, name: str, now: float) -> float:
+        """For how long a server in use has reported that it is not ready; 0: it is ready."""
+        return now - self._not_ready.get(name, now)
+
     def _forgive_own_gap(self, now: float) -> None:
         gap = now - (self._started if self._last is None else self._last)
         excess = gap - self.longest_gap_seconds
         if excess > 0:
             self._started += excess
             self._heard = {name: at + excess for name, at in self._heard.items()}
+            self._detached = {name: at + excess for name, at in self._detached.items()}
+            self._not_ready = {name: at + excess for name, at in self._not_ready.items()}
 
 
 def server_views(  # noqa: PLR0913 - everything that is known comes together here
@@ -73,13 +92,17 @@ def server_views(  # noqa: PLR0913 - everything that is known comes together her
         silent_seconds = heartbeats.silent_seconds(name, now)
         silent = silent_seconds >= silent_after_seconds
         report = reports.get(name)
+        detached = heartbeats.detached_seconds(name, now) >= DETACHED_SECONDS
         views[name] = ServerView(
             name=name,
             known=report is not None or name in acknowledged,
             heard=heartbeats.heard(name) and not silent,
             silent=silent,
             silent_seconds=silent_seconds,
-            stopped=report is not None and report.stopped,
+            stopped=detached or (report is not None and report.stopped),
+            detached=detached,
+            ready=report is not None and report.ready,
+            not_ready=heartbeats.not_ready_seconds(name, now) >= NOT_READY_SECONDS,
             drain_requested=name in drain_requests,
             configured=name in configured,
             refused_cluster=report.refused_cluster if report else 0,
@@ -88,8 +111,15 @@ def server_views(  # noqa: PLR0913 - everything that is known comes together her
 
 
 def with_probes(
-    views: Mapping[str, ServerView], failed: Mapping[str, int]
+    views: Mapping[str, ServerView],
+    failed: Mapping[str, int],
+    refused: Mapping[str, frozenset[str]],
 ) -> dict[str, ServerView]:
-    """Return the views with how many probes in a row failed."""
-    counts = {name: replace(views[name], probes_failed=count) for name, count in failed.items()}
+    """Return the views with how many probes in a row failed, and what refuses connections."""
+    counts = {
+        name: replace(
+            views[name], probes_failed=count, refused_services=refused.get(name, frozenset())
+        )
+        for name, count in failed.items()
+    }
     return {**views, **counts}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
-from controlplane.domain.objects import CLUSTER, Cluster, ServerState
+from controlplane.domain.objects import CLUSTER, IN_USE, Cluster, ServerState
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.heartbeats import Heartbeats, server_views, with_probes
 from controlplane.observe.probe.packet import Probe
@@ -15,8 +16,11 @@ from controlplane.observe.probe.schedule import ProbeSchedule
 from controlplane.observe.probe.sockets import Prober
 from controlplane.observe.probe.target import (
     PoolTargets,
+    ProbeTarget,
+    Source,
     best_targets,
     candidates,
+    checked_targets,
     choose,
     outside,
     why_not,
@@ -26,6 +30,14 @@ from controlplane.store.contract import ControllerStore
 
 MOST_REMEMBERED = 64
 """Cluster documents, for servers that have not acknowledged the newest."""
+
+
+class Targets(NamedTuple):
+    """What a cluster document gives to probe."""
+
+    best: PoolTargets
+    checked: PoolTargets
+    vips: VipPrefixes
 
 
 class Observer:
@@ -39,7 +51,7 @@ class Observer:
         self.probing = ProbeSchedule(config.probe_interval_seconds)
         self.prober = prober
         self._documents: list[Cluster] = []
-        self._targets: dict[int, tuple[PoolTargets, VipPrefixes]] = {}
+        self._targets: dict[int, Targets] = {}
         self._next_silence: float | None = None
 
     def configure(self, config: ControlConfig, prober: Prober | None) -> None:
@@ -54,7 +66,8 @@ class Observer:
         reports = self._store.reports()
         acknowledged = self._store.acknowledgements()
         configured = [server.name for server in config.server]
-        self._heartbeats.observe(reports, now)
+        in_use = frozenset(server.name for server in members if server.state in IN_USE)
+        self._heartbeats.observe(reports, now, in_use)
         found = server_views(
             dict.fromkeys([server.name for server in members] + configured),
             self._heartbeats,
@@ -68,7 +81,8 @@ class Observer:
         fleet = FleetView(cluster, found, reports, acknowledged, config.silent_wait_seconds)
         self._probe(config, fleet, now)
         self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)
-        return replace(fleet, servers=with_probes(found, self.probing.failed()))
+        probed = with_probes(found, self.probing.failed(), self.probing.refused())
+        return replace(fleet, servers=probed)
 
     def next_look(self) -> float | None:
         """When silence or a probe next needs a look, monotonic; ``None``: when a report changes."""
@@ -91,35 +105,50 @@ class Observer:
             known = document_of(self._documents, fleet.acknowledged_by(name, CLUSTER))
             if prober.address not in known.probers:
                 return None  # the server would refuse the probe, which proves nothing
-            targets, vips = self._targets_of(known)
-            found = candidates(targets, _serves(config, name))
-            target = choose(found, outside(vips, prober.source))
-            return prober.send(silent[name].dip, target.address, target.port) if target else None
+            targets = self._targets_of(known)
+            source = outside(targets.vips, prober.source)
+            target = _next_target(targets, _serves(config, name), source, self.probing.turn(name))
+            if target is None:
+                return None
+            probe = prober.send(silent[name].dip, target.address, target.port)
+            return replace(probe, service=target.service) if probe else None
 
         self.probing.hear(prober.received())
         self.probing.round(silent, now, send)
 
-    def _targets_of(self, cluster: Cluster) -> tuple[PoolTargets, VipPrefixes]:
+    def _targets_of(self, cluster: Cluster) -> Targets:
         """Return a remembered document's targets and VIPs. Cached: there may be many services."""
         known = {document.generation for document in self._documents}
         self._targets = {g: t for g, t in self._targets.items() if g in known}
         if cluster.generation not in self._targets:
             vips = VipPrefixes(service.vip for service in cluster.services)
-            self._targets[cluster.generation] = best_targets(cluster.services), vips
+            best, checked = best_targets(cluster.services), checked_targets(cluster.services)
+            self._targets[cluster.generation] = Targets(best, checked, vips)
         return self._targets[cluster.generation]
 
     def unprobed(self, cluster: Cluster) -> dict[str, str]:
         """Return the pools whose servers no probe can reach, with the reason."""
         if self.prober is None or not self._documents:
             return {}
-        targets, vips = self._targets_of(document_of(self._documents, cluster.generation))
-        source = outside(vips, self.prober.source)
+        targets = self._targets_of(document_of(self._documents, cluster.generation))
+        source = outside(targets.vips, self.prober.source)
         reasons = {}
         for pool in cluster.pools:
-            found = candidates(targets, pool.name.__eq__)
+            found = candidates(targets.best, pool.name.__eq__)
             if choose(found, source) is None:
                 reasons[pool.name] = why_not(found)
         return reasons
+
+
+def _next_target(
+    targets: Targets, serves: Callable[[str], bool], source: Source, turn: int
+) -> ProbeTarget | None:
+    """Return the next checked service of the server's pools in turn, else what is best to probe."""
+    checked = [t for t in candidates(targets.checked, serves) if serves(t.pool)]
+    usable = [t for t in checked if source(t.address) is not None]
+    if usable:
+        return usable[turn % len(usable)]
+    return choose(candidates(targets.best, serves), source)
 
 
 def _serves(config: ControlConfig, server: str) -> Callable[[str], bool]:

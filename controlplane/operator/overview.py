@@ -40,7 +40,9 @@ def overview(
     """Observe for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
 
     ``leader``: which controller leads the store, null: none.
-    ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``unknown``),
+    ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``,
+    ``detached``, ``unknown``), ready, not_ready (in use, and not ready for so long that no new
+    connections go to it),
     load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
     share (part of each pool, 0 to 1). ``services``: name, vip, protocol, port (null: any), pool.
     ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
@@ -79,7 +81,9 @@ def _server(server: Server, published: Published, fleet: FleetView) -> dict[str,
         "dip": str(server.dip),
         "index": server.index,
         "state": server.state.value,
-        "agent": "stopped" if view.stopped else agent,
+        "agent": "detached" if view.detached else "stopped" if view.stopped else agent,
+        "ready": view.ready,
+        "not_ready": view.not_ready,
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
         "wished_draining": view.drain_requested,

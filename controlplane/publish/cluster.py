@@ -14,6 +14,7 @@ from controlplane.decide.next_cluster import (
     next_cluster,
 )
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import FleetView
 from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState
@@ -22,6 +23,9 @@ from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
+NOT_READY = "not ready, no new connections go there: see lbctl status on that server"
+DETACHED = "its programs are detached, it counts as stopped: see lbctl status on that server"
+REFUSING = "silent, and its services refuse connections: start its agent and its services"
 PATIENCE_SECONDS = 2.0
 """How long the first server that reports waits for the others before the first tables are made."""
 
@@ -86,7 +90,10 @@ class ClusterPublisher:
         settled = self.settled.servers if self.settled else ()
         joining = {s.index for s in settled if s.state is ServerState.JOINING}
         latest = self._published.cluster.servers if self._published.cluster else ()
-        joining &= {s.index for s in latest if s.state is ServerState.JOINING}
+        waiting = joins_when_ready(latest, fleet.servers)
+        joining &= {
+            s.index for s in latest if s.state is ServerState.JOINING and s.name not in waiting
+        }
         self._joined_at = {
             index: self._joined_at.get(index, now - self._ramped(index) * config.slow_start_seconds)
             for index in joining
@@ -178,6 +185,9 @@ class ClusterPublisher:
             counted = server.state is not ServerState.DOWN and view.known and not view.stopped
             silent = counted and view.silent
             log.set("agent is silent, its shares are frozen", server.name, silent)
+            log.set(NOT_READY, server.name, counted and view.not_ready)
+            log.set(DETACHED, server.name, view.detached)
+            log.set(REFUSING, server.name, view.refused_services if silent else None)
         log.set("panic: too many look dead at once", "cluster", deaths.withheld)
         going_on = settlement.silent if settlement and settlement.passable else ()
         log.set("going on without silent agents", CLUSTER, going_on)

@@ -19,6 +19,7 @@ from controlplane.decide.pool_step import (
     trusted_indices,
 )
 from controlplane.decide.settlement import Settlement
+from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import PoolView, RoundView
 from controlplane.domain.objects import Pool, ServerState, Table, table_kind
 from controlplane.domain.table_facts import TableFacts
@@ -60,11 +61,16 @@ class PoolPublisher:
         config = self._current_config(view.config)
         table = self._table()
         facts = self._published.facts[self.pool.name] if table else None
-        serving = members(view.config, view.cluster, self.pool.name)
-        health = PoolHealth()  # before the first table, every server counts as healthy
+        # Before the first table, every server counts as healthy: none can be ready without one.
+        servers = view.cluster.servers if table else ()
+        not_yet = joins_when_ready(servers, view.fleet.servers)
+        serving = members(view.config, view.cluster, self.pool.name, not_yet)
+        health = PoolHealth()
         if table:
             threshold, services = view.config.panic_threshold, view.cluster.services
-            health = pool_health(self.pool.name, services, view.failing, serving, threshold)
+            health = pool_health(
+                self.pool.name, services, view.failing, serving, threshold, view.unfit
+            )
         states = pool_states(
             view.cluster,
             facts or TableFacts(),

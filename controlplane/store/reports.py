@@ -65,6 +65,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         sent_at=_number(content, "sent_at"),
         ready=_flag(content, "ready"),
         stopped=_flag(content, "stopped"),
+        detached=_flag(content, "detached"),
         load=None if content.get("load") is None else _number(content, "load"),
         connections=_count(content, "connections"),
         checks=_checks(content.get("checks", {})),

@@ -126,6 +126,7 @@ class Agent:
         self._neighbours_seen = False
         self._filled_at: float | None = None
         self._attached = False
+        parts.facts.update(detached=not parts.replacing)
         self._next_tick = 0.0
 
     def run(self) -> int:
@@ -279,7 +280,7 @@ class Agent:
         parts.vips.shrink(wanted)
         parts.vips.extend(wanted)
         self._attached = True
-        parts.facts.update(attached=True, xdp_mode=parts.config.xdp_mode)
+        parts.facts.update(attached=True, detached=False, xdp_mode=parts.config.xdp_mode)
         parts.intake.attached = True
         parts.intake.publish()
         self._log.info(
@@ -333,7 +334,7 @@ class Agent:
             if missing and parts.facts.current.attached:
                 self._log.error("not attached any more", reason=missing)
             parts.facts.set_trouble("attachment", missing)
-            parts.facts.update(attached=missing is None)
+            parts.facts.update(attached=missing is None, detached=missing is not None)
             self._decide_ready()
         try:
             status = status_of(parts.facts.current, parts.config, time.time())

@@ -20,7 +20,9 @@ class Facts:
     ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
     ``mss_overhead`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
     ``mss_of_all``: there are so many VIPs that all this host's connections are lowered.
-    ``refused_cluster`` is the generation of the newest cluster document if it was refused, else 0.
+    ``detached``: no program of ours, of this agent or of one before it, is attached: packets for
+    this DIP are lost. ``refused_cluster`` is the generation of the newest cluster document if it
+    was refused, else 0.
     ``reloads`` counts SIGHUPs by result; ``settings_accepted``: the file was accepted when it was
     last read; ``settings_last_good``: the last good settings are in use, not the file;
     ``restart_needed`` is how many changed keys need a restart.
@@ -30,6 +32,7 @@ class Facts:
     started_at: float
     ready: bool = False
     attached: bool = False
+    detached: bool = False
     xdp_mode: str = ""
     state: str = ""
     source: str = ""

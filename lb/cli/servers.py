@@ -58,7 +58,7 @@ def print_servers(found: dict[str, Any]) -> None:
             server["name"],
             server["dip"],
             f"{server['state']}{drain}",
-            server["agent"],
+            server["agent"] + (", not ready" if server["not_ready"] else ""),
             ", ".join(server["unhealthy"]) or "-",
             load,
             str(server["connections"]),

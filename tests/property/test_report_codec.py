@@ -25,6 +25,7 @@ REPORTS = st.builds(
     sent_at=NUMBERS,
     ready=st.booleans(),
     stopped=st.booleans(),
+    detached=st.booleans(),
     load=st.none() | NUMBERS,
     connections=COUNTS,
     checks=st.dictionaries(NAMES, st.builds(ServiceHealth, st.booleans(), TAME), max_size=5),

@@ -33,7 +33,8 @@ class Probe:
 
     ``prober`` is the outer source, ``source`` the inner one, of the VIP's IP version. ``spread``
     (15 bits) is part of the outer source port, where other senders put bits of the flow hash: it
-    spreads packets over queues and paths.
+    spreads packets over queues and paths. ``service``: the checked service at this VIP and port, so
+    that a reset is a sign of it; empty if a reset only shows that the machine runs.
     """
 
     dip: IPv4Address
@@ -44,17 +45,19 @@ class Probe:
     port: int
     isn: int
     spread: int = 0
+    service: str = ""
 
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """A TCP segment that may answer a probe."""
+    """A TCP segment that may answer a probe. ``reset``: nothing listens there."""
 
     vip: Address
     vip_port: int
     port: int
     acknowledged: int
     """The acknowledgement number, 32 bits."""
+    reset: bool = False
 
 
 def checksum(data: bytes) -> int:
@@ -136,7 +139,7 @@ def parse_segment(segment: bytes, source: Address) -> ProbeAnswer | None:
     vip_port, port, _, acknowledged, _, flags = struct.unpack_from("!HHIIBB", segment)
     if not flags & ACK or not flags & (SYN | RST):
         return None
-    return ProbeAnswer(source, vip_port, port, acknowledged)
+    return ProbeAnswer(source, vip_port, port, acknowledged, reset=bool(flags & RST))
 
 
 def answers(answer: ProbeAnswer, probe: Probe) -> bool:

@@ -11,6 +11,8 @@ Send = Callable[[str], Probe | None]
 """Sends one probe to the server of this name, ``None`` if it could not be sent."""
 REMEMBERED = 8
 """Probes per server whose late answers still count."""
+RESETS = 3
+"""Probes of a service in a row that are answered with a reset, until it counts as failing."""
 
 
 @dataclass
@@ -22,6 +24,17 @@ class ProbedServer:
     answered: bool = True
     """Whether the newest probe is answered. True before the first probe."""
     probes: list[Probe] = field(default_factory=list)
+    sent: int = 0
+    resets: dict[str, int] = field(default_factory=dict)
+    """Service -> how many probes of it in a row were answered with a reset."""
+
+    def take(self, probe: Probe, *, reset: bool) -> None:
+        """Count an answer to one of the probes; a second answer to it does not count."""
+        self.probes.remove(probe)
+        self.answered = True
+        self.failed = 0
+        if probe.service:
+            self.resets[probe.service] = self.resets.get(probe.service, 0) + 1 if reset else 0
 
 
 class ProbeSchedule:
@@ -51,6 +64,7 @@ class ProbeSchedule:
             server.due_at = now + self.interval_seconds
             if probe:
                 self.sent += 1
+                server.sent += 1
                 server.probes = [*server.probes, probe][-REMEMBERED:]
 
     def hear(self, received: Iterable[ProbeAnswer]) -> set[str]:
@@ -58,11 +72,23 @@ class ProbeSchedule:
         alive = set()
         for answer in received:
             for name, server in self._servers.items():
-                if any(answers(answer, probe) for probe in server.probes):
-                    server.answered = True
-                    server.failed = 0
+                probe = next((p for p in server.probes if answers(answer, p)), None)
+                if probe:
+                    server.take(probe, reset=answer.reset)
                     alive.add(name)
         return alive
+
+    def refused(self) -> dict[str, frozenset[str]]:
+        """Return, for each silent server, the services where nothing listens any more."""
+        return {
+            name: frozenset(s for s, count in server.resets.items() if count >= RESETS)
+            for name, server in self._servers.items()
+        }
+
+    def turn(self, name: str) -> int:
+        """Return how many probes were sent to this server since it became silent."""
+        server = self._servers.get(name)
+        return server.sent if server else 0
 
     def failed(self) -> dict[str, int]:
         """Return, for each silent server, how many probes in a row went unanswered."""

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from controlplane.domain.objects import TCP, Address, Service, is_host
+from controlplane.domain.objects import TCP, Address, CheckType, Service, is_host
 from controlplane.domain.vips import VipPrefixes
 
 FALLBACK_PORT = 80
 """For services with any port and no check that names one."""
 IPV6 = 6
+MOST_CHECKED = 8
+"""Services of a pool that a silent server's probes take turns with."""
 
 Source = Callable[[Address], Address | None]
 """Returns this machine's source address for a VIP, ``None`` without a route to it."""
@@ -35,6 +37,8 @@ class ProbeTarget:
     address: Address
     port: int
     rank: int
+    service: str = ""
+    """The service, if it is TCP with a port and a check: a reset is then a failed check."""
 
     @property
     def text(self) -> str:
@@ -57,7 +61,8 @@ def target_of(service: Service) -> ProbeTarget:
     else:
         kind, port = 3, FALLBACK_PORT
     rank = 4 * kind + 2 * (not is_host(service.vip)) + (address.version == IPV6)
-    return ProbeTarget(service.pool, address, port, rank)
+    listens = service.protocol == TCP and kind <= 1 and service.check.type is not CheckType.NONE
+    return ProbeTarget(service.pool, address, port, rank, service.name if listens else "")
 
 
 def best_targets(services: Iterable[Service]) -> PoolTargets:
@@ -69,6 +74,16 @@ def best_targets(services: Iterable[Service]) -> PoolTargets:
         if held is None or target.rank < held.rank:
             of_pool[target.address.version] = target
     return {pool: tuple(found.values()) for pool, found in best.items()}
+
+
+def checked_targets(services: Iterable[Service]) -> PoolTargets:
+    """Return each pool's targets whose resets are failed checks, at most ``MOST_CHECKED``."""
+    found: dict[str, list[ProbeTarget]] = {}
+    for target in map(target_of, services):
+        of_pool = found.setdefault(target.pool, [])
+        if target.service and len(of_pool) < MOST_CHECKED:
+            of_pool.append(target)
+    return {pool: tuple(of_pool) for pool, of_pool in found.items()}
 
 
 def candidates(targets: PoolTargets, serves: Callable[[str], bool]) -> Sequence[ProbeTarget]:

@@ -110,6 +110,7 @@ def compose_report(
         sequence=sequence,
         sent_at=now,
         ready=facts.ready,
+        detached=facts.detached,
         load=facts.load,
         connections=facts.connections,
         checks=dict(facts.checks),

@@ -36,12 +36,16 @@ QUICK: dict[str, Any] = {
 
 
 class FakeProber(Prober):
-    """Answers for every DIP that is not ``dead``, as a server would."""
+    """Answers for every DIP that is not ``dead``, as a server would.
+
+    ``refusing``: the DIPs where nothing listens, so that a reset comes back.
+    """
 
     def __init__(self) -> None:
         self.address = IPv4Address("10.0.0.9")
         self.address6: IPv6Address | None = IPv6Address("2001:db8::9")
         self.dead: set[IPv4Address] = set()
+        self.refusing: set[IPv4Address] = set()
         self.asked: set[tuple[Address, int]] = set()
         self.probed: list[IPv4Address] = []
         self._answers: list[ProbeAnswer] = []
@@ -54,7 +58,8 @@ class FakeProber(Prober):
         self.probed.append(dip)
         self.asked.add((vip, vip_port))
         if dip not in self.dead:
-            self._answers.append(ProbeAnswer(vip, vip_port, 40000, isn + 1))
+            reset = dip in self.refusing
+            self._answers.append(ProbeAnswer(vip, vip_port, 40000, isn + 1, reset=reset))
         return Probe(dip, vip, vip_port, self.address, self.address, 40000, isn)
 
     def received(self) -> Sequence[ProbeAnswer]:

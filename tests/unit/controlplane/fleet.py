@@ -36,6 +36,8 @@ class Agent:
     connections: int = 0
     checks: dict[str, ServiceHealth] = field(default_factory=dict)
     boot_id: str = "1"
+    ready: bool = True
+    detached: bool = False
     most_services: int = 99
     refused: int = 0
     cluster: Cluster | None = None
@@ -115,7 +117,9 @@ class Agent:
                 boot_id=self.boot_id,
                 sequence=self._sequence,
                 sent_at=0.0,
+                ready=self.ready and not self.detached,
                 stopped=stopped,
+                detached=self.detached,
                 load=self.load,
                 connections=self.connections,
                 checks=dict(self.checks),

@@ -67,7 +67,7 @@ def test_views_put_it_together() -> None:
         drain_requests={"a"},
         configured={"a", "b"},
     )
-    found = with_probes(found, {"b": 2})
+    found = with_probes(found, {"b": 2}, {})
     a, b, c = found["a"], found["b"], found["c"]
     assert (a.known, a.heard, a.silent, a.alive) == (True, True, False, True)
     assert (b.known, b.heard, b.silent, b.probes_failed) == (True, False, True, 2)

@@ -92,7 +92,7 @@ def reply(flags: int, ack: int = 0x01020305, options: bytes = b"") -> bytes:
 @pytest.mark.parametrize("options", [b"", bytes(4)])
 def test_syn_ack_and_reset_are_answers(flags: int, options: bytes) -> None:
     answer = parse_answer(reply(flags, options=options))
-    assert answer == ANSWER
+    assert answer == replace(ANSWER, reset=flags == 0x14)
     assert answers(answer, PROBE)
 
 
