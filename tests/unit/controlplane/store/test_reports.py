@@ -32,6 +32,7 @@ GOOD: dict[str, Any] = {
     "xdp_mode": "native",
     "errors": ["one"],
     "refused_cluster": 8,
+    "detached": True,
 }
 
 
@@ -41,7 +42,9 @@ def decoded(**changes: Any) -> Report:
 
 def test_a_report_is_what_it_says() -> None:
     checks = {"web": ServiceHealth(healthy=False, reason="HTTP 500")}
-    expected = Report("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8)
+    expected = Report(
+        *("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8, True)
+    )
     assert decoded() == expected
     assert decode_report(encode_report(expected)) == expected
     assert json.loads(encode_report(expected)) == GOOD
@@ -70,6 +73,7 @@ def test_unknown_keys_are_skipped_and_missing_ones_have_defaults() -> None:
         ("ready", 1),
         ("ready", None),
         ("stopped", "no"),
+        ("detached", 0),
         ("load", -0.1),
         ("load", True),
         ("load", float("nan")),
