@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.model.config import Config
+from tests.model.config import MAC_LENGTH, Config
 from tests.model.flow import Flow
 from tests.model.headers import ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from tests.model.link import l3_offset
@@ -36,10 +36,16 @@ class Arrival:
         """Pass, untouched."""
         return Result("pass", counter, self.frame)
 
+    def is_for_another_host(self, config: Config) -> bool:
+        """Whether the frame only passes by this interface (section 4.2). Tags do not matter."""
+        return self.frame[:MAC_LENGTH] != config.mac
+
     def if_for_vip(self, verdict: Verdict, counter: str, config: Config) -> Result:
         """The "VIP?" of section 4.2."""
         if not config.is_vip(self.packet.destination):
             return self.passed("pass_no_service")
+        if self.is_for_another_host(config):
+            return self.passed("pass_other_host")
         return Result(verdict, counter, None if verdict == "drop" else self.frame)
 
 

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from tests.model.addresses import Address, Vip
 
 MAX_CHAIN = 4
+MAC_LENGTH = 6
 EMPTY_SLOT = 0
 
 
@@ -84,11 +85,12 @@ class Dip:
 class Config:
     """One server's whole configuration, for the forwarder and the redirector alike.
 
-    ``mac`` and ``mtu`` are those of the interface; ``mtu`` counts from the IP header on. A pool
-    that is None or missing has no table. ``known`` are the DIPs of line R4, this server's own
-    included if it is to accept what it sends to itself; ``probers`` the controllers of section 7.
-    Raises ``ValueError`` when two DIPs share an address, two services share address, protocol and
-    port, or an index is 0. DIPs are IPv4 addresses: the underlay is IPv4 only.
+    ``mac`` and ``mtu`` are those of the interface: a frame for another MAC is for another host, and
+    ``mtu`` counts from the IP header on. A pool that is None or missing has no table. ``known`` are
+    the DIPs of line R4, this server's own included if it is to accept what it sends to itself;
+    ``probers`` the controllers of section 7.1. Raises ``ValueError`` when the MAC does not have 6
+    bytes, two DIPs share an address, two services share address, protocol and port, or an index is
+    0. DIPs are IPv4 addresses: the underlay is IPv4 only.
     """
 
     self_dip: IPv4Address
@@ -102,6 +104,8 @@ class Config:
     probers: frozenset[IPv4Address] = frozenset()
 
     def __post_init__(self) -> None:
+        if len(self.mac) != MAC_LENGTH:
+            raise ValueError(f"a MAC has {MAC_LENGTH} bytes, not {len(self.mac)}")
         if EMPTY_SLOT in self.dips:
             raise ValueError("index 0 means an empty slot, no DIP can have it")
         addresses = [dip.address for dip in self.dips.values()]

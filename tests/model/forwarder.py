@@ -64,13 +64,13 @@ def _find_by_ports(arrival: Arrival, config: Config) -> Found | Result:
         return arrival.if_for_vip("drop", "drop_malformed", config)
     source_port, destination_port = ports(arrival.upper)
     flow = Flow(packet.protocol, packet.source, source_port, packet.destination, destination_port)
-    if _is_spoofed(flow, config):  # F12
+    if _is_spoofed(flow, config) and not arrival.is_for_another_host(config):  # F12
         return Result("drop", "drop_spoofed", None)
     return _find_service(arrival, flow, packet.upper_at + least, config)
 
 
 def _is_spoofed(flow: Flow, config: Config) -> bool:
-    """Line F12. The destination address does not matter; a DIP is an IPv4 address."""
+    """Line F12 but for the MAC. The destination does not matter; a DIP is an IPv4 address."""
     return (
         flow.source == config.self_dip
         and flow.protocol == PROTOCOL_UDP
@@ -81,15 +81,21 @@ def _is_spoofed(flow: Flow, config: Config) -> bool:
 def _find_service(
     arrival: Arrival, flow: Flow, read: int, config: Config, *, answerable: bool = True
 ) -> Found | Result:
-    """Line F13."""
+    """Lines F13 and F13b."""
     service = config.service_index(flow.destination, flow.protocol, flow.destination_port)
-    if service is None:
+    if service is None:  # F13
         return arrival.passed("pass_no_service")
+    if arrival.is_for_another_host(config):  # F13b
+        return arrival.passed("pass_other_host")
     return Found(flow, service, read, answerable)
 
 
 def _find_later_fragment(arrival: Arrival, config: Config, memory: Memory) -> Found | Result:
-    """Section 4.4, and line F13 with what was remembered."""
+    """Section 4.4, and lines F13 and F13b with what was remembered.
+
+    AMBIGUOUS in wire.md: whether a later fragment for another host uses what is remembered (then
+    something else is forgotten first). It goes on to F13b "with the remembered ports": it does.
+    """
     packet = arrival.packet
     numbers = set(_TRANSPORT_LENGTHS) | (EXTENSION_HEADERS if packet.version == 6 else set())
     if packet.protocol not in numbers:

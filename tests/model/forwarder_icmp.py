@@ -16,10 +16,12 @@ def _drop(counter: str) -> Result:
 
 
 def find_by_error(arrival: Arrival, config: Config) -> Found | Result:
-    """Lines I1 to I9, for a whole ICMP packet of the IP header's own family."""
+    """Lines I1 to I9, I1b included, for a whole ICMP packet of the IP header's own family."""
     packet, error = arrival.packet, arrival.upper
     if not config.is_vip(packet.destination):  # I1
         return arrival.passed("pass_no_service")
+    if arrival.is_for_another_host(config):  # I1b
+        return arrival.passed("pass_other_host")
     if len(error) < ICMP_LENGTH:  # I2
         return _drop("drop_malformed")
     if not packet.is_icmp_error(error[0]):  # I3

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from tests.model.config import Config
 from tests.model.embedded import LEAST_UPPER_LENGTH, flow_of_error, read_embedded
 from tests.model.extension import EXTENSION_HEADERS, Problem
 from tests.model.flow import Flow
-from tests.model.gue import PROTO_IPV6
+from tests.model.gue import PROTO_IPV6, GueHeader
 from tests.model.headers import (
     ICMP_LENGTH,
     PROTOCOL_TCP,
@@ -18,6 +19,7 @@ from tests.model.headers import (
     ports,
 )
 from tests.model.packet import IpPacket, read_packet
+from tests.model.probe import is_path_probe
 
 _TRANSPORTS = frozenset({PROTOCOL_TCP, PROTOCOL_UDP})
 
@@ -56,18 +58,18 @@ class Inner:
         return Flow(self.packet.protocol, source, source_port, destination, destination_port)
 
 
-def read_inner(data: bytes, proto: int, config: Config) -> Inner | str:
-    """Lines R7 to R11: the inner packet, or the counter of one that is dropped.
+def read_inner(data: bytes, gue: GueHeader, sender: IPv4Address, config: Config) -> Inner | str:
+    """Lines R7 to R11: the inner packet, or the counter of one that they drop or accept.
 
-    ``data`` is what the outer total length leaves after the wrap, ``proto`` GUE's: 4 or 41.
+    ``data`` is what the outer total length leaves after the wrap, ``sender`` the outer source.
     """
-    packet = read_packet(data, 6 if proto == PROTO_IPV6 else 4)
+    packet = read_packet(data, 6 if gue.proto == PROTO_IPV6 else 4)
     if packet is None or packet.length != len(data):  # R7, R8
         return "drop_inner_malformed"
     if packet.version == 4 and packet.problem is not None:  # R7: what of ihl is wrong
         return "drop_inner_malformed"
     if not config.is_vip(packet.destination):  # R9
-        return "drop_not_vip"
+        return "accept_path_probe" if is_path_probe(data, gue, sender, config) else "drop_not_vip"
     if packet.problem is not None:  # R10
         return _unreadable(packet.problem)
     if packet.fragment is not None and not _is_fragment_for_us(packet):  # R11

@@ -47,10 +47,9 @@ def redirect(
     if untrusted is not None:
         return _drop(untrusted)
     start = ETHERNET_LENGTH + wrap_length(gue.hop_count)
-    inner = read_inner(frame[start : ETHERNET_LENGTH + outer.total_length], gue.proto, config)
-    if isinstance(inner, str):  # R7 to R11
-        return _drop(inner)
-    decision = _decide(inner, gue, sockets, memory)
+    data = frame[start : ETHERNET_LENGTH + outer.total_length]
+    inner = read_inner(data, gue, outer.source, config)  # R7 to R11
+    decision = inner if isinstance(inner, str) else _decide(inner, gue, sockets, memory)
     if decision.startswith("accept_"):
         return _accept(decision, frame, gue)
     if decision == PASS_ON:

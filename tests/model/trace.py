@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Literal
 
-from tests.model.config import Config
+from tests.model.config import MAC_LENGTH, Config
 from tests.model.forwarder import forward
 from tests.model.headers import Ipv4Header
 from tests.model.link import TAG_LENGTH, TAG_TYPES, l3_offset
@@ -71,7 +71,9 @@ def trace(frame: bytes, at: IPv4Address, servers: Mapping[IPv4Address, Server]) 
     """The path of a frame that the router gave to the server ``at`` (wire.md, sections 4 and 6).
 
     ``servers`` is keyed by DIP. Each server runs its forwarder and then, on what that passed, its
-    redirector; what is sent out goes to the server with the outer destination. Raises
+    redirector; what is sent out goes to the server with the outer destination. Whoever gives a
+    frame to a server, the router or a switch, gives it with that server's MAC as destination: a
+    flooded frame is one for ``forward``. Raises
     ``RuntimeError`` if a packet visits more servers than any chain allows, that is, loops.
     """
     steps: list[Step] = []
@@ -80,7 +82,7 @@ def trace(frame: bytes, at: IPv4Address, servers: Mapping[IPv4Address, Server]) 
         server = servers.get(current)
         if server is None:
             return Path(tuple(steps), Outcome.LOST)
-        visit = _visit(frame, current, server)
+        visit = _visit(_addressed_to(server, frame), current, server)
         steps += visit
         last = visit[-1].result
         if last.frame is None:
@@ -92,6 +94,11 @@ def trace(frame: bytes, at: IPv4Address, servers: Mapping[IPv4Address, Server]) 
         sent = last.frame if last.verdict == "tx" else _tagged_as(frame, last.frame)
         frame, current = sent, _outer_destination(sent)
     raise RuntimeError(f"a packet from {at} is still under way after {MAX_SERVERS} servers")
+
+
+def _addressed_to(server: Server, frame: bytes) -> bytes:
+    """A frame as it arrives at a server; one without all of a MAC keeps its length."""
+    return server.config.mac[: len(frame)] + frame[MAC_LENGTH:]
 
 
 def _outermost_tag_end(frame: bytes) -> int:

@@ -10,6 +10,7 @@ from tests.model import (
     FORWARDER_COUNTERS,
     KERNEL_COUNTERS,
     REDIRECTOR_COUNTERS,
+    Config,
     Memory,
     SameSocket,
     SocketState,
@@ -33,6 +34,7 @@ from tests.model.frames import (
 )
 from tests.packets.world import CLIENT, CLIENT6, DNS, VIP, VIP6, config, dip
 
+BROADCAST = b"\xff" * 6
 HOPS = [dip(3), dip(4), dip(1)]
 ACK = tcp_packet(CLIENT, 40000, VIP, 80, flags=0x10, payload=b"data")
 QUERY = udp_packet(CLIENT, 40000, VIP, 53, payload=b"question")
@@ -62,6 +64,7 @@ FRAMES = {
     "GUE with a later fragment of IPv6": ethernet(gue_packet(dip(1), dip(2), LATER6, HOPS)),
     "GUE": ethernet(gue_packet(dip(1), dip(2), ACK, HOPS)),
     "GUE at the end": ethernet(gue_packet(dip(1), dip(2), QUERY, HOPS, next_hop=3)),
+    "GUE with a path probe": ethernet(gue_packet(dip(1), dip(2), icmp_packet(dip(1), dip(2)))),
     "GUE with an echo": ethernet(gue_packet(dip(1), dip(2), icmp_packet(CLIENT, VIP), HOPS)),
 }
 CHAINS = st.lists(st.integers(0, 5), max_size=4).map(tuple)
@@ -86,6 +89,14 @@ def _judge(
     if second.verdict == "redirect":
         assert second.frame is not None
         assert len(second.frame) == len(frame)
+    _judge_flooded(BROADCAST[: len(frame)] + frame[6:], here, memory)
+
+
+def _judge_flooded(frame: bytes, here: Config, memory: Memory | None) -> None:
+    """What holds for every frame that is for another host."""
+    by = forward(frame, here, memory)
+    assert by.counter in {"pass_not_ip", "pass_malformed", "pass_no_service", "pass_other_host"}
+    assert (by.verdict, by.frame, by.service) == ("pass", frame, None)
 
 
 @pytest.mark.parametrize("name", FRAMES)
