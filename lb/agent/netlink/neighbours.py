@@ -155,6 +155,7 @@ class Neighbours(Worker):
 
     def _follow(self, netlink: RouteSocket) -> None:
         asked_at = 0.0
+        self._on_link()  # its MAC may have changed since it was read, before it was watched
         while not self.ending.is_set():
             pause = RETRY_SECONDS if self.unresolved else REFRESH_SECONDS
             if self._watcher.wait(asked_at + pause - time.monotonic()):

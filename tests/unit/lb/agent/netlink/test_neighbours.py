@@ -127,6 +127,17 @@ class Followed:
         return list(self.published)
 
 
+def test_the_interface_is_read_again_as_soon_as_it_is_watched() -> None:
+    """Another MAC since the agent's start would make all packets another host's."""
+    changes: list[str] = []
+    neighbours = Neighbours(
+        OURS, IPv4Address("10.0.0.1"), lambda _: None, lambda: changes.append("link")
+    )
+    neighbours.ending.set()
+    neighbours._follow(FakeKernel())
+    assert changes == ["link"]
+
+
 def test_many_dips_behind_one_gateway_are_one_neighbour() -> None:
     followed = Followed()
     followed.track(i1="10.0.0.1", i2="10.9.0.2", i3="10.9.0.3", i4="10.9.0.4")
