@@ -67,6 +67,7 @@ enum lb_counter {
 	LB_CNT_PASS_MALFORMED,
 	LB_CNT_PASS_VIP_ICMP,
 	LB_CNT_PASS_NO_SERVICE,
+	LB_CNT_PASS_OTHER_HOST,
 	LB_CNT_PASS_LOCAL,
 	LB_CNT_PASS_TO_SELF,
 	LB_CNT_TX_FORWARD,
@@ -92,6 +93,7 @@ enum lb_counter {
 	LB_CNT_ACCEPT_SYNCOOKIE,
 	LB_CNT_ACCEPT_UDP_SOCKET,
 	LB_CNT_ACCEPT_ICMP_ERROR,
+	LB_CNT_ACCEPT_PATH_PROBE,
 	LB_CNT_PASS_ON,
 	LB_CNT_DROP_GUE_MALFORMED,
 	LB_CNT_DROP_UNKNOWN_SOURCE,
@@ -114,7 +116,7 @@ _Static_assert(LB_CNT_COUNT <= 64, "LB_TRACE_VERDICTS has a bit for each counter
  * Raised with every change of layout or meaning: tools refuse pins of another one.
  * A test notices other sizes, offsets and constants, not other meanings.
  */
-#define LB_LAYOUT 2
+#define LB_LAYOUT 3
 
 struct lb_config {
 	/*
@@ -130,7 +132,8 @@ struct lb_config {
 	__be16 gue_port;
 	__u16 layout;  /* LB_LAYOUT */
 	__u64 sources; /* digest of what the programs were compiled from */
-	__u64 pad[3];
+	__u64 mac;     /* our MAC in bits 16..63: a frame's first eight bytes, shifted */
+	__u64 pad[2];
 };
 _Static_assert(sizeof(struct lb_config) == 64, "lb_config");
 

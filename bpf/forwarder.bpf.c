@@ -134,13 +134,15 @@ static __always_inline int lb_forward_chain(struct xdp_md *ctx, const void *befo
 	return lb_exit(LB_CNT_TX_FORWARD_CHAIN, XDP_TX);
 }
 
-/* F14 to F22: a packet for a service of ours. */
+/* F13b to F22: a packet for a service of ours. */
 static __always_inline int lb_forward_service(struct xdp_md *ctx, const void *frame, int version,
 					      u64 entry)
 {
 	u64 frame_len = LB_END(ctx) - LB_FRAME(ctx), hash, chain, protocol, word;
 	const struct lb_pool *pool;
 
+	if (lb_unlikely(lb_is_for_other_host(frame, LB_STATE_AT(config))))
+		return lb_exit(LB_CNT_PASS_OTHER_HOST, XDP_PASS);
 	lb_count_service(entry, frame_len);
 	if (!lb_length_ok(frame, version, frame_len))
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);

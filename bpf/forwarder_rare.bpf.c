@@ -29,16 +29,20 @@ struct lb_arrival {
 	u64 l3;
 	u64 ip_len; /* from the IP header to the frame's end */
 	u64 frame_len;
+	bool other_host; /* the frame is for another host's MAC */
 };
 
 #define LB_FOUND (-3)
 
-/* "VIP?": the counter if the packet is to a VIP of ours. */
-static __always_inline int lb_if_vip(u64 leaf, u32 counter, int verdict)
+/* "VIP?": the counter if the packet is to a VIP of ours, in a frame for us. */
+static __always_inline int lb_if_vip(const struct lb_arrival *arrival, u64 leaf, u32 counter,
+				     int verdict)
 {
-	if (leaf)
-		return lb_exit(counter, verdict);
-	return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	if (!leaf)
+		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	if (arrival->other_host)
+		return lb_exit(LB_CNT_PASS_OTHER_HOST, XDP_PASS);
+	return lb_exit(counter, verdict);
 }
 
 /* client, vip: where these addresses are; a packet that a server sent has them reversed. */
@@ -70,6 +74,8 @@ static __always_inline int lb_find_icmp(const struct lb_arrival *arrival, u64 ve
 
 	if (!leaf)
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	if (arrival->other_host)
+		return lb_exit(LB_CNT_PASS_OTHER_HOST, XDP_PASS);
 	if (!icmp)
 		return lb_exit(LB_CNT_DROP_MALFORMED, XDP_DROP);
 	if (!lb_icmp_is_error(version, lb_load8(icmp)))
@@ -109,7 +115,7 @@ static __always_inline int lb_find_later(const struct lb_arrival *arrival, u64 v
 	lb_fill_fragment_key(arrival->ip, version, headers, &key);
 	first = lb_fragments.lookup(&key);
 	if (!first)
-		return lb_if_vip(leaf, LB_CNT_DROP_FRAGMENT, XDP_DROP);
+		return lb_if_vip(arrival, leaf, LB_CNT_DROP_FRAGMENT, XDP_DROP);
 	lb_read_addresses(LB_SADDR_OF(arrival->ip, version), LB_DADDR_OF(arrival->ip, version),
 			  version, flow);
 	flow->ports = first->ports;
@@ -131,7 +137,7 @@ static __always_inline int lb_find_ports(const struct lb_arrival *arrival, u64 v
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
 	l4 = lb_at(arrival->ip, arrival->end, arrival->ip_len, headers->length, LB_UDP_LEN);
 	if (!l4 || headers->length + length > arrival->ip_len)
-		return lb_if_vip(leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
+		return lb_if_vip(arrival, leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
 	lb_read_addresses(LB_SADDR_OF(arrival->ip, version), LB_DADDR_OF(arrival->ip, version),
 			  version, flow);
 	flow->ports = lb_load32(l4);
@@ -139,7 +145,7 @@ static __always_inline int lb_find_ports(const struct lb_arrival *arrival, u64 v
 	flow->read_len = headers->length + length;
 	flow->silent = false;
 	if (version == 4 && flow->saddr[0] == config->dip && flow->protocol == LB_PROTO_UDP &&
-	    flow->ports >> 16 == config->gue_port)
+	    flow->ports >> 16 == config->gue_port && !arrival->other_host)
 		return lb_exit(LB_CNT_DROP_SPOOFED, XDP_DROP);
 	return LB_FOUND;
 }
@@ -151,16 +157,16 @@ static __always_inline int lb_find_flow(const struct lb_arrival *arrival, u64 ve
 	int result;
 
 	if (version == 4 && (lb_load8(arrival->ip) & 0xf) < 5)
-		return lb_if_vip(leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
+		return lb_if_vip(arrival, leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
 	result = version == 4
 			 ? lb_read_headers4(arrival->ip, arrival->ip_len, headers)
 			 : lb_read_headers6(arrival->ip, arrival->end, arrival->ip_len, headers);
 	if (result == LB_HEADERS_TOO_MANY)
-		return lb_if_vip(leaf, LB_CNT_DROP_EXT_HEADERS, XDP_DROP);
+		return lb_if_vip(arrival, leaf, LB_CNT_DROP_EXT_HEADERS, XDP_DROP);
 	if (result != LB_HEADERS_OK)
-		return lb_if_vip(leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
+		return lb_if_vip(arrival, leaf, LB_CNT_DROP_MALFORMED, XDP_DROP);
 	if (headers->protocol == LB_ICMP_PROTO(version) && headers->fragment != LB_FRAGMENT_NONE)
-		return lb_if_vip(leaf, LB_CNT_PASS_VIP_ICMP, XDP_PASS);
+		return lb_if_vip(arrival, leaf, LB_CNT_PASS_VIP_ICMP, XDP_PASS);
 	if (headers->protocol == LB_ICMP_PROTO(version))
 		return lb_find_icmp(arrival, version, leaf, headers, flow);
 	if (headers->fragment == LB_FRAGMENT_LATER)
@@ -291,6 +297,7 @@ static __always_inline u64 lb_entry_of(u64 view, u64 leaf, const struct lb_flow 
 static __always_inline int lb_forward_rare_ip(struct xdp_md *ctx, u64 l3, u64 version)
 {
 	struct lb_arrival arrival = { .end = LB_END(ctx), .l3 = l3 };
+	const void *frame = LB_FRAME(ctx);
 	struct lb_headers headers = {};
 	struct lb_flow flow = {};
 	struct lb_way way = {};
@@ -299,9 +306,10 @@ static __always_inline int lb_forward_rare_ip(struct xdp_md *ctx, u64 l3, u64 ve
 
 	arrival.frame_len = LB_END(ctx) - LB_FRAME(ctx);
 	arrival.ip_len = arrival.frame_len - l3;
-	arrival.ip = lb_ip_at(LB_FRAME(ctx), arrival.end, l3, version);
-	if (!arrival.ip)
+	arrival.ip = lb_ip_at(frame, arrival.end, l3, version);
+	if (!arrival.ip || frame + LB_ETH_LEN > arrival.end)
 		return lb_exit(LB_CNT_PASS_MALFORMED, XDP_PASS);
+	arrival.other_host = lb_is_for_other_host(frame, LB_STATE_AT(config));
 	leaf = lb_leaf_of(view, arrival.ip, version);
 	result = lb_find_flow(&arrival, version, leaf, &headers, &flow);
 	if (result != LB_FOUND)
@@ -311,6 +319,8 @@ static __always_inline int lb_forward_rare_ip(struct xdp_md *ctx, u64 l3, u64 ve
 		return lb_exit(LB_CNT_PASS_VIP_ICMP, XDP_PASS);
 	if (!entry)
 		return lb_exit(LB_CNT_PASS_NO_SERVICE, XDP_PASS);
+	if (arrival.other_host)
+		return lb_exit(LB_CNT_PASS_OTHER_HOST, XDP_PASS);
 	lb_count_service(entry, arrival.frame_len);
 	inner_len = lb_outer_for(arrival.ip, version).inner_len;
 	if (inner_len < flow.read_len || inner_len > arrival.ip_len)

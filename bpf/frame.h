@@ -47,6 +47,13 @@ LB_INLINE int lb_is_fragment4(const void *frame)
 	return lb_load16(frame + LB_AT_FRAGMENT) & LB_IP_FRAGMENT_MASK;
 }
 
+/* Section 4.2: is the destination another MAC than ours?  The frame has 14 bytes. */
+LB_INLINE int lb_is_for_other_host(const void *frame, const struct lb_config *config)
+{
+	/* of the eight bytes that are read, the last two, shifted out, are the source's */
+	return lb_load64(frame) << 16 != config->mac;
+}
+
 /* The frame has 54 bytes, EtherType and version are right. */
 LB_INLINE int lb_is_ordinary6(const void *frame, const void *end)
 {

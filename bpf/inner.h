@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The packet inside GUE (docs/wire.md, section 6, R7 to R18).  A `version` is a
+ * The packet inside GUE (docs/wire.md, section 6, R7 to R18; section 7.2).  A `version` is a
  * constant, 4 or 6: there is code for each.
  */
 #ifndef LB_INNER_H
@@ -60,6 +60,26 @@ LB_INLINE int lb_inner_plain(const void *ip, __u64 version, struct lb_inner *inn
 		return 1;
 	return lb_load8(ip) == LB_IPV4_PLAIN &&
 	       !(lb_load16(ip + LB_IP_FRAGMENT_AT) & LB_IP_FRAGMENT_MASK);
+}
+
+/*
+ * Section 7.2: another server's probe of the path, for an inner packet that passed R7.  Its
+ * answer goes to who sent it, and to nobody else.
+ */
+LB_INLINE int lb_is_path_probe(const void *ip, const void *end, const struct lb_config *config,
+			       const struct lb_tunnel *tunnel)
+{
+	const void *icmp = lb_at(ip, end, lb_inner_length(tunnel), LB_IPV4_LEN, LB_ICMP_LEN);
+
+	if (!icmp || tunnel->hop_count || lb_load8(ip) != LB_IPV4_PLAIN)
+		return 0;
+	if (lb_load8(ip + LB_IP_PROTOCOL_AT) != LB_PROTO_ICMP ||
+	    lb_load16(ip + LB_IP_FRAGMENT_AT) & LB_IP_FRAGMENT_MASK)
+		return 0;
+	/* type and code: a little-endian load has the code, 0, in the high byte */
+	return lb_load16(icmp) == LB_ICMP_ECHO(4) &&
+	       lb_load32(ip + LB_IP_DADDR_AT) == config->dip &&
+	       lb_load32(ip + LB_IP_SADDR_AT) == tunnel->saddr;
 }
 
 /* R13 for TCP. */
@@ -158,11 +178,11 @@ LB_INLINE int lb_accept_at_once(const struct lb_tunnel *tunnel, const struct lb_
 	return LB_GO_ON;
 }
 
-_Static_assert(LB_CNT_ACCEPT_ICMP_ERROR - LB_CNT_ACCEPT_LAST_HOP == 6, "all that accept, no other");
+_Static_assert(LB_CNT_ACCEPT_PATH_PROBE - LB_CNT_ACCEPT_LAST_HOP == 7, "all that accept, no other");
 
 LB_INLINE int lb_is_accept(int counter)
 {
-	return counter >= LB_CNT_ACCEPT_LAST_HOP && counter <= LB_CNT_ACCEPT_ICMP_ERROR;
+	return counter >= LB_CNT_ACCEPT_LAST_HOP && counter <= LB_CNT_ACCEPT_PATH_PROBE;
 }
 
 /* IPv4's TOS, IPv6's traffic class. */

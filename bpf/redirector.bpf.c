@@ -105,7 +105,7 @@ static __always_inline int lb_check_tunnel(struct __sk_buff *skb, const struct l
 	return lb_check_hops(state, frame, end, tunnel);
 }
 
-/* R7 to R9. */
+/* R7 to R9: LB_GO_ON for a packet to a VIP, or a counter. */
 static __always_inline int lb_check_inner(const struct lb_state *state, const void *ip,
 					  const void *end, const struct lb_tunnel *tunnel,
 					  u64 version)
@@ -119,7 +119,11 @@ static __always_inline int lb_check_inner(const struct lb_state *state, const vo
 	else
 		is_vip = lb_is_vip6(state, lb_load64(ip + LB_IP6_DADDR_AT),
 				    lb_load64(ip + LB_IP6_DADDR_AT + 8));
-	return is_vip ? LB_GO_ON : LB_CNT_DROP_NOT_VIP;
+	if (lb_likely(is_vip))
+		return LB_GO_ON;
+	if (version == 4 && lb_is_path_probe(ip, end, &state->config, tunnel))
+		return LB_CNT_ACCEPT_PATH_PROBE;
+	return LB_CNT_DROP_NOT_VIP;
 }
 
 /* ---- sockets ---- */
@@ -411,6 +415,8 @@ static __always_inline int lb_redirect_plain(struct __sk_buff *skb, const struct
 	struct lb_inner inner = { .length = lb_inner_length(tunnel) };
 	int reason = lb_check_inner(state, ip, end, tunnel, version);
 
+	if (reason == LB_CNT_ACCEPT_PATH_PROBE)
+		return lb_accept(skb, tunnel, version, reason);
 	if (reason != LB_GO_ON)
 		return lb_exit(reason, LB_TC_SHOT);
 	if (ip + LB_IP_LEN(version) > end)

@@ -46,7 +46,7 @@ PEER_BITS = 12
 PEER_ROWS = 1 << PEER_BITS
 PEER_WIDTH = 8
 POOL_NAME_LEN = 64
-LAYOUT = 2
+LAYOUT = 3
 
 HASH_A = 0x9E3779B97F4A7C15
 HASH_B = 0xC2B2AE3D27D4EB4F
@@ -133,6 +133,7 @@ COUNTERS: tuple[str, ...] = (
     "pass_malformed",
     "pass_vip_icmp",
     "pass_no_service",
+    "pass_other_host",
     "pass_local",
     "pass_to_self",
     "tx_forward",
@@ -156,6 +157,7 @@ COUNTERS: tuple[str, ...] = (
     "accept_syncookie",
     "accept_udp_socket",
     "accept_icmp_error",
+    "accept_path_probe",
     "pass_on",
     "drop_gue_malformed",
     "drop_unknown_source",
@@ -181,7 +183,8 @@ CONFIG = np.dtype(
         ("gue_port", ">u2"),
         ("layout", "<u2"),
         ("sources", "<u8"),
-        ("pad", "<u8", 3),
+        ("mac", "<u8"),
+        ("pad", "<u8", 2),
     ]
 )
 KEY = np.dtype([("v", "<u8", 4), ("v1_turned", "<u8")])

@@ -15,7 +15,7 @@ from lb.trace.packet import Packet
 
 ICMP = 1
 ICMPV6 = 58
-UNINTERESTING = frozenset({"pass_not_ip", "pass_no_service", "ok_not_gue"})
+UNINTERESTING = frozenset({"pass_not_ip", "pass_no_service", "ok_not_gue", "accept_path_probe"})
 """Packets that are not for a VIP: shown only on request."""
 WORDS = 4
 WORD_BYTES = 4

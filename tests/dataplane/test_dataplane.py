@@ -22,17 +22,17 @@ from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from lb.dataplane.pinned import PinnedDataplane
 from tests.model import Flow, host
 from tests.model.flow import bucket_of
-from tests.model.frames import ethernet, tcp_packet
+from tests.model.frames import SERVER_MAC, ethernet, tcp_packet
 from tests.packets.out import hops_of
 from tests.packets.world import ACK, CLIENT, KEY, VIP, dip, tcp
-from tests.packets.world import mac as mac_of
 
 OWN, B, C, D = (dip(number) for number in range(1, 5))
-MAC = mac_of(1)
+MAC = SERVER_MAC
 IDENTITY = Identity(dip=OWN, mac=MAC, mtu=1500, ifindex=1)
 WEB = ServiceEntry(host(VIP), 6, 80, "web")
 VIEW = ClusterView(services=(WEB,), dips={1: OWN, 2: B, 3: C})
 FRAME = ethernet(tcp(ACK))
+PASS = 2
 
 
 @pytest.fixture(scope="module")
@@ -238,10 +238,22 @@ def test_a_new_identity_is_in_every_header(dataplane: Dataplane) -> None:
     dataplane.set_table("web", table_of(2), KEY)
     dataplane.set_neighbour(2, MAC)
     own = IPv4Address("172.16.5.9")
-    dataplane.set_identity(replace(IDENTITY, dip=own, mac=bytes(5) + b"\x09", gue_port=7000))
-    data = bpf_syscall.prog_test_run(dataplane.forwarder_fd, FRAME).data
-    assert (data[6:12], data[26:30], data[36:38]) == (bytes(5) + b"\x09", own.packed, b"\x1b\x58")
+    mac = bytes(5) + b"\x09"
+    dataplane.set_identity(replace(IDENTITY, dip=own, mac=mac, gue_port=7000))
+    data = bpf_syscall.prog_test_run(dataplane.forwarder_fd, mac + FRAME[6:]).data
+    assert (data[6:12], data[26:30], data[36:38]) == (mac, own.packed, b"\x1b\x58")
     assert sum(data[n] << 8 | data[n + 1] for n in range(14, 34, 2)) % 0xFFFF == 0
+
+
+def test_frames_are_for_this_host_by_the_new_mac_after_a_change(dataplane: Dataplane) -> None:
+    """Whoever changes it: a packet to the old MAC is another host's from then on."""
+    dataplane.set_table("web", table_of(2), KEY)
+    new = bytes.fromhex("020000000a02")
+    assert (sent_to(dataplane), sent_to(dataplane, new + FRAME[6:])) == (B, PASS)
+    dataplane.set_identity(replace(IDENTITY, mac=new))
+    before = counter(dataplane, "pass_other_host")
+    assert (sent_to(dataplane), sent_to(dataplane, new + FRAME[6:])) == (PASS, B)
+    assert counter(dataplane, "pass_other_host") == before + 1
 
 
 def test_the_limits_fit(dataplane: Dataplane) -> None:

@@ -13,8 +13,8 @@ from lb.dataplane.load import bpf_syscall
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from tests.model import Flow, host
 from tests.model.flow import bucket_of
-from tests.model.frames import ethernet, tcp_packet
-from tests.packets.world import ACK, CLIENT, KEY, VIP, mac
+from tests.model.frames import SERVER_MAC, ethernet, tcp_packet
+from tests.packets.world import ACK, CLIENT, KEY, VIP
 
 BUCKETS = 256
 PASS = 2
@@ -26,7 +26,7 @@ PORTS = range(41000, 41064)
 
 @pytest.fixture(scope="module")
 def dataplane() -> Iterator[Dataplane]:
-    with Dataplane.load(Identity(DIPS[1], mac(1), 1500, ifindex=1)) as loaded:
+    with Dataplane.load(Identity(DIPS[1], SERVER_MAC, 1500, ifindex=1)) as loaded:
         yield loaded
 
 
@@ -43,7 +43,7 @@ def test_each_server_sends_every_flow_where_the_table_says(
 ) -> None:
     own = DIPS[index]
     dataplane.remove_table("web")
-    dataplane.set_identity(Identity(own, mac(1), 1500, ifindex=1))
+    dataplane.set_identity(Identity(own, SERVER_MAC, 1500, ifindex=1))
     dataplane.set_cluster(VIEW)
     dataplane.set_table("web", TABLE, KEY)
     wanted = {

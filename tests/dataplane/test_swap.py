@@ -14,8 +14,8 @@ from lb.dataplane.load import bpf_syscall
 from lb.dataplane.maps import grace, tables
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 from tests.model import host
-from tests.model.frames import ethernet
-from tests.packets.world import ACK, KEY, VIP, dip, mac, tcp
+from tests.model.frames import SERVER_MAC, ethernet
+from tests.packets.world import ACK, KEY, VIP, dip, tcp
 
 OWN, B, C = (dip(number) for number in range(1, 4))
 WEB = ServiceEntry(host(VIP), 6, 80, "web")
@@ -26,7 +26,7 @@ FRAME = ethernet(tcp(ACK))
 @pytest.fixture
 def dataplane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataplane]:
     monkeypatch.setattr(grace, "GRACE_SECONDS", 0.0)
-    with Dataplane.load(Identity(OWN, mac(1), 1500, ifindex=1)) as loaded:
+    with Dataplane.load(Identity(OWN, SERVER_MAC, 1500, ifindex=1)) as loaded:
         loaded.set_cluster(VIEW)
         yield loaded
 

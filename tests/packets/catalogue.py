@@ -7,6 +7,8 @@ from tests.packets import (
     forwarder_icmp,
     fragments,
     fresh,
+    other_host,
+    path_probe,
     redirector,
     redirector_inner,
     services,
@@ -15,10 +17,10 @@ from tests.packets import (
 
 FORWARDER_ROWS = (
     *(*forwarder.ROWS, *forwarder_icmp.ROWS, *services.ROWS),
-    *(*fragments.FORWARDER_ROWS, *too_big.ROWS),
+    *(*fragments.FORWARDER_ROWS, *too_big.ROWS, *other_host.ROWS),
 )
 REDIRECTOR_ROWS = (
-    *(*redirector.ROWS, *redirector_inner.ROWS),
+    *(*redirector.ROWS, *redirector_inner.ROWS, *path_probe.ROWS),
     *(*fragments.REDIRECTOR_ROWS, *fresh.ROWS),
 )
 ROWS = (*FORWARDER_ROWS, *REDIRECTOR_ROWS)

@@ -294,7 +294,7 @@ SENT_ROWS = (
               service=HTTP6),
     forwarder("F21 a first fragment", udp(0, fragment=0x2000), service=DNS),
     forwarder("F21 known MAC", framed(TCP), service=HTTP,
-              out=has(0, mac(2) + mac(1) + b"\x08\x00")),
+              out=has(0, mac(2) + SERVER_MAC + b"\x08\x00")),
     forwarder("F21 unknown MAC goes back", framed(TCP), here(2, no_mac=frozenset({2})), HTTP,
               out=has(0, ROUTER_MAC + SERVER_MAC + b"\x08\x00")),
     forwarder("F21 TOS is copied", tcp(tos=0xB9), service=HTTP, out=has(15, b"\xb9")),
@@ -355,7 +355,7 @@ GOLDEN = tcp_packet(CLIENT, 40000, VIP, 80, tos=0xB9)
 GOLDEN6 = tcp_packet(CLIENT6, 40000, VIP6, 443, tos=0xB9)
 GOLDEN_ROWS = (
     forwarder("F22 golden frame", framed(GOLDEN), here(2, 3, 4), HTTP, out=bytes.fromhex(
-        "020000000002" "020000000001" "0800"
+        "020000000002" "020000000a01" "0800"
         "45b9" "0054" "0000" "4000" "40" "11" "25de" "0a000001" "0a000002"
         "fa43" "17c0" "0040" "0000"
         "03" "04" "0000"
@@ -363,7 +363,7 @@ GOLDEN_ROWS = (
         "0a000003" "0a000004"
     ) + GOLDEN),
     forwarder("F21 golden frame of IPv6", framed(GOLDEN6), service=HTTP6, out=bytes.fromhex(
-        "020000000002" "020000000001" "0800"
+        "020000000002" "020000000a01" "0800"
         "45b9" "0060" "0000" "4000" "40" "11" "25d2" "0a000001" "0a000002"
         "b8fc" "17c0" "004c" "0000"
         "01" "29" "0000"
@@ -384,7 +384,7 @@ def tag_rows(packet: bytes, service: int) -> Iterator[Row]:
         )
         return ethernet(wrap, destination=macs[:6], source=macs[6:], tags=tags) + PADDING
 
-    known, to_router, own = mac(2) + mac(1), ROUTER_MAC + SERVER_MAC, SERVER_MAC + ROUTER_MAC
+    known, to_router, own = mac(2) + SERVER_MAC, ROUTER_MAC + SERVER_MAC, SERVER_MAC + ROUTER_MAC
     for name, tags in TAGS.items():
         frame = framed(packet, tags=tags) + PADDING
         unknown = here(2, 3, no_mac=frozenset({2}))

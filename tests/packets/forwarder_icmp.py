@@ -8,6 +8,7 @@ from typing import Any
 from tests.model import Address
 from tests.model.frames import (
     C_TAG,
+    SERVER_MAC,
     authentication,
     destination_options,
     ethernet,
@@ -194,7 +195,7 @@ def way_rows() -> Iterator[Row]:
         wrap = gue_packet(dip(1), first, error, later, source_port=port)
         yield forwarder(
             *(f"F22 about {name}, IPv{version}", framed(error), here(2, 3, 4), service),
-            out=ethernet(wrap, destination=mac(first.packed[-1]), source=mac(1)),
+            out=ethernet(wrap, destination=mac(first.packed[-1]), source=SERVER_MAC),
         )
 
 

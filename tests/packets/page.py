@@ -63,7 +63,7 @@ def checks(number: int) -> dict[str, tuple[Check, ...]]:
 
     Section 4 has lines F and I, section 6 lines R and J.
     """
-    lines = re.findall(r"^\| ([FIRJ]\d+) \|.*\|([^|]*)\|$", section(number), re.MULTILINE)
+    lines = re.findall(r"^\| ([FIRJ]\d+b?) \|.*\|([^|]*)\|$", section(number), re.MULTILINE)
     return {line: tuple(_ends(last_cell)) for line, last_cell in lines}
 
 

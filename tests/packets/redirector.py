@@ -258,18 +258,18 @@ def way_rows(inner: bytes) -> Iterator[Row]:
         return ethernet(packet, destination=macs[:6], source=macs[6:]) + PADDING
 
     yield redirector(f"R25 to the first hop{v}", gue(inner, C, D, **other) + PADDING,
-                     out=passed((C, D), mac(3) + mac(2), 1, **other))  # fmt: skip
+                     out=passed((C, D), mac(3) + SERVER_MAC, 1, **other))  # fmt: skip
     yield redirector(f"R25 to the second hop{v}", gue(inner, C, D, next_hop=1, **other) + PADDING,
-                     out=passed((C, D), mac(4) + mac(2), 2, **other))  # fmt: skip
+                     out=passed((C, D), mac(4) + SERVER_MAC, 2, **other))  # fmt: skip
     yield redirector(f"R25 to the first of three{v}", gue(inner, D, C, A) + PADDING,
-                     out=passed((D, C, A), mac(4) + mac(2), 1))  # fmt: skip
+                     out=passed((D, C, A), mac(4) + SERVER_MAC, 1))  # fmt: skip
     yield redirector(f"R25 to the third hop, MAC unknown{v}",
                      gue(inner, A, C, D, next_hop=2) + PADDING, config=UNKNOWN_MAC,
                      out=passed((A, C, D), ROUTER_MAC + SERVER_MAC, 3))  # fmt: skip
     for wrong in (0x0000, 0xFFFF, 0xBEEF, 7):
         yield redirector(f"R25 outer checksum {wrong:#x} is made right{v}",
                          gue(inner, C, outer_checksum=wrong) + PADDING,
-                         out=passed((C,), mac(3) + mac(2), 1))  # fmt: skip
+                         out=passed((C,), mac(3) + SERVER_MAC, 1))  # fmt: skip
 
 
 FORWARD_SYN_ROW = redirector(

@@ -49,6 +49,7 @@ SIX = [
     destination_options(),
 ]
 MALFORMED, TOO_MANY = "drop_inner_malformed", "drop_inner_ext_headers"
+NOT_VIP = "drop_not_vip"
 
 
 def in4(inner: bytes) -> bytes:
@@ -105,15 +106,17 @@ IP_ROWS = (
     redirector("R8 payload length one more", gue(DATA6[:-1])),
     redirector("R8 a jumbogram", gue(patched(DATA6, 4, b"\x00\x00"))),
     redirector("R8 before the VIP", gue(tcp_packet(CLIENT6, 1, NO_VIP6, 443)[:-1])),
-    redirector("R9 no VIP", gue(tcp_packet(CLIENT, 40000, NO_VIP, 80))),
-    redirector("R9 no VIP, IPv6", gue(tcp_packet(CLIENT6, 40000, NO_VIP6, 443))),
-    redirector("R9 without services there is no VIP", gue(), config=replace(AT_HOP, services=())),
-    redirector("R9 a DIP", gue(tcp_packet(CLIENT, 40000, B, 80))),
-    redirector("R9 GUE in GUE", gue(gue_packet(A, B, DATA))),
-    redirector("R9 options", gue(ipv4(CLIENT, C, 6, DATA[20:], options=NOPS))),
+    redirector("R9 no VIP", gue(tcp_packet(CLIENT, 40000, NO_VIP, 80)), counter=NOT_VIP),
+    redirector("R9 no VIP, IPv6", gue(tcp_packet(CLIENT6, 40000, NO_VIP6, 443)), counter=NOT_VIP),
+    redirector("R9 without services there is no VIP", gue(), config=replace(AT_HOP, services=()),
+               counter=NOT_VIP),
+    redirector("R9 a DIP", gue(tcp_packet(CLIENT, 40000, B, 80)), counter=NOT_VIP),
+    redirector("R9 GUE in GUE", gue(gue_packet(A, B, DATA)), counter=NOT_VIP),
+    redirector("R9 options", gue(ipv4(CLIENT, C, 6, DATA[20:], options=NOPS)), counter=NOT_VIP),
     redirector("R9 before too many headers",
-               gue(tcp_packet(CLIENT6, 1, NO_VIP6, 443, headers=SEVEN))),
-    redirector("R9 before fragment of GRE", gue(ipv4(CLIENT, NO_VIP, 47, b"", fragment=0x2000))),
+               gue(tcp_packet(CLIENT6, 1, NO_VIP6, 443, headers=SEVEN)), counter=NOT_VIP),
+    redirector("R9 before fragment of GRE", gue(ipv4(CLIENT, NO_VIP, 47, b"", fragment=0x2000)),
+               counter=NOT_VIP),
     redirector("R10 nothing of it", gue(data6([routing()], cut=40)), counter=MALFORMED),
     redirector("R10 7 bytes of it", gue(CUT6), counter=MALFORMED),
     redirector("R10 2 bytes of the second",

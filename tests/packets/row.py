@@ -72,15 +72,17 @@ def forwarder(
     counter: str = "",
     out: Out = None,
     elsewhere: bool = False,
+    other_host: bool = False,
 ) -> Row:
     """A row of one frame. The counter is needed where the line has several ends, or no end.
 
-    ``elsewhere``: the destination is no VIP of ours, and the line asks about that.
+    ``elsewhere``: the destination is no VIP of ours, and the line asks about that. ``other_host``:
+    it is a VIP, in a frame for another host, and the line asks about a VIP.
     """
     counter = _counter_of(name, counter)
-    if elsewhere:
+    if elsewhere or other_host:
         assert [end for end in ends_of(line_of(name)) if end.only_for_vip]
-        counter = "pass_no_service"
+        counter = "pass_no_service" if elsewhere else "pass_other_host"
     not_for = NO_FRAME if len(frame) < LEAST_TEST_RUN["forwarder"] else {}
     return Row("forwarder", name, config, (Packet(frame, counter, service, out),), not_for)
 

@@ -1,6 +1,7 @@
 """The world of the rows: four servers, their services of both families, one chain for all flows.
 
-Server ``n`` has the DIP 10.0.0.n and the index n.
+Server ``n`` has the DIP 10.0.0.n and the index n. Frames come to SERVER_MAC, the MAC of whatever
+server the row is about.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tests.model import (
     host,
     outer_source_port,
 )
-from tests.model.frames import tcp_packet, udp_packet
+from tests.model.frames import SERVER_MAC, tcp_packet, udp_packet
 
 KEY = bytes(range(16))
 BUCKETS, BUCKETS_OF_FLOWS = 256, 4096
@@ -67,7 +68,7 @@ def dip(number: int) -> IPv4Address:
 
 
 def mac(number: int) -> bytes:
-    """The MAC of a server."""
+    """The MAC by which another server is reached."""
     return bytes([2, 0, 0, 0, 0, number])
 
 
@@ -112,7 +113,7 @@ def config(
     numbers = range(1, servers + 1)
     return Config(
         self_dip=dip(at),
-        mac=mac(at),
+        mac=SERVER_MAC,
         mtu=mtu,
         services=SERVICES,
         pools={

@@ -73,6 +73,7 @@ class ClusterTables:
         mac = identity.mac
         config["mac_head"] = int.from_bytes(mac[:2], "little") << 48
         config["mac_tail"] = int.from_bytes(mac[2:], "little")
+        config["mac"] = int.from_bytes(mac, "little") << 16
         config["mtu"] = min(identity.mtu, MAX_IPV4_LENGTH)
         config["gue_port"] = identity.gue_port
         config["dip"] = int(identity.dip)

@@ -9,6 +9,7 @@ from scapy.layers.l2 import Ether
 
 from tests.model import SameSocket, forward, redirect
 from tests.model.frames import (
+    SERVER_MAC,
     framed,
     tcp_packet,
     udp_packet,
@@ -42,7 +43,7 @@ def test_another_dissector_reads_the_same(chain: tuple[int, ...], tos: int, port
     packet = tcp_packet(CLIENT, port, VIP, 80, tos=tos)
     wrapped = _wrapped(packet, chain)
     frame = Ether(wrapped)
-    assert (frame.dst, frame.src) == (mac(chain[0]).hex(":"), mac(1).hex(":"))
+    assert (frame.dst, frame.src) == (mac(chain[0]).hex(":"), SERVER_MAC.hex(":"))
     outer, udp = frame[IP], frame[UDP]
     assert (outer.version, outer.ihl, outer.tos, outer.id) == (4, 5, tos, 0)
     assert (str(outer.flags), outer.frag, outer.ttl, outer.proto) == ("DF", 0, 64, 17)

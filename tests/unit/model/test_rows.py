@@ -70,6 +70,18 @@ def test_every_vip_question_is_asked_both_ways() -> None:
     assert elsewhere - {"4.4"} == questions
 
 
+def test_every_vip_question_is_asked_of_frames_for_another_host() -> None:
+    questions = {line for line, ends in checks(4).items() if any(e.only_for_vip for e in ends)}
+    others = {
+        row.line
+        for row in FORWARDER_ROWS
+        for packet in row.packets
+        if packet.counter == "pass_other_host"
+        and packet.counter not in {end.counter for end in ends_of(row.line)}
+    }
+    assert others - {"4.4"} == questions
+
+
 def test_every_counter_has_a_row() -> None:
     for rows, counters in (
         (FORWARDER_ROWS, FORWARDER_COUNTERS),
