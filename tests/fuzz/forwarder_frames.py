@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 from tests.fuzz import packets
 from tests.fuzz.damage import damaged, sweep
 from tests.fuzz.mixing import Group, Maker, draw, interleave
-from tests.fuzz.packets import UDP, ethernet
+from tests.fuzz.packets import ROUTER_MAC, SERVER_MAC, UDP, ethernet
 from tests.fuzz.traffic import Traffic
 
 TAG_TYPES = (0x8100, 0x88A8)
 DAMAGED = 0.16
+FOR_OTHER_HOST = 0.08
 MOST_BYTES = 3400
 """A test run's page holds no more."""
 
@@ -39,10 +42,20 @@ def framed(traffic: Traffic, packet: bytes) -> bytes:
     if rng.random() < 0.15:
         count = rng.choice((1, 1, 1, 2, 2, 3))
         tags = [(rng.choice(TAG_TYPES), rng.getrandbits(16)) for _ in range(count)]
-    frame = damaged(rng, ethernet(packet, tags), DAMAGED)
+    frame = damaged(rng, ethernet(packet, tags, destination(rng)), DAMAGED)
     if rng.random() < 0.3:
         frame += bytes(max(0, 60 - len(frame)))
     return frame[:MOST_BYTES]
+
+
+def destination(rng: random.Random) -> bytes:
+    """The server's MAC; at times one that a switch floods frames for, or almost the server's."""
+    if rng.random() >= FOR_OTHER_HOST:
+        return SERVER_MAC
+    bit = 1 << rng.randrange(48)
+    near = (int.from_bytes(SERVER_MAC, "big") ^ bit).to_bytes(6, "big")
+    floods = (b"\xff" * 6, bytes(6), bytes.fromhex("01005e000001"), bytes.fromhex("333300000001"))
+    return rng.choice((near, near, near, ROUTER_MAC, rng.randbytes(6), rng.choice(floods)))
 
 
 def large(traffic: Traffic, *, over: bool) -> bytes:
@@ -82,4 +95,4 @@ def sweep_of(traffic: Traffic) -> Group:
     makers = (traffic.plain, traffic.error, traffic.echo, lambda: traffic.fragments()[0])
     packet = rng.choice(makers)()
     tags = [(rng.choice(TAG_TYPES), rng.getrandbits(16)) for _ in range(rng.choice((0, 0, 1, 2)))]
-    return sweep(ethernet(packet, tags))
+    return sweep(ethernet(packet, tags, destination(rng)))

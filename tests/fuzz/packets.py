@@ -16,7 +16,6 @@ EXTENSIONS = (HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION)
 IPV4_TYPE, IPV6_TYPE = b"\x08\x00", b"\x86\xdd"
 ROUTER_MAC = bytes.fromhex("02000000fe01")
 SERVER_MAC = bytes.fromhex("020000000a01")
-MACS = SERVER_MAC + ROUTER_MAC
 
 
 class Flow(NamedTuple):
@@ -177,10 +176,13 @@ def ip(flow: Flow, payload: bytes, tos: int = 0, extensions: Sequence[Extension]
     )  # fmt: skip
 
 
-def ethernet(packet: bytes, tags: Sequence[tuple[int, int]] = ()) -> bytes:
+def ethernet(
+    packet: bytes, tags: Sequence[tuple[int, int]] = (), destination: bytes = SERVER_MAC
+) -> bytes:
     """A frame around a packet; `tags` are (EtherType, tag), outermost first."""
     kind = IPV6_TYPE if packet and packet[0] >> 4 == 6 else IPV4_TYPE
-    return MACS + b"".join(struct.pack(">HH", *tag) for tag in tags) + kind + packet
+    outside = b"".join(struct.pack(">HH", *tag) for tag in tags)
+    return destination + ROUTER_MAC + outside + kind + packet
 
 
 def gue(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from tests.fuzz import packets
 from tests.fuzz.damage import damaged, put
 from tests.fuzz.forwarder_frames import MOST_BYTES
 from tests.fuzz.mixing import Group, Maker, draw, interleave
-from tests.fuzz.packets import TCP, UDP, Flow, ethernet
+from tests.fuzz.packets import ICMP, TCP, UDP, Flow, ethernet
 from tests.fuzz.scene import BARE, OWN, PROBER, STRANGER
 from tests.fuzz.traffic import ACK, ECN_TOS, FLAG_SETS, RST, SYN, Traffic
 
@@ -51,6 +51,7 @@ class Tunnels:
             (60, self.fragments),
             (40, lambda: [self.framed(self.large(), ahead=0.9)]),
             (40, lambda: [self.framed(self.nested())]),
+            (50, lambda: [self.path_probe()]),
             (90, lambda: [self.wrong_field()]),
             (40, lambda: [self.damaged_inside()]),
             (50, lambda: [self.not_gue()]),
@@ -101,6 +102,38 @@ class Tunnels:
         rng = self.traffic.rng
         frame = damaged(rng, self.wrapped(inner, self.tunnel(ahead)), 0.06)
         return frame + bytes(rng.randrange(1, 20)) if rng.random() < 0.1 else frame
+
+    # ---- probes ----
+
+    def path_probe(self) -> bytes:
+        """Another server's probe of the path to this one (wire.md, section 7.2), or almost one."""
+        rng, own = self.traffic.rng, self.traffic.scene.config.self_dip.packed
+        tunnel = self.tunnel(0.0)
+        if rng.random() < 0.7:
+            tunnel = replace(tunnel, hops=(), next_hop=0)
+        source, destination, protocol, kind, code = tunnel.source.packed, own, ICMP, 8, 0
+        fields: dict[str, int] = {"fragment": rng.choice((0x4000, 0x4000, 0, 0x8000, 0xC000))}
+        wrong = rng.randrange(16)
+        if wrong == 0:
+            source = rng.choice((OWN + rng.randrange(7), PROBER, STRANGER, BARE)).packed
+        elif wrong == 1:
+            destination = rng.choice((OWN + rng.randrange(7), STRANGER)).packed
+        elif wrong == 2:
+            protocol = rng.choice((0, 2, TCP, UDP, 58))
+        elif wrong == 3:
+            kind, code = rng.choice(((0, 0), (3, 0), (11, 0), (128, 0), (8, 1), (8, 128), (9, 0)))
+        elif wrong == 4:
+            fields["fragment"] = rng.choice((0x2000, 0x6000, 0x0001, 0x1000, 0x1FFF))
+        payload = self.traffic.filler(rng.choice((0, 0, 1, 36, 36, 300, 1400)))
+        message = packets.icmp(source, destination, kind, code, payload, rest=rng.getrandbits(32))
+        if wrong == 5:
+            message = message[: rng.randrange(9)]
+        options = self.traffic.filler(4 * rng.randint(1, 10)) if wrong == 6 else b""
+        inner = packets.ipv4(
+            source, destination, protocol, message, options=options, tos=rng.choice(ECN_TOS),
+            **fields,
+        )  # fmt: skip
+        return damaged(rng, self.wrapped(inner, tunnel), 0.1)
 
     # ---- sockets ----
 

@@ -65,6 +65,7 @@ def test_frames_of_all_kinds(host: Host, rng: random.Random, fillers: tuple[int,
         # a driver may have left any part of a packet outside of the first piece
         both.redirect(frame, linear=rng.choice((14, 34, 42, 60, 100, MOST_WORDS)))
     assert {"tx_forward", "tx_forward_chain", "accept_last_hop", "pass_on"} <= set(both.reach)
+    assert {"pass_other_host", "accept_path_probe"} <= set(both.reach)
 
 
 def test_every_length_up_to_a_whole_header(host: Host, rng: random.Random) -> None:

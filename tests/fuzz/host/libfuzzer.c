@@ -45,6 +45,13 @@ static void host_fail(const char *what)
 	abort();
 }
 
+/* Did the forwarder encapsulate the packet, or answer it? */
+static bool host_is_sent(s32 counter)
+{
+	return counter == LB_CNT_TX_FORWARD || counter == LB_CNT_TX_FORWARD_CHAIN ||
+	       counter == LB_CNT_TX_TOO_BIG || counter == LB_CNT_PASS_TO_SELF;
+}
+
 /* Checks that hold for the result of any packet. */
 static void host_judge(const u8 *frame, u32 size, const struct host_result *result)
 {
@@ -59,8 +66,10 @@ static void host_judge(const u8 *frame, u32 size, const struct host_result *resu
 	if (result->length > size + LB_WRAP_LEN + LB_MAX_HOPS * LB_HOP_LEN &&
 	    result->counter != LB_CNT_TX_TOO_BIG)
 		host_fail("the frame grew by more than a wrap");
+	if (host_is_sent(result->counter) && memcmp(frame, (u8 *)&host_state.config.mac + 2, 6))
+		host_fail("a frame for another host was forwarded");
 	if ((result->counter == LB_CNT_OK_NOT_GUE || result->counter == LB_CNT_PASS_NO_SERVICE ||
-	     result->counter == LB_CNT_PASS_LOCAL) &&
+	     result->counter == LB_CNT_PASS_OTHER_HOST || result->counter == LB_CNT_PASS_LOCAL) &&
 	    (result->length != size || memcmp(host_packet.data, frame, size)))
 		host_fail("a frame that is not for this server has changed");
 }
