@@ -226,6 +226,19 @@ class ServiceHealth:
 
 
 @dataclass(frozen=True)
+class PathReport:
+    """What one agent's probes of the paths to other servers have shown (docs/wire.md, 7.2).
+
+    ``probed``: servers that were probed. ``lost``: those that do not answer any more. ``unknown``:
+    those that never answered since the agent's start; echo replies may be filtered.
+    """
+
+    probed: int = 0
+    lost: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """The state of one agent, which it reports every 250 ms.
 
@@ -235,7 +248,8 @@ class Report:
     ``connections`` counts established TCP connections on VIPs. ``stopped`` is set in the last
     report of an agent, once its forwarder is detached. ``detached``: the agent found that its
     programs are not attached, so packets for its DIP are lost. ``refused_cluster`` is the
-    generation of the newest cluster document if this agent refused it, else 0.
+    generation of the newest cluster document if this agent refused it, else 0. ``paths`` is
+    ``None`` if the agent does not probe any: an earlier version does not answer probes either.
     """
 
     server: str
@@ -252,3 +266,4 @@ class Report:
     errors: tuple[str, ...] = ()
     refused_cluster: int = 0
     detached: bool = False
+    paths: PathReport | None = None

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
-from controlplane.domain.names import shown
-from controlplane.domain.objects import Report, ServiceHealth
+from controlplane.domain.names import is_name, shown
+from controlplane.domain.objects import PathReport, Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.names import check_name
 
@@ -21,6 +21,8 @@ MAX_REPORT_BYTES = 512 << 10
 """About 250 bytes for each of MAX_CHECKED_SERVICES checks."""
 MAX_TEXT = 160
 MAX_ERRORS = 16
+MAX_PATHS = 1024
+"""Servers that a report's paths name in each list."""
 MAX_COUNT = (1 << 63) - 1
 
 
@@ -30,6 +32,7 @@ def encode_report(report: Report) -> bytes:
         **vars(report),
         "checks": {name: vars(health) for name, health in report.checks.items()},
         "errors": list(report.errors),
+        "paths": _paths_body(report.paths),
     }
     data = json.dumps(_report(given), default=vars, ensure_ascii=False, separators=(",", ":"))
     return _bounded(data.encode())
@@ -73,7 +76,33 @@ def _report(content: Mapping[str, Any]) -> Report:
         xdp_mode=_text(content, "xdp_mode"),
         errors=_errors(content.get("errors", [])),
         refused_cluster=_count(content, "refused_cluster"),
+        paths=_paths(content.get("paths")),
     )
+
+
+def _paths_body(paths: PathReport | None) -> dict[str, Any] | None:
+    if paths is None:
+        return None
+    lost, unknown = list(paths.lost[:MAX_PATHS]), list(paths.unknown[:MAX_PATHS])
+    return {"probed": paths.probed, "lost": lost, "unknown": unknown}
+
+
+def _paths(content: object) -> PathReport | None:
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        raise StoreCorrupt("a report's paths must be an object or null")
+    return PathReport(
+        _count(content, "probed"), _servers(content, "lost"), _servers(content, "unknown")
+    )
+
+
+def _servers(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = content.get(key, [])
+    valid = isinstance(names, list) and len(names) <= MAX_PATHS
+    if not valid or not all(isinstance(name, str) and is_name(name) for name in names):
+        raise StoreCorrupt(f"a report's {key} must be a list of at most {MAX_PATHS} servers")
+    return tuple(names)
 
 
 def _checks(content: object) -> dict[str, ServiceHealth]:

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 import structlog
@@ -30,6 +30,7 @@ from lb.agent.facts import SharedFacts
 from lb.agent.mss.keeper import MssKeeper
 from lb.agent.netlink.links import LinkInfo, read_link
 from lb.agent.netlink.route_socket import RouteSocket, netlink_errors
+from lb.agent.path.prober import PathProber
 from lb.agent.preflight import link_warnings
 from lb.agent.ready.announcer import Announcer
 from lb.agent.ready.systemd import try_notify
@@ -58,6 +59,13 @@ class LinkChange:
 
 
 @dataclass(frozen=True)
+class PathMtuChange:
+    """The MTU of the narrowest path to another server, ``None``: that of the interface."""
+
+    mtu: int | None
+
+
+@dataclass(frozen=True)
 class Changed:
     """A fact changed that has to be in the status file without delay."""
 
@@ -81,7 +89,9 @@ class Reload:
     """A signal requested that the settings are read again."""
 
 
-Event = Batch | StoreTrouble | NeighbourChange | LinkChange | Changed | WorkerDeath | Reload | Stop
+KernelChange = NeighbourChange | LinkChange | PathMtuChange
+"""What changed on the way to other servers."""
+Event = Batch | StoreTrouble | KernelChange | Changed | WorkerDeath | Reload | Stop
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ class Parts:
     announcer: Announcer
     checker: Checker
     mss: MssKeeper
+    paths: PathProber
     facts: SharedFacts
     track: Callable[[Mapping[int, IPv4Address]], None]
     read_last_good: Callable[[], Batch]
@@ -119,6 +130,7 @@ class Agent:
         self._log = structlog.get_logger()
         self._started = parts.started
         self._link = parts.link
+        self._path_mtu: int | None = None
         self._identity: Identity | None = None
         self._tracked: Mapping[int, IPv4Address] = {}
         self._answered = False
@@ -162,10 +174,8 @@ class Agent:
                 self._fall_back(event.line)
                 if self._parts.in_use.cluster is None:
                     raise BrigadeError(event.line)
-        elif isinstance(event, NeighbourChange):
-            self._set_neighbours(event)
-        elif isinstance(event, LinkChange):
-            self._follow_link()
+        elif isinstance(event, KernelChange):
+            self._follow_kernel(event)
         elif isinstance(event, Changed):
             self._next_tick = 0.0
         elif isinstance(event, Reload):
@@ -242,9 +252,11 @@ class Agent:
         parts.facts.update(vips=vips, state=own.state.value if own else "unknown")
         parts.checker.follow(wanted_checks(cluster.services, vips))
         depth = deepest(cluster.pools)
-        parts.mss.lower(vips, depth)
+        parts.mss.lower(vips, depth, self._path_mtu)
+        parts.paths.follow(cluster, self._link.mtu)
         parts.facts.set_trouble("vips", parts.vips.trouble)
-        self._warn(link_warnings(parts.config, self._link, vips, depth))
+        link = replace(self._link, mtu=self._underlay_mtu())
+        self._warn(link_warnings(parts.config, link, vips, depth))
         self._decide_ready()
 
     def _warn(self, lines: Mapping[str, str | None]) -> None:
@@ -298,7 +310,7 @@ class Agent:
         identity = Identity(
             self._parts.config.dip,
             self._link.mac,
-            self._link.mtu,
+            self._underlay_mtu(),
             self._link.index,
             cluster.gue_port if cluster else DEFAULT_GUE_PORT,
         )
@@ -307,6 +319,14 @@ class Agent:
             self._identity = identity
 
     # ------------------------------------------------------------------ kernel
+
+    def _follow_kernel(self, change: KernelChange) -> None:
+        if isinstance(change, NeighbourChange):
+            self._set_neighbours(change)
+        elif isinstance(change, LinkChange):
+            self._follow_link()
+        else:
+            self._follow_path_mtu(change.mtu)
 
     def _set_neighbours(self, change: NeighbourChange) -> None:
         parts = self._parts
@@ -323,6 +343,20 @@ class Agent:
         with self._parts.dataplane_lock:
             self._set_identity()
         self._follow_cluster()
+
+    def _follow_path_mtu(self, mtu: int | None) -> None:
+        """Encapsulate only what the narrowest path carries."""
+        if mtu == self._path_mtu:
+            return
+        self._path_mtu = mtu
+        self._log.warning("MTU of paths to other servers", mtu=mtu or self._link.mtu)
+        with self._parts.dataplane_lock:
+            self._set_identity()
+        self._follow_cluster()
+
+    def _underlay_mtu(self) -> int:
+        """Return the size up to which encapsulated packets reach every server, in bytes."""
+        return min(self._link.mtu, self._path_mtu or self._link.mtu)
 
     # ------------------------------------------------------------------ clock
 

@@ -10,7 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controlplane.domain.objects import ServiceHealth, Vip
+from controlplane.domain.objects import PathReport, ServiceHealth, Vip
+
+
+@dataclass(frozen=True)
+class PathFacts:
+    """What the probes of the path to one peer have shown since the agent's start.
+
+    ``reachable`` is ``None`` if none was answered yet. ``mtu`` is the path's if it is less than the
+    interface's, in bytes.
+    """
+
+    probes: int
+    losses: int
+    reachable: bool | None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,7 @@ class Facts:
     ``reloads`` counts SIGHUPs by result; ``settings_accepted``: the file was accepted when it was
     last read; ``settings_last_good``: the last good settings are in use, not the file;
     ``restart_needed`` is how many changed keys need a restart.
+    ``paths`` is by peer; ``path_report`` is ``None`` until the first probes are sent.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -56,6 +71,8 @@ class Facts:
     settings_last_good: bool = False
     settings_read_at: float | None = None
     restart_needed: int = 0
+    paths: Mapping[str, PathFacts] = field(default_factory=dict)
+    path_report: PathReport | None = None
 
 
 class SharedFacts:

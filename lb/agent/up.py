@@ -36,6 +36,7 @@ from lb.agent.event_loop import (
     LinkChange,
     NeighbourChange,
     Parts,
+    PathMtuChange,
     Reload,
     Stop,
     WorkerDeath,
@@ -49,6 +50,7 @@ from lb.agent.mss.keeper import MssKeeper
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.neighbours import Neighbours
 from lb.agent.netlink.route_socket import RouteSocket
+from lb.agent.path.prober import PathProber
 from lb.agent.preflight import check_interface, check_root
 from lb.agent.ready.announcer import Announcer
 from lb.agent.ready.systemd import sd_notify
@@ -134,7 +136,9 @@ class Runner:
         neighbours = self._neighbours(link)
         mss = self._mss_keeper(link, journal)
         sampler = LoadSampler(config.load, self._facts)
-        self._start(acknowledger, announcer, checker, neighbours, mss, sampler, *self._observers())
+        paths = PathProber(config.name, config.dip, self._facts, self._path_mtu_changed)
+        self._start(acknowledger, announcer, checker, neighbours, mss, sampler, paths)
+        self._start(*self._observers())
         vips = VipKeeper(netlink, journal)
         in_use = DocumentsInUse(dataplane, vips)
         state_dir = StateDir(config.state_dir)
@@ -151,6 +155,7 @@ class Runner:
             announcer=announcer,
             checker=checker,
             mss=mss,
+            paths=paths,
             facts=self._facts,
             track=neighbours.track,
             read_last_good=partial(read_last_good, state_dir),
@@ -223,6 +228,9 @@ class Runner:
 
     def _changed(self) -> None:
         self._inbox.put(Changed())
+
+    def _path_mtu_changed(self, mtu: int | None) -> None:
+        self._inbox.put(PathMtuChange(mtu))
 
     def _died(self, name: str) -> None:
         self._inbox.put(WorkerDeath(name))

@@ -46,7 +46,7 @@ def command(config: Path, dry_run: bool) -> int:
 
 def print_plan(settings: AgentConfig) -> int:
     """Print what `up` would do; the exit code is the one with which it would refuse."""
-    from lb.agent.dry_run import REFUSE, plan_up
+    from lb.dry_run import REFUSE, plan_up
 
     refused = False
     for line in plan_up(settings):

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.objects import Report, ServiceHealth
+from controlplane.domain.objects import PathReport, Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.reports import MAX_TEXT, decode_report, encode_report
 
@@ -32,6 +32,13 @@ REPORTS = st.builds(
     version=TAME,
     xdp_mode=TAME,
     errors=st.lists(TAME, max_size=16).map(tuple),
+    paths=st.none()
+    | st.builds(
+        PathReport,
+        COUNTS,
+        st.lists(NAMES, max_size=4).map(tuple),
+        st.lists(NAMES, max_size=4).map(tuple),
+    ),
 )
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

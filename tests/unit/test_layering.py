@@ -55,7 +55,7 @@ FLOORS = (
             {".", "abi", "flow_hash", "paths"},
             {"where", "dataplane"},
             {"agent"},
-            {"trace", "bench", "demo"},
+            {"trace", "bench", "demo", "dry_run"},
             {"cli"},
         ),
     ),
@@ -76,11 +76,10 @@ FLOORS = (
         (
             {".", "config", "facts", "machine", "worker"},
             {"netlink"},
-            {"attach", "documents", "mss", "ready", "report", "vips"},
+            {"attach", "documents", "mss", "path", "ready", "report", "vips"},
             {"preflight"},
             {"event_loop"},
             {"up", "down"},
-            {"dry_run"},
         ),
     ),
 )

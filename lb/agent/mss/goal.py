@@ -23,10 +23,14 @@ USUAL_PACKET_BYTES = 1500
 
 @dataclass(frozen=True)
 class VipPaths:
-    """The VIPs, and how long chains may be."""
+    """The VIPs, how long chains may be, and the MTU of the narrowest path between servers, bytes.
+
+    ``path_mtu`` ``None``: no path is narrower than the interface.
+    """
 
     vips: frozenset[Vip]
     depth: int
+    path_mtu: int | None = None
 
 
 def is_lowered(mode: str, underlay_mtu: int, depth: int) -> bool:

@@ -70,9 +70,12 @@ class MssKeeper(Worker):
         self.settled = False
         """Whether the first request is done, or cannot be: nothing has to wait for it any more."""
 
-    def lower(self, vips: Iterable[Vip], depth: int) -> None:
-        """Request this for these VIPs and chains of up to ``depth``. Repeating it costs nothing."""
-        paths = VipPaths(frozenset(vips), depth)
+    def lower(self, vips: Iterable[Vip], depth: int, path_mtu: int | None = None) -> None:
+        """Request this for these VIPs and chains of up to ``depth``. Repeating it costs nothing.
+
+        ``path_mtu``: of the narrowest path to another server, if it is less than the interface's.
+        """
+        paths = VipPaths(frozenset(vips), depth, path_mtu)
         with self.requested:
             if paths == self._paths:
                 return
@@ -130,6 +133,7 @@ class MssKeeper(Worker):
         """Make the mirror what it has to be; return whether it is."""
         mtus = link_mtus(netlink)
         mtu = mtus.get(self._ifindex, USUAL_PACKET_BYTES)
+        mtu = min(mtu, paths.path_mtu or mtu)
         goal = goal_for(paths, self._mode, self._table, mtu)
         recorded = self._journal.record.mss_table
         if recorded not in (0, self._table):

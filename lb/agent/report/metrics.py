@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Any
@@ -14,7 +15,7 @@ import lb
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import port_text, protocol_text, vip_text
 from lb.agent.config import XDP_MODES
-from lb.agent.facts import Facts
+from lb.agent.facts import Facts, PathFacts
 from lb.dataplane.objects import ServiceEntry
 
 PREFIX = "bucket_brigade"
@@ -22,6 +23,9 @@ REDIRECTOR_VERDICTS = ("ok_", "accept_", "pass_on", "drop_gue", "drop_unknown", 
 REDIRECTOR_DROPS = ("drop_inner", "drop_not_vip", "drop_ecn", "drop_error")
 SHARED_VERDICTS = frozenset({"drop_no_dip", "drop_no_stage", "drop_too_big"})
 
+PATH_STATES: Mapping[str, bool | None] = {"reached": True, "lost": False, "unknown": None}
+MAX_PATHS = 64
+"""Peers with series of their own: a fleet of n servers has n times as many."""
 SERVICE_LABELS = ("vip", "protocol", "port", "pool")
 
 Labels = tuple[str, ...]
@@ -64,6 +68,7 @@ class AgentCollector(Collector):
         yield from _gauges(facts)
         yield from _outcomes(facts)
         yield from _settings(facts)
+        yield from _paths(facts)
 
     def _traffic(self) -> Iterator[Metric]:
         verdicts = (((program_of(name), name), n) for name, n in self._counters().items())
@@ -162,6 +167,31 @@ def _settings(facts: Facts) -> Iterator[Metric]:
             "When the settings in use were read from the file",
             facts.settings_read_at,
         )
+
+
+def _paths(facts: Facts) -> Iterator[Metric]:
+    shown = _shown_paths(facts)
+    text = "Probes of the path to another server"
+    yield _counter("path_probes", text, ("peer",), (((n,), p.probes) for n, p in shown.items()))
+    text = "Probes without an answer in time"
+    yield _counter("path_losses", text, ("peer",), (((n,), p.losses) for n, p in shown.items()))
+    reachable = ((n, float(p.reachable)) for n, p in shown.items() if p.reachable is not None)
+    text = "1 if probes of the path are answered, 0 if it is lost"
+    yield _gauge("path_reachable", text, "peer", reachable)
+    narrow = ((name, float(p.mtu)) for name, p in shown.items() if p.mtu is not None)
+    yield _gauge("path_mtu_bytes", "MTU of a path that is narrower than the link", "peer", narrow)
+    states = Counter(str(path.reachable) for path in facts.paths.values())
+    counts = ((name, states[str(value)]) for name, value in PATH_STATES.items())
+    yield _gauge("paths", "Paths to other servers, by what probes have shown", "state", counts)
+
+
+def _shown_paths(facts: Facts) -> Mapping[str, PathFacts]:
+    """Return the paths that have series of their own: in a large fleet, those with losses."""
+    paths = facts.paths
+    if len(paths) <= MAX_PATHS:
+        return paths
+    worst = sorted(paths, key=lambda name: (-paths[name].losses, name))[:MAX_PATHS]
+    return {name: paths[name] for name in sorted(worst) if paths[name].losses}
 
 
 def serve_metrics(collector: Collector, dip: IPv4Address, port: int) -> Callable[[], None]:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
-from controlplane.domain.objects import Report, ServiceHealth
+from controlplane.domain.objects import PathReport, Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.reports import (
     MAX_ERRORS,
+    MAX_PATHS,
     MAX_REPORT_BYTES,
     MAX_TEXT,
     decode_report,
@@ -33,6 +34,7 @@ GOOD: dict[str, Any] = {
     "errors": ["one"],
     "refused_cluster": 8,
     "detached": True,
+    "paths": {"probed": 3, "lost": ["beta"], "unknown": ["gamma", "delta"]},
 }
 
 
@@ -42,8 +44,10 @@ def decoded(**changes: Any) -> Report:
 
 def test_a_report_is_what_it_says() -> None:
     checks = {"web": ServiceHealth(healthy=False, reason="HTTP 500")}
+    paths = PathReport(3, ("beta",), ("gamma", "delta"))
     expected = Report(
-        *("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8, True)
+        *("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8, True),
+        paths,
     )
     assert decoded() == expected
     assert decode_report(encode_report(expected)) == expected
@@ -89,6 +93,8 @@ def test_unknown_keys_are_skipped_and_missing_ones_have_defaults() -> None:
         ("xdp_mode", {}),
         ("refused_cluster", -1),
         ("refused_cluster", True),
+        ("paths", []),
+        ("paths", 7),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key(key: str, value: object) -> None:
@@ -100,6 +106,37 @@ def test_a_wrong_value_is_refused_with_its_key(key: str, value: object) -> None:
 def test_a_wrong_value_of_a_check_is_refused(key: str, value: object) -> None:
     with pytest.raises(StoreCorrupt, match=key):
         decoded(checks={"web": {"healthy": True, key: value}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("probed", -1),
+        ("probed", "3"),
+        ("lost", "beta"),
+        ("lost", None),
+        ("lost", [7]),
+        ("lost", ["../up"]),
+        ("unknown", {}),
+        ("unknown", ["x" * 64]),
+        ("lost", ["s"] * (MAX_PATHS + 1)),
+    ],
+)
+def test_a_wrong_value_of_the_paths_is_refused(key: str, value: object) -> None:
+    with pytest.raises(StoreCorrupt, match=key):
+        decoded(paths={**GOOD["paths"], key: value})
+
+
+def test_an_agent_that_does_not_probe_has_no_paths() -> None:
+    assert decoded(paths=None).paths is None
+    assert decoded(paths={}).paths == PathReport()
+
+
+def test_more_paths_than_fit_are_cut_and_do_not_keep_an_agent_from_reporting() -> None:
+    many = tuple(f"s{n}" for n in range(MAX_PATHS + 5))
+    report = Report("alpha", "b", 1, 0.0, paths=PathReport(len(many), many, many))
+    paths = decode_report(encode_report(report)).paths
+    assert paths == PathReport(len(many), many[:MAX_PATHS], many[:MAX_PATHS])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import ServerState
+from controlplane.domain.objects import Cluster, ServerState
 from lb.agent import event_loop as module
 from lb.agent.config import AgentConfig
 from lb.agent.documents.follower import Batch, StoreTrouble
@@ -27,6 +27,7 @@ from lb.agent.event_loop import (
     LinkChange,
     NeighbourChange,
     Parts,
+    PathMtuChange,
     Reload,
     Stop,
     WorkerDeath,
@@ -97,11 +98,15 @@ class World:
     def want(self, *, ready: bool) -> None:
         self.wanted.append(ready)
 
-    def lower(self, vips: Iterable[object], depth: int) -> None:
-        self.log.append(f"mss {depth} {' '.join(str(vip) for vip in vips)}")
+    def lower(self, vips: Iterable[object], depth: int, path_mtu: int | None) -> None:
+        limit = f" for {path_mtu} bytes" if path_mtu else ""
+        self.log.append(f"mss {depth}{limit} {' '.join(str(vip) for vip in vips)}")
 
-    def follow(self, services: Mapping[str, Any]) -> None:
-        self.log.append(f"checks {sorted(services)}")
+    def follow(self, services: Mapping[str, Any] | Cluster, link_mtu: int = 0) -> None:
+        if isinstance(services, Cluster):
+            self.log.append(f"paths {[s.name for s in services.servers]} {link_mtu}")
+        else:
+            self.log.append(f"checks {sorted(services)}")
 
     def save_document(self, kind: str, data: bytes) -> None: ...
 
@@ -124,6 +129,7 @@ class World:
             announcer=whole,
             checker=whole,
             mss=whole,
+            paths=whole,
             facts=self.facts,
             track=lambda dips: self.log.append(f"track {sorted(dips)}"),
             read_last_good=lambda: self.last_good,
@@ -336,6 +342,21 @@ def test_a_changed_mac_and_port_reach_the_data_plane(
     )
     assert world.plane.identity == Identity(dip(1), MAC, 1500, 3, 7777)
     assert "mtu" in world.facts.current.troubles or world.wanted == []
+
+
+def test_a_narrower_path_lowers_what_is_encapsulated_and_the_mss(world: World) -> None:
+    lowered = f"mss 2 for 1500 bytes {VIP}/32"
+    world.run(documents(), PathMtuChange(1500), until=lambda: lowered in world.log)
+    assert world.plane.identity
+    assert world.plane.identity.mtu == 1500
+    assert f"paths ['s1', 's2'] {LINK.mtu}" in world.log, "probes keep the interface's MTU"
+
+
+def test_a_path_as_wide_as_the_interface_raises_both_again(world: World) -> None:
+    changes = PathMtuChange(1500), PathMtuChange(None)
+    world.run(documents(), *changes, until=lambda: f"mss 2 {VIP}/32" in world.log)
+    assert world.plane.identity
+    assert world.plane.identity.mtu == LINK.mtu
 
 
 def test_a_part_that_dies_ends_the_agent_loudly(world: World) -> None:

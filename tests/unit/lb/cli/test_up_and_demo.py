@@ -31,7 +31,7 @@ def test_a_dry_run_that_would_be_refused_exits_3(
     lines: Sequence[str],
     code: int,
 ) -> None:
-    monkeypatch.setattr("lb.agent.dry_run.plan_up", lambda _: iter(lines))
+    monkeypatch.setattr("lb.dry_run.plan_up", lambda _: iter(lines))
     assert cli.run(["up", "--dry-run", "--config", str(config)]) == code
     assert capsys.readouterr().out.splitlines() == lines
 

@@ -231,3 +231,23 @@ def test_a_request_wakes_the_thread(made: MadeKeeper) -> None:
     assert not keeper._watcher.woken(), "repeating it costs nothing"
     keeper.lower([VIP], 3)
     assert keeper._watcher.woken()
+    keeper.lower([VIP], 3, 1500)
+    assert keeper._watcher.woken()
+
+
+@pytest.mark.parametrize(("path_mtu", "used"), [(None, 1600), (1500, 1500), (9000, 1600)])
+def test_the_narrowest_path_counts_like_a_narrower_interface(
+    made: MadeKeeper, monkeypatch: pytest.MonkeyPatch, path_mtu: int | None, used: int
+) -> None:
+    goals: list[int] = []
+
+    def goal(_paths: VipPaths, _mode: str, table: int, mtu: int) -> Goal:
+        goals.append(mtu)
+        return Goal(table)
+
+    monkeypatch.setattr(module, "link_mtus", lambda _: {INTERFACE: 1600})
+    monkeypatch.setattr(module, "goal_for", goal)
+    kernel: Any = FakeKernel(DEFAULT)
+    paths = VipPaths(frozenset({VIP}), 2, path_mtu)
+    made()._reconcile(paths, kernel, Mirror(kernel))
+    assert goals == [used]

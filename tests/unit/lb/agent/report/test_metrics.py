@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import TCP, ServiceHealth
 from lb import abi
-from lb.agent.facts import SharedFacts
+from lb.agent.facts import PathFacts, SharedFacts
 from lb.agent.report import metrics
 from lb.agent.report.metrics import AgentCollector, program_of, serve_metrics
 from lb.dataplane.objects import ServiceEntry
@@ -143,3 +143,41 @@ def test_the_settings_have_metrics_also_before_the_first_reload() -> None:
     assert found["bucket_brigade_settings_accepted[]"] == 0
     assert found["bucket_brigade_settings_last_good[]"] == 1
     assert found["bucket_brigade_settings_restart_needed[]"] == 2
+
+
+def test_paths_are_metrics_by_pair() -> None:
+    facts = SharedFacts(900.0)
+    facts.update(
+        paths={
+            "s2": PathFacts(7, 1, reachable=True, mtu=1500),
+            "s3": PathFacts(9, 5, reachable=False),
+            "s4": PathFacts(3, 3, reachable=None),
+        }
+    )
+    found = {n.removeprefix("bucket_brigade_"): v for n, v in samples(facts).items() if "path" in n}
+    assert found == {
+        "path_probes_total['s2']": 7,
+        "path_probes_total['s3']": 9,
+        "path_probes_total['s4']": 3,
+        "path_losses_total['s2']": 1,
+        "path_losses_total['s3']": 5,
+        "path_losses_total['s4']": 3,
+        "path_reachable['s2']": 1,
+        "path_reachable['s3']": 0,
+        "path_mtu_bytes['s2']": 1500,
+        "paths['reached']": 1,
+        "paths['lost']": 1,
+        "paths['unknown']": 1,
+    }
+
+
+def test_in_a_large_fleet_only_paths_with_losses_have_series() -> None:
+    """There are as many pairs as servers times servers."""
+    facts = SharedFacts(900.0)
+    paths = {f"s{n}": PathFacts(9, n % 3, reachable=True) for n in range(metrics.MAX_PATHS * 6)}
+    facts.update(paths=paths)
+    shown = [name for name in samples(facts) if "path_losses" in name]
+    assert len(shown) == metrics.MAX_PATHS
+    facts.update(paths={name: PathFacts(9, 0, reachable=True) for name in paths})
+    assert [name for name in samples(facts) if "path_losses" in name] == []
+    assert samples(facts)["bucket_brigade_paths['reached']"] == len(paths)

@@ -1,0 +1,111 @@
+"""What the probes of all peers mean: facts, TROUBLE lines, the MTU to use. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Address
+
+from controlplane.domain.objects import PathReport
+from lb.agent.facts import PathFacts
+from lb.agent.path.path_mtu import LEAST_MTU
+from lb.agent.path.peer import PeerPath, Reach
+
+NAMED = 8
+"""Peers that a TROUBLE line names; the metrics have all."""
+
+Paths = Mapping[str, PeerPath]
+
+
+def with_reach(paths: Paths, reach: Reach) -> list[str]:
+    """Return the names of the peers of which this is known, in order."""
+    return sorted(name for name, path in paths.items() if path.reach is reach)
+
+
+def path_report(paths: Paths) -> PathReport:
+    """Return what goes to the controller."""
+    return PathReport(
+        probed=sum(path.reach is not Reach.NEW for path in paths.values()),
+        lost=tuple(with_reach(paths, Reach.LOST)),
+        unknown=tuple(with_reach(paths, Reach.UNKNOWN)),
+    )
+
+
+def path_facts(paths: Paths) -> dict[str, PathFacts]:
+    """Return what metrics show of each peer."""
+    reachable = {Reach.REACHED: True, Reach.LOST: False}
+    return {
+        name: PathFacts(path.probes, path.losses, reachable.get(path.reach), path.mtu.known)
+        for name, path in sorted(paths.items())
+    }
+
+
+def mtu_in_use(paths: Paths, counted: Collection[str]) -> int | None:
+    """Return the smallest MTU found on paths to the counted peers, ``None``: none is narrower."""
+    found = [p.mtu.known for name, p in paths.items() if p.mtu.known and name in counted]
+    return max(LEAST_MTU, min(found)) if found else None
+
+
+def troubles(
+    paths: Paths, counted: Collection[str], own: IPv4Address, link_mtu: int
+) -> dict[str, str | None]:
+    """Return a TROUBLE line for each topic, ``None``: all is well. ``counted``: not down."""
+    of_counted = {name: path for name, path in paths.items() if name in counted}
+    return {
+        "paths": _lost(with_reach(of_counted, Reach.LOST), own),
+        "paths_unknown": _unknown(with_reach(of_counted, Reach.UNKNOWN)),
+        "path_mtu": _narrow(of_counted, link_mtu),
+    }
+
+
+def _lost(names: Sequence[str], own: IPv4Address) -> str | None:
+    if not names:
+        return None
+    return (
+        f"encapsulated packets to {named(names)} are lost: 3 probes in a row were not answered, "
+        f"earlier ones were. Look for filters of UDP port 6080 and of ICMP echo between {own} and "
+        "these servers, and at the links between them"
+    )
+
+
+def _unknown(names: Sequence[str]) -> str | None:
+    if not names:
+        return None
+    return (
+        f"the paths to {named(names)} cannot be tested: no probe was ever answered. Echo replies "
+        "may be filtered: allow ICMP echo between servers, and look for filters of UDP port 6080"
+    )
+
+
+def _narrow(paths: Paths, link_mtu: int) -> str | None:
+    stuck = [name for name, path in paths.items() if path.mtu.stuck]
+    if stuck:
+        return (
+            f"packets of the interface's MTU of {link_mtu} do not reach {named(stuck)}, nor do "
+            f"those of {LEAST_MTU} bytes, but small ones do: correct the MTU of the links between"
+        )
+    narrow = {name: path.mtu.known for name, path in paths.items() if path.mtu.known}
+    if not narrow:
+        return None
+    return (
+        f"packets of the interface's MTU of {link_mtu} do not reach {named(list(narrow))}: this "
+        f"server encapsulates packets for an MTU of {min(narrow.values())}, and lowers the MSS of "
+        "VIPs accordingly. Make the MTU of all server links equal"
+    )
+
+
+def unsent(errors: Mapping[str, str]) -> str | None:
+    """Return the TROUBLE line about probes that this machine could not send, by peer."""
+    if not errors:
+        return None
+    peer = min(errors)
+    return (
+        f"this machine could not send probes of the paths to {named(list(errors))}: "
+        f"{errors[peer]}. Look at its routes, and at its filters of outgoing UDP port 6080"
+    )
+
+
+def named(names: Sequence[str]) -> str:
+    """Return the first of these names, and how many more there are."""
+    more = len(names) - NAMED
+    listed = ", ".join(sorted(names)[:NAMED])
+    return f"{listed} and {more} more" if more > 0 else listed
