@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from controlplane.decide.deaths import Deaths
+from controlplane.decide.groups import Groups
 from controlplane.decide.health import fold
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import not_ready, refused_by_probes
@@ -54,6 +55,8 @@ class Round:
     """Pool -> DIP index -> share, and buckets as published."""
     probes_sent: int = 0
     probes_unanswered: int = 0
+    cut_off: frozenset[str] = frozenset()
+    groups: Groups = field(default_factory=Groups)
 
 
 class Loop:
@@ -138,6 +141,8 @@ class Loop:
             {name: facts.current for name, facts in self.published.facts.items()},
             self.observer.probing.sent,
             self.observer.probing.unanswered,
+            self._cluster.paths.cut_off.names,
+            self._cluster.paths.groups,
         )
         self._show(done)
         return done
@@ -166,6 +171,7 @@ class Loop:
             silent=fleet.silent(),
             loads=self._pool_loads(cluster, fleet) if ticked or before is None else before.loads,
             ramps=self._cluster.ramps(self.config, now),
+            cut_off=self._cluster.paths.cut_off.names,
         )
         return self._view
 

@@ -32,6 +32,15 @@ class ControlMetrics:
         self.state = gauge("server_state", "1 for the state that a server is in", "server", "state")
         self.silent = gauge("server_silent", "1 while an agent is silent", "server")
         self.probes = gauge("server_probes_failed", "Probes in a row without answer", "server")
+        self.cut_off = gauge(
+            "server_cut_off", "1 while the other servers do not reach it", "server"
+        )
+        self.losses = gauge(
+            "server_paths_lost", "Servers to or from which packets are lost", "server"
+        )
+        self.split = gauge(
+            "servers_split", "1 while servers do not reach each other and none may leave"
+        )
         self.share = gauge("share", "Relative share of a pool", "pool", "server")
         self.buckets = gauge("buckets", "Buckets a server is current for", "pool", "server")
         self.generation = gauge("generation", "Newest published generation", "kind")
@@ -118,14 +127,17 @@ class ControlMetrics:
         self._show_pools(done)
 
     def _show_servers(self, done: Round) -> None:
-        for gauge in (self.state, self.silent, self.probes):
+        for gauge in (self.state, self.silent, self.probes, self.cut_off, self.losses):
             gauge.clear()
+        self.split.set(done.groups.split)
         for server in done.cluster.servers:
             view = done.fleet.servers[server.name]
             for state in ServerState:
                 self.state.labels(server.name, state.value).set(server.state is state)
             self.silent.labels(server.name).set(view.silent)
             self.probes.labels(server.name).set(view.probes_failed)
+            self.cut_off.labels(server.name).set(server.name in done.cut_off)
+            self.losses.labels(server.name).set(len(done.groups.losses.get(server.name, ())))
         for counter, total in (
             (self.sent, done.probes_sent),
             (self.unanswered, done.probes_unanswered),

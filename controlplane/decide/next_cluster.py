@@ -17,10 +17,10 @@ from controlplane.settings.models import ControlConfig, PoolConfig
 class ClusterNews:
     """What is known apart from settings and views.
 
-    ``dead``: to be declared down. ``full_share``: joining servers whose slow start is over.
-    ``newcomers_welcome``: see ``newcomers_welcome()``. ``named``: indices in any chain of the
-    newest tables. ``tables_settled``: every table is strictly settled. ``settled``: the newest
-    settled document known; see ``known_pools()``.
+    ``dead``: to be declared down, or cut off for long enough to leave the tables. ``full_share``:
+    joining servers whose slow start is over. ``newcomers_welcome``: see ``newcomers_welcome()``.
+    ``named``: indices in any chain of the newest tables. ``tables_settled``: every table is
+    strictly settled. ``settled``: the newest settled document known; see ``known_pools()``.
     """
 
     dead: frozenset[str] = frozenset()
@@ -41,9 +41,12 @@ def newcomers_welcome(
 
     At the very start, when no server is in use, the first ones wait until all configured servers
     report, at most ``patience_seconds``, so that the first tables are not for one server alone.
+    Later each server in use has to be heard, or silent for long enough.
     """
-    if cluster is None or any(server.state in IN_USE for server in cluster.servers):
-        return True
+    in_use = [s.name for s in cluster.servers if s.state in IN_USE] if cluster else []
+    if cluster is None or in_use:
+        # A controller that has just begun first hears which paths are lost.
+        return all(views[name].heard or views[name].silent for name in in_use)
     expected = [v for v in views.values() if v.configured and not v.drain_requested]
     return all(v.alive for v in expected) or since_first_heard_seconds >= patience_seconds
 
@@ -58,14 +61,16 @@ def next_cluster(
 ) -> Cluster | None:
     """Return the document to publish now, ``None`` if the newest one stays.
 
-    Until the newest is settled (or waits only for long silent servers), only a death is published.
+    Until the newest is settled (or waits only for long silent servers), only a death is published,
+    and that a server is cut off.
     A refused document never settles: other settings may replace it, and every other step keeps
     waiting for a settled one. ``key_ids`` names the key of each new pool.
     """
     if current is None:
         first = _with_settings(Cluster(generation=1), config, news, key_ids)
         return _with_newcomers(first, config, news)
-    proposed = replace(current, servers=_with_dead(current.servers, news.dead))
+    servers = _without_cut_off(_with_dead(current.servers, news.dead), views)
+    proposed = replace(current, servers=servers)
     if settlement is None or settlement.passable:
         servers = _living(proposed.servers, views, settlement, news)
         proposed = _with_settings(replace(proposed, servers=servers), config, news, key_ids)
@@ -79,6 +84,18 @@ def next_cluster(
 
 def _with_dead(servers: Collection[Server], dead: Collection[str]) -> tuple[Server, ...]:
     return tuple(replace(s, state=ServerState.DOWN) if s.name in dead else s for s in servers)
+
+
+def _without_cut_off(
+    servers: Collection[Server], views: Mapping[str, ServerView]
+) -> tuple[Server, ...]:
+    """Return the servers; those that are cut off have to withdraw their routes."""
+    return tuple(
+        replace(s, state=ServerState.REGISTERED)
+        if s.state in IN_USE and views[s.name].cut_off
+        else s
+        for s in servers
+    )
 
 
 def _living(

@@ -90,11 +90,13 @@ def decide_pool(
     health: PoolHealth,
     *,
     silent: Collection[str] = (),
+    withdrawing: bool = False,
 ) -> PoolDecision:
     """Return what a round may do with a pool's table (``facts`` ``None``: it has none yet).
 
     ``silent``: silent servers that count. Moves for load wait while they are silent, joins and
-    drains wait for a limited time (``Settlement.passable``).
+    drains wait for a limited time (``Settlement.passable``). ``withdrawing``: a server of the table
+    withdraws its routes because it is cut off. Until it has left, the table stays.
 
     A first table is built over all servers, healthy or not: a server that was never checked counts
     as healthy, and a pool without a table serves no client.
@@ -106,9 +108,10 @@ def decide_pool(
         state is ServerState.JOINING or (state is ServerState.DRAINING and facts.current.get(index))
         for index, state in states.items()
     )
-    if settlement.settled and not health.panic and (urgent or not silent):
+    may_build = not health.panic and not withdrawing
+    if may_build and settlement.settled and (urgent or not silent):
         return PoolDecision(Step.BUILD, states)
-    if settlement.passable and not health.panic and urgent:
+    if may_build and settlement.passable and urgent:
         return PoolDecision(Step.BUILD, states, gone_on_without=settlement.silent)
     down = {index for index, state in states.items() if state is ServerState.DOWN}
     step = Step.DEATHS_ONLY if down & facts.named else Step.WAIT

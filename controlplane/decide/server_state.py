@@ -7,8 +7,11 @@
         | alive again               |  +--request withdrawn--+-- draining <--requested, removed
         +------------ down <--------+--- machine gone, or stopped ---+
 
-A death is published at once; every other step waits until the cluster generation before it is
-settled.
+A server that is cut off becomes ``registered``, so that its agent withdraws its routes; its tables
+stay. A moment later it is ``down``. It does not join before the others reach it again.
+
+A death, and a server that is cut off, are published at once; every other step waits until the
+cluster generation before it is settled.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ class ServerView:
     (``detached``) that it found them detached and could not attach them again. ``ready``: as in the
     last report; ``not_ready``: it is in use and has not been ready for too long
     (``controlplane.decide.signs``). ``refused_cluster`` is the generation of the newest cluster
-    document if the last report refuses it, else 0.
+    document if the last report refuses it, else 0. ``cut_off``: the other servers do not reach it
+    (``controlplane.decide.cut_off``).
     """
 
     name: str
@@ -47,6 +51,7 @@ class ServerView:
     drain_requested: bool = False
     configured: bool = True
     refused_cluster: int = 0
+    cut_off: bool = False
 
     @property
     def alive(self) -> bool:
@@ -77,6 +82,8 @@ def next_state(
     joining server's slow start is over. Deaths are decided in ``controlplane.decide.deaths``.
     """
     wanted = view.configured and not view.drain_requested
+    if view.cut_off:
+        return state if state is ServerState.DOWN else ServerState.REGISTERED
     if state is ServerState.DOWN:
         return ServerState.REGISTERED if view.alive and view.configured else state
     if state is ServerState.REGISTERED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.decide.health import Failing
@@ -68,7 +68,7 @@ class RoundView:
     ``refused``: those of ``failing`` that probes of silent servers found.
     ``unfit``: servers that are not ready, and so unhealthy in every pool. ``loads``:
     pool -> DIP index -> load. ``ramps``: how far a joining server's slow start is, 0 to 1, by DIP
-    index.
+    index. ``cut_off``: servers that the others do not reach.
     """
 
     now: float
@@ -84,6 +84,16 @@ class RoundView:
     silent: frozenset[str] = frozenset()
     loads: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
     ramps: Mapping[int, float] = field(default_factory=dict)
+    cut_off: frozenset[str] = frozenset()
+
+    def is_withdrawing(self, indices: Collection[int]) -> bool:
+        """Whether a server of these indices is cut off and has not left the tables yet."""
+        return any(
+            server.name in self.cut_off
+            and server.state is not ServerState.DOWN
+            and server.index in indices
+            for server in self.cluster.servers
+        )
 
 
 @dataclass(frozen=True)

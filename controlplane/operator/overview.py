@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, NamedTuple
 
+from controlplane.decide.groups import Groups, Losses, reported_losses
 from controlplane.decide.health import fold, pool_health
 from controlplane.decide.pool_step import members
 from controlplane.decide.settlement import Settlement
@@ -14,6 +15,7 @@ from controlplane.domain.objects import (
     Address,
     Cluster,
     Server,
+    ServerState,
     Service,
     protocol_text,
     vip_text,
@@ -29,6 +31,7 @@ from controlplane.observe.probe.target import (
     outside,
     why_not,
 )
+from controlplane.publish.paths import judged
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
@@ -44,7 +47,10 @@ def overview(
     ``detached``, ``unknown``), ready, not_ready (in use, and not ready for so long that no new
     connections go to it),
     load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
-    share (part of each pool, 0 to 1). ``services``: name, vip, protocol, port (null: any), pool.
+    share (part of each pool, 0 to 1), lost_by (servers whose packets to it are lost by their own
+    report), cut_off (the others do not reach it, and are the majority). ``split``: servers do not
+    reach each other, and no group of them has a majority. ``services``: name, vip, protocol, port
+    (null: any), pool.
     ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
     its servers is sent to, or null), unprobed (why it is null) and panic (too many of its servers
     are unhealthy, so their checks drain nobody). ``documents``: kind, generation,
@@ -60,9 +66,15 @@ def overview(
         published.refresh()
         fleet = observer.look(config, published.cluster, time.monotonic())
     cluster = published.cluster
+    fresh = frozenset(name for name, view in fleet.servers.items() if view.alive)
+    groups = judged(fleet, fresh)
+    paths = Paths(groups, reported_losses(fleet.reports, fresh))
     return {
         "leader": store.leader(),
-        "servers": [_server(s, published, fleet) for s in cluster.servers] if cluster else [],
+        "split": groups.split,
+        "servers": [_server(s, published, fleet, paths) for s in cluster.servers]
+        if cluster
+        else [],
         "services": [_service(service) for service in cluster.services] if cluster else [],
         "pools": [_pool(name, published, config, fleet) for name in sorted(published.tables)],
         "documents": [
@@ -72,8 +84,17 @@ def overview(
     }
 
 
-def _server(server: Server, published: Published, fleet: FleetView) -> dict[str, Any]:
+class Paths(NamedTuple):
+    """Which servers reach each other, and the losses that each reports."""
+
+    groups: Groups
+    claims: Losses
+
+
+def _server(server: Server, published: Published, fleet: FleetView, paths: Paths) -> dict[str, Any]:
     view, report = fleet.servers[server.name], fleet.reports.get(server.name)
+    gone = server.state is ServerState.DOWN and not view.alive
+    lost_by = [] if gone else [n for n, lost in paths.claims.items() if server.name in lost]
     buckets = {pool: f.current.get(server.index, 0) for pool, f in published.facts.items()}
     agent = "speaks" if view.heard else "silent" if view.known else "unknown"
     return {
@@ -87,6 +108,8 @@ def _server(server: Server, published: Published, fleet: FleetView) -> dict[str,
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
         "wished_draining": view.drain_requested,
+        "lost_by": sorted(lost_by),
+        "cut_off": server.name in paths.groups.outside,
         "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
         "buckets": buckets,
         "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},

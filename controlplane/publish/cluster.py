@@ -19,6 +19,7 @@ from controlplane.decide.views import FleetView
 from controlplane.domain.bounds import KEY_BYTES
 from controlplane.domain.objects import CLUSTER, Cluster, ServerState
 from controlplane.publish.condition_log import ConditionLog
+from controlplane.publish.paths import PathJudge
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
@@ -41,6 +42,7 @@ class ClusterPublisher:
         self, store: ControllerStore, published: Published, conditions: ConditionLog
     ) -> None:
         self.settled: Cluster | None = None
+        self.paths = PathJudge(conditions)
         self._store = store
         self._published = published
         self._conditions = conditions
@@ -58,11 +60,12 @@ class ClusterPublisher:
         if current and settlement and settlement.passable:
             self.settled = current
         self._remember(config, fleet, now)
+        fleet = self.paths.judge(fleet, now)
         deaths = self._deaths(config, fleet)
         self._log_conditions(fleet, settlement, deaths)
         waited = 0.0 if self._first_heard_at is None else now - self._first_heard_at
         news = ClusterNews(
-            dead=deaths.dead,
+            dead=deaths.dead | self.paths.cut_off.leaving(now),
             full_share=self._full_share(config, now),
             newcomers_welcome=newcomers_welcome(current, fleet.servers, waited, PATIENCE_SECONDS),
             named=frozenset().union(*(facts.named for facts in self._published.facts.values())),

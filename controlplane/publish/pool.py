@@ -78,7 +78,14 @@ class PoolPublisher:
             trusted_indices(view.settled_cluster, facts or TableFacts()),
             frozenset() if health.panic else health.unhealthy,
         )
-        decision = decide_pool(facts, settlement, states, health, silent=view.silent)
+        decision = decide_pool(
+            facts,
+            settlement,
+            states,
+            health,
+            silent=view.silent,
+            withdrawing=facts is not None and view.is_withdrawing(facts.named),
+        )
         if view.ticked or self.balance.stale(states):
             self.balance.update(config, self._pool_view(view, states, facts, health), view.now)
         self._log_conditions(decision, health)

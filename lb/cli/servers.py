@@ -54,6 +54,7 @@ def print_servers(found: dict[str, Any]) -> None:
     for server in found["servers"]:
         load = "-" if server["load"] is None else f"{server['load']:.0%}"
         drain = " (drain requested)" if server["wished_draining"] else ""
+        drain += " (cut off)" if server["cut_off"] else ""
         servers.add_row(
             server["name"],
             server["dip"],
@@ -65,6 +66,7 @@ def print_servers(found: dict[str, Any]) -> None:
             *(str(server["buckets"].get(pool, 0)) for pool in pools),
         )
     show_whole(servers)
+    _print_paths(found)
     for pool in found["pools"]:
         if pool["panic"]:
             click.echo(
@@ -80,3 +82,16 @@ def print_servers(found: dict[str, Any]) -> None:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"
         click.echo(f"{document['kind']} generation {document['generation']}: {settled}")
+
+
+def _print_paths(found: dict[str, Any]) -> None:
+    """Print which servers do not reach each other, and what follows."""
+    for server in found["servers"]:
+        if server["lost_by"]:
+            lost_by = ", ".join(server["lost_by"])
+            click.echo(f"PATHS: encapsulated packets to {server['name']} are lost from {lost_by}")
+    if found["split"]:
+        click.echo(
+            "SPLIT: servers do not reach each other, and no group of them has a majority, so none "
+            "is taken out: look for filters of UDP port 6080, and at the links between them"
+        )

@@ -253,3 +253,42 @@ def test_a_server_of_a_dip_in_use_is_none_of_ours() -> None:
     settings = config("a")
     before = at(first(settings), a=ACTIVE)
     assert before.server("a") == Server("a", IPv4Address("10.1.0.1"), 1, ACTIVE)
+
+
+CUT_OFF = replace(ALIVE, cut_off=True)
+
+
+@pytest.mark.parametrize("settlement", [SETTLED, WAITING])
+@pytest.mark.parametrize("state", [JOINING, ACTIVE, DRAINING])
+def test_a_server_that_is_cut_off_withdraws_at_once(
+    settlement: Settlement, state: ServerState
+) -> None:
+    settings = config("a", "b")
+    before = at(first(settings), a=ACTIVE, b=state)
+    views = {"a": ALIVE, "b": CUT_OFF}
+    following = next_cluster(settings, before, views, settlement, ClusterNews(), {})
+    assert states(following) == {"a": "active", "b": "registered"}
+
+
+def test_and_then_it_leaves_and_does_not_come_back_before_it_is_reached() -> None:
+    settings = config("a", "b")
+    before = at(first(settings), a=ACTIVE, b=REGISTERED)
+    views = {"a": ALIVE, "b": CUT_OFF}
+    assert next_cluster(settings, before, views, SETTLED, ClusterNews(), {}) is None
+    news = ClusterNews(dead=frozenset("b"))
+    left = next_cluster(settings, before, views, WAITING, news, {})
+    assert states(left) == {"a": "active", "b": "down"}
+    assert left
+    assert next_cluster(settings, left, views, SETTLED, news, {}) is None
+    views["b"] = ALIVE
+    back = next_cluster(settings, left, views, SETTLED, ClusterNews(), {})
+    assert states(back) == {"a": "active", "b": "registered"}
+
+
+def test_a_new_controller_first_hears_all_servers_in_use() -> None:
+    """Else it would let a server join of which it does not know yet that others lose it."""
+    cluster = at(first(config("a", "b", "c")), a=ACTIVE, b=ACTIVE, c=REGISTERED)
+    views = {"a": ALIVE, "b": replace(ALIVE, heard=False), "c": ALIVE}
+    assert not newcomers_welcome(cluster, views, 99.0, 2.0)
+    views["b"] = replace(ALIVE, heard=False, silent=True)
+    assert newcomers_welcome(cluster, views, 0.0, 2.0)

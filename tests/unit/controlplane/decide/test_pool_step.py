@@ -113,3 +113,13 @@ def test_panic_keeps_the_last_table_but_for_deaths() -> None:
     assert decide_pool(FACTS, PASSABLE, {1: DRAINING}, PANIC).step is Step.WAIT
     death = decide_pool(FACTS, SETTLED, {1: ACTIVE, 2: DOWN, 3: ACTIVE}, PANIC)
     assert death.step is Step.DEATHS_ONLY
+
+
+def test_while_a_server_withdraws_the_table_stays() -> None:
+    """Its routers still send to it, and it could not forward: deaths are the only exception."""
+    found = states(cluster(ACTIVE, JOINING, REGISTERED), {1, 2, 3})
+    decision = decide_pool(FACTS, SETTLED, found, FIT, withdrawing=True)
+    assert decision.step is Step.WAIT
+    assert decide_pool(FACTS, SETTLED, found, FIT).step is Step.BUILD
+    found = states(cluster(ACTIVE, DOWN, REGISTERED), {1, 2, 3})
+    assert decide_pool(FACTS, WAITING, found, FIT, withdrawing=True).step is Step.DEATHS_ONLY
