@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain.objects import Report, ServiceHealth
+from controlplane.domain.objects import PathReport, Report, ServiceHealth
 from controlplane.store.contract import StoreUnavailable
 from lb.agent.facts import SharedFacts
 from lb.agent.report.store_reports import (
@@ -95,7 +95,8 @@ def test_a_dead_store_is_tried_again_less_often_but_at_least_every_2_s(
 def test_a_report_has_all_facts(facts: SharedFacts) -> None:
     health = {"web": ServiceHealth(healthy=False, reason="refused")}
     facts.update(ready=True, load=0.5, connections=3, checks=health, xdp_mode="native")
-    facts.update(refused_cluster=7)
+    paths = PathReport(2, ("s3",))
+    facts.update(refused_cluster=7, path_report=paths)
     for number in range(20):
         facts.set_trouble(f"topic {number}", f"line {number}")
     report = compose_report(facts.current, "s1", "run", 9, 12.0, "0.1")
@@ -107,6 +108,6 @@ def test_a_report_has_all_facts(facts: SharedFacts) -> None:
     )
     assert (report.ready, report.load, report.connections) == (True, 0.5, 3)
     assert (report.checks, report.xdp_mode, report.stopped) == (health, "native", False)
-    assert report.refused_cluster == 7
+    assert (report.refused_cluster, report.paths) == (7, paths)
     assert report.errors[0] == "line 0"
     assert len(report.errors) == 8
