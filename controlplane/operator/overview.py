@@ -22,7 +22,7 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.observer import Observer
-from controlplane.observe.probe.sockets import source_towards
+from controlplane.observe.probe.sockets import drops_answers_from, source_towards
 from controlplane.observe.probe.target import (
     Source,
     best_targets,
@@ -160,7 +160,9 @@ def towards(config: ControlConfig) -> Source:
     """Return the source addresses of a controller on this machine with these settings."""
 
     def source(vip: Address) -> Address | None:
-        return config.probers[0] if isinstance(vip, IPv4Address) else source_towards(vip)
+        if isinstance(vip, IPv4Address):
+            return None if drops_answers_from(vip) else config.probers[0]
+        return source_towards(vip)
 
     return source
 

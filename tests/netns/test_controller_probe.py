@@ -129,6 +129,27 @@ def test_the_address_must_be_this_machines(fleet: Fleet) -> None:
         host.call(open_prober, [], GUE_PORT)
 
 
+def test_a_server_drops_answers_from_its_own_vip_unless_it_is_set_to_accept_them(
+    fleet: Fleet,
+) -> None:
+    """A controller on a server must not take its own dropped answers for deaths."""
+    host = fleet.network[brigade.CONTROLLER]
+    made = prober_on(host, PROBER)
+    accept_local = "net.ipv4.conf.all.accept_local"
+    try:
+        assert host.call(made.source, VIP) == PROBER
+        host.run(["ip", "address", "add", f"{VIP}/32", "dev", "lo"])
+        assert host.call(made.source, VIP) is None
+        assert not answered(made, 0.7), "the kernel drops them"
+        host.sysctl(accept_local, "1")
+        assert host.call(made.source, VIP) == PROBER
+        assert answered(made)
+    finally:
+        host.run(["ip", "address", "del", f"{VIP}/32", "dev", "lo"])
+        host.sysctl(accept_local, "0")
+        made.close()
+
+
 def test_a_silent_agent_answers_and_a_cut_off_machine_does_not(
     fleet: Fleet, prober: Prober
 ) -> None:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import structlog
 
@@ -33,6 +34,7 @@ MOST_READ = 4096
 SO_ATTACH_FILTER = 26
 DISCARD_PORT = 9
 """For a socket that is connected and sends nothing (RFC 863)."""
+ACCEPT_LOCAL = Path("/proc/sys/net/ipv4/conf/all/accept_local")
 _BY_FLAGS = (
     (0x45, 0, 2, ACK),  # no ACK: refuse
     (0x45, 0, 1, SYN | RST),  # neither SYN nor RST: refuse
@@ -83,9 +85,12 @@ class Prober:
             raise NoProber(f"prober {address} is not an address of this machine: {error}") from None
 
     def source(self, vip: Address) -> Address | None:
-        """Return the source address of a probe of this VIP, ``None`` without a route to it."""
+        """Return the source address of a probe of this VIP.
+
+        ``None`` without a route to it, or if this machine would drop the answer.
+        """
         if isinstance(vip, IPv4Address):
-            return self.address
+            return None if drops_answers_from(vip) else self.address
         return source_towards(vip) if self._in6 else None
 
     def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe | None:
@@ -131,6 +136,21 @@ def _queued(receiver: socket.socket) -> Iterator[tuple[bytes, tuple[str, ...]]]:
             yield receiver.recvfrom(128)
         except BlockingIOError:
             return
+
+
+def drops_answers_from(vip: IPv4Address) -> bool:
+    """Whether this machine has the VIP itself, being a server too, and drops packets from it.
+
+    A packet from outside whose source is a local address is a martian to the kernel, unless
+    ``accept_local`` is set (ip-sysctl in the kernel's documentation).
+    """
+    try:
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as one:
+            one.connect((str(vip), DISCARD_PORT))  # looks up the route and sends nothing
+            is_local = one.getsockname()[0] == str(vip)
+    except OSError:
+        return False
+    return is_local and ACCEPT_LOCAL.read_text(encoding="ascii").strip() == "0"
 
 
 def source_towards(vip: IPv6Address) -> IPv6Address | None:

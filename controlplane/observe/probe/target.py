@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 
 from controlplane.domain.objects import TCP, Address, CheckType, Service, is_host
 from controlplane.domain.vips import VipPrefixes
@@ -107,7 +107,7 @@ def outside(vips: VipPrefixes, source: Source) -> Source:
 
 
 def choose(found: Iterable[ProbeTarget], source: Source) -> ProbeTarget | None:
-    """Return the first target that this machine has a source address for, or ``None``."""
+    """Return the first target that this machine can get answers from, or ``None``."""
     return next((target for target in found if source(target.address) is not None), None)
 
 
@@ -115,6 +115,13 @@ def why_not(found: Sequence[ProbeTarget]) -> str:
     """Return why none of these could be chosen."""
     if not found:
         return "there is no service, so there is no VIP to probe"
+    own = next((one.address for one in found if isinstance(one.address, IPv4Address)), None)
+    if own is not None:
+        return (
+            f"this machine is a server itself and has {own}, so its kernel drops the answers that "
+            "come from there: run the controller on another machine, or set "
+            "net.ipv4.conf.all.accept_local = 1 here"
+        )
     return (
         f"this machine has no IPv6 address outside all VIPs for {found[0].address}, "
         "and no VIP is IPv4"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
 from controlplane.domain.objects import TCP, UDP, Address, Check, Service
 from controlplane.domain.vips import VipPrefixes
+from controlplane.observe.probe import sockets
 from controlplane.observe.probe.target import (
     FALLBACK_PORT,
     best_targets,
@@ -107,3 +109,24 @@ def test_why_nobody_can_be_asked_is_said() -> None:
     assert choose(only6, ipv4_only) is None
     assert "no IPv6 address outside all VIPs for 2001:db8::1" in why_not(only6)
     assert "no service" in why_not(candidates(best_targets([]), everything))
+    both = best_targets([service("192.0.2.1", TCP, 80), service("2001:db8::1", TCP, 443)])
+    reason = why_not(candidates(both, everything))
+    assert "is a server itself and has 192.0.2.1" in reason
+    assert "accept_local = 1" in reason
+
+
+@pytest.mark.parametrize(
+    ("vip", "accept_local", "dropped"),
+    [
+        ("127.0.0.1", "0\n", True),
+        ("127.0.0.1", "1\n", False),
+        ("192.0.2.10", "0\n", False),
+    ],
+)
+def test_a_machine_that_has_the_vip_itself_drops_answers_from_it(
+    vip: str, accept_local: str, dropped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = tmp_path / "accept_local"
+    setting.write_text(accept_local)
+    monkeypatch.setattr(sockets, "ACCEPT_LOCAL", setting)
+    assert sockets.drops_answers_from(IPv4Address(vip)) is dropped
