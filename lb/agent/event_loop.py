@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 import structlog
 
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import IN_USE, Cluster
+from controlplane.domain.objects import IN_USE, Cluster, ServerState
 from controlplane.domain.vips import in_order
 from lb.agent.attach.attachment import Attachment
 from lb.agent.config import AgentConfig
@@ -43,6 +43,10 @@ from lb.dataplane.objects import DEFAULT_GUE_PORT, Identity
 STORE_PATIENCE_SECONDS = 5.0
 NEIGHBOUR_PATIENCE_SECONDS = 0.3
 TICK_SECONDS = 1.0
+DOWN = (
+    "the controller counts this server as down and gives it no traffic, although its agent runs: "
+    "`lbctl servers` on the controller's machine shows why"
+)
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,7 @@ class Agent:
         parts.mss.lower(vips, depth, self._path_mtu)
         parts.paths.follow(cluster, self._link.mtu)
         parts.facts.set_trouble("vips", parts.vips.trouble)
+        parts.facts.set_trouble("state", DOWN if own and own.state is ServerState.DOWN else None)
         link = replace(self._link, mtu=self._underlay_mtu())
         self._warn(link_warnings(parts.config, link, vips, depth))
         self._decide_ready()

@@ -136,7 +136,9 @@ class Runner:
         neighbours = self._neighbours(link)
         mss = self._mss_keeper(link, journal)
         sampler = LoadSampler(config.load, self._facts)
-        paths = PathProber(config.name, config.dip, self._facts, self._path_mtu_changed)
+        paths = PathProber(
+            config.name, config.dip, self._facts, self._path_mtu_changed, self._changed
+        )
         self._start(acknowledger, announcer, checker, neighbours, mss, sampler, paths)
         self._start(*self._observers())
         vips = VipKeeper(netlink, journal)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from controlplane.domain.objects import PathReport
@@ -14,6 +15,14 @@ NAMED = 8
 """Peers that a TROUBLE line names; the metrics have all."""
 
 Paths = Mapping[str, PeerPath]
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Names of other servers by their state in the cluster document."""
+
+    in_use: frozenset[str] = frozenset()
+    down: frozenset[str] = frozenset()
 
 
 def with_reach(paths: Paths, reach: Reach) -> list[str]:
@@ -39,21 +48,23 @@ def path_facts(paths: Paths) -> dict[str, PathFacts]:
     }
 
 
-def mtu_in_use(paths: Paths, counted: Collection[str]) -> int | None:
-    """Return the smallest MTU found on paths to the counted peers, ``None``: none is narrower."""
-    found = [p.mtu.known for name, p in paths.items() if p.mtu.known and name in counted]
+def mtu_in_use(paths: Paths, peers: Peers) -> int | None:
+    """Return the smallest MTU found on paths to peers in use, ``None``: none is narrower."""
+    found = [p.mtu.known for name, p in paths.items() if p.mtu.known and name in peers.in_use]
     return max(LEAST_MTU, min(found)) if found else None
 
 
-def troubles(
-    paths: Paths, counted: Collection[str], own: IPv4Address, link_mtu: int
-) -> dict[str, str | None]:
-    """Return a TROUBLE line for each topic, ``None``: all is well. ``counted``: not down."""
-    of_counted = {name: path for name, path in paths.items() if name in counted}
+def troubles(paths: Paths, peers: Peers, own: IPv4Address, link_mtu: int) -> dict[str, str | None]:
+    """Return a TROUBLE line for each topic, ``None``: all is well.
+
+    A server that never ran is not a trouble, nor is one that is down: the controller shows both.
+    """
+    lost = [name for name in with_reach(paths, Reach.LOST) if name not in peers.down]
+    in_use = {name: path for name, path in paths.items() if name in peers.in_use}
     return {
-        "paths": _lost(with_reach(of_counted, Reach.LOST), own),
-        "paths_unknown": _unknown(with_reach(of_counted, Reach.UNKNOWN)),
-        "path_mtu": _narrow(of_counted, link_mtu),
+        "paths": _lost(lost, own),
+        "paths_unknown": _unknown(with_reach(in_use, Reach.UNKNOWN)),
+        "path_mtu": _narrow(in_use, link_mtu),
     }
 
 

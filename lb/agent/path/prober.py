@@ -5,13 +5,14 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 import structlog
 
-from controlplane.domain.objects import Cluster, ServerState
+from controlplane.domain.objects import IN_USE, Cluster, ServerState
 from lb.agent.facts import SharedFacts
-from lb.agent.path.findings import mtu_in_use, path_facts, path_report, troubles, unsent
+from lb.agent.path.findings import Peers, mtu_in_use, path_facts, path_report, troubles, unsent
 from lb.agent.path.packet import parse
 from lb.agent.path.schedule import Fleet, Schedule
 from lb.agent.path.sockets import ProbeSockets
@@ -23,11 +24,20 @@ SHOW_SECONDS = 0.25
 """How often facts are updated: as often as they are reported."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the cluster document requests."""
+
+    fleet: Fleet
+    gue_port: int
+    peers: Peers
+
+
 class PathProber(Worker):
     """Probes each peer in turn; what it finds goes into the facts.
 
     ``on_mtu`` is called from this thread whenever the MTU that the paths carry changes, with
-    ``None`` if it is the interface's.
+    ``None`` if it is the interface's; ``on_change`` after a change of the TROUBLE lines.
     """
 
     def __init__(
@@ -36,15 +46,17 @@ class PathProber(Worker):
         own: IPv4Address,
         facts: SharedFacts,
         on_mtu: Callable[[int | None], None],
+        on_change: Callable[[], None],
     ) -> None:
         super().__init__("paths")
         self._name = name
         self._own = own
         self._facts = facts
         self._on_mtu = on_mtu
+        self._on_change = on_change
         self._log = structlog.get_logger()
-        self._wanted: tuple[Fleet, int, frozenset[str]] | None = None
-        self._in_use: tuple[Fleet, int, frozenset[str]] | None = None
+        self._wanted: Wanted | None = None
+        self._in_use: Wanted | None = None
         self._schedule: Schedule | None = None
         self._sockets: ProbeSockets | None = None
         self._mtu: int | None = None
@@ -52,13 +64,16 @@ class PathProber(Worker):
         self._show_at = 0.0
 
     def follow(self, cluster: Cluster, link_mtu: int) -> None:
-        """Probe the servers of this document. Those that are down get probes, but no TROUBLE."""
+        """Probe the servers of this document, in whatever state: those that are down may return."""
         others = [s for s in cluster.servers if s.name != self._name and s.dip != self._own]
         known = cluster.server(self._name) is not None
-        peers = {server.name: server.dip for server in others} if known else {}
-        counted = frozenset(s.name for s in others if s.state is not ServerState.DOWN)
+        addresses = {server.name: server.dip for server in others} if known else {}
+        peers = Peers(
+            frozenset(server.name for server in others if server.state in IN_USE),
+            frozenset(server.name for server in others if server.state is ServerState.DOWN),
+        )
         with self.requested:
-            self._wanted = Fleet(self._own, peers, link_mtu), cluster.gue_port, counted
+            self._wanted = Wanted(Fleet(self._own, addresses, link_mtu), cluster.gue_port, peers)
             self.requested.notify()
 
     def step(self) -> float:
@@ -85,8 +100,8 @@ class PathProber(Worker):
             if self._sockets is not None:
                 self._sockets.close()
 
-    def _open(self, wanted: tuple[Fleet, int, frozenset[str]]) -> ProbeSockets:
-        gue_port = wanted[1]
+    def _open(self, wanted: Wanted) -> ProbeSockets:
+        gue_port = wanted.gue_port
         if self._sockets is not None and self._sockets.gue_port != gue_port:
             self._sockets.close()
             self._sockets = None
@@ -94,13 +109,12 @@ class PathProber(Worker):
             self._sockets = ProbeSockets(self._own, gue_port)
         return self._sockets
 
-    def _take(self, wanted: tuple[Fleet, int, frozenset[str]]) -> Schedule:
+    def _take(self, wanted: Wanted) -> Schedule:
         """Return the schedule for the peers that are wanted now."""
-        fleet = wanted[0]
         if self._schedule is None:
-            self._schedule = Schedule(fleet)
+            self._schedule = Schedule(wanted.fleet)
         elif wanted != self._in_use:
-            self._schedule.follow(fleet)
+            self._schedule.follow(wanted.fleet)
         if wanted != self._in_use:
             self._in_use = wanted
             self._show_at = 0.0
@@ -130,15 +144,13 @@ class PathProber(Worker):
     def _show(self, schedule: Schedule) -> None:
         if self._in_use is None:
             return
-        fleet, _, counted = self._in_use
-        paths = schedule.paths
+        fleet, peers, paths = self._in_use.fleet, self._in_use.peers, schedule.paths
         self._facts.update(paths=path_facts(paths), path_report=path_report(paths))
-        for topic, line in troubles(paths, counted, fleet.own, fleet.link_mtu).items():
+        for topic, line in troubles(paths, peers, fleet.own, fleet.link_mtu).items():
             self._set_trouble(topic, line)
-        self._set_trouble(
-            "paths_send", unsent({n: self._unsent[n] for n in self._unsent if n in counted})
-        )
-        mtu = mtu_in_use(paths, counted)
+        refused = {name: why for name, why in self._unsent.items() if name in peers.in_use}
+        self._set_trouble("paths_send", unsent(refused))
+        mtu = mtu_in_use(paths, peers)
         if mtu != self._mtu:
             self._mtu = mtu
             self._on_mtu(mtu)
@@ -152,3 +164,4 @@ class PathProber(Worker):
             self._log.warning("paths to other servers", about=topic, detail=line)
         else:
             self._log.info("paths to other servers: over", about=topic)
+        self._on_change()

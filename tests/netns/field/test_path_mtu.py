@@ -51,8 +51,8 @@ def fleet() -> Iterator[Fleet]:
 
 def set_mtu(fleet: Fleet, number: int, mtu: int) -> None:
     """Change a server's link, at both ends."""
-    ends = ((fleet.host(number), brigade.INTERFACE),)
-    ends += ((fleet.network[brigade.ROUTER], brigade.server_name(number)),)
+    router, name = fleet.network[brigade.ROUTER], brigade.server_name(number)
+    ends = (fleet.host(number), brigade.INTERFACE), (router, name)
     for host, interface in ends:
         host.run(["ip", "link", "set", "dev", interface, "mtu", str(mtu)])
 

@@ -285,6 +285,12 @@ def test_ready_follows_the_servers_state(world: World, state: ServerState, ready
     assert world.facts.current.state == state.value
 
 
+def test_a_server_that_is_out_of_use_although_its_agent_runs_is_a_trouble(world: World) -> None:
+    world.run(documents(state=ServerState.DOWN), until=lambda: world.wanted)
+    assert "lbctl servers" in world.facts.current.troubles["state"]
+    assert world.wanted[-1] is False
+
+
 def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: World) -> None:
     world.config = AgentConfig(
         name="s2", interface="eth0", dip="10.0.0.1", run_dir=world.config.run_dir

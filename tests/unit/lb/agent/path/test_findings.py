@@ -8,6 +8,7 @@ from controlplane.domain.objects import PathReport
 from lb.agent.facts import PathFacts
 from lb.agent.path.findings import (
     NAMED,
+    Peers,
     mtu_in_use,
     named,
     path_facts,
@@ -42,8 +43,8 @@ def silent(path: PeerPath) -> PeerPath:
 PATHS = {"s4": silent(new()), "s3": silent(reached()), "s2": reached(), "s5": new()}
 
 
-def lines(paths: dict[str, PeerPath], *counted: str) -> dict[str, str]:
-    found = troubles(paths, counted or paths.keys(), OWN, 1600)
+def lines(paths: dict[str, PeerPath], peers: Peers | None = None) -> dict[str, str]:
+    found = troubles(paths, peers or Peers(frozenset(paths)), OWN, 1600)
     return {topic: line for topic, line in found.items() if line is not None}
 
 
@@ -70,15 +71,18 @@ def test_troubles_name_peers_and_remedies() -> None:
     assert "allow ICMP echo" in found["paths_unknown"]
 
 
-def test_a_server_that_is_down_is_no_trouble_of_the_others() -> None:
-    assert lines(PATHS, "s2", "s5") == {}
+def test_a_server_that_is_down_or_never_ran_is_no_trouble_of_the_others() -> None:
+    down = Peers(frozenset({"s2", "s5"}), down=frozenset({"s3", "s4"}))
+    assert lines(PATHS, down) == {}
+    registered = Peers(frozenset({"s2", "s5"}))
+    assert set(lines(PATHS, registered)) == {"paths"}, "it withdraws, because it is lost"
 
 
 def test_the_narrowest_path_to_a_server_in_use_counts() -> None:
     paths = {"s2": reached(1500), "s3": reached(1400), "s4": reached()}
-    assert mtu_in_use(paths, paths.keys()) == 1400
-    assert mtu_in_use(paths, {"s2", "s4"}) == 1500
-    assert mtu_in_use(paths, {"s4"}) is None
+    assert mtu_in_use(paths, Peers(frozenset(paths))) == 1400
+    assert mtu_in_use(paths, Peers(frozenset({"s2", "s4"}))) == 1500
+    assert mtu_in_use(paths, Peers(frozenset({"s4"}), frozenset({"s3"}))) is None
     found = lines(paths)
     assert set(found) == {"path_mtu"}
     assert "do not reach s2, s3" in found["path_mtu"]
@@ -87,7 +91,7 @@ def test_the_narrowest_path_to_a_server_in_use_counts() -> None:
 
 def test_a_path_that_carries_less_than_allowed_is_named_and_lowers_nothing() -> None:
     paths = {"s2": reached(stuck=True)}
-    assert mtu_in_use(paths, paths.keys()) is None
+    assert mtu_in_use(paths, Peers(frozenset(paths))) is None
     assert str(LEAST_MTU) in lines(paths)["path_mtu"]
 
 

@@ -65,7 +65,11 @@ class World:
         monkeypatch.setattr(module, "ProbeSockets", FakeSockets)
         monkeypatch.setattr(module, "time", whole)
         monkeypatch.setattr(module, "select", whole)
-        self.prober = PathProber("s1", dip(1), self.facts, self.mtus.append)
+        self.changes = 0
+        self.prober = PathProber("s1", dip(1), self.facts, self.mtus.append, self.changed)
+
+    def changed(self) -> None:
+        self.changes += 1
 
     def monotonic(self) -> float:
         return self.now
@@ -105,6 +109,7 @@ def test_peers_are_the_others_with_what_is_known_of_them(world: World) -> None:
     world.run(3.0)
     assert world.report == PathReport(2, ("s3",))
     assert "s3" in world.facts.current.troubles["paths"]
+    assert world.changes == 1, "the status file is written at once, and once"
     FakeSockets.silent = set()
     world.run(3.0)
     assert world.report == PathReport(2)
