@@ -120,14 +120,22 @@ def test_a_loss_meanwhile_begins_the_30_s_anew() -> None:
     assert judge.look(121.0 + BACK_SECONDS, WELL).names == frozenset()
 
 
-def test_silence_and_doubt_are_not_reach() -> None:
+def test_doubt_is_not_reach() -> None:
     """Agents that were restarted never reached it: that is no evidence for it."""
     judge = Judge()
     cut(judge)
     judge.state = DOWN
     for later in range(0, 120, 10):
         judge.look(110.0 + later, WELL, doubts={"s3"})
-        judge.look(115.0 + later, WELL, alive=OTHERS)
+    assert judge.cut_off.names == {"s3"}
+
+
+def test_silence_is_not_reach() -> None:
+    judge = Judge()
+    cut(judge)
+    judge.state = DOWN
+    for later in range(0, 120, 10):
+        judge.look(110.0 + later, WELL, alive=OTHERS)
     assert judge.cut_off.names == {"s3"}
 
 
