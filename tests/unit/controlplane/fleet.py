@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 
 from controlplane.documents.check import check_table, decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
-from controlplane.domain.objects import CLUSTER, Cluster, Report, ServiceHealth, Table
+from controlplane.domain.objects import CLUSTER, Cluster, PathReport, Report, ServiceHealth, Table
 from controlplane.store.file.store import FileStore
 from lb.agent.documents.cluster_view import check_cluster
 
@@ -38,6 +38,8 @@ class Agent:
     boot_id: str = "1"
     ready: bool = True
     detached: bool = False
+    lost: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     most_services: int = 99
     refused: int = 0
     cluster: Cluster | None = None
@@ -120,6 +122,7 @@ class Agent:
                 ready=self.ready and not self.detached,
                 stopped=stopped,
                 detached=self.detached,
+                paths=PathReport(3, self.lost, self.unknown),
                 load=self.load,
                 connections=self.connections,
                 checks=dict(self.checks),
