@@ -235,7 +235,9 @@ class Report:
     ``connections`` counts established TCP connections on VIPs. ``stopped`` is set in the last
     report of an agent, once its forwarder is detached. ``detached``: the agent found that its
     programs are not attached, so packets for its DIP are lost. ``refused_cluster`` is the
-    generation of the newest cluster document if this agent refused it, else 0.
+    generation of the newest cluster document if this agent refused it, else 0. ``missing`` names
+    what the server cannot do without and does not have now, as ``forwarder``, ``vips``, ``dip``: it
+    must not get traffic, whatever ``ready`` is while its routes are being withdrawn.
     """
 
     server: str
@@ -252,3 +254,4 @@ class Report:
     errors: tuple[str, ...] = ()
     refused_cluster: int = 0
     detached: bool = False
+    missing: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ MAX_REPORT_BYTES = 512 << 10
 """About 250 bytes for each of MAX_CHECKED_SERVICES checks."""
 MAX_TEXT = 160
 MAX_ERRORS = 16
+MAX_MISSING = 32
 MAX_COUNT = (1 << 63) - 1
 
 
@@ -30,6 +31,7 @@ def encode_report(report: Report) -> bytes:
         **vars(report),
         "checks": {name: vars(health) for name, health in report.checks.items()},
         "errors": list(report.errors),
+        "missing": list(report.missing),
     }
     data = json.dumps(_report(given), default=vars, ensure_ascii=False, separators=(",", ":"))
     return _bounded(data.encode())
@@ -73,6 +75,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         xdp_mode=_text(content, "xdp_mode"),
         errors=_errors(content.get("errors", [])),
         refused_cluster=_count(content, "refused_cluster"),
+        missing=_names(content, "missing"),
     )
 
 
@@ -91,6 +94,13 @@ def _errors(content: object) -> tuple[str, ...]:
     if not isinstance(content, list) or not all(isinstance(line, str) for line in content):
         raise StoreCorrupt("a report's errors must be a list of texts")
     return tuple(_clean(line) for line in content[:MAX_ERRORS])
+
+
+def _names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = content.get(key, [])
+    if not isinstance(value, list) or len(value) > MAX_MISSING:
+        raise StoreCorrupt(f"a report's {key} must be a list of at most {MAX_MISSING} names")
+    return tuple(check_name(name, "part of a server") for name in value)
 
 
 def _count(content: Mapping[str, Any], key: str) -> int:

@@ -118,4 +118,5 @@ def compose_report(
         xdp_mode=facts.xdp_mode,
         errors=tuple(facts.troubles.values())[:MAX_ERRORS],
         refused_cluster=facts.refused_cluster,
+        missing=facts.missing,
     )
