@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
-from controlplane.domain.names import shown
+from controlplane.domain.names import is_name, shown
 from controlplane.domain.objects import Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.names import check_name
@@ -100,7 +100,9 @@ def _names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = content.get(key, [])
     if not isinstance(value, list) or len(value) > MAX_MISSING:
         raise StoreCorrupt(f"a report's {key} must be a list of at most {MAX_MISSING} names")
-    return tuple(check_name(name, "part of a server") for name in value)
+    if not all(isinstance(name, str) and is_name(name) for name in value):
+        raise StoreCorrupt(f"a report's {key} must be a list of names, not {shown(value)}")
+    return tuple(value)
 
 
 def _count(content: Mapping[str, Any], key: str) -> int:

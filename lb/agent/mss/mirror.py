@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.domain.objects import Vip
@@ -189,10 +189,9 @@ class Mirror:
             return _total(removed, self._mirror(family, wanted=False))
         routes = self._mirror(family, wanted=True)
         added = self._change_rules(RTM_NEWRULE, wanted - rules, table)
-        if self._has_rules:
-            added = replace(added, put_back=added.changes)
         extra = frozenset[tuple[Vip, int]]() if added.refused else rules - wanted
-        return _total(routes, added, self._change_rules(RTM_DELRULE, extra, table))
+        put_back = Outcome(put_back=added.changes if self._has_rules else 0)
+        return _total(routes, added, put_back, self._change_rules(RTM_DELRULE, extra, table))
 
     def _mirror(self, family: int, *, wanted: bool) -> Outcome:
         """Read both tables and change ours until they agree."""

@@ -41,7 +41,7 @@ SOCKET_BYTES = 72
 INET_DIAG_SKV6ONLY = 11
 ANY = {4: bytes(4), 16: bytes(16)}
 """The wildcard address, by length."""
-MAPPED = bytes(10) + b"\\xff\\xff"
+MAPPED = bytes(10) + b"\xff\xff"
 BUFFER_BYTES = 1 << 17
 
 
@@ -100,8 +100,8 @@ def parse(family: int, body: bytes) -> Listener | None:
         return Listener(raw[:4], port)
     if raw.startswith(MAPPED):
         return Listener(raw[len(MAPPED) :], port)
-    only6 = dict(attributes(body, SOCKET_BYTES)).get(INET_DIAG_SKV6ONLY, b"\\0")
-    return Listener(raw, port, both=only6[:1] == b"\\0")
+    only6 = dict(attributes(body, SOCKET_BYTES)).get(INET_DIAG_SKV6ONLY, b"\0")
+    return Listener(raw, port, both=only6[:1] == b"\0")
 
 
 class WatchedListeners:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -16,7 +15,7 @@ from netns import brigade
 from netns.build import build_route
 from netns.host import Host
 from netns.network import Network
-from netns.polling import NotInTimeError, wait_until
+from netns.polling import wait_until
 from netns.process import Process
 from tests.netns import talk
 from tests.netns.agent_helpers import POOL, PORT, VIP, Fleet, cluster, table
@@ -71,10 +70,14 @@ class Watched:
             self.agents[number] = self.up(number)
         for number in (1, 2):
             wait_until(partial(self.fleet.ready, number), f"{number} is ready", START_SECONDS)
-        for vip in VIPS:
-            build_route(brigade.vip_route(vip, [1]), self.router)
+        self.enter_by_server_1()
         for name in PLACES:
             self.answers(name, START_SECONDS)
+
+    def enter_by_server_1(self) -> None:
+        """Have the router send what is for the VIPs to server 1."""
+        for vip in VIPS:
+            build_route(brigade.vip_route(vip, [1]), self.router)
 
     def up(self, number: int) -> Process:
         """Start an agent with hooks."""
@@ -185,13 +188,3 @@ def watched_servers(**changes: int) -> Iterator[Watched]:
         made = Watched(network)
         made.start()
         yield made
-
-
-def stays(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether something holds the whole time."""
-    end = time.monotonic() + seconds
-    try:
-        wait_until(lambda: not condition() or time.monotonic() > end, "either", seconds + 1)
-    except NotInTimeError:
-        return False
-    return condition()

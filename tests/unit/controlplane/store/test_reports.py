@@ -33,6 +33,7 @@ GOOD: dict[str, Any] = {
     "errors": ["one"],
     "refused_cluster": 8,
     "detached": True,
+    "missing": ["forwarder"],
 }
 
 
@@ -43,7 +44,8 @@ def decoded(**changes: Any) -> Report:
 def test_a_report_is_what_it_says() -> None:
     checks = {"web": ServiceHealth(healthy=False, reason="HTTP 500")}
     expected = Report(
-        *("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8, True)
+        *("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8, True),
+        missing=("forwarder",),
     )
     assert decoded() == expected
     assert decode_report(encode_report(expected)) == expected
@@ -71,6 +73,10 @@ def test_unknown_keys_are_skipped_and_missing_ones_have_defaults() -> None:
         ("sent_at", None),
         ("sent_at", -1),
         ("ready", 1),
+        ("missing", "forwarder"),
+        ("missing", ["../up"]),
+        ("missing", [7]),
+        ("missing", ["part"] * 33),
         ("ready", None),
         ("stopped", "no"),
         ("detached", 0),
