@@ -32,6 +32,7 @@ REPORTS = st.builds(
     version=TAME,
     xdp_mode=TAME,
     errors=st.lists(TAME, max_size=16).map(tuple),
+    missing=st.lists(NAMES, max_size=32).map(tuple),
 )
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
