@@ -14,6 +14,7 @@ from controlplane.store.open import open_agent_store
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach import bpffs, clsact, xdp
 from lb.agent.attach.attachment import Attachment
+from lb.agent.attach.in_front import in_front_line, in_front_remedy, programs_in_front
 from lb.agent.attach.program_info import describe_program
 from lb.agent.config import AgentConfig
 from lb.agent.documents.cluster_view import cluster_vips, deepest
@@ -27,10 +28,10 @@ from lb.agent.mss.rules import ANY_SOURCE, MAX_PREFIXES, RULE_PRIORITY, rule_tex
 from lb.agent.netlink.links import LinkInfo, has_vlans
 from lb.agent.netlink.messages import FAMILY
 from lb.agent.netlink.route_socket import RouteSocket
-from lb.agent.preflight import check_interface, check_root, link_warnings
 from lb.agent.up import open_journal
 from lb.agent.vips.addresses import local_vips
 from lb.agent.vips.conflicts import find_conflicts
+from lb.agent.watch.preflight import check_interface, check_root, link_warnings
 
 REFUSE = "refuse"
 """How the line begins of something that `lbctl up` refuses."""
@@ -86,6 +87,8 @@ def _programs(
     attached = xdp.query_xdp(netlink, link.index)
     where = f"XDP of {link.name}, {config.xdp_mode} mode"
     yield _attached("forwarder", where, sorted(attached.ids))
+    for other in programs_in_front(netlink, link.index):
+        yield f"warn: {in_front_line(link.name, other)}; {in_front_remedy(link.name)}"
 
 
 def _attached(program: str, where: str, old: list[int]) -> str:

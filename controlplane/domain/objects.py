@@ -250,6 +250,9 @@ class Report:
     programs are not attached, so packets for its DIP are lost. ``refused_cluster`` is the
     generation of the newest cluster document if this agent refused it, else 0. ``paths`` is
     ``None`` if the agent does not probe any: an earlier version does not answer probes either.
+    ``missing`` names
+    what the server cannot do without and does not have now, as ``forwarder``, ``vips``, ``dip``: it
+    must not get traffic, whatever ``ready`` is while its routes are being withdrawn.
     """
 
     server: str
@@ -267,3 +270,4 @@ class Report:
     refused_cluster: int = 0
     detached: bool = False
     paths: PathReport | None = None
+    missing: tuple[str, ...] = ()

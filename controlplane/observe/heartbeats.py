@@ -45,7 +45,7 @@ class Heartbeats:
         self._marks = marks
         self._last = now
         detached = (name for name, report in reports.items() if report.detached)
-        not_ready = (n for n, report in reports.items() if n in in_use and not report.ready)
+        not_ready = (n for n, report in reports.items() if n in in_use and not _is_fit(report))
         self._detached = {name: self._detached.get(name, now) for name in detached}
         self._not_ready = {name: self._not_ready.get(name, now) for name in not_ready}
 
@@ -75,6 +75,11 @@ class Heartbeats:
             self._not_ready = {name: at + excess for name, at in self._not_ready.items()}
 
 
+def _is_fit(report: Report) -> bool:
+    """Whether a server is ready; one whose routes cannot be withdrawn may lack what it needs."""
+    return report.ready and not report.missing
+
+
 def server_views(  # noqa: PLR0913 - everything that is known comes together here
     names: Collection[str],
     heartbeats: Heartbeats,
@@ -101,7 +106,7 @@ def server_views(  # noqa: PLR0913 - everything that is known comes together her
             silent_seconds=silent_seconds,
             stopped=detached or (report is not None and report.stopped),
             detached=detached,
-            ready=report is not None and report.ready,
+            ready=report is not None and _is_fit(report),
             not_ready=heartbeats.not_ready_seconds(name, now) >= NOT_READY_SECONDS,
             drain_requested=name in drain_requests,
             configured=name in configured,

@@ -23,6 +23,7 @@ MAX_TEXT = 160
 MAX_ERRORS = 16
 MAX_PATHS = 1024
 """Servers that a report's paths name in each list."""
+MAX_MISSING = 32
 MAX_COUNT = (1 << 63) - 1
 
 
@@ -33,6 +34,7 @@ def encode_report(report: Report) -> bytes:
         "checks": {name: vars(health) for name, health in report.checks.items()},
         "errors": list(report.errors),
         "paths": _paths_body(report.paths),
+        "missing": list(report.missing),
     }
     data = json.dumps(_report(given), default=vars, ensure_ascii=False, separators=(",", ":"))
     return _bounded(data.encode())
@@ -77,6 +79,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         errors=_errors(content.get("errors", [])),
         refused_cluster=_count(content, "refused_cluster"),
         paths=_paths(content.get("paths")),
+        missing=_names(content, "missing"),
     )
 
 
@@ -120,6 +123,15 @@ def _errors(content: object) -> tuple[str, ...]:
     if not isinstance(content, list) or not all(isinstance(line, str) for line in content):
         raise StoreCorrupt("a report's errors must be a list of texts")
     return tuple(_clean(line) for line in content[:MAX_ERRORS])
+
+
+def _names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = content.get(key, [])
+    if not isinstance(value, list) or len(value) > MAX_MISSING:
+        raise StoreCorrupt(f"a report's {key} must be a list of at most {MAX_MISSING} names")
+    if not all(isinstance(name, str) and is_name(name) for name in value):
+        raise StoreCorrupt(f"a report's {key} must be a list of names, not {shown(value)}")
+    return tuple(value)
 
 
 def _count(content: Mapping[str, Any], key: str) -> int:

@@ -29,12 +29,12 @@ from lb.agent.machine.undo_record import Record, erase_record, read_record
 from lb.agent.mss.mirror import clear
 from lb.agent.netlink.links import find_link
 from lb.agent.netlink.route_socket import RouteSocket
-from lb.agent.preflight import check_root
 from lb.agent.ready.announcer import ON_WITHDRAW, READY_FILE, hook_variables
 from lb.agent.ready.hooks import run_hook
 from lb.agent.report.connections import count_connections
 from lb.agent.report.status_file import STATUS_FILE
 from lb.agent.vips.addresses import remove_vips
+from lb.agent.watch.preflight import check_root
 
 AGENT_END_SECONDS = 10.0
 POLL_SECONDS = 0.05

@@ -28,15 +28,15 @@ from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.documents.intake import Intake
 from lb.agent.facts import SharedFacts
 from lb.agent.mss.keeper import MssKeeper
-from lb.agent.netlink.links import LinkInfo, read_link
-from lb.agent.netlink.route_socket import RouteSocket, netlink_errors
+from lb.agent.netlink.links import LinkInfo
 from lb.agent.path.prober import PathProber
-from lb.agent.preflight import link_warnings
 from lb.agent.ready.announcer import Announcer
 from lb.agent.ready.systemd import try_notify
 from lb.agent.report.checks import Checker, wanted_checks
 from lb.agent.report.status_file import status_of, write_status
 from lb.agent.vips.keeper import VipKeeper
+from lb.agent.watch.preflight import link_warnings
+from lb.agent.watch.watch import Watch
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import DEFAULT_GUE_PORT, Identity
 
@@ -93,9 +93,9 @@ class Reload:
     """A signal requested that the settings are read again."""
 
 
-KernelChange = NeighbourChange | LinkChange | PathMtuChange
+PathChange = NeighbourChange | PathMtuChange
 """What changed on the way to other servers."""
-Event = Batch | StoreTrouble | KernelChange | Changed | WorkerDeath | Reload | Stop
+Event = Batch | StoreTrouble | PathChange | LinkChange | Changed | WorkerDeath | Reload | Stop
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,6 @@ class Parts:
     """The parts of the agent; ``up`` makes and ends them."""
 
     config: AgentConfig
-    netlink: RouteSocket
     link: LinkInfo
     dataplane: Dataplane
     dataplane_lock: threading.Lock
@@ -115,6 +114,7 @@ class Parts:
     checker: Checker
     mss: MssKeeper
     paths: PathProber
+    watch: Watch
     facts: SharedFacts
     track: Callable[[Mapping[int, IPv4Address]], None]
     read_last_good: Callable[[], Batch]
@@ -178,9 +178,9 @@ class Agent:
                 self._fall_back(event.line)
                 if self._parts.in_use.cluster is None:
                     raise BrigadeError(event.line)
-        elif isinstance(event, KernelChange):
-            self._follow_kernel(event)
-        elif isinstance(event, Changed):
+        elif isinstance(event, PathChange):
+            self._follow_path(event)
+        elif isinstance(event, LinkChange | Changed):
             self._next_tick = 0.0
         elif isinstance(event, Reload):
             self._parts.reload()
@@ -260,13 +260,16 @@ class Agent:
         parts.paths.follow(cluster, self._link.mtu)
         parts.facts.set_trouble("vips", parts.vips.trouble)
         parts.facts.set_trouble("state", DOWN if own and own.state is ServerState.DOWN else None)
-        link = replace(self._link, mtu=self._underlay_mtu())
-        self._warn(link_warnings(parts.config, link, vips, depth))
+        self._warn_of_link()
         self._decide_ready()
 
-    def _warn(self, lines: Mapping[str, str | None]) -> None:
+    def _warn_of_link(self) -> None:
         """Note what is wrong with the interface; log what is newly wrong."""
-        before = self._parts.facts.current.troubles
+        parts = self._parts
+        depth = deepest(parts.in_use.cluster.pools if parts.in_use.cluster else ())
+        before = parts.facts.current.troubles
+        link = replace(self._link, mtu=self._underlay_mtu())
+        lines = link_warnings(parts.config, link, parts.facts.current.vips, depth)
         for topic, line in lines.items():
             self._parts.facts.set_trouble(topic, line)
             if line is not None and before.get(topic) != line:
@@ -325,11 +328,9 @@ class Agent:
 
     # ------------------------------------------------------------------ kernel
 
-    def _follow_kernel(self, change: KernelChange) -> None:
+    def _follow_path(self, change: PathChange) -> None:
         if isinstance(change, NeighbourChange):
             self._set_neighbours(change)
-        elif isinstance(change, LinkChange):
-            self._follow_link()
         else:
             self._follow_path_mtu(change.mtu)
 
@@ -342,12 +343,17 @@ class Agent:
                     parts.dataplane.set_neighbour(index, mac)
         parts.facts.update(neighbours_unresolved=change.unresolved)
 
-    def _follow_link(self) -> None:
-        with netlink_errors(f"look at interface {self._link.name}", "is it gone?"):
-            self._link = read_link(self._parts.netlink, self._link.index)
-        with self._parts.dataplane_lock:
-            self._set_identity()
-        self._follow_cluster()
+    def _follow_watch(self) -> None:
+        """Look at what this server relies on, and follow what has changed about the interface."""
+        parts = self._parts
+        parts.watch.look()
+        link = parts.watch.link
+        if link is not None and link != self._link:
+            self._link = link
+            with parts.dataplane_lock:
+                self._set_identity()
+            self._follow_cluster()
+        self._warn_of_link()
 
     def _follow_path_mtu(self, mtu: int | None) -> None:
         """Encapsulate only what the narrowest path carries."""
@@ -368,12 +374,7 @@ class Agent:
     def _tick(self) -> None:
         parts = self._parts
         if self._attached:
-            with netlink_errors(f"look at interface {self._link.name}", "is it gone?"):
-                missing = parts.attachment.missing()
-            if missing and parts.facts.current.attached:
-                self._log.error("not attached any more", reason=missing)
-            parts.facts.set_trouble("attachment", missing)
-            parts.facts.update(attached=missing is None, detached=missing is not None)
+            self._follow_watch()
             self._decide_ready()
         try:
             status = status_of(parts.facts.current, parts.config, time.time())
@@ -384,7 +385,7 @@ class Agent:
             try_notify("WATCHDOG=1", os.environ)
 
     def _decide_ready(self) -> None:
-        """Ready: attached, VIPs and their MSS set, a table loaded, and traffic is wanted here."""
+        """Ready: all is in place, the MSS lowered, a table loaded, and traffic is wanted here."""
         parts = self._parts
         cluster = parts.in_use.cluster
         own = cluster.server(parts.config.name) if cluster else None
@@ -397,6 +398,7 @@ class Agent:
             and own is not None
             and own.state in IN_USE
             and parts.facts.current.attached
+            and not parts.facts.current.missing
             and bool(parts.in_use.tables)
             and parts.mss.settled
         )

@@ -6,7 +6,7 @@ Reports, metrics and the status file are three views of the same facts.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,8 @@ class Facts:
     last read; ``settings_last_good``: the last good settings are in use, not the file;
     ``restart_needed`` is how many changed keys need a restart.
     ``paths`` is by peer; ``path_report`` is ``None`` until the first probes are sent.
+    ``missing`` names what this server cannot do without and does not have now; ``repairs`` counts
+    what was put back, by its name.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -48,6 +50,8 @@ class Facts:
     ready: bool = False
     attached: bool = False
     detached: bool = False
+    missing: tuple[str, ...] = ()
+    repairs: Mapping[str, int] = field(default_factory=dict)
     xdp_mode: str = ""
     state: str = ""
     source: str = ""
@@ -110,6 +114,18 @@ class SharedFacts:
         """Count a hook's run, ``ok`` or ``failed``."""
         with self._lock:
             self._facts = replace(self._facts, hooks=_counted(self._facts.hooks, (hook, result)))
+
+    def begin_repairs(self, names: Iterable[str]) -> None:
+        """Begin to count repairs of these, from zero."""
+        with self._lock:
+            repairs = {**dict.fromkeys(names, 0), **self._facts.repairs}
+            self._facts = replace(self._facts, repairs=repairs)
+
+    def count_repair(self, what: str) -> None:
+        """Count that something was put back."""
+        with self._lock:
+            repairs = {**self._facts.repairs, what: self._facts.repairs.get(what, 0) + 1}
+            self._facts = replace(self._facts, repairs=repairs)
 
     def count_reload(self, result: str) -> None:
         """Count a reload of the settings, ``ok`` or ``refused``."""

@@ -51,7 +51,6 @@ from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.neighbours import Neighbours
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.path.prober import PathProber
-from lb.agent.preflight import check_interface, check_root
 from lb.agent.ready.announcer import Announcer
 from lb.agent.ready.systemd import sd_notify
 from lb.agent.report.checks import Checker
@@ -59,9 +58,28 @@ from lb.agent.report.metrics import AgentCollector, serve_metrics
 from lb.agent.report.samplers import ConnectionCounter, LoadSampler
 from lb.agent.report.store_reports import Acknowledger, Reporter, compose_report
 from lb.agent.vips.keeper import VipKeeper
+from lb.agent.watch.notices import Notices
+from lb.agent.watch.preflight import check_root
+from lb.agent.watch.registry import InterfaceReplacedError
+from lb.agent.watch.start import Start
+from lb.agent.watch.watch import Watch, Watched
 from lb.agent.worker import Worker
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import Identity, ServiceEntry
+
+END_SECONDS = 1.0
+
+
+class BeginAgainError(Exception):
+    """The agent begins anew, with other settings."""
+
+
+class StoppedError(Exception):
+    """A signal came before anything ran."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
 
 
 def open_journal(config: AgentConfig) -> Journal:
@@ -101,19 +119,63 @@ class Runner:
         self._boot_id = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._dataplane: Dataplane | None = None
+        self._workers: list[Worker] = []
 
     def run(self) -> int:
         """Run the agent; return the signal that ended it."""
         config, stack = self._config, self._stack
         check_root("up")
         netlink = stack.enter_context(RouteSocket())
-        link = check_interface(netlink, config)
         stack.enter_context(interface_lock(config.interface))
         stack.enter_context(signals_handled(self.signalled))
         journal = open_journal(config)
+        start = Start(config, journal, self._facts, self._pause)
+        try:
+            link = start.await_interface(netlink)
+        except StoppedError as stopped:
+            return stopped.signal
         attachment = Attachment(netlink, link, config, journal)
+        start.withdraw_unless_attached(attachment)
         attachment.check()
-        return self._run(netlink, link, journal, attachment)
+        try:
+            return self._run(netlink, link, journal, attachment)
+        except InterfaceReplacedError:
+            self._end_workers()
+            raise
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in use, for the next runner."""
+        return self._settings
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before anything runs.
+
+        Raises:
+            StoppedError: a signal came.
+            BeginAgainError: the settings were read again.
+
+        """
+        try:
+            event = self._inbox.get(timeout=seconds)
+        except queue.Empty:
+            return
+        if isinstance(event, Stop):
+            raise StoppedError(event.signal)
+        if isinstance(event, Reload):
+            try:
+                self._settings = self._file.read()
+            except BrigadeError as error:
+                self._log.error("settings not changed", every_time=True, reason=str(error))
+                return
+            raise BeginAgainError("settings read again")
+
+    def _end_workers(self) -> None:
+        """End all threads before others take their places; a hook may run as long as it may."""
+        for worker in self._workers:
+            worker.stop()
+        for worker in self._workers:
+            worker.join(self._config.hook_timeout_seconds + END_SECONDS)
 
     def signalled(self, number: int) -> None:
         """Handle a signal: a SimpleQueue may be put into at any moment, also in a handler."""
@@ -139,14 +201,27 @@ class Runner:
         paths = PathProber(
             config.name, config.dip, self._facts, self._path_mtu_changed, self._changed
         )
-        self._start(acknowledger, announcer, checker, neighbours, mss, sampler, paths)
+        notices = Notices(link.index, self._changed)
+        self._start(acknowledger, announcer, checker, neighbours, notices, mss, sampler, paths)
         self._start(*self._observers())
         vips = VipKeeper(netlink, journal)
         in_use = DocumentsInUse(dataplane, vips)
         state_dir = StateDir(config.state_dir)
+        watched = Watched(
+            netlink=netlink,
+            link=link,
+            config=config,
+            journal=journal,
+            attachment=attachment,
+            plane=dataplane,
+            plane_lock=self._lock,
+            vips=vips,
+            in_use=in_use,
+            announcer=announcer,
+            facts=self._facts,
+        )
         parts = Parts(
             config=config,
-            netlink=netlink,
             link=link,
             dataplane=dataplane,
             dataplane_lock=self._lock,
@@ -158,6 +233,7 @@ class Runner:
             checker=checker,
             mss=mss,
             paths=paths,
+            watch=Watch(watched),
             facts=self._facts,
             track=neighbours.track,
             read_last_good=partial(read_last_good, state_dir),
@@ -226,6 +302,7 @@ class Runner:
         for part in parts:
             part.on_death = self._died
             part.start()
+            self._workers.append(part)
             self._stack.callback(part.stop)
 
     def _changed(self) -> None:
@@ -312,8 +389,16 @@ def run_agent(
 
     """
     notify = notify or (lambda message: sd_notify(message, os.environ))
-    with ExitStack() as stack:
-        ended_by = Runner(file, settings, stack).run()
-        notify("STOPPING=1")
+    while True:
+        with ExitStack() as stack:
+            runner = Runner(file, settings, stack)
+            try:
+                ended_by = runner.run()
+            except (InterfaceReplacedError, BeginAgainError) as again:
+                structlog.get_logger().warning("beginning again", reason=str(again))
+                settings = runner.settings
+                continue
+            notify("STOPPING=1")
+            break
     structlog.get_logger().info("agent ended, forwarding goes on", signal=ended_by)
     return ended_by

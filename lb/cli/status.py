@@ -56,6 +56,11 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
         (f"refused {item['kind']}", f"{item['count']} times: {item['reason']}")
         for item in status["refused"]
     ]
+    lines += [
+        (f"put back {what}", f"{count} times since the agent started")
+        for what, count in sorted(status.get("repairs", {}).items())
+        if count
+    ]
     lines += [("TROUBLE", text) for text in status["troubles"].values()]
     return lines
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from lb.dataplane.load.compile import (
     join_sources,
     xdp_attach_types,
 )
-from lb.dataplane.load.pinning import pin_all
+from lb.dataplane.load.pinning import pin_again, pin_all
 from lb.dataplane.load.root_array import RootArray, put_program
 from lb.dataplane.lookup.writer import ClusterTables
 from lb.dataplane.maps.counters import CounterReader
@@ -60,6 +60,7 @@ PROGRAMS = {
 }
 FORWARDER_SLOTS = {FORWARDER_RARE: abi.ForwarderSlot.RARE, TOO_BIG: abi.ForwarderSlot.TOO_BIG}
 """Programs that the forwarder calls."""
+REDIRECTOR_SLOTS = {REDIRECTOR_RARE: abi.RedirectorSlot.RARE}
 STATE = "lb_state"
 INLINE_TABLES = "lb_inline_tables"
 VALUES = {
@@ -72,6 +73,11 @@ REDIRECTOR_PROGRAMS = "lb_redirector_programs"
 TABLES = "lb_tables"
 COUNTERS = "lb_counters"
 SERVICE_STATS = "lb_service_stats"
+CALLED: Mapping[str, Mapping[str, int]] = {
+    FORWARDER_PROGRAMS: FORWARDER_SLOTS,
+    REDIRECTOR_PROGRAMS: REDIRECTOR_SLOTS,
+}
+"""Which programs are in which slots of the two arrays."""
 MAPS = {
     TABLES: "tables",
     COUNTERS: "counters",
@@ -154,11 +160,9 @@ def load_programs(
     programs = loaded.programs
     if found is None:  # in an array in use, packets would arrive before there are tables
         put_program(root.fd, abi.Slot.FORWARDER, programs[FORWARDER])
-    for name, slot in FORWARDER_SLOTS.items():
-        put_program(loaded.maps[FORWARDER_PROGRAMS], slot, programs[name])
-    put_program(
-        loaded.maps[REDIRECTOR_PROGRAMS], abi.RedirectorSlot.RARE, programs[REDIRECTOR_RARE]
-    )
+    for array, slots in CALLED.items():
+        for name, slot in slots.items():
+            put_program(loaded.maps[array], slot, programs[name])
     return Loaded(programs, {**loaded.maps, **values, root_array.NAME: root.fd})
 
 
@@ -319,6 +323,46 @@ class Dataplane(ExitStack):
         array, program = self.map_fd(root_array.NAME), self._loaded.programs[FORWARDER]
         with root_array.replaced(array, abi.Slot.FORWARDER, program):
             yield
+
+    def pin_again(self, directory: Path, pins: Collection[str]) -> None:
+        """Pin what has lost its pin, by the pins' names; what others pinned there is replaced.
+
+        Raises:
+            DataplaneError: the folder is not on a bpffs, or cannot be written.
+
+        """
+        descriptors = {**self._loaded.programs, **self._loaded.maps}
+        pin_again(directory, {p: descriptors[n] for n, p in PIN_NAMES.items() if p in pins})
+
+    def programs_without_slot(self) -> tuple[str, ...]:
+        """Return the programs that others cannot call: somebody has emptied or taken their slots.
+
+        The traced forwarder of `lbctl trace` may be in the place of this one.
+        """
+        return tuple(
+            name for name, array, slot in self._slots() if not self._is_in(name, array, slot)
+        )
+
+    def fill_slots(self) -> None:
+        """Put each program into its slot again."""
+        for name, array, slot in self._slots():
+            if not self._is_in(name, array, slot):
+                put_program(array, slot, self._loaded.programs[name])
+
+    def _slots(self) -> Iterator[tuple[str, int, int]]:
+        """Yield each program that others call, with the array and the slot that it belongs in."""
+        yield FORWARDER, self.map_fd(root_array.NAME), abi.Slot.FORWARDER
+        for array, slots in CALLED.items():
+            for name, slot in slots.items():
+                yield name, self.map_fd(array), slot
+
+    def _is_in(self, name: str, array: int, slot: int) -> bool:
+        now = root_array.program_in(array, slot)
+        if now is None:
+            return False
+        if now == bpf_syscall.prog_info(self._loaded.programs[name]).prog_id:
+            return True
+        return name == FORWARDER and root_array.uses_map(now, self.map_fd(FORWARDER_PROGRAMS))
 
     def program_ids(self) -> tuple[int, int]:
         """The kernel's ids of forwarder and redirector."""

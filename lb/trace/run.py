@@ -17,7 +17,7 @@ from lb.agent.machine.lock import interface_lock
 from lb.agent.machine.signals import signals_handled
 from lb.agent.netlink.links import find_link
 from lb.agent.netlink.route_socket import RouteSocket
-from lb.agent.preflight import check_root
+from lb.agent.watch.preflight import check_root
 from lb.dataplane.pinned import PinnedDataplane
 from lb.dataplane.traced import TracedPrograms, check_sources
 from lb.trace.event import Event, NameOf, read_event

@@ -39,6 +39,7 @@ REPORTS = st.builds(
         st.lists(NAMES, max_size=4).map(tuple),
         st.lists(NAMES, max_size=4).map(tuple),
     ),
+    missing=st.lists(NAMES, max_size=32).map(tuple),
 )
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

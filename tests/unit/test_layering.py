@@ -77,7 +77,7 @@ FLOORS = (
             {".", "config", "facts", "machine", "worker"},
             {"netlink"},
             {"attach", "documents", "mss", "path", "ready", "report", "vips"},
-            {"preflight"},
+            {"watch"},
             {"event_loop"},
             {"up", "down"},
         ),

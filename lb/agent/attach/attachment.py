@@ -64,20 +64,12 @@ class Attachment:
         return frozenset(recorded) | pinned_ids(directories, names)
 
     def check(self) -> None:
-        """Refuse if somebody else's program is where ours have to be; warn of filters before."""
+        """Refuse if somebody else's program is where ours have to be."""
         interface = self._link.name
         attached = xdp.query_xdp(self._netlink, self._link.index)
         xdp.refuse_foreign(attached, self.our_forwarders(), interface)
         filters = clsact.list_filters(self._netlink, self._link.index)
         clsact.refuse_foreign_filter(filters, self.our_redirectors(), interface)
-        for other in filters:
-            if not other.has_our_handle and other.priority <= clsact.PRIORITY:
-                structlog.get_logger().warning(
-                    "another tc filter sees packets first: if it takes some, they are lost to us",
-                    interface=interface,
-                    priority=other.priority,
-                    kind=other.kind,
-                )
 
     def attach(self, programs: Programs) -> None:
         """Pin, then redirector, then forwarder, one step each; then the old pins go.
@@ -110,19 +102,34 @@ class Attachment:
         self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
         self._log_guests()
 
+    def attach_again(self, programs: Programs) -> None:
+        """Put what somebody has detached back where it was; nobody else's program is replaced.
+
+        Raises:
+            BrigadeError: another's is there, or the kernel refuses.
+            BlockingIOError: another process is changing what is attached.
+
+        """
+        with bpffs.swapping(self._config.bpffs, wait=False):
+            self.check()
+            self._add_clsact()
+            if not clsact.has_our_filter(self._netlink, self._link.index, self.our_redirectors()):
+                clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
+            attached = xdp.query_xdp(self._netlink, self._link.index)
+            if attached.of(self._config.xdp_mode) not in self.our_forwarders():
+                self._attach_forwarder(programs.forwarder_fd)
+
     def set_sysctls(self) -> None:
         """Set what VIPs on ``lo`` need."""
         changes = sysctls.needed_sysctls(self._link.name, sysctls.read_sysctl)
         sysctls.change(self._journal, changes, sysctls.write_sysctl)
 
-    def missing(self) -> str | None:
-        """Return what of ours is no longer on the interface, ``None`` if all is there."""
+    def is_attached(self) -> bool:
+        """Whether programs of ours are on the interface, this agent's or those of the last one."""
         attached = xdp.query_xdp(self._netlink, self._link.index)
         if attached.of(self._config.xdp_mode) not in self.our_forwarders():
-            return "the forwarder was detached by somebody: lbctl up again"
-        if not clsact.has_our_filter(self._netlink, self._link.index, self.our_redirectors()):
-            return "the redirector was detached by somebody: lbctl up again"
-        return None
+            return False
+        return clsact.has_our_filter(self._netlink, self._link.index, self.our_redirectors())
 
     def _directories(self) -> tuple[str, ...]:
         made = self._journal.record.directories_made

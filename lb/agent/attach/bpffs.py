@@ -182,20 +182,23 @@ def _in_use(point: Path) -> bool:
 
 
 @contextmanager
-def swapping(base: Path) -> Iterator[None]:
-    """Hold the lock on what is attached and pinned under ``base``, if that exists."""
+def swapping(base: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock on what is attached and pinned under ``base``, if that exists.
+
+    Without ``wait``, ``BlockingIOError`` if another process holds it.
+    """
     if not base.is_dir():
         yield
         return
-    with _locked(base):
+    with _locked(base, wait=wait):
         yield
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path, *, wait: bool = True) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

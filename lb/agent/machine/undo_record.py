@@ -84,6 +84,20 @@ class Journal:
                 write_atomically(self._path, encode(changed), mode=0o600, durable=True)
                 self.record = changed
 
+    def is_on_disk(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
+
+    def rewrite(self) -> None:
+        """Write the file again: somebody has removed it.
+
+        Raises:
+            BrigadeError: it cannot be written.
+
+        """
+        with self._lock:
+            write_atomically(self._path, encode(self.record), mode=0o600, durable=True)
+
 
 def erase_record(state_dir: Path) -> None:
     """Remove the record: everything is undone."""

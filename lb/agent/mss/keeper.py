@@ -28,6 +28,8 @@ from lb.agent.netlink.watcher import RTMGRP, Watcher
 from lb.agent.worker import Worker
 
 LOCK_ROLE = "routing-table"
+REPAIRS = "routing"
+"""What is counted when somebody removed our rules, or routes of our table."""
 GROUPS = RTMGRP.LINK | RTMGRP.IPV4_IFADDR | RTMGRP.IPV4_ROUTE | RTMGRP.IPV4_RULE
 GROUPS |= RTMGRP.IPV6_ROUTE | RTMGRP.IPV6_RULE
 """Addresses too: routes go with their source, and older kernels do not notify of that."""
@@ -67,6 +69,7 @@ class MssKeeper(Worker):
         self._owned = ExitStack()
         self._owns_table = False
         self._reported = Goal(0)
+        facts.begin_repairs([REPAIRS])
         self.settled = False
         """Whether the first request is done, or cannot be: nothing has to wait for it any more."""
 
@@ -143,6 +146,9 @@ class MssKeeper(Worker):
         if trouble is None and (goal.vips or self._journal.record.mss_table):
             self._journal.note(mss_table=self._table)
             outcome = mirror.synchronise(goal, mtus)
+            if outcome.put_back:
+                self._facts.count_repair(REPAIRS)
+                structlog.get_logger().warning("put back", about=REPAIRS, changes=outcome.put_back)
             trouble = refused_routes(outcome)
             if not goal.vips and trouble is None:
                 self._journal.note(mss_table=0)

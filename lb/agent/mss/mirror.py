@@ -68,11 +68,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result: routes in our table, changes made, a line for each that was refused."""
+    """The result: routes in our table, changes made, a line for each that was refused.
+
+    ``put_back`` counts changes that nothing but somebody's change to what is ours has caused.
+    """
 
     routes: int = 0
     changes: int = 0
     refused: tuple[str, ...] = ()
+    put_back: int = 0
 
 
 def _total(*parts: Outcome) -> Outcome:
@@ -80,6 +84,7 @@ def _total(*parts: Outcome) -> Outcome:
         sum(part.routes for part in parts),
         sum(part.changes for part in parts),
         tuple(line for part in parts for line in part.refused),
+        sum(part.put_back for part in parts),
     )
 
 
@@ -139,6 +144,8 @@ class Mirror:
         self._goal = Goal(0)
         self._mtus: Mapping[int, int] = {}
         self._known: dict[tuple[int, int], dict[bytes, Copy]] = {}
+        self._in_place: dict[int, frozenset[Copy]] = {}
+        self._has_rules = False
         self._refused: set[Copy] = set()
         self._prefixes = dict.fromkeys(FAMILY, frozenset[Vip]())
 
@@ -159,9 +166,13 @@ class Mirror:
         self._refused.clear()
         if (goal, mtus) != (self._goal, self._mtus):
             self._known.clear()
+            self._in_place.clear()
+            self._has_rules = False
             self._goal, self._mtus = goal, mtus
             self._prefixes = {version: rules_wanted(goal.vips, version) for version in FAMILY}
-        return _total(*[self._synchronise(version) for version in FAMILY])
+        outcome = _total(*[self._synchronise(version) for version in FAMILY])
+        self._has_rules = True
+        return outcome
 
     def _synchronise(self, version: int) -> Outcome:
         table, family = self._goal.table, FAMILY[version]
@@ -179,21 +190,26 @@ class Mirror:
         routes = self._mirror(family, wanted=True)
         added = self._change_rules(RTM_NEWRULE, wanted - rules, table)
         extra = frozenset[tuple[Vip, int]]() if added.refused else rules - wanted
-        return _total(routes, added, self._change_rules(RTM_DELRULE, extra, table))
+        put_back = Outcome(put_back=added.changes if self._has_rules else 0)
+        return _total(routes, added, put_back, self._change_rules(RTM_DELRULE, extra, table))
 
     def _mirror(self, family: int, *, wanted: bool) -> Outcome:
         """Read both tables and change ours until they agree."""
-        made = 0
+        made = put_back = 0
         errors: dict[Copy, str] = {}
         for _ in range(ROUNDS):
             expected = self._expected(family) if wanted else frozenset[Copy]()
             requests = changes_to(expected, self._present(family))
             if not requests:
+                self._in_place[family] = expected
                 break
             codes = self._netlink.change(requests)
-            made += sum(not code for code in codes)
+            done = sum(not code for code in codes)
+            made += done
+            put_back += done if expected == self._in_place.get(family) else 0
             errors |= self._note_refused(requests, codes)
-        return Outcome(len(expected), made, tuple(errors.values()))
+            self._in_place[family] = expected
+        return Outcome(len(expected), made, tuple(errors.values()), put_back)
 
     def _note_refused(self, requests: Iterable[Request], codes: Iterable[int]) -> dict[Copy, str]:
         """Remember which routes the kernel refused; return a line for each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from lb.agent.netlink.messages import FAMILY, NUMBER, attributes
-from lb.agent.netlink.route_socket import RouteSocket
+from lb.agent.netlink.route_socket import NetlinkError, RouteSocket
 
 RTM_GETLINK, RTM_GETADDR = 18, 22
 IFINFOMSG = struct.Struct("=BxHiII")
@@ -20,6 +21,8 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
 IFLA_INFO_KIND = 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFF_UP = 0x1
+IFF_LOWER_UP = 1 << 16
+"""netdevice(7): there is a carrier."""
 LOOPBACK_INDEX = 1
 
 
@@ -33,6 +36,7 @@ class LinkInfo:
     mtu: int
     up: bool
     addresses: frozenset[IPv4Address]
+    carrier: bool = True
 
 
 def get_link(netlink: RouteSocket, index: int) -> bytes:
@@ -43,7 +47,12 @@ def get_link(netlink: RouteSocket, index: int) -> bytes:
 def find_link(netlink: RouteSocket, name: str) -> LinkInfo | None:
     """Return the interface of this name, ``None`` if there is none."""
     index = next((i for i, found in link_names(netlink).items() if found == name), None)
-    return None if index is None else read_link(netlink, index)
+    try:
+        return None if index is None else read_link(netlink, index)
+    except NetlinkError as error:
+        if error.errno != errno.ENODEV:  # it went since
+            raise
+        return None
 
 
 def read_link(netlink: RouteSocket, index: int) -> LinkInfo:
@@ -59,6 +68,7 @@ def read_link(netlink: RouteSocket, index: int) -> LinkInfo:
         mtu=NUMBER.unpack(found[IFLA_MTU])[0],
         up=bool(flags & IFF_UP),
         addresses=frozenset(a for i, a in addresses if i == index and isinstance(a, IPv4Address)),
+        carrier=bool(flags & IFF_LOWER_UP),
     )
 
 

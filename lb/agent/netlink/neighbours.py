@@ -6,6 +6,7 @@ Nothing else on this machine sends to DIPs, so the agent requests their resoluti
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -148,9 +149,15 @@ class Neighbours(Worker):
         self._watcher.wake()
 
     def step(self) -> float:
-        """Follow until ``stop``."""
-        with RouteSocket() as netlink, self._watcher:
-            self._follow(netlink)
+        """Follow until ``stop``, or until the interface is gone."""
+        try:
+            with RouteSocket() as netlink, self._watcher:
+                self._follow(netlink)
+        except NetlinkError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            self._on_link()
+            return RETRY_SECONDS
         return 0.0
 
     def _follow(self, netlink: RouteSocket) -> None:

@@ -19,9 +19,11 @@ class RTMGRP(IntFlag):
 
     LINK = 0x1
     NEIGH = 0x4
+    TC = 0x8
     IPV4_IFADDR = 0x10
     IPV4_ROUTE = 0x40
     IPV4_RULE = 0x80
+    IPV6_IFADDR = 0x100
     IPV6_ROUTE = 0x400
     IPV6_RULE = 0x40000
 

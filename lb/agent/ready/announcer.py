@@ -80,6 +80,25 @@ class Announcer(Worker):
                 self._retry_at = 0.0
                 self.requested.notify()
 
+    def lost_ready_file(self) -> bool:
+        """Whether this server is announced, and somebody has removed the ready file."""
+        with self.requested:
+            return self._is_announced() and not (self._config.run_dir / READY_FILE).exists()
+
+    def restore_ready_file(self) -> None:
+        """Write the ready file again, if this server is still announced.
+
+        Raises:
+            BrigadeError: it cannot be written.
+
+        """
+        with self.requested:  # a withdrawal removes it after this
+            if self._is_announced():
+                self._write_ready_file()
+
+    def _is_announced(self) -> bool:
+        return self._wanted is not None and self._wanted[0] and self._wanted == self._done
+
     def step(self) -> float:
         """Do what is wanted and not done; wait until something is."""
         with self.requested:
@@ -98,13 +117,16 @@ class Announcer(Worker):
 
     def _announce(self, wanted: Readiness) -> None:
         self._journal.note(announced=True)
-        if not self._facts.current.ready:
-            since = {"server": self._config.name, "since": time.time()}
-            write_atomically(self._config.run_dir / READY_FILE, json.dumps(since) + "\n")
+        if not self._facts.current.ready or not (self._config.run_dir / READY_FILE).exists():
+            self._write_ready_file()
         self._facts.update(ready=True)
         self._on_change()
         try_notify("READY=1\nSTATUS=forwarding", self._environment)
         self._finish(ON_READY, self._config.on_ready, wanted)
+
+    def _write_ready_file(self) -> None:
+        since = {"server": self._config.name, "since": time.time()}
+        write_atomically(self._config.run_dir / READY_FILE, json.dumps(since) + "\n")
 
     def _withdraw(self, wanted: Readiness) -> None:
         announced = self._journal.record.announced

@@ -45,6 +45,8 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
         "neighbours_unresolved": facts.neighbours_unresolved,
         "mss_room": facts.mss_overhead,
         "mss_of_all": facts.mss_of_all,
+        "missing": list(facts.missing),
+        "repairs": dict(facts.repairs),
         "troubles": dict(facts.troubles),
         "refused": [
             {"kind": kind, "reason": reason, "count": count}

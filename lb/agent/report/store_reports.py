@@ -119,4 +119,5 @@ def compose_report(
         errors=tuple(facts.troubles.values())[:MAX_ERRORS],
         refused_cluster=facts.refused_cluster,
         paths=facts.path_report,
+        missing=facts.missing,
     )

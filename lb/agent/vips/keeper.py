@@ -35,6 +35,7 @@ class VipKeeper:
         self._write = write
         self.enabled = False
         self.left_out: Mapping[Vip, str] = {}
+        self._requested: frozenset[Vip] = frozenset()
 
     @property
     def trouble(self) -> str | None:
@@ -59,6 +60,7 @@ class VipKeeper:
         """
         if not self.enabled:
             return
+        self._requested = wanted
         present = local_vips(self._netlink)
         others = present - {*self._journal.record.vips}
         self._leave_out(find_conflicts(self._netlink, wanted, others))
@@ -71,6 +73,27 @@ class VipKeeper:
         ours = self._journal.record.vips
         self._journal.note(vips=(*ours, *(vip for vip in missing if vip not in ours)))
         add_vips(self._netlink, missing)
+
+    def missing(self) -> frozenset[Vip]:
+        """Return the VIPs that have to be on ``lo`` and are not delivered here."""
+        wanted = self._requested - self.left_out.keys()
+        return wanted - local_vips(self._netlink) if wanted else frozenset()
+
+    def put_back(self) -> None:
+        """Put the missing VIPs on ``lo``, also those whose address is there without its route.
+
+        Raises:
+            BrigadeError: the kernel refuses.
+
+        """
+        self.extend(self._requested)
+        if without_route := self.missing():
+            remove_vips(self._netlink, without_route)
+            add_vips(self._netlink, in_order(without_route))
+
+    def sysctls_to_change(self) -> dict[str, tuple[str, str]]:
+        """Return what has to change for the VIPs: path below ``/proc/sys`` -> (now, wanted)."""
+        return sysctls.needed_for_ipv6(self._read) if has_ipv6(self._requested) else {}
 
     def _leave_out(self, lines: Mapping[Vip, str]) -> None:
         for vip in in_order(lines.keys() - self.left_out.keys()):

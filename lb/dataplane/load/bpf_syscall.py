@@ -29,6 +29,7 @@ PROG_TEST_RUN = 10
 PROG_GET_FD_BY_ID = 13
 MAP_GET_FD_BY_ID = 14
 OBJ_GET_INFO_BY_FD = 15
+PROG_QUERY = 16
 
 MAP_TYPE_ARRAY = 2
 MAP_TYPE_PROG_ARRAY = 3
@@ -36,12 +37,15 @@ MAP_TYPE_RINGBUF = 27
 
 PROG_TYPE_XDP = 6
 ATTACH_TYPE_XDP = 37
+ATTACH_TYPE_TCX_INGRESS = 46
 PSEUDO_MAP_FD = 1
 
 F_MMAPABLE = 1 << 10
 
 NAME_LEN = 16
 INSTRUCTION_BYTES = 8
+MOST_ATTACHED = 64
+"""BPF_MPROG_MAX: programs on one hook, at most."""
 PROG_INFO_LEN = 232
 PROG_INFO_MAPS = 52
 MAP_INFO_LEN = 88
@@ -262,6 +266,27 @@ def prog_map_ids(fd: int) -> frozenset[int]:
     struct.pack_into("=IQ", info, PROG_INFO_MAPS, count, _address(ids))
     bpf(OBJ_GET_INFO_BY_FD, _attribute("IIQ", fd, PROG_INFO_LEN, _address(info)))
     return frozenset(struct.unpack(f"={count}I", ids.raw))
+
+
+def prog_query(ifindex: int, attach_type: int) -> tuple[int, ...]:
+    """Return the ids of the programs on a hook of an interface, in the order in which they run."""
+    ids = ctypes.create_string_buffer(4 * MOST_ATTACHED)
+    attribute = _fields(
+        target_ifindex=("I", ifindex),
+        attach_type=("I", attach_type),
+        query_flags=("I", 0),
+        attach_flags=("I", 0),
+        prog_ids=("Q", _address(ids)),
+        count=("I", MOST_ATTACHED),
+        pad=("I", 0),
+        prog_attach_flags=("Q", 0),
+        link_ids=("Q", 0),
+        link_attach_flags=("Q", 0),
+        revision=("Q", 0),
+    )
+    bpf(PROG_QUERY, attribute)
+    (count,) = struct.unpack_from("=I", attribute.raw, 24)
+    return struct.unpack_from(f"={count}I", ids.raw)
 
 
 def prog_test_run(

@@ -32,3 +32,19 @@ def pin_all(directory: Path, descriptors: Mapping[str, int]) -> None:
             f"cannot pin under {directory}: {error.strerror}; it must lie on a bpffs "
             "(mount -t bpf bpf /sys/fs/bpf)"
         ) from error
+
+
+def pin_again(directory: Path, descriptors: Mapping[str, int]) -> None:
+    """Pin these in `directory`, each in the place of what has its name there.
+
+    Raises:
+        DataplaneError: the folder is not on a bpffs, or cannot be written.
+
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, descriptor in descriptors.items():
+            (directory / name).unlink(missing_ok=True)
+            bpf_syscall.obj_pin(descriptor, directory / name)
+    except OSError as error:
+        raise DataplaneError(f"cannot pin under {directory}: {error.strerror}") from error

@@ -35,6 +35,7 @@ GOOD: dict[str, Any] = {
     "refused_cluster": 8,
     "detached": True,
     "paths": {"probed": 3, "lost": ["beta"], "unknown": ["gamma", "delta"]},
+    "missing": ["forwarder"],
 }
 
 
@@ -48,6 +49,7 @@ def test_a_report_is_what_it_says() -> None:
     expected = Report(
         *("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8, True),
         paths,
+        missing=("forwarder",),
     )
     assert decoded() == expected
     assert decode_report(encode_report(expected)) == expected
@@ -75,6 +77,10 @@ def test_unknown_keys_are_skipped_and_missing_ones_have_defaults() -> None:
         ("sent_at", None),
         ("sent_at", -1),
         ("ready", 1),
+        ("missing", "forwarder"),
+        ("missing", ["../up"]),
+        ("missing", [7]),
+        ("missing", ["part"] * 33),
         ("ready", None),
         ("stopped", "no"),
         ("detached", 0),

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ from lb.agent.event_loop import (
 )
 from lb.agent.facts import SharedFacts
 from lb.agent.netlink.links import LinkInfo
-from lb.agent.netlink.route_socket import RouteSocket
 from lb.dataplane.objects import Identity
 from netns.polling import wait_until
 from tests.unit.lb.agent.fakes import (
@@ -72,7 +72,8 @@ class World:
         self.vips.enabled = False  # type: ignore[attr-defined]
         self.facts = SharedFacts(time.time())
         self.last_good = Batch()
-        self.missing_now: str | None = None
+        self.missing: tuple[str, ...] = ()
+        self.link: LinkInfo | None = LINK
         self.wanted: list[bool] = []
         self.acknowledged: list[Mapping[str, int]] = []
         self.replacing = False
@@ -92,8 +93,8 @@ class World:
     def set_sysctls(self) -> None:
         self.log.append("sysctls")
 
-    def missing(self) -> str | None:
-        return self.missing_now
+    def look(self) -> None:
+        self.facts.update(missing=self.missing, attached="forwarder" not in self.missing)
 
     def want(self, *, ready: bool) -> None:
         self.wanted.append(ready)
@@ -118,7 +119,6 @@ class World:
         whole: Any = self
         parts = Parts(
             config=self.config,
-            netlink=RouteSocket(),
             link=LINK,
             dataplane=whole.plane,
             dataplane_lock=threading.Lock(),
@@ -130,6 +130,7 @@ class World:
             checker=whole,
             mss=whole,
             paths=whole,
+            watch=whole,
             facts=self.facts,
             track=lambda dips: self.log.append(f"track {sorted(dips)}"),
             read_last_good=lambda: self.last_good,
@@ -324,22 +325,27 @@ def test_no_traffic_is_asked_for_before_the_mss_is_lowered(world: World) -> None
     assert world.wanted[-1] is True
 
 
-def test_a_detached_program_is_noticed_and_makes_it_not_ready(world: World) -> None:
-    def detach() -> bool:
-        if world.wanted and world.wanted[-1]:
-            world.missing_now = "the forwarder was detached by somebody"
-        return bool(world.wanted) and not world.wanted[-1]
+@pytest.mark.parametrize("what", ["forwarder", "vips", "dip"])
+def test_what_is_missing_makes_it_not_ready_until_it_is_back(world: World, what: str) -> None:
+    seen: list[bool] = []
 
-    world.run(documents(), until=detach)
-    assert world.wanted[-1] is False
-    assert world.facts.current.troubles["attachment"] == "the forwarder was detached by somebody"
+    def lose_and_find() -> bool:
+        if world.wanted and world.wanted[-1] and not seen:
+            world.missing = (what,)
+            seen.append(True)
+        elif seen and world.missing and not world.wanted[-1]:
+            assert world.facts.current.attached is (what != "forwarder")
+            world.missing = ()
+        return bool(seen) and not world.missing and world.wanted[-1]
+
+    world.run(documents(), until=lose_and_find)
+    assert False in world.wanted
+    assert "attach" in world.log
+    assert not any("remove" in line for line in world.log), "only the routes go"
 
 
-def test_a_changed_mac_and_port_reach_the_data_plane(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changed = LinkInfo(3, "eth0", MAC, 1500, True, LINK.addresses)
-    monkeypatch.setattr(module, "read_link", lambda *_: changed)
+def test_a_changed_mac_and_port_reach_the_data_plane(world: World) -> None:
+    world.link = replace(LINK, mac=MAC, mtu=1500)
     cluster = a_cluster(1, gue_port=7777)
     world.run(
         Batch(encoded(cluster), {"web": encoded(a_table(1, [1, 2]))}, KEYS),
@@ -347,7 +353,14 @@ def test_a_changed_mac_and_port_reach_the_data_plane(
         until=lambda: world.plane.identity and world.plane.identity.mac == MAC,
     )
     assert world.plane.identity == Identity(dip(1), MAC, 1500, 3, 7777)
-    assert "mtu" in world.facts.current.troubles or world.wanted == []
+
+
+def test_an_interface_that_is_gone_leaves_the_data_plane_as_it_is(world: World) -> None:
+    world.link = None
+    world.missing = ("interface",)
+    world.run(documents(), LinkChange(), until=lambda: world.wanted)
+    assert world.plane.identity == Identity(dip(1), LINK.mac, LINK.mtu, 3)
+    assert world.wanted[-1] is False
 
 
 def test_a_narrower_path_lowers_what_is_encapsulated_and_the_mss(world: World) -> None:

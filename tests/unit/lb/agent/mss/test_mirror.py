@@ -221,6 +221,22 @@ def test_nothing_is_changed_where_nothing_differs() -> None:
     assert kernel.log == []
 
 
+def test_what_somebody_removed_is_put_back_and_what_main_changed_is_not_that() -> None:
+    kernel = FakeKernel(DEFAULT, CONNECTED)
+    mirror = Mirror(kernel)
+    assert mirror.synchronise(GOAL, MTUS).put_back == 0, "the first time nothing was there"
+    assert mirror.synchronise(GOAL, MTUS).put_back == 0
+    kernel.ours.clear()
+    assert mirror.synchronise(GOAL, MTUS).put_back == 2
+    kernel.rules.clear()
+    assert mirror.synchronise(GOAL, MTUS).put_back == 1
+    kernel.main.pop()
+    assert mirror.synchronise(GOAL, MTUS).put_back == 0
+    more = replace(GOAL, vips=VIPS | {IPv4Network("192.0.2.20/32")})
+    assert mirror.synchronise(more, MTUS).put_back == 0
+    assert mirror.synchronise(more, MTUS).put_back == 0
+
+
 def test_a_changed_route_is_replaced_in_one_step() -> None:
     kernel = FakeKernel(DEFAULT)
     mirror = Mirror(kernel)

@@ -219,3 +219,33 @@ def test_a_change_of_mind_ends_the_retries(make: Callable[..., World]) -> None:
     wait_until(lambda: world.lines()[-1:] == ["on_withdraw"], "on_withdraw")
     assert "on_ready" not in world.lines()
     wait_until(lambda: not world.ready_file, "no ready file")
+
+
+def test_a_ready_file_that_somebody_removed_is_lost_and_restored(
+    make: Callable[..., World],
+) -> None:
+    world = make()
+    assert not world.announcer.lost_ready_file(), "nothing is announced"
+    world.announcer.want(ready=True)
+    wait_until(lambda: world.lines() == ["on_ready"], "announced")
+    wait_until(lambda: not world.announcer.lost_ready_file(), "the file is there")
+    (world.folder / "run" / "ready").unlink()
+    wait_until(world.announcer.lost_ready_file, "it is missed")
+    world.announcer.restore_ready_file()
+    assert world.ready_file
+    assert world.lines() == ["on_ready"], "the routes are as they were"
+
+
+def test_a_ready_file_is_not_restored_once_a_withdrawal_is_requested(
+    make: Callable[..., World],
+) -> None:
+    world = make()
+    world.announcer.want(ready=True)
+    wait_until(lambda: world.lines() == ["on_ready"], "announced")
+    world.broken.touch()
+    world.announcer.want(ready=False)
+    wait_until(lambda: "on_withdraw failed" in world.lines(), "the hook fails")
+    (world.folder / "run" / "ready").unlink()
+    assert not world.announcer.lost_ready_file()
+    world.announcer.restore_ready_file()
+    assert not world.ready_file

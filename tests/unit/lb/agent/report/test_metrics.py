@@ -57,6 +57,9 @@ def test_every_fact_is_a_metric() -> None:
         neighbours_unresolved=2,
         checks={"web": ServiceHealth(healthy=False, reason="x")},
     )
+    facts.begin_repairs(["vips", "forwarder"])
+    facts.count_repair("vips")
+    facts.update(missing=("dip",))
     facts.count_refused("table/web", "stale_generation")
     facts.count_hook("on_ready", "failed")
     found = samples(facts)
@@ -77,6 +80,9 @@ def test_every_fact_is_a_metric() -> None:
         "load_ratio[]": 0.25,
         "check_healthy['web']": 0,
         "hook_runs_total['failed', 'on_ready']": 1,
+        "repairs_total['vips']": 1,
+        "repairs_total['forwarder']": 0,
+        "missing['dip']": 1,
     }
     for name, value in expected.items():
         assert found[f"bucket_brigade_{name}"] == value

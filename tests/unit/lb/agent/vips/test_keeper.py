@@ -58,6 +58,7 @@ class Lo(RouteSocket):
         self.recorded: list[tuple[str, bool]] = []
         self.requests: list[Request] = []
         self.error = 0
+        self.without_route: set[Vip] = set()
         self.sysctls = {LO_OFF: "0"}
         self.links = FakeLinks()
 
@@ -86,8 +87,10 @@ class Lo(RouteSocket):
         if self.error:
             return self.error
         if added:
-            self.present.add(vip)
+            if vip not in self.without_route:
+                self.present.add(vip)
             return 0
+        self.without_route.discard(vip)
         gone = vip not in self.present
         self.present.discard(vip)
         return errno.EADDRNOTAVAIL if gone else 0
@@ -170,6 +173,38 @@ def test_ipv6_is_switched_on_for_lo_where_it_has_to_be(
     record = read_record(tmp_path)
     assert record is not None
     assert record.sysctls == ({LO_OFF: ("1", "0")} if before != after else {})
+
+
+def test_those_that_somebody_removed_are_missing_and_put_back(tmp_path: Path) -> None:
+    lo = Lo(tmp_path)
+    vips = keeper(lo)
+    vips.extend(frozenset(ALL))
+    assert vips.missing() == frozenset()
+    lo.present -= {A, SIX_PREFIX}
+    assert vips.missing() == {A, SIX_PREFIX}
+    vips.put_back()
+    assert lo.present == set(ALL)
+    assert [change for change, _ in lo.recorded[4:]] == [f"+{A}", f"+{SIX_PREFIX}"]
+
+
+def test_an_address_whose_route_is_gone_is_removed_and_added(tmp_path: Path) -> None:
+    """The kernel does not add the route of an address that it has."""
+    lo = Lo(tmp_path)
+    vips = keeper(lo)
+    vips.extend(frozenset({A, B}))
+    lo.without_route = {A}
+    lo.present.discard(A)
+    vips.put_back()
+    assert lo.present == {A, B}
+    assert [change for change, _ in lo.recorded[2:]] == [f"+{A}", f"-{A}", f"+{A}"]
+
+
+def test_one_that_is_left_out_is_not_missing(tmp_path: Path) -> None:
+    lo = Lo(tmp_path)
+    lo.links.addresses = [(3, "198.51.100.1")]
+    vips = keeper(lo)
+    vips.extend(frozenset({PREFIX, A}))
+    assert vips.missing() == frozenset()
 
 
 def test_a_prefix_that_would_cut_this_server_off_stays_down(

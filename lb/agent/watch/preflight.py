@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from controlplane.domain.bounds import MAX_DEPTH
-from controlplane.domain.errors import BrigadeError, ConfigError
+from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Vip
 from controlplane.domain.overhead import overhead_bytes
 from controlplane.domain.vips import has_ipv6
@@ -17,6 +18,8 @@ from lb.agent.mss.goal import USUAL_PACKET_BYTES, is_lowered
 from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, read_link
 from lb.agent.netlink.route_socket import RouteSocket
 
+INTERFACE, DIP, LO = "interface", "dip", "lo"
+"""What may be unfit."""
 ETHERNET_ADDRESS_BYTES = 6
 LEAST_INNER_BYTES = 576
 """Every IPv4 host takes packets of this size (RFC 791)."""
@@ -30,33 +33,56 @@ def check_root(command: str) -> None:
         raise BrigadeError(f"lbctl {command} needs root: sudo lbctl {command} ...")
 
 
+@dataclass(frozen=True)
+class Unfit:
+    """Why an interface cannot be used now: the thing, what is wrong with it, and what to do."""
+
+    what: str
+    line: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.remedy}"
+
+
 def check_interface(netlink: RouteSocket, config: AgentConfig) -> LinkInfo:
     """Return the interface, after checking that it can be used.
 
     Raises:
-        ConfigError: there is no such interface, or it does not have the DIP.
-        BrigadeError: it is down, or not Ethernet, or its MTU is too small.
+        BrigadeError: it cannot. Everything about it may still come: a restart may help.
 
     """
     link = find_link(netlink, config.interface)
+    lo_up = read_link(netlink, LOOPBACK_INDEX).up
+    fault = next(interface_faults(config, link, lo_up=lo_up), None)
+    if link is None or fault is not None:
+        raise BrigadeError(str(fault))
+    return link
+
+
+def interface_faults(config: AgentConfig, link: LinkInfo | None, *, lo_up: bool) -> Iterator[Unfit]:
+    """Yield why an interface cannot be used, the most important first. Pure.
+
+    ``link`` is what has its name now; ``lo_up``: the interface for VIPs is up.
+    """
+    name = config.interface
     if link is None:
-        raise ConfigError(f"interface: there is no interface {config.interface}: see `ip link`")
-    if config.dip not in link.addresses:
-        have = ", ".join(str(address) for address in sorted(link.addresses)) or "no IPv4 address"
-        raise ConfigError(f"dip: {config.interface} does not have {config.dip}, but {have}")
+        yield Unfit(INTERFACE, f"there is no interface {name}", "see `ip link`")
+        return
     if not link.up:
-        raise BrigadeError(f"interface {link.name} is down: ip link set dev {link.name} up")
-    if not read_link(netlink, LOOPBACK_INDEX).up:
-        raise BrigadeError("lo is down, and VIPs have to be on it: ip link set dev lo up")
+        yield Unfit(INTERFACE, f"interface {name} is down", f"ip link set dev {name} up")
     if len(link.mac) != ETHERNET_ADDRESS_BYTES:
-        raise BrigadeError(f"interface {link.name} is not an Ethernet interface")
+        yield Unfit(INTERFACE, f"interface {name} is not an Ethernet interface", "use another")
     least = LEAST_INNER_BYTES + overhead_bytes(MAX_DEPTH)
     if link.mtu < least:
-        raise BrigadeError(
-            f"interface {link.name} has an MTU of {link.mtu}, too little for the encapsulation: "
-            f"ip link set dev {link.name} mtu {least} or more"
-        )
-    return link
+        line = f"interface {name} has an MTU of {link.mtu}, too little for the encapsulation"
+        yield Unfit(INTERFACE, line, f"ip link set dev {name} mtu {least} or more")
+    if config.dip not in link.addresses:
+        have = ", ".join(str(address) for address in sorted(link.addresses)) or "no IPv4 address"
+        line = f"{name} does not have the DIP {config.dip}, but {have}"
+        yield Unfit(DIP, line, "add it, or correct dip in the settings")
+    if not lo_up:
+        yield Unfit(LO, "lo is down, and VIPs have to be on it", "ip link set dev lo up")
 
 
 def link_warnings(

@@ -7,8 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
-from controlplane.domain.errors import BrigadeError, ConfigError
-from lb.agent import preflight
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.config import AgentConfig
 from lb.agent.machine.ethtool import (
     ETH_FLAG_LRO,
@@ -21,9 +20,11 @@ from lb.agent.machine.ethtool import (
 )
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.route_socket import RouteSocket
-from lb.agent.preflight import (
+from lb.agent.watch import preflight
+from lb.agent.watch.preflight import (
     check_interface,
     check_root,
+    interface_faults,
     link_warnings,
     mtu6_warning,
     mtu_warning,
@@ -45,27 +46,31 @@ def test_a_fit_interface_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "line", "code"),
+    ("change", "line", "what"),
     [
-        ({"addresses": frozenset()}, "does not have 10.0.0.1, but no IPv4 address", 2),
-        ({"up": False}, "ip link set dev eth0 up", 1),
-        ({"mac": b""}, "not an Ethernet interface", 1),
-        ({"mtu": 600}, "too little for the encapsulation", 1),
+        ({"addresses": frozenset()}, "does not have the DIP 10.0.0.1, but no IPv4 address", "dip"),
+        ({"up": False}, "ip link set dev eth0 up", "interface"),
+        ({"mac": b""}, "not an Ethernet interface", "interface"),
+        ({"mtu": 600}, "too little for the encapsulation", "interface"),
         # enough for two in a chain, and a pool may ask for four
-        ({"mtu": 576 + 47}, "set dev eth0 mtu 624", 1),
+        ({"mtu": 576 + 47}, "set dev eth0 mtu 624", "interface"),
     ],
 )
 def test_an_unfit_one_is_refused(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, object], line: str, code: int
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, object], line: str, what: str
 ) -> None:
+    link = replace(GOOD, **change)  # type: ignore[arg-type]
     with pytest.raises(BrigadeError, match=line) as caught:
-        check(monkeypatch, replace(GOOD, **change))  # type: ignore[arg-type]
-    assert caught.value.exit_code == code
+        check(monkeypatch, link)
+    assert caught.value.exit_code == ExitCode.FAILED, "it may still come"
+    config = AgentConfig(name="s1", interface="eth0", dip=DIP)
+    assert [fault.what for fault in interface_faults(config, link, lo_up=True)] == [what]
 
 
 def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="there is no interface eth0"):
+    with pytest.raises(BrigadeError, match="there is no interface eth0") as caught:
         check(monkeypatch, None)
+    assert caught.value.exit_code == ExitCode.FAILED, "it may still come"
     with pytest.raises(BrigadeError, match="ip link set dev lo up"):
         check(monkeypatch, GOOD, replace(LO, up=False))
 
@@ -137,8 +142,8 @@ def test_a_driver_that_reports_nothing_is_no_fault() -> None:
 
 
 def test_all_that_is_wrong_with_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lb.agent.preflight.lro_warning", lambda _: "merged")
-    monkeypatch.setattr("lb.agent.preflight.gro_warning", lambda _, mode: f"merged: {mode}")
+    monkeypatch.setattr("lb.agent.watch.preflight.lro_warning", lambda _: "merged")
+    monkeypatch.setattr("lb.agent.watch.preflight.gro_warning", lambda _, mode: f"merged: {mode}")
     monkeypatch.setattr("lb.agent.machine.sysctls.read_sysctl", lambda _: "1")
     config = AgentConfig(name="s1", interface="eth0", dip=DIP, mss="off", xdp_mode="generic")
     four, six = IPv4Network("192.0.2.10/32"), IPv6Network("2001:db8::/64")

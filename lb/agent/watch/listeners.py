@@ -1,0 +1,148 @@
+"""Whether each TCP service has a listener in this network namespace, by sock_diag(7).
+
+The redirector asks the kernel for a connection's socket. A service whose sockets live elsewhere, as
+in a container behind NAT, has none here: as soon as a chain has a second hop, each new connection
+is passed on to it, and reset there.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from controlplane.domain.objects import TCP, Service, ServiceHealth, Vip, vip_text
+from lb.agent.netlink.links import LOOPBACK_INDEX
+from lb.agent.netlink.messages import HEADER, attributes, messages
+from lb.agent.netlink.route_socket import (
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NetlinkError,
+    error_in,
+)
+from lb.agent.watch.addresses import shortened
+from lb.agent.watch.registry import Drift, Thing
+
+LISTENERS = "listeners"
+PATIENCE_SECONDS = 1.0
+"""A service that is restarted has none for a moment."""
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+LISTEN = 1 << 10
+REQUEST = struct.Struct("=BBBBI48x")
+"""struct inet_diag_req_v2: family, protocol, extensions, padding, states, and any socket."""
+SOCKET = struct.Struct("!4xH2x16s16xI")
+"""The begin of struct inet_diag_msg: local port, local address. The interface is the host's."""
+SOCKET_BYTES = 72
+INET_DIAG_SKV6ONLY = 11
+ANY = {4: bytes(4), 16: bytes(16)}
+"""The wildcard address, by length."""
+MAPPED = bytes(10) + b"\xff\xff"
+BUFFER_BYTES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening socket: its address of 4 or 16 bytes; ``both``: of IPv4 connections, too."""
+
+    address: bytes
+    port: int
+    both: bool = False
+
+    def serves(self, vip: Vip) -> bool:
+        """Whether connections to its port of a VIP reach it."""
+        if self.address == ANY[len(self.address)]:
+            return self.both or len(self.address) * 8 == vip.max_prefixlen
+        if len(self.address) * 8 != vip.max_prefixlen:
+            return False
+        shift = vip.max_prefixlen - vip.prefixlen
+        return int.from_bytes(self.address) >> shift == int(vip.network_address) >> shift
+
+
+def read_listeners() -> frozenset[Listener]:
+    """Return the TCP listeners of this thread's network namespace that clients can reach.
+
+    Raises:
+        OSError: the kernel has no inet_diag, or refuses.
+
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as diag:
+        diag.settimeout(1.0)
+        families = (socket.AF_INET, socket.AF_INET6)
+        return frozenset(one for family in families for one in _dump(diag, family))
+
+
+def _dump(diag: socket.socket, family: int) -> Iterator[Listener]:
+    request = REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, LISTEN)
+    length, flags = HEADER.size + len(request), NLM_F_REQUEST | NLM_F_DUMP
+    diag.send(HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, 1, 0) + request)
+    while True:
+        for message in messages(diag.recv(BUFFER_BYTES)):
+            if message.kind == NLMSG_DONE:
+                return
+            if message.kind == NLMSG_ERROR:
+                raise NetlinkError(error_in(message))
+            found = parse(family, message.body)
+            if found is not None:
+                yield found
+
+
+def parse(family: int, body: bytes) -> Listener | None:
+    """Return a listener, ``None`` for one that is bound to ``lo``: only this server reaches it."""
+    port, raw, interface = SOCKET.unpack_from(body)
+    if interface == socket.htonl(LOOPBACK_INDEX):
+        return None
+    if family == socket.AF_INET:
+        return Listener(raw[:4], port)
+    if raw.startswith(MAPPED):
+        return Listener(raw[len(MAPPED) :], port)
+    only6 = dict(attributes(body, SOCKET_BYTES)).get(INET_DIAG_SKV6ONLY, b"\0")
+    return Listener(raw, port, both=only6[:1] == b"\0")
+
+
+class WatchedListeners:
+    """Compares services with listeners. ``services`` and ``checks`` return those of now."""
+
+    def __init__(
+        self,
+        services: Callable[[], Iterable[Service]],
+        checks: Callable[[], Mapping[str, ServiceHealth]],
+        read: Callable[[], Iterable[Listener]] = read_listeners,
+    ) -> None:
+        self._services = services
+        self._checks = checks
+        self._read = read
+
+    def things(self) -> Iterator[Thing]:
+        """Yield what is watched."""
+        yield Thing(LISTENERS, self._look, essential=False, patience_seconds=PATIENCE_SECONDS)
+
+    def _look(self) -> Drift | None:
+        wanted = [s for s in self._services() if s.protocol == TCP and s.port is not None]
+        if not wanted:
+            return None
+        on_port: defaultdict[int | None, list[Listener]] = defaultdict(list)
+        for listener in self._read():
+            on_port[listener.port].append(listener)
+        missing = [s for s in wanted if not any(one.serves(s.vip) for one in on_port[s.port])]
+        if not missing:
+            return None
+        names = shortened([f"{s.name} ({vip_text(s.vip)} port {s.port})" for s in missing])
+        return Drift(
+            f"no socket of this network namespace listens for {names}", self._remedy(missing)
+        )
+
+    def _remedy(self, missing: Iterable[Service]) -> str:
+        """Return what to do: a service that answers its check runs, but elsewhere."""
+        checks = self._checks()
+        elsewhere = [s.name for s in missing if s.name in checks and checks[s.name].healthy]
+        if not elsewhere:
+            return "start it here; not in a container with a network of its own, nor behind NAT"
+        return (
+            f"{shortened(elsewhere)} answers its check from elsewhere: give its container the "
+            "host's network (not NAT), or new connections are reset once a bucket moves"
+        )
