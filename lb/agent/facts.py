@@ -20,6 +20,8 @@ class Facts:
     ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
     ``mss_overhead`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
     ``mss_of_all``: there are so many VIPs that all this host's connections are lowered.
+    ``xdp_tx_lost`` is how many forwarded frames the driver has dropped or held back, ``None`` if it
+    does not count them.
     ``refused_cluster`` is the generation of the newest cluster document if it was refused, else 0.
     ``reloads`` counts SIGHUPs by result; ``settings_accepted``: the file was accepted when it was
     last read; ``settings_last_good``: the last good settings are in use, not the file;
@@ -41,6 +43,7 @@ class Facts:
     connections: int = 0
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
     neighbours_unresolved: int = 0
+    xdp_tx_lost: int | None = None
     load_seconds: float = 0.0
     mss_overhead: int = 0
     mss_of_all: bool = False

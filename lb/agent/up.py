@@ -56,6 +56,7 @@ from lb.agent.report.checks import Checker
 from lb.agent.report.metrics import AgentCollector, serve_metrics
 from lb.agent.report.samplers import ConnectionCounter, LoadSampler
 from lb.agent.report.store_reports import Acknowledger, Reporter, compose_report
+from lb.agent.report.transmit import TransmitCheck
 from lb.agent.vips.keeper import VipKeeper
 from lb.agent.worker import Worker
 from lb.dataplane.dataplane import Dataplane
@@ -134,7 +135,8 @@ class Runner:
         neighbours = self._neighbours(link)
         mss = self._mss_keeper(link, journal)
         sampler = LoadSampler(config.load, self._facts)
-        self._start(acknowledger, announcer, checker, neighbours, mss, sampler, *self._observers())
+        self._start(acknowledger, announcer, checker, neighbours, mss, sampler)
+        self._start(*self._observers(link))
         vips = VipKeeper(netlink, journal)
         in_use = DocumentsInUse(dataplane, vips)
         state_dir = StateDir(config.state_dir)
@@ -280,7 +282,7 @@ class Runner:
             on_change=self._changed,
         )
 
-    def _observers(self) -> Iterator[Worker]:
+    def _observers(self, link: LinkInfo) -> Iterator[Worker]:
         config, facts = self._config, self._facts
 
         def compose(sequence: int) -> Report:
@@ -290,6 +292,7 @@ class Runner:
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)
+        yield TransmitCheck(link, self._counters, facts)
 
 
 def run_agent(
