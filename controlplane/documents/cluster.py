@@ -21,7 +21,7 @@ from controlplane.documents.fields import (
 )
 from controlplane.documents.table import check_shape
 from controlplane.domain import bounds
-from controlplane.domain.names import shown
+from controlplane.domain.names import is_host_header, shown
 from controlplane.domain.objects import (
     ANY_PORT,
     CLUSTER,
@@ -162,6 +162,7 @@ CHECK: Mapping[str, Reader] = {
     "fall": integer(1, bounds.MAX_RISE_FALL),
     "port": optional(integer(1, bounds.MAX_PORT)),
     "address": optional(_check_address),
+    "host": optional(Fields.string),
 }
 
 
@@ -233,6 +234,9 @@ def _check_service(service: Service, pools: set[str]) -> None:
     path = service.check.path
     if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
         raise DocumentError("contradiction", f"{where}: the check's path is not the path of a URL")
+    host = service.check.host
+    if host is not None and not is_host_header(host):
+        raise DocumentError("contradiction", f"{where}: the check's host is not a Host header")
 
 
 def _check_unique(what: str, values: Iterable[Hashable]) -> None:

@@ -1,4 +1,4 @@
-"""The names that servers, pools and keys may have."""
+"""The names that servers, pools, keys and hosts may have."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Iterable
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 """A name: 1 to 63 of ``a-z 0-9 . _ -``, never starting with punctuation (so never ``..``)."""
 
+HOST = r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+"""A Host header (RFC 9110, section 7.2): a name or an address, and a port if it is not 80."""
+
 LINE = 80
 """Characters of a line on a terminal."""
 
@@ -16,6 +19,11 @@ LINE = 80
 def is_name(name: str) -> bool:
     """Return whether ``name`` may name a server, a pool or a key."""
     return re.fullmatch(NAME, name) is not None
+
+
+def is_host_header(text: str) -> bool:
+    """Return whether a text may be the Host header of an HTTP request."""
+    return re.fullmatch(HOST, text) is not None
 
 
 def shown(value: object) -> str:

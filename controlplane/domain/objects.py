@@ -100,7 +100,8 @@ class Check:
 
     ``port`` and ``address`` are the destination where the service does not determine it: a service
     with any port needs ``port``; of a prefix, the first usable address is checked unless
-    ``address`` names another.
+    ``address`` names another. ``host`` is the Host header of an http check; by default it is the
+    address and port.
     """
 
     type: CheckType = CheckType.NONE
@@ -112,6 +113,7 @@ class Check:
     fall: int = 3
     port: int | None = None
     address: Address | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from controlplane.domain import bounds
+from controlplane.domain import bounds, names
 from controlplane.domain.names import shown
 from controlplane.domain.objects import (
     ANY_PORT,
@@ -102,6 +102,7 @@ def _address(text: str) -> str:
 
 STORE = text_like(f"{FILE_SCHEME}.+", "file:DIR, a directory of the controller's machine")
 LABEL = text_like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a Prometheus label")
+HOST_HEADER = text_like(names.HOST, "a name or an address, as 'www.example.com' or '[::1]:8080'")
 PATH = text_like(r"/[!-~]*", "the path of a request, as '/healthz'")
 
 ListenAddress = Annotated[str, AfterValidator(_address)]
@@ -168,6 +169,7 @@ class CheckConfig(StrictModel):
 
     type: CheckType = CheckType.NONE
     path: Annotated[str, PATH] = "/"
+    host: Annotated[str, HOST_HEADER] | None = None
     expect_status: CheckStatus = 200
     interval_seconds: CheckSeconds = 1.0
     timeout_seconds: CheckSeconds = 1.0

@@ -208,7 +208,7 @@ def _service(service: ServiceConfig, here: str) -> Faults:
     if asked is not None and asked not in service.vip:
         yield f"{here}.check.address: must be part of the VIP {vip_text(service.vip)}, not {asked}"
     given = service.check.model_fields_set
-    for key in ("path", "expect_status"):
+    for key in ("path", "host", "expect_status"):
         if key in given and service.check.type != "http":
             yield f'{here}.check.{key}: is allowed only with type = "http"'
 

@@ -37,6 +37,8 @@ class Facts:
     ``detached``: no program of ours, of this agent or of one before it, is attached: packets for
     this DIP are lost. ``refused_cluster`` is the generation of the newest cluster document if it
     was refused, else 0.
+    ``xdp_tx_lost`` is how many forwarded frames the driver has dropped or held back, ``None`` if it
+    does not count them.
     ``reloads`` counts SIGHUPs by result; ``settings_accepted``: the file was accepted when it was
     last read; ``settings_last_good``: the last good settings are in use, not the file;
     ``restart_needed`` is how many changed keys need a restart.
@@ -63,6 +65,7 @@ class Facts:
     connections: int = 0
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
     neighbours_unresolved: int = 0
+    xdp_tx_lost: int | None = None
     load_seconds: float = 0.0
     mss_overhead: int = 0
     mss_of_all: bool = False

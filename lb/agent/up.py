@@ -57,6 +57,7 @@ from lb.agent.report.checks import Checker
 from lb.agent.report.metrics import AgentCollector, serve_metrics
 from lb.agent.report.samplers import ConnectionCounter, LoadSampler
 from lb.agent.report.store_reports import Acknowledger, Reporter, compose_report
+from lb.agent.report.transmit import TransmitCheck
 from lb.agent.vips.keeper import VipKeeper
 from lb.agent.watch.notices import Notices
 from lb.agent.watch.preflight import check_root
@@ -203,7 +204,7 @@ class Runner:
         )
         notices = Notices(link.index, self._changed)
         self._start(acknowledger, announcer, checker, neighbours, notices, mss, sampler, paths)
-        self._start(*self._observers())
+        self._start(*self._observers(link))
         vips = VipKeeper(netlink, journal)
         in_use = DocumentsInUse(dataplane, vips)
         state_dir = StateDir(config.state_dir)
@@ -367,7 +368,7 @@ class Runner:
             on_change=self._changed,
         )
 
-    def _observers(self) -> Iterator[Worker]:
+    def _observers(self, link: LinkInfo) -> Iterator[Worker]:
         config, facts = self._config, self._facts
 
         def compose(sequence: int) -> Report:
@@ -377,6 +378,7 @@ class Runner:
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)
+        yield TransmitCheck(link, self._counters, facts)
 
 
 def run_agent(

@@ -23,7 +23,9 @@ from lb.agent.mss.goal import (
 )
 from lb.agent.mss.mirror import Goal, Mirror, Outcome, clear, foreign_routes
 from lb.agent.netlink.links import link_mtus
+from lb.agent.netlink.route_filter import Interest, filter_for
 from lb.agent.netlink.route_socket import RouteSocket
+from lb.agent.netlink.routes import RT_TABLE_MAIN
 from lb.agent.netlink.watcher import RTMGRP, Watcher
 from lb.agent.worker import Worker
 
@@ -34,8 +36,10 @@ GROUPS = RTMGRP.LINK | RTMGRP.IPV4_IFADDR | RTMGRP.IPV4_ROUTE | RTMGRP.IPV4_RULE
 GROUPS |= RTMGRP.IPV6_ROUTE | RTMGRP.IPV6_RULE
 """Addresses too: routes go with their source, and older kernels do not notify of that."""
 SETTLE_SECONDS = 0.02
+REST_SECONDS = 0.1
 COST = 4
-"""After a look at the tables it rests for so many times the CPU time that it took."""
+"""After a look at the tables it rests for so many times the CPU time that it took, at least for
+the time above."""
 REFRESH_SECONDS = 30.0
 """For changes without a notification: IPv4 routes that go with their interface."""
 RETRY_SECONDS = 2.0
@@ -113,7 +117,7 @@ class MssKeeper(Worker):
                 started = time.thread_time()
                 if not self._reconcile(paths, netlink, mirror):
                     pause = RETRY_SECONDS
-                rest = COST * (time.thread_time() - started)
+                rest = max(REST_SECONDS, COST * (time.thread_time() - started))
             now = time.monotonic()
             self._wait(port, not_before=now + rest, until=now + pause)
 
@@ -139,6 +143,7 @@ class MssKeeper(Worker):
         mtu = min(mtu, paths.path_mtu or mtu)
         goal = goal_for(paths, self._mode, self._table, mtu)
         recorded = self._journal.record.mss_table
+        self._watcher.set_filter(filter_for(self._interest(goal)))
         if recorded not in (0, self._table):
             clear(netlink, recorded)
             self._journal.note(mss_table=0)
@@ -156,6 +161,11 @@ class MssKeeper(Worker):
         self._set_trouble(trouble)
         self._settle()
         return trouble is None
+
+    def _interest(self, goal: Goal) -> Interest:
+        """Return which routes matter: those of main and of its copy, if there has to be one."""
+        copied = bool(goal.vips or self._journal.record.mss_table)
+        return Interest(frozenset({RT_TABLE_MAIN, self._table} if copied else ()))
 
     def _claim(self, netlink: RouteSocket) -> str | None:
         """Make sure that the table is ours alone; return what is wrong."""

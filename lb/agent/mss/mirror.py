@@ -15,17 +15,7 @@ from typing import NamedTuple
 
 from controlplane.domain.objects import Vip
 from lb.agent.mss.lowering import lowered, thrown
-from lb.agent.mss.rules import (
-    ANY_SOURCE,
-    RTM_DELRULE,
-    RTM_GETRULE,
-    RTM_NEWRULE,
-    RULE_PRIORITY,
-    change_rule,
-    dump_request,
-    our_rule,
-    rules_wanted,
-)
+from lb.agent.mss.rules import ANY_SOURCE, RULE_PRIORITY, change_rule, our_rule, rules_wanted
 from lb.agent.netlink.messages import FAMILY
 from lb.agent.netlink.route_socket import ADD_OR_APPEND, ADD_OR_REPLACE, Request, RouteSocket
 from lb.agent.netlink.routes import (
@@ -40,6 +30,7 @@ from lb.agent.netlink.routes import (
     protocol_of,
     read_table,
 )
+from lb.agent.netlink.rules import RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE, dump_request
 
 ROUNDS = 4
 """Readings until both tables have to agree; main may change in between."""

@@ -19,11 +19,19 @@ from controlplane.domain.objects import Vip
 from lb.agent.netlink.messages import FAMILY, NUMBER, attribute, attributes, number
 from lb.agent.netlink.route_socket import ADD, Request
 from lb.agent.netlink.routes import OUR_PROTOCOL, RTMSG
+from lb.agent.netlink.rules import (
+    FR_ACT_TO_TBL,
+    FRA_IIFNAME,
+    FRA_IP_PROTO,
+    FRA_PRIORITY,
+    FRA_PROTOCOL,
+    FRA_SRC,
+    FRA_TABLE,
+    RTM_NEWRULE,
+    table_of_rule,
+)
 
-RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
-FR_ACT_TO_TBL = 1
 RULE_PRIORITY = 32765
-FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FRA_IP_PROTO = 2, 3, 6, 15, 21, 22
 MAX_PREFIXES = 32
 """Rules of a family, at most. Each makes each look-up of a route slower."""
 ANY_SOURCE: Final[Mapping[int, Vip]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
@@ -51,17 +59,11 @@ def rule_text(prefix: Vip, table: int) -> str:
     return f"{selector} lookup {table}"
 
 
-def dump_request(family: int) -> bytes:
-    """Return the body that requests all rules of a family."""
-    return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-
-
 def our_rule(body: bytes, table: int) -> tuple[Vip, int] | None:
     """Return prefix and priority of one of our rules, ``None`` for anybody else's."""
-    family, _, src_len, _, short_table, _, _, action, _ = RTMSG.unpack_from(body)
+    family, _, src_len, _, _, _, _, action, _ = RTMSG.unpack_from(body)
     found = dict(attributes(body, RTMSG.size))
-    of_table = NUMBER.unpack(found[FRA_TABLE])[0] if FRA_TABLE in found else short_table
-    if (of_table, action) != (table, FR_ACT_TO_TBL):
+    if (table_of_rule(body), action) != (table, FR_ACT_TO_TBL):
         return None
     if found.get(FRA_PROTOCOL) != bytes([OUR_PROTOCOL]) or family not in FAMILY.values():
         return None

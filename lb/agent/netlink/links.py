@@ -17,7 +17,9 @@ IFINFOMSG = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
 IFADDRMSG = struct.Struct("=BBBBI")
 """struct ifaddrmsg: family, prefix length, flags, scope, interface."""
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_STATS64 = 1, 3, 4, 5, 18, 23
+SENT = struct.Struct("=8xQ")
+"""tx_packets in struct rtnl_link_stats64."""
 IFLA_INFO_KIND = 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFF_UP = 0x1
@@ -42,6 +44,12 @@ class LinkInfo:
 def get_link(netlink: RouteSocket, index: int) -> bytes:
     """Return the message of an interface."""
     return netlink.get(RTM_GETLINK, IFINFOMSG.pack(0, 0, index, 0, 0))
+
+
+def packets_sent(netlink: RouteSocket, index: int) -> int:
+    """Return how many packets an interface has sent."""
+    found = dict(attributes(get_link(netlink, index), IFINFOMSG.size))
+    return int(SENT.unpack_from(found[IFLA_STATS64])[0])
 
 
 def find_link(netlink: RouteSocket, name: str) -> LinkInfo | None:

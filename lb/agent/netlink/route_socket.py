@@ -27,8 +27,8 @@ NETLINK_GET_STRICT_CHK = 12
 """Linux 4.20: a dump's request can name the table, and dumps no route caches."""
 
 BUFFER_BYTES = 1 << 16
-BATCH = 64
-"""Requests sent at once; their acknowledgements fit any receive buffer."""
+BATCH, GET_BATCH = 64, 16
+"""Requests sent at once; their acknowledgements, or answers, fit any receive buffer."""
 TIMEOUT_SECONDS = 10.0
 DUMP_TRIES = 5
 NO_SUCH_TABLE = frozenset({errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
@@ -82,6 +82,15 @@ class RouteSocket:
         if answer.kind == NLMSG_ERROR:
             raise NetlinkError(error_in(answer))
         return answer.body
+
+    def get_each(self, kind: int, bodies: Sequence[bytes]) -> list[bytes | None]:
+        """Return the one object that each request asks for, ``None`` where the kernel refuses."""
+        found: list[bytes | None] = []
+        for start in range(0, len(bodies), GET_BATCH):
+            batch = [Request(kind, body) for body in bodies[start : start + GET_BATCH]]
+            answers = islice(self._answers(batch), len(batch))
+            found += [None if a.kind == NLMSG_ERROR else a.body for a in answers]
+        return found
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """Return the bodies of all objects of a kind; none if the kernel has no such table."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import select
 import socket
+import struct
 from contextlib import suppress
 from enum import IntFlag
 from typing import Self
@@ -11,7 +13,10 @@ from typing import Self
 from lb.agent.netlink.messages import Message, messages
 
 BUFFER_BYTES = 1 << 20
-SO_RCVBUFFORCE = 33
+SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_RCVBUFFORCE = 26, 27, 33
+FILTER = struct.Struct("@HP")
+"""struct sock_fprog: number of instructions, and where they are."""
+INSTRUCTION_BYTES = 8
 
 
 class RTMGRP(IntFlag):
@@ -36,6 +41,7 @@ class Watcher:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.settimeout(0.0)
         self._wake_write.settimeout(0.0)
+        self._filter = b""
 
     def wake(self) -> None:
         """End a wait."""
@@ -47,6 +53,7 @@ class Watcher:
         with suppress(PermissionError):  # without CAP_NET_ADMIN the usual buffer has to do
             self._events.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
         self._events.settimeout(0.0)
+        self._filter = b""
         self._events.bind((0, self._groups))
         self._poll = select.poll()
         self._poll.register(self._events, select.POLLIN)
@@ -55,6 +62,23 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._events.close()
+
+    def set_filter(self, program: bytes) -> None:
+        """Have only what passes this program (`route_filter`) wake us up from now on.
+
+        It only saves time: if the kernel refuses it, everything wakes us up.
+        """
+        if program == self._filter:
+            return
+        code = ctypes.create_string_buffer(program, len(program))
+        count = len(program) // INSTRUCTION_BYTES
+        packed = FILTER.pack(count, ctypes.addressof(code))
+        try:
+            self._events.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, packed)
+        except OSError:  # no memory for it; the one before may be too narrow
+            with suppress(OSError):
+                self._events.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        self._filter = program
 
     def wait(self, seconds: float) -> bool:
         """Wait for a notification or for ``wake``; return whether there was one in time."""

@@ -131,6 +131,9 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     yield _single("connections", "Established TCP connections on VIPs", facts.connections)
     text = "DIPs without a next-hop MAC"
     yield _single("neighbours_unresolved", text, facts.neighbours_unresolved)
+    if facts.xdp_tx_lost is not None:
+        text = "Forwarded frames (XDP_TX) that the driver dropped or held back"
+        yield _counter("xdp_tx_lost", text, (), [((), facts.xdp_tx_lost)])
     yield _single("mss_room_bytes", "By how much the MSS of VIPs is lowered", facts.mss_overhead)
     yield _single("troubles", "Things that are wrong now: see lbctl status", len(facts.troubles))
     if facts.load is not None:

@@ -7,11 +7,11 @@ import socket
 from collections.abc import Iterator
 
 from lb.agent.config import AgentConfig
-from lb.agent.mss.rules import FR_ACT_TO_TBL, FRA_TABLE, RTM_GETRULE, dump_request
 from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, read_link
 from lb.agent.netlink.messages import NUMBER, attributes
 from lb.agent.netlink.route_socket import NetlinkError, RouteSocket
 from lb.agent.netlink.routes import RT_TABLE_MAIN, RTMSG
+from lb.agent.netlink.rules import FR_ACT_TO_TBL, FRA_TABLE, RTM_GETRULE, dump_request
 from lb.agent.watch.preflight import DIP, INTERFACE, LO, Unfit, interface_faults
 from lb.agent.watch.registry import Drift, InterfaceReplacedError, Thing
 

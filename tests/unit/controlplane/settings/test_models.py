@@ -185,6 +185,11 @@ LISTEN = '[listen]\naddress = "127.0.0.1"\nport = 7080\n'
         ('type = "http"', 'type = "tcp"', "service[1].check.path: is allowed only with"),
         ('type = "http"', 'type = "ping"', "service[1].check.type: must be"),
         ('path = "/health"', 'path = "health"', "service[1].check.path: "),
+        (
+            'path = "/health"',
+            'host = "http://x/"',
+            "service[1].check.host: must be a name or an address, as 'www.example.com'",
+        ),
         ('probers = ["10.0.0.9"]', 'probers = ["10.1.0.1"]', "probers[1]: must not be a DIP"),
         (
             'probers = ["10.0.0.9"]',
@@ -275,6 +280,14 @@ def test_every_form_of_vip_and_port(tmp_path: Path) -> None:
     assert (every.vip, every.protocol, every.port) == (IPv4Network("192.0.2.0/24"), TCP, None)
     assert (every.check_address, every.check_port) == (IPv4Address("192.0.2.77"), 80)
     assert (both.vip, both.protocol, both.port) == (IPv6Network("2001:db8:1::/64"), UDP, None)
+
+
+def test_an_http_check_may_name_its_host(tmp_path: Path) -> None:
+    with_host = GOOD.replace('path = "/health"', 'host = "www.example.com"')
+    assert load(tmp_path, GOOD).domain_services[0].check.host is None
+    assert load(tmp_path, with_host).domain_services[0].check.host == "www.example.com"
+    with pytest.raises(ConfigError, match=r"check\.host: is allowed only with type = \"http\""):
+        load(tmp_path, with_host.replace('type = "http"', 'type = "tcp"'))
 
 
 def test_one_place_has_one_service_and_a_port_beside_any_port_is_another(tmp_path: Path) -> None:

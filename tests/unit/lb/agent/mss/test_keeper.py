@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -88,18 +89,16 @@ def facts() -> SharedFacts:
 
 @pytest.fixture
 def made(tmp_path: Path, facts: SharedFacts) -> Iterator[MadeKeeper]:
-    keepers: list[MssKeeper] = []
-
     def make(record_table: int = 0, mode: str = "auto", table: int = TABLE) -> MssKeeper:
         journal = Journal(tmp_path, Record(NamespaceId("b", "n"), "eth0", "/b"))
         journal.note(mss_table=record_table)
         keeper = MssKeeper(mode, table, INTERFACE, journal, facts, lambda: None)
-        keepers.append(keeper)
+        stack.enter_context(keeper._watcher)
+        stack.enter_context(keeper._owned)
         return keeper
 
-    yield make
-    for keeper in keepers:
-        keeper._owned.close()
+    with ExitStack() as stack:
+        yield make
 
 
 def recorded(folder: Path) -> int:

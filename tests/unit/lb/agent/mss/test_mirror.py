@@ -13,7 +13,6 @@ import pytest
 
 from lb.agent.mss.lowering import RTAX_ADVMSS, RTAX_MTU, lowered
 from lb.agent.mss.mirror import Goal, Mirror, clear, copy_of, foreign_routes
-from lb.agent.mss.rules import RTM_DELRULE, RTM_NEWRULE
 from lb.agent.netlink.links import link_mtus
 from lb.agent.netlink.messages import NUMBER, attribute
 from lb.agent.netlink.route_socket import NLM_F_REPLACE, Request, RouteSocket
@@ -35,6 +34,7 @@ from lb.agent.netlink.routes import (
     parse,
     table_of,
 )
+from lb.agent.netlink.rules import RTM_DELRULE, RTM_NEWRULE
 
 TABLE = 6080
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)

@@ -12,7 +12,6 @@ from lb.agent.mss.mirror import Goal, Mirror
 from lb.agent.mss.rules import (
     ANY_SOURCE,
     MAX_PREFIXES,
-    RTM_NEWRULE,
     RULE_PRIORITY,
     change_rule,
     our_rule,
@@ -21,6 +20,7 @@ from lb.agent.mss.rules import (
 )
 from lb.agent.netlink.messages import FAMILY, attribute
 from lb.agent.netlink.routes import OUR_PROTOCOL
+from lb.agent.netlink.rules import RTM_NEWRULE
 from tests.unit.lb.agent.mss.test_mirror import DEFAULT, GOAL, MTUS, TABLE, FakeKernel
 
 

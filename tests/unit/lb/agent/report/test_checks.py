@@ -13,12 +13,11 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-import httpx2
 import pytest
 
 from controlplane.domain.objects import TCP, Check, CheckType, Service, ServiceHealth
 from lb.agent.facts import SharedFacts
-from lb.agent.report.checks import Checker, check_once, wanted_checks
+from lb.agent.report.checks import Checker, bound_socket, check_once, host_text, wanted_checks
 from netns.polling import wait_until
 
 HERE = IPv4Network("127.0.0.1")
@@ -69,11 +68,7 @@ def service(port: int, kind: CheckType, path: str = "/healthz", status: int = 20
 
 
 def check(wanted: Service) -> str:
-    async def once() -> str:
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            return await check_once(client, wanted)
-
-    return asyncio.run(once())
+    return asyncio.run(check_once(wanted))
 
 
 def test_a_listener_is_good(port: int, silent_port: int) -> None:
@@ -109,7 +104,34 @@ def test_http_asks_the_vip_for_that_path_and_reads_no_more_than_the_head(
 
 
 def test_a_path_that_is_too_long_is_a_reason_not_a_fault(port: int) -> None:
-    assert "too long" in check(service(port, CheckType.HTTP, "/" + "x" * (1 << 17)))
+    assert check(service(port, CheckType.HTTP, "/" + "x" * (1 << 17))) == "status 414, not 200"
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (b"SSH-2.0-x\r\n\r\n", "not HTTP: "),
+        (b"SSH-2.0-x\r\n", "the connection was closed without an HTTP answer"),
+        (b"", "the connection was closed without an HTTP answer"),
+        (b"HTTP/1.1 200", "the connection was closed without an HTTP answer"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ""),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * (1 << 20), "not HTTP: "),
+    ],
+)
+def test_answers_that_are_not_http_are_a_reason(answer: bytes, wrong: str) -> None:
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        found = check(service(server.getsockname()[1], CheckType.HTTP))
+        thread.join()
+    assert found.startswith(wrong)
+    assert bool(found) == bool(wrong)
 
 
 def test_silence_is_bounded(silent_port: int) -> None:
@@ -124,6 +146,67 @@ def on_ipv6(port: int, kind: CheckType) -> Service:
 
 class Server6(ThreadingHTTPServer):
     address_family = socket.AF_INET6
+
+
+@pytest.mark.parametrize("kind", [CheckType.TCP, CheckType.HTTP])
+@pytest.mark.parametrize("vip", [IPv4Network("192.0.2.10"), IPv6Network("2001:db8::10")])
+def test_a_vip_that_this_machine_does_not_have_is_the_reason(
+    kind: CheckType, vip: IPv4Network | IPv6Network
+) -> None:
+    wanted = replace(service(80, kind), vip=vip)
+    assert check(wanted) == f"{vip[0]} is not an address of this machine"
+
+
+@pytest.mark.parametrize(
+    ("vip", "source"), [("127.0.0.0/29", "127.0.0.1"), ("127.0.0.7/32", "127.0.0.7")]
+)
+def test_the_source_is_the_address_that_is_checked(vip: str, source: str) -> None:
+    """Also where it is not the address that the kernel would choose."""
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        wanted = replace(service(server.getsockname()[1], CheckType.TCP), vip=IPv4Network(vip))
+        assert check(wanted) == ""
+        connection, peer = server.accept()
+        connection.close()
+    assert peer[0] == source
+
+
+def test_an_address_of_an_ipv6_prefix_is_on_no_interface_and_still_a_source() -> None:
+    """A route makes it local (docs/agent.md); whether it is there is found out by asking."""
+    wanted = replace(service(80, CheckType.TCP), vip=IPv6Network("2001:db8:1::/64"))
+    with bound_socket(wanted) as sock:
+        assert sock.getsockname()[0] == "2001:db8:1::1"
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "text"),
+    [("192.0.2.10", 80, "192.0.2.10"), ("192.0.2.10", 8080, "192.0.2.10:8080")],
+)
+def test_the_host_is_the_address_and_a_port_that_is_not_the_usual_one(
+    address: str, port: int, text: str
+) -> None:
+    assert host_text(IPv4Address(address), port) == text
+
+
+def test_a_check_may_name_its_host() -> None:
+    hosts = []
+
+    class Heard(Answer):
+        def do_GET(self) -> None:
+            hosts.append(self.headers.get_all("Host"))
+            super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Heard) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            port = server.server_address[1]
+            wanted = service(port, CheckType.HTTP)
+            assert check(wanted) == ""
+            assert check(replace(wanted, check=replace(wanted.check, host="www.example.com"))) == ""
+        finally:
+            server.shutdown()
+            thread.join()
+    assert hosts == [[f"127.0.0.1:{port}"], ["www.example.com"]]
 
 
 @pytest.mark.parametrize("kind", [CheckType.TCP, CheckType.HTTP])

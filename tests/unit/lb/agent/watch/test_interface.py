@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from lb.agent.config import AgentConfig
-from lb.agent.mss.rules import FRA_TABLE
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.messages import number
 from lb.agent.netlink.route_socket import NetlinkError, RouteSocket
 from lb.agent.netlink.routes import RT_TABLE_MAIN, RTMSG
+from lb.agent.netlink.rules import FRA_TABLE
 from lb.agent.watch import interface as module
 from lb.agent.watch.interface import WatchedInterface, has_main_rule
 from lb.agent.watch.registry import InterfaceReplacedError
