@@ -44,7 +44,7 @@ class Facts:
     ``restart_needed`` is how many changed keys need a restart.
     ``paths`` is by peer; ``path_report`` is ``None`` until the first probes are sent.
     ``missing`` names what this server cannot do without and does not have now; ``repairs`` counts
-    what was put back, by its name.
+    what was put back, by its name. ``watch_seconds`` is the CPU time of the last look at it all.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -54,6 +54,7 @@ class Facts:
     detached: bool = False
     missing: tuple[str, ...] = ()
     repairs: Mapping[str, int] = field(default_factory=dict)
+    watch_seconds: float = 0.0
     xdp_mode: str = ""
     state: str = ""
     source: str = ""

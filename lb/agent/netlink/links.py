@@ -63,12 +63,17 @@ def find_link(netlink: RouteSocket, name: str) -> LinkInfo | None:
         return None
 
 
+def is_up(netlink: RouteSocket, index: int) -> bool:
+    """Return whether an interface is up."""
+    return bool(IFINFOMSG.unpack_from(get_link(netlink, index))[3] & IFF_UP)
+
+
 def read_link(netlink: RouteSocket, index: int) -> LinkInfo:
     """Return the interface of this index."""
     body = get_link(netlink, index)
     flags = IFINFOMSG.unpack_from(body)[3]
     found = dict(attributes(body, IFINFOMSG.size))
-    addresses = read_addresses(netlink, socket.AF_INET)
+    addresses = read_addresses(netlink, socket.AF_INET, index)
     return LinkInfo(
         index=index,
         name=_text(found[IFLA_IFNAME]),
@@ -81,15 +86,15 @@ def read_link(netlink: RouteSocket, index: int) -> LinkInfo:
 
 
 def read_addresses(
-    netlink: RouteSocket, family: int = socket.AF_UNSPEC
+    netlink: RouteSocket, family: int = socket.AF_UNSPEC, index: int = 0
 ) -> Iterator[tuple[int, IPv4Address | IPv6Address]]:
-    """Yield (index of the interface, address) of all interfaces."""
-    for body in netlink.dump(RTM_GETADDR, IFADDRMSG.pack(family, 0, 0, 0, 0)):
-        family_of, _, _, _, index = IFADDRMSG.unpack_from(body)
+    """Yield (index of the interface, address) of all interfaces, or of one."""
+    for body in netlink.dump(RTM_GETADDR, IFADDRMSG.pack(family, 0, 0, 0, index)):
+        family_of, _, _, _, found_index = IFADDRMSG.unpack_from(body)
         found = dict(attributes(body, IFADDRMSG.size))
         packed = found.get(IFA_LOCAL, found.get(IFA_ADDRESS))
         if family_of in FAMILY.values() and packed is not None:
-            yield index, ip_address(packed)
+            yield found_index, ip_address(packed)
 
 
 def _all_links(netlink: RouteSocket) -> Iterator[tuple[int, dict[int, bytes]]]:

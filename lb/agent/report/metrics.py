@@ -148,6 +148,8 @@ def _outcomes(facts: Facts) -> Iterator[Metric]:
     yield _counter("hook_runs", "Runs of on_ready and on_withdraw", ("hook", "result"), hooks)
     repairs = (((what,), count) for what, count in sorted(facts.repairs.items()))
     yield _counter("repairs", "What somebody changed, and the agent put back", ("what",), repairs)
+    text = "CPU time of the last look at all that is watched"
+    yield _single("watch_duration_seconds", text, facts.watch_seconds)
     text = "1 while this server does not have what it needs, so that it is withdrawn"
     yield _gauge("missing", text, "what", ((what, 1.0) for what in facts.missing))
 

@@ -47,6 +47,7 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
         "mss_of_all": facts.mss_of_all,
         "missing": list(facts.missing),
         "repairs": dict(facts.repairs),
+        "watch_seconds": facts.watch_seconds,
         "troubles": dict(facts.troubles),
         "refused": [
             {"kind": kind, "reason": reason, "count": count}

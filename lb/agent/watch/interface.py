@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 from lb.agent.config import AgentConfig
-from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, read_link
+from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, is_up, read_link
 from lb.agent.netlink.messages import NUMBER, attributes
 from lb.agent.netlink.route_socket import NetlinkError, RouteSocket
 from lb.agent.netlink.routes import RT_TABLE_MAIN, RTMSG
@@ -63,7 +63,7 @@ class WatchedInterface:
                 f"interface {name} is called {link.name} now",
                 f"ip link set dev {link.name} name {name}, or correct interface in the settings",
             )
-        lo_up = read_link(self._netlink, LOOPBACK_INDEX).up
+        lo_up = is_up(self._netlink, LOOPBACK_INDEX)
         for fault in interface_faults(self._config, link, lo_up=lo_up):
             self._faults.setdefault(fault.what, fault)
         if INTERFACE not in self._faults:

@@ -15,7 +15,7 @@ from lb.agent.config import AgentConfig
 from lb.agent.machine import sysctls
 from lb.agent.machine.ethtool import gro_warning, lro_warning
 from lb.agent.mss.goal import USUAL_PACKET_BYTES, is_lowered
-from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, read_link
+from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, is_up
 from lb.agent.netlink.route_socket import RouteSocket
 
 INTERFACE, DIP, LO = "interface", "dip", "lo"
@@ -53,7 +53,7 @@ def check_interface(netlink: RouteSocket, config: AgentConfig) -> LinkInfo:
 
     """
     link = find_link(netlink, config.interface)
-    lo_up = read_link(netlink, LOOPBACK_INDEX).up
+    lo_up = is_up(netlink, LOOPBACK_INDEX)
     fault = next(interface_faults(config, link, lo_up=lo_up), None)
     if link is None or fault is not None:
         raise BrigadeError(str(fault))

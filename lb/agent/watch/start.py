@@ -17,7 +17,7 @@ from lb.agent.attach.attachment import Attachment
 from lb.agent.config import AgentConfig
 from lb.agent.facts import SharedFacts
 from lb.agent.machine.undo_record import Journal
-from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, read_link
+from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, is_up
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.ready.systemd import try_notify
 from lb.agent.ready.withdrawal import withdraw
@@ -54,7 +54,7 @@ class Start:
         """Return the interface as soon as it can be used, with its DIP."""
         while True:
             link = find_link(netlink, self._config.interface)
-            lo_up = read_link(netlink, LOOPBACK_INDEX).up
+            lo_up = is_up(netlink, LOOPBACK_INDEX)
             fault = next(interface_faults(self._config, link, lo_up=lo_up), None)
             if link is not None and fault is None:
                 break

@@ -70,15 +70,18 @@ class Watch:
             InterfaceReplacedError: everything has to begin anew.
 
         """
-        started = time.monotonic()
-        if started < self._rest_until:
+        now = time.monotonic()
+        if now < self._rest_until:
             return
+        began = time.thread_time()
         with self._parts.plane_lock:
-            missing = self._registry.look(started)
+            missing = self._registry.look(now)
+        took = time.thread_time() - began
         detached = bool(PROGRAMS & set(missing))
-        self._parts.facts.update(missing=missing, attached=not detached, detached=detached)
-        ended = time.monotonic()
-        self._rest_until = ended + min(LONGEST_REST_SECONDS, REST * (ended - started))
+        self._parts.facts.update(
+            missing=missing, attached=not detached, detached=detached, watch_seconds=took
+        )
+        self._rest_until = time.monotonic() + min(LONGEST_REST_SECONDS, REST * took)
 
     def _things(self) -> Iterator[Thing]:
         parts = self._parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controlplane.domain.objects import Report
@@ -51,6 +53,18 @@ def test_the_controllers_own_absence_is_nobodys_silence() -> None:
     heartbeats.observe(reports(a=2), 60.2)
     assert heartbeats.silent_seconds("a", 60.2) == pytest.approx(1.0)
     assert heartbeats.silent_seconds("never heard", 60.2) == pytest.approx(1.2)
+
+
+def test_a_server_that_misses_something_is_not_ready_whatever_its_hook_does() -> None:
+    """Its routes may still be announced: the hook that withdraws them fails."""
+    report = Report("a", "boot", 1, 0.0, ready=True, missing=("vips",))
+    heartbeats = Heartbeats(0.0)
+    for now in (1.0, 2.0, 3.0):
+        heartbeats.observe({"a": report}, now, in_use=["a"])
+    assert heartbeats.not_ready_seconds("a", 3.0) == pytest.approx(2.0)
+    fine = replace(report, missing=())
+    heartbeats.observe({"a": fine}, 4.0, in_use=["a"])
+    assert heartbeats.not_ready_seconds("a", 4.0) == 0
 
 
 def test_views_put_it_together() -> None:

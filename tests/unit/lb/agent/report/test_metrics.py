@@ -59,7 +59,7 @@ def test_every_fact_is_a_metric() -> None:
     )
     facts.begin_repairs(["vips", "forwarder"])
     facts.count_repair("vips")
-    facts.update(missing=("dip",))
+    facts.update(missing=("dip",), watch_seconds=0.002)
     facts.count_refused("table/web", "stale_generation")
     facts.count_hook("on_ready", "failed")
     found = samples(facts)
@@ -83,6 +83,7 @@ def test_every_fact_is_a_metric() -> None:
         "repairs_total['vips']": 1,
         "repairs_total['forwarder']": 0,
         "missing['dip']": 1,
+        "watch_duration_seconds[]": 0.002,
     }
     for name, value in expected.items():
         assert found[f"bucket_brigade_{name}"] == value

@@ -22,7 +22,6 @@ from lb.agent.watch.registry import InterfaceReplacedError
 
 DIP = IPv4Address("10.0.0.1")
 GOOD = LinkInfo(3, "eth0", bytes(6), 1548, True, frozenset({DIP}))
-LO = LinkInfo(1, "lo", bytes(6), 65536, True, frozenset())
 MAIN = RTMSG.pack(socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 1, 0)
 OTHER = RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 1, 0) + number(FRA_TABLE, 6080)
 
@@ -32,10 +31,11 @@ class World(RouteSocket):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.link: LinkInfo | NetlinkError = GOOD
-        self.lo = LO
+        self.lo_up = True
         self.named: LinkInfo | None = GOOD
         self.rules = [MAIN, OTHER]
         monkeypatch.setattr(module, "read_link", self.read)
+        monkeypatch.setattr(module, "is_up", lambda *_: self.lo_up)
         monkeypatch.setattr(module, "find_link", lambda *_: self.named)
         config = AgentConfig(name="s1", interface="eth0", dip=DIP)
         self.watched = WatchedInterface(self, config, GOOD)
@@ -43,11 +43,10 @@ class World(RouteSocket):
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         return self.rules
 
-    def read(self, _: Any, index: int) -> LinkInfo:
-        found = self.lo if index == 1 else self.link
-        if isinstance(found, NetlinkError):
-            raise found
-        return found
+    def read(self, *_: Any) -> LinkInfo:
+        if isinstance(self.link, NetlinkError):
+            raise self.link
+        return self.link
 
     def drifts(self) -> dict[str, str]:
         found = {thing.what: thing.look() for thing in self.watched.things()}
@@ -82,7 +81,7 @@ def test_each_fault_has_its_name(world: World, change: dict[str, Any], what: str
 
 
 def test_lo_and_the_rule_for_main_are_looked_at(world: World) -> None:
-    world.lo = replace(LO, up=False)
+    world.lo_up = False
     world.rules.remove(MAIN)
     assert [*world.drifts()] == ["lo", "main_rule"]
 

@@ -32,12 +32,13 @@ from lb.agent.watch.preflight import (
 
 DIP = IPv4Address("10.0.0.1")
 GOOD = LinkInfo(3, "eth0", bytes(6), 1548, True, frozenset({DIP}))
-LO = LinkInfo(1, "lo", bytes(6), 65536, True, frozenset())
 
 
-def check(monkeypatch: pytest.MonkeyPatch, link: LinkInfo | None, lo: LinkInfo = LO) -> LinkInfo:
+def check(
+    monkeypatch: pytest.MonkeyPatch, link: LinkInfo | None, *, lo_up: bool = True
+) -> LinkInfo:
     monkeypatch.setattr(preflight, "find_link", lambda *_: link)
-    monkeypatch.setattr(preflight, "read_link", lambda *_: lo)
+    monkeypatch.setattr(preflight, "is_up", lambda *_: lo_up)
     return check_interface(RouteSocket(), AgentConfig(name="s1", interface="eth0", dip=DIP))
 
 
@@ -72,7 +73,7 @@ def test_a_missing_one_and_a_loopback_that_is_down(monkeypatch: pytest.MonkeyPat
         check(monkeypatch, None)
     assert caught.value.exit_code == ExitCode.FAILED, "it may still come"
     with pytest.raises(BrigadeError, match="ip link set dev lo up"):
-        check(monkeypatch, GOOD, replace(LO, up=False))
+        check(monkeypatch, GOOD, lo_up=False)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from lb.agent.watch.start import Start
 
 DIP = IPv4Address("10.0.0.1")
 GOOD = LinkInfo(3, "eth0", bytes(6), 1548, True, frozenset({DIP}))
-LO = LinkInfo(1, "lo", bytes(6), 65536, True, frozenset())
 
 
 class World:
@@ -36,7 +35,7 @@ class World:
         self.link: LinkInfo | None = None
         self.then: Callable[[], None] = lambda: None
         monkeypatch.setattr(module, "find_link", lambda *_: self.link)
-        monkeypatch.setattr(module, "read_link", lambda *_: LO)
+        monkeypatch.setattr(module, "is_up", lambda *_: True)
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
         self.log = folder / "log"
         self.config = AgentConfig(
