@@ -17,13 +17,14 @@ from netns.host import Host
 from netns.network import Network
 from netns.polling import wait_until
 from netns.process import Process
+from netns.topology import AnyNetwork
 from tests.netns import talk
 from tests.netns.agent_helpers import POOL, PORT, VIP, Fleet, cluster, table
 from tests.netns.talk import Place, TcpClient
 
 VIP6 = IPv6Network("2001:db8::10/128")
 PREFIX = IPv4Network("192.0.2.128/25")
-VIPS = (IPv4Network(VIP), VIP6, PREFIX)
+VIPS: tuple[AnyNetwork, ...] = (IPv4Network(VIP), VIP6, PREFIX)
 PLACES = {
     "v4": Place(VIP, PORT),
     "v6": Place(VIP6[0], PORT),
@@ -183,7 +184,7 @@ class Watched:
 @contextmanager
 def watched_servers(**changes: int) -> Iterator[Watched]:
     """Two servers in a network of their own, as long as the block runs."""
-    topology = brigade.brigade(2, 1, [*VIPS], dual_stack=True, **changes)  # type: ignore[arg-type]
+    topology = brigade.brigade(2, 1, [*VIPS], dual_stack=True, **changes)
     with Network(topology) as network:
         made = Watched(network)
         made.start()

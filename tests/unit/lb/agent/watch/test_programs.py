@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lb.agent.attach import clsact, xdp
+from lb.agent.attach import bpffs, clsact, xdp
 from lb.agent.attach.clsact import HANDLE, PRIORITY, Filter
 from lb.agent.attach.program_info import ProgramInfo
 from lb.agent.attach.xdp import AttachedXdp
@@ -47,8 +47,8 @@ class World:
         monkeypatch.setattr(module, "describe_program", lambda number: ProgramInfo(number, "x"))
         monkeypatch.setattr(module, "programs_in_front", lambda *_: self.in_front)
         monkeypatch.setattr(module, "guest_programs", lambda _: self.guests)
-        monkeypatch.setattr(module.bpffs, "prepare", lambda _: None)
-        monkeypatch.setattr(module.bpffs, "swapping", lambda *_, **__: nullcontext())
+        monkeypatch.setattr(bpffs, "prepare", lambda _: None)
+        monkeypatch.setattr(bpffs, "swapping", lambda *_, **__: nullcontext())
         self.pin_again(self.pins, PIN_NAMES.values())
         self.pinned.clear()
         whole: Any = self

@@ -36,7 +36,7 @@ class World:
         self.then: Callable[[], None] = lambda: None
         monkeypatch.setattr(module, "find_link", lambda *_: self.link)
         monkeypatch.setattr(module, "is_up", lambda *_: True)
-        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("lb.agent.watch.start.time.monotonic", lambda: self.now)
         self.log = folder / "log"
         self.config = AgentConfig(
             name="s1",
