@@ -54,6 +54,10 @@ class FleetView:
         """Return the servers that count and are silent."""
         return frozenset(name for name in self._counted() if self.servers[name].silent)
 
+    def leaving(self) -> frozenset[str]:
+        """Return the servers that ask to leave."""
+        return frozenset(name for name, view in self.servers.items() if view.leaving)
+
     def _counted(self) -> list[str]:
         members = self.cluster.servers if self.cluster else ()
         return [server.name for server in members if counts(server, self.servers[server.name])]

@@ -167,7 +167,8 @@ class ClusterPublisher:
             if old and old.state is server.state:
                 continue
             went_down = old and server.state is ServerState.DOWN
-            if went_down and not fleet.servers[server.name].stopped:
+            view = fleet.servers[server.name]
+            if went_down and not view.stopped and not view.leaving:
                 self._went_down_at[server.name] = now
             self._log.info(
                 "server state",

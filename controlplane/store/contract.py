@@ -98,6 +98,13 @@ class AgentStore(ABC):
         """Replace this server's report."""
 
     @abstractmethod
+    def is_led(self) -> bool:
+        """Return whether a controller leads: what the store has is then its word of now.
+
+        An ``http:`` store is served by the leading controller, so its answer is enough.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Release what the store holds open."""
 

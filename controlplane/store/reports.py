@@ -80,6 +80,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         refused_cluster=_count(content, "refused_cluster"),
         paths=_paths(content.get("paths")),
         missing=_names(content, "missing"),
+        leaving=_flag(content, "leaving"),
     )
 
 

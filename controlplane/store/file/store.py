@@ -114,6 +114,10 @@ class FileStore(ControllerStore):
         with self._using("cannot report"):
             self._fleet.report(report)
 
+    def is_led(self) -> bool:
+        """Return whether a controller on this machine leads."""
+        return self.leader() is not None
+
     def close(self) -> None:
         """End waiting calls and close descriptors. Leadership ends with its context."""
         self._closed.set()

@@ -122,6 +122,11 @@ class HttpStore(AgentStore):
         path = f"/v1/servers/{check_name(report.server, 'server')}/report"
         self._ask("PUT", path, encode_report(report))
 
+    def is_led(self) -> bool:
+        """Return whether the controller answers: only the one that leads serves the store."""
+        self.kinds()
+        return True
+
     def close(self) -> None:
         """Close the connections; a waiting thread notices at the end of its poll."""
         self._closed.set()

@@ -153,6 +153,7 @@ class FakeStore(AgentStore):
         self.acknowledged: list[tuple[str, int]] = []
         self.reports: list[Report] = []
         self.on_wait: Callable[[], None] = lambda: None
+        self.led = True
 
     def put(self, document: Cluster | Table, data: bytes | None = None) -> None:
         kind = CLUSTER if isinstance(document, Cluster) else f"table/{document.pool}"
@@ -190,6 +191,10 @@ class FakeStore(AgentStore):
     def report(self, report: Report) -> None:
         self._check()
         self.reports.append(report)
+
+    def is_led(self) -> bool:
+        self._check()
+        return self.led
 
     def close(self) -> None:
         pass
