@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controlplane.domain.objects import PathReport, ServiceHealth, Vip
+from controlplane.domain.objects import PathReport, Service, ServiceHealth, Vip
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Facts:
     ``paths`` is by peer; ``path_report`` is ``None`` until the first probes are sent.
     ``missing`` names what this server cannot do without and does not have now; ``repairs`` counts
     what was put back, by its name.
+    ``leaving``: `lbctl down` waits until no table names this server; ``withdrawing``: it needs the
+    routes withdrawn.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -60,6 +62,7 @@ class Facts:
     generations: Mapping[str, int] = field(default_factory=dict)
     since: Mapping[str, float] = field(default_factory=dict)
     vips: tuple[Vip, ...] = ()
+    services: tuple[Service, ...] = ()
     last_contact: float | None = None
     load: float | None = None
     connections: int = 0
@@ -80,6 +83,8 @@ class Facts:
     restart_needed: int = 0
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     path_report: PathReport | None = None
+    leaving: bool = False
+    withdrawing: bool = False
 
 
 class SharedFacts:

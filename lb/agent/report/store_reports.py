@@ -120,4 +120,5 @@ def compose_report(
         refused_cluster=facts.refused_cluster,
         paths=facts.path_report,
         missing=facts.missing,
+        leaving=facts.leaving,
     )

@@ -97,7 +97,7 @@ def test_a_report_has_all_facts(facts: SharedFacts) -> None:
     facts.update(ready=True, load=0.5, connections=3, checks=health, xdp_mode="native")
     paths = PathReport(2, ("s3",))
     facts.update(refused_cluster=7, path_report=paths)
-    facts.update(refused_cluster=7, missing=("redirector",))
+    facts.update(missing=("redirector",), leaving=True)
     for number in range(20):
         facts.set_trouble(f"topic {number}", f"line {number}")
     report = compose_report(facts.current, "s1", "run", 9, 12.0, "0.1")
@@ -110,6 +110,6 @@ def test_a_report_has_all_facts(facts: SharedFacts) -> None:
     assert (report.ready, report.load, report.connections) == (True, 0.5, 3)
     assert (report.checks, report.xdp_mode, report.stopped) == (health, "native", False)
     assert (report.refused_cluster, report.paths) == (7, paths)
-    assert report.missing == ("redirector",)
+    assert (report.missing, report.leaving) == (("redirector",), True)
     assert report.errors[0] == "line 0"
     assert len(report.errors) == 8
