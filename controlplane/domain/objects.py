@@ -241,6 +241,25 @@ class PathReport:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The machine that a report or an acknowledgement comes from; empty: an older agent's.
+
+    ``dip`` is the DIP that its agent is configured with, ``machine`` the boot id of its kernel.
+    """
+
+    dip: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A machine that is not believed: another one has the name. ``refused``: how many times."""
+
+    origin: Origin
+    refused: int
+
+
+@dataclass(frozen=True)
 class Report:
     """The state of one agent, which it reports every 250 ms.
 
@@ -256,6 +275,7 @@ class Report:
     as ``forwarder``, ``vips``, ``dip``: it must not get traffic, whatever ``ready`` is while its
     routes are being withdrawn.
     ``leaving``: `lbctl down` runs on this server and waits until no table names it.
+    ``dip`` and ``machine``: see ``Origin``; ``boot_id`` is of this run of the agent.
     """
 
     server: str
@@ -275,3 +295,10 @@ class Report:
     paths: PathReport | None = None
     missing: tuple[str, ...] = ()
     leaving: bool = False
+    dip: str = ""
+    machine: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The machine that it comes from."""
+        return Origin(self.dip, self.machine)

@@ -33,6 +33,7 @@ from controlplane.observe.probe.target import (
 )
 from controlplane.publish.paths import judged
 from controlplane.publish.published import Published
+from controlplane.publish.twins import claim_text
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
@@ -106,6 +107,7 @@ def _server(server: Server, published: Published, fleet: FleetView, paths: Paths
         "agent": "detached" if view.detached else "stopped" if view.stopped else agent,
         "ready": view.ready,
         "not_ready": view.not_ready,
+        "twin": claim_text(fleet.twins[server.name]) if server.name in fleet.twins else None,
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
         "wished_draining": view.drain_requested,

@@ -15,7 +15,7 @@ import lb
 from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.errors import BrigadeError, ExitCode
-from controlplane.domain.objects import CLUSTER, Report, vip_text
+from controlplane.domain.objects import CLUSTER, Origin, Report, vip_text
 from controlplane.store.contract import AgentStore, StoreError
 from controlplane.store.open import open_agent_store
 from controlplane.store.state_dir import StateDir
@@ -182,6 +182,8 @@ def _leave(
     """Ask the controller to take this server out of all tables; wait until these are in use."""
     if record is None or not record.forwarders:
         return  # nothing was ever attached, so nobody's packets are forwarded here
+    if _known_by_another_dip(config):
+        return  # the tables name the server that has this name
     with closing(open_agent_store(config.store, config.token_file, config.ca_file)) as store:
         check_controller(store)
         send: Callable[[int], None] | None = None
@@ -191,6 +193,20 @@ def _leave(
         held.enter_context(interface_lock(config.interface, LEAVE_ROLE))
         wait_until_unused(store, config.name, show, timeout_seconds=timeout_seconds, send=send)
     show("no server sends packets here any more")
+
+
+def _origin(config: AgentConfig) -> Origin:
+    return Origin(str(config.dip), current_namespace().boot_id)
+
+
+def _known_by_another_dip(config: AgentConfig) -> str:
+    """Return the DIP that this server's name has in the saved cluster document, if not its own."""
+    saved = StateDir(config.state_dir).load_document(CLUSTER)
+    try:
+        own = decode_cluster(saved).server(config.name) if saved else None
+    except DocumentError:
+        return ""
+    return str(own.dip) if own is not None and own.dip != config.dip else ""
 
 
 def _send_leaving(config: AgentConfig, store: AgentStore, boot_id: str, sequence: int) -> None:
@@ -203,6 +219,7 @@ def _send_leaving(config: AgentConfig, store: AgentStore, boot_id: str, sequence
             sent_at=time.time(),
             leaving=True,
             version=lb.__version__,
+            **vars(_origin(config)),
         )
     )
 
@@ -364,6 +381,9 @@ def _remove_run_files(config: AgentConfig, record: Record) -> None:
 
 def _report_stop(config: AgentConfig, show: Show) -> None:
     """Report to the store that this server's forwarder has stopped."""
+    if dip := _known_by_another_dip(config):
+        show(f"not reported to the store: {config.name} is the server with DIP {dip}")
+        return
     report = Report(
         server=config.name,
         boot_id=secrets.token_hex(8),
@@ -371,6 +391,7 @@ def _report_stop(config: AgentConfig, show: Show) -> None:
         sent_at=time.time(),
         stopped=True,
         version=lb.__version__,
+        **vars(_origin(config)),
     )
     try:
         with closing(open_agent_store(config.store, config.token_file, config.ca_file)) as store:

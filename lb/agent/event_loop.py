@@ -226,6 +226,8 @@ class Agent:
         if parts.in_use.generations() == before:
             return
         self._next_tick = 0.0
+        if parts.in_use.cluster is not None:
+            self._check_name(parts.in_use.cluster)
         parts.facts.update(source=source)
         if parts.in_use.view.dips != self._tracked:
             self._tracked = dict(parts.in_use.view.dips)
@@ -408,12 +410,8 @@ class Agent:
         parts = self._parts
         cluster = parts.in_use.cluster
         own = cluster.server(parts.config.name) if cluster else None
-        wrong = None
-        if own is not None and own.dip != parts.config.dip:
-            wrong = f"the controller knows {own.name} by DIP {own.dip}, not {parts.config.dip}"
-        parts.facts.set_trouble("identity", wrong)
         ready = (
-            wrong is None
+            parts.facts.own_name
             and self._documents_are_new_enough()
             and not parts.facts.current.withdrawing
             and own is not None
@@ -425,6 +423,21 @@ class Agent:
         if ready and not parts.mss.settled and parts.take_over.adapting(time.monotonic()):
             return  # the MSS table of the agent before is in place: nothing to withdraw
         parts.announcer.want(ready=ready and parts.mss.settled)
+
+    def _check_name(self, cluster: Cluster) -> None:
+        """Whether this server's name is its own: else it reports and acknowledges nothing."""
+        parts = self._parts
+        own, wrong = cluster.server(parts.config.name), None
+        if own is not None and own.dip != parts.config.dip:
+            wrong = (
+                f"the controller knows {own.name} by DIP {own.dip}, not {parts.config.dip}: this "
+                "server reports nothing and gets no traffic; correct name or dip in agent.toml, or "
+                "the controller's file"
+            )
+        if wrong is not None and wrong != parts.facts.current.troubles.get("identity"):
+            self._log.error(wrong, every_time=True)
+        parts.facts.update(misnamed=wrong is not None)
+        parts.facts.set_trouble("identity", wrong)
 
     def _documents_are_new_enough(self) -> bool:
         """Whether a controller has answered since the boot, or has been waited for long enough."""

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
 import lb
 from controlplane.domain.errors import BrigadeError, ExitCode
-from controlplane.domain.objects import Report
+from controlplane.domain.objects import Origin, Report
 from controlplane.domain.settings_changes import changes
 from controlplane.store.contract import AgentStore
 from controlplane.store.open import open_agent_store, renew_agent_stores
@@ -130,6 +131,7 @@ class Runner:
         self._started = time.monotonic()
         self._facts = SharedFacts(time.time())
         self._boot_id = secrets.token_hex(8)
+        self._origin = Origin(str(self._config.dip), current_namespace().boot_id)
         self._lock = threading.Lock()
         self._dataplane: Dataplane | None = None
         self._workers: list[Worker] = []
@@ -210,7 +212,7 @@ class Runner:
         journal.note(run_dir_made=journal.record.run_dir_made or not config.run_dir.exists())
         self._note_start()
         self._serve_metrics()
-        acknowledger = Acknowledger(self._store(), config.name)
+        acknowledger = Acknowledger(self._store(), config.name, self._origin, self._facts)
         follower = Follower(self._store(), self._facts, self._inbox.put)
         self._start(follower)  # asks the store while the programs are compiled
         dataplane = self._load(link)
@@ -394,9 +396,10 @@ class Runner:
         config, facts = self._config, self._facts
 
         def compose(sequence: int) -> Report:
-            return compose_report(
+            report = compose_report(
                 facts.current, config.name, self._boot_id, sequence, time.time(), lb.__version__
             )
+            return replace(report, **vars(self._origin))
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)

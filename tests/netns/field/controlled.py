@@ -20,7 +20,7 @@ from netns.process import Process
 from tests.netns.agent_helpers import LBCTL, POOL, PORT, VIP, Fleet
 
 UDP_PORT = 5000
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 CONTROL = f"""
 store = "file:{{store}}"
 probers = ["{brigade.controller_address()}"]
@@ -121,7 +121,9 @@ class Controlled(Fleet):
         self.start_controller()
         names = {brigade.server_name(number): "active" for number in range(1, servers + 1)}
         wait_until(lambda: self.states() == names, "all are active", START_SECONDS)
-        wait_until(lambda: all(map(self.ready, range(1, servers + 1))), "all are ready")
+        wait_until(
+            lambda: all(map(self.ready, range(1, servers + 1))), "all are ready", START_SECONDS
+        )
 
     def write_settings(self, servers: Sequence[int]) -> None:
         """Write the controller's file."""
@@ -198,9 +200,9 @@ class Controlled(Fleet):
 
 
 @contextmanager
-def controlled(servers: int = 3) -> Iterator[Controlled]:
-    """Make the network of a controlled fleet, and start it."""
-    with Network(brigade.brigade(servers, 1, [VIP])) as network:
+def controlled(servers: int = 3, spare: int = 0) -> Iterator[Controlled]:
+    """Make the network of a controlled fleet, with so many more machines, and start the fleet."""
+    with Network(brigade.brigade(servers + spare, 1, [VIP])) as network:
         fleet = Controlled(network)
         fleet.start(servers)
         yield fleet

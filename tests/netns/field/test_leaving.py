@@ -15,7 +15,7 @@ from netns import brigade
 from netns.polling import wait_until
 from netns.process import Process
 from tests.netns.agent_helpers import LBCTL, VIP
-from tests.netns.field.controlled import UDP_PORT, Controlled, controlled
+from tests.netns.field.controlled import START_SECONDS, UDP_PORT, Controlled, controlled
 
 LEAVER = 3
 NAME = brigade.server_name(LEAVER)
@@ -39,7 +39,7 @@ def attached(fleet: Controlled, number: int = LEAVER) -> bool:
     return "prog/xdp" in link
 
 
-def end_of(process: Process, seconds: float = 30.0) -> int:
+def end_of(process: Process, seconds: float = START_SECONDS) -> int:
     wait_until(lambda: process.poll() is not None, "lbctl down ends", seconds)
     code = process.poll()
     assert code is not None
@@ -129,10 +129,10 @@ def test_nothing_is_taken_away_before_routers_know_of_the_withdrawal(
     log = host.base / "hooks.log"
     next(p for p in host.processes if p.name.startswith("agent")).kill()
     fleet.up(LEAVER, withdraw_settle_seconds=2.5, **hooks(log))
-    wait_until(log.exists, "on_ready ran")
+    wait_until(log.exists, "on_ready ran", START_SECONDS)
     fleet.drain(LEAVER)
     leaving = down(fleet, *option)
-    wait_until(lambda: "on_withdraw" in log.read_text(), "withdrawn", 20.0)
+    wait_until(lambda: "on_withdraw" in log.read_text(), "withdrawn", START_SECONDS)
     withdrawn = time.monotonic()
     assert not option or not fleet.ready(LEAVER)
     while time.monotonic() < withdrawn + 1.5:

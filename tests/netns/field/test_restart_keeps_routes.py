@@ -21,6 +21,8 @@ from tests.netns.agent_helpers import VIP, Fleet, cluster, table
 
 ACTIVE = [ServerState.ACTIVE] * 2
 NAME = brigade.server_name(1)
+START_SECONDS = 60.0
+"""An agent compiles its programs first: on a busy machine that takes a while."""
 
 
 @pytest.fixture
@@ -56,13 +58,13 @@ def test_restarts_of_an_agent_run_on_ready_and_never_on_withdraw(fleet: Fleet) -
     """The agent's table for the MSS is in place meanwhile, and so are its programs."""
     commands, log = hooks(fleet)
     agent = fleet.up(1, **commands)
-    wait_until(lambda: runs(log) == ["on_ready"], "announced")
+    wait_until(lambda: runs(log) == ["on_ready"], "announced", START_SECONDS)
     assert "lookup 6080" in fleet.host(1).run(["ip", "rule"]).stdout
     for count, number in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), start=2):
         end(agent, number)
         reported = fleet.store.reports()[NAME].boot_id
         agent = fleet.up(1, **commands)
-        wait_until(partial(reports_anew, fleet, reported), "it reports")
+        wait_until(partial(reports_anew, fleet, reported), "it reports", START_SECONDS)
         while len(runs(log)) < count:
             assert fleet.store.reports()[NAME].ready, "it was ready, and is"
             assert fleet.ready(1)
@@ -78,11 +80,11 @@ def test_restarts_of_an_agent_run_on_ready_and_never_on_withdraw(fleet: Fleet) -
 def test_a_restarted_agent_that_knows_better_withdraws(fleet: Fleet) -> None:
     commands, log = hooks(fleet)
     end_it = fleet.up(1, **commands)
-    wait_until(lambda: runs(log) == ["on_ready"], "announced")
+    wait_until(lambda: runs(log) == ["on_ready"], "announced", START_SECONDS)
     end(end_it, signal.SIGKILL)
     fleet.publish(cluster(2, [ServerState.DOWN, ServerState.ACTIVE]))
     fleet.up(1, **commands)
-    wait_until(lambda: runs(log) == ["on_ready", "on_withdraw"], "withdrawn")
+    wait_until(lambda: runs(log) == ["on_ready", "on_withdraw"], "withdrawn", START_SECONDS)
     wait_until(lambda: not fleet.ready(1), "not ready")
 
 
@@ -96,10 +98,12 @@ def boot(fleet: Fleet) -> None:
 
 def test_after_a_boot_saved_documents_alone_do_not_make_ready(fleet: Fleet) -> None:
     fleet.up(1)
-    wait_until(lambda: fleet.ready(1), "ready: a first start")
+    wait_until(lambda: fleet.ready(1), "ready: a first start", START_SECONDS)
     boot(fleet)
     agent = fleet.up(1)
-    wait_until(lambda: "controller" in fleet.status(1).get("troubles", {}), "it says why")
+    wait_until(
+        lambda: "controller" in fleet.status(1).get("troubles", {}), "it says why", START_SECONDS
+    )
     until = time.monotonic() + 2.0
     while time.monotonic() < until:
         assert not fleet.ready(1)
@@ -109,16 +113,16 @@ def test_after_a_boot_saved_documents_alone_do_not_make_ready(fleet: Fleet) -> N
     wait_until(lambda: "controller" not in fleet.status(1)["troubles"], "nothing is wrong")
     end(agent, signal.SIGKILL)
     fleet.up(1)
-    wait_until(lambda: fleet.status(1)["troubles"] == {}, "a mere restart")
+    wait_until(lambda: fleet.status(1)["troubles"] == {}, "a mere restart", START_SECONDS)
     assert fleet.ready(1)
 
 
 def test_after_a_boot_without_any_controller_it_goes_on_and_says_so_loudly(fleet: Fleet) -> None:
     fleet.up(1)
-    wait_until(lambda: fleet.ready(1), "ready: a first start")
+    wait_until(lambda: fleet.ready(1), "ready: a first start", START_SECONDS)
     boot(fleet)
     fleet.up(1, controller_wait_seconds=3)
-    wait_until(lambda: fleet.ready(1), "it goes on", 20.0)
+    wait_until(lambda: fleet.ready(1), "it goes on", START_SECONDS)
     wait_until(
         lambda: "READY BY SAVED" in fleet.status(1)["troubles"].get("controller", ""), "loudly"
     )

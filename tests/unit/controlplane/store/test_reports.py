@@ -37,6 +37,8 @@ GOOD: dict[str, Any] = {
     "paths": {"probed": 3, "lost": ["beta"], "unknown": ["gamma", "delta"]},
     "missing": ["forwarder"],
     "leaving": True,
+    "dip": "10.0.0.1",
+    "machine": "7d1b",
 }
 
 
@@ -52,6 +54,8 @@ def test_a_report_is_what_it_says() -> None:
         paths,
         missing=("forwarder",),
         leaving=True,
+        dip="10.0.0.1",
+        machine="7d1b",
     )
     assert decoded() == expected
     assert decode_report(encode_report(expected)) == expected

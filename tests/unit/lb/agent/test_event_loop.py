@@ -307,6 +307,14 @@ def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: Worl
     world.run(documents(), until=lambda: world.wanted)
     assert world.wanted[-1] is False
     assert "by DIP 10.0.0.2" in world.facts.current.troubles["identity"]
+    assert "agent.toml" in world.facts.current.troubles["identity"]
+    assert world.facts.current.misnamed
+
+
+def test_a_machine_that_the_store_refuses_is_not_ready(world: World) -> None:
+    world.facts.update(twin=True)
+    world.run(documents(), until=lambda: world.wanted)
+    assert world.wanted[-1] is False
 
 
 def test_a_vip_that_is_left_out_is_reported_and_not_announced(world: World) -> None:
