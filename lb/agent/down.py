@@ -60,8 +60,8 @@ def current_buckets(config: AgentConfig) -> dict[str, int]:
         tables = [decode_table(data) for data in tables_in(documents).values()]
     except (KeyError, DocumentError):
         return {}
-    if server is None:
-        return {}
+    if server is None or server.dip != config.dip:
+        return {}  # not in the cluster, or another machine with this name
     counts = {table.pool: int((table.chains[:, 0] == server.index).sum()) for table in tables}
     return {pool: count for pool, count in counts.items() if count}
 

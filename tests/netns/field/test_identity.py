@@ -15,6 +15,8 @@ from tests.netns.field.controlled import START_SECONDS, Controlled, controlled
 TWIN = 4
 NAME = brigade.server_name(3)
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def fleet() -> Iterator[Controlled]:

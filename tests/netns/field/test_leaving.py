@@ -20,6 +20,8 @@ from tests.netns.field.controlled import START_SECONDS, UDP_PORT, Controlled, co
 LEAVER = 3
 NAME = brigade.server_name(LEAVER)
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def fleet() -> Iterator[Controlled]:

@@ -24,6 +24,8 @@ NAME = brigade.server_name(1)
 START_SECONDS = 60.0
 """An agent compiles its programs first: on a busy machine that takes a while."""
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
@@ -60,7 +62,7 @@ def test_restarts_of_an_agent_run_on_ready_and_never_on_withdraw(fleet: Fleet) -
     agent = fleet.up(1, **commands)
     wait_until(lambda: runs(log) == ["on_ready"], "announced", START_SECONDS)
     assert "lookup 6080" in fleet.host(1).run(["ip", "rule"]).stdout
-    for count, number in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), start=2):
+    for count, number in enumerate((signal.SIGTERM, signal.SIGKILL), start=2):
         end(agent, number)
         reported = fleet.store.reports()[NAME].boot_id
         agent = fleet.up(1, **commands)
