@@ -56,6 +56,15 @@ def test_a_machine_with_another_dip_is_refused_and_counted(
     assert controller.twins() == {}
 
 
+def test_a_machine_with_another_dip_is_refused_also_while_the_right_one_is_away(
+    agent: AgentStore, controller: ControllerStore
+) -> None:
+    controller.know_dips({"s3": "10.0.0.3"})
+    with pytest.raises(StoreConflict, match="is the server with DIP"):
+        agent.report(report(OTHER_DIP))
+    assert controller.reports() == {}
+
+
 def test_the_right_one_takes_over_from_one_that_came_before_the_controller_knew(
     agent: AgentStore, controller: ControllerStore
 ) -> None:
