@@ -58,6 +58,10 @@ class ControlMetrics:
             registry=self.registry,
             buckets=BUILD_BUCKETS,
         )
+        self.claims = counter(
+            "claims_refused", "Reports and acknowledgements of another machine", "server"
+        )
+        self._claims_seen: dict[str, int] | None = None
         self.sent = counter("probes_sent", "Probes sent")
         self.unanswered = counter("probes_unanswered", "Probes without answer")
         self.rounds = counter("rounds", "Rounds of the loop")
@@ -138,12 +142,22 @@ class ControlMetrics:
             self.probes.labels(server.name).set(view.probes_failed)
             self.cut_off.labels(server.name).set(server.name in done.cut_off)
             self.losses.labels(server.name).set(len(done.groups.losses.get(server.name, ())))
+        self._show_claims(done)
         for counter, total in (
             (self.sent, done.probes_sent),
             (self.unanswered, done.probes_unanswered),
         ):
             counter.inc(max(0, total - self._seen.get(counter, 0)))
             self._seen[counter] = total
+
+    def _show_claims(self, done: Round) -> None:
+        """Count what was refused since the start: the store's counts outlive controllers."""
+        now = {name: twin.refused for name, twin in done.fleet.twins.items()}
+        before = now if self._claims_seen is None else self._claims_seen
+        for name in (server.name for server in done.cluster.servers):
+            refused, seen = now.get(name, 0), before.get(name, 0)
+            self.claims.labels(name).inc(refused - seen if refused >= seen else refused)
+        self._claims_seen = now
 
     def _show_pools(self, done: Round) -> None:
         names = {server.index: server.name for server in done.cluster.servers}

@@ -118,6 +118,7 @@ def _living(
             view,
             may_join=news.newcomers_welcome,
             full_share=server.name in news.full_share,
+            unused=strictly and server.index not in news.named,
         )
         kept.append(replace(server, state=state))
     return tuple(kept)
@@ -128,7 +129,8 @@ def _has_left(server: Server, view: ServerView, news: ClusterNews) -> bool:
     if view.configured or server.index in news.named:
         return False
     never_ran = server.state is ServerState.REGISTERED and not view.known
-    return never_ran or (server.state is ServerState.DOWN and not view.alive)
+    still_forwards = view.alive or view.leaving
+    return never_ran or (server.state is ServerState.DOWN and not still_forwards)
 
 
 def _with_newcomers(cluster: Cluster, config: ControlConfig, news: ClusterNews) -> Cluster:

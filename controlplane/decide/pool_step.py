@@ -69,8 +69,13 @@ def pool_states(
     serving: Collection[str],
     trusted: Collection[int],
     unhealthy: Collection[str],
+    leaving: Collection[str] = (),
 ) -> dict[int, ServerState]:
-    """Return every server's state as this pool's builder needs it, by DIP index."""
+    """Return every server's state as this pool's builder needs it, by DIP index.
+
+    ``leaving``: servers that ask to leave, and that every server has as drained. Once they are
+    current for no bucket, they leave the chains as a dead server does.
+    """
     states = dict.fromkeys(facts.named, ServerState.DOWN)
     for server in cluster.servers:
         state = server.state
@@ -79,6 +84,8 @@ def pool_states(
                 state = ServerState.REGISTERED
             elif server.name not in serving or server.name in unhealthy:
                 state = ServerState.DRAINING
+        elif state is ServerState.DRAINING and server.name in leaving:
+            state = state if facts.current.get(server.index) else ServerState.DOWN
         states[server.index] = state
     return states
 

@@ -10,6 +10,9 @@
 A server that is cut off becomes ``registered``, so that its agent withdraws its routes; its tables
 stay. A moment later it is ``down``. It does not join before the others reach it again.
 
+A server that asks to leave (`lbctl down`) is drained, leaves the tables, and is ``down`` once every
+server uses tables without it: only then does it detach its programs.
+
 A death, and a server that is cut off, are published at once; every other step waits until the
 cluster generation before it is settled.
 """
@@ -34,7 +37,8 @@ class ServerView:
     last report; ``not_ready``: it is in use and has not been ready for too long
     (``controlplane.decide.signs``). ``refused_cluster`` is the generation of the newest cluster
     document if the last report refuses it, else 0. ``cut_off``: the other servers do not reach it
-    (``controlplane.decide.cut_off``).
+    (``controlplane.decide.cut_off``). ``leaving``: it is heard and asks to leave; ``withdrawn``: it
+    does, and announces no routes any more.
     """
 
     name: str
@@ -52,11 +56,13 @@ class ServerView:
     configured: bool = True
     refused_cluster: int = 0
     cut_off: bool = False
+    leaving: bool = False
+    withdrawn: bool = False
 
     @property
     def alive(self) -> bool:
-        """Whether its agent reports now and its forwarder runs."""
-        return self.heard and not self.stopped
+        """Whether its agent reports now, its forwarder runs, and shall go on."""
+        return self.heard and not self.stopped and not self.leaving
 
     @property
     def may_be_dead(self) -> bool:
@@ -74,14 +80,22 @@ class ServerView:
 
 
 def next_state(
-    state: ServerState, view: ServerView, *, may_join: bool, full_share: bool
+    state: ServerState,
+    view: ServerView,
+    *,
+    may_join: bool,
+    full_share: bool,
+    unused: bool = False,
 ) -> ServerState:
     """Return the state that follows, for a living server in a settled cluster generation.
 
     ``may_join``: newcomers may join now (at the very start they join together). ``full_share``: a
-    joining server's slow start is over. Deaths are decided in ``controlplane.decide.deaths``.
+    joining server's slow start is over. ``unused``: every server uses tables that do not name it.
+    Deaths are decided in ``controlplane.decide.deaths``.
     """
-    wanted = view.configured and not view.drain_requested
+    if view.leaving and unused:
+        return ServerState.DOWN
+    wanted = view.configured and not view.drain_requested and not view.leaving
     if view.cut_off:
         return state if state is ServerState.DOWN else ServerState.REGISTERED
     if state is ServerState.DOWN:

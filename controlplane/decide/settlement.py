@@ -46,10 +46,10 @@ class Settlement:
 def counts(server: Server, view: ServerView) -> bool:
     """Whether a server's acknowledgement is needed.
 
-    It is not if the server is down, has reported that it stopped, or is ``registered`` and has
-    never reported. A server past ``registered`` forwards, even if this store has no report of it:
-    the store may have been seeded.
+    It is not if the server is down, has reported that it stopped or that it leaves and has
+    withdrawn its routes, or is ``registered`` and has never reported. A server past ``registered``
+    forwards, even if this store has no report of it: the store may have been seeded.
     """
-    if server.state is ServerState.DOWN or view.stopped:
+    if server.state is ServerState.DOWN or view.stopped or view.withdrawn:
         return False
     return view.known or server.state is not ServerState.REGISTERED

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from controlplane.decide.health import Failing
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement, counts
-from controlplane.domain.objects import CLUSTER, Cluster, Report, ServerState
+from controlplane.domain.objects import CLUSTER, Cluster, Report, ServerState, Twin
 from controlplane.settings.models import ControlConfig
 
 Acknowledged = Mapping[str, Mapping[str, int]]
@@ -30,6 +30,8 @@ class FleetView:
     silent_wait_seconds: float = 0.0
     """How long joins, drains and settings wait for a silent server. They do not wait for one whose
     VIP refuses connections: each new one is lost until it has no buckets."""
+    twins: Mapping[str, Twin] = field(default_factory=dict)
+    """Machines that are ignored, by the name of another one that they claim."""
 
     def acknowledged_by(self, server: str, kind: str) -> int:
         """Return the generation of this kind that a server has in use, 0 for none."""
@@ -53,6 +55,10 @@ class FleetView:
     def silent(self) -> frozenset[str]:
         """Return the servers that count and are silent."""
         return frozenset(name for name in self._counted() if self.servers[name].silent)
+
+    def leaving(self) -> frozenset[str]:
+        """Return the servers that ask to leave."""
+        return frozenset(name for name, view in self.servers.items() if view.leaving)
 
     def _counted(self) -> list[str]:
         members = self.cluster.servers if self.cluster else ()

@@ -241,20 +241,41 @@ class PathReport:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The machine that a report or an acknowledgement comes from; empty: an older agent's.
+
+    ``dip`` is the DIP that its agent is configured with, ``machine`` the boot id of its kernel.
+    """
+
+    dip: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A machine that is not believed: another one has the name. ``refused``: how many times."""
+
+    origin: Origin
+    refused: int
+
+
+@dataclass(frozen=True)
 class Report:
     """The state of one agent, which it reports every 250 ms.
 
     ``sent_at`` is the agent's own clock and only for people; a controller dates reports by when
     *it* sees ``sequence`` change. ``load`` is busy time over capacity in the source's window, 1.0
     for all of it, ``None`` for unknown. ``checks`` does not have a service that was never checked.
-    ``connections`` counts established TCP connections on VIPs. ``stopped`` is set in the last
-    report of an agent, once its forwarder is detached. ``detached``: the agent found that its
-    programs are not attached, so packets for its DIP are lost. ``refused_cluster`` is the
-    generation of the newest cluster document if this agent refused it, else 0. ``paths`` is
-    ``None`` if the agent does not probe any: an earlier version does not answer probes either.
-    ``missing`` names
-    what the server cannot do without and does not have now, as ``forwarder``, ``vips``, ``dip``: it
-    must not get traffic, whatever ``ready`` is while its routes are being withdrawn.
+    ``connections`` counts the open connections on VIPs: TCP, and UDP flows of services that are not
+    stateless. ``stopped`` is set in the last report of an agent, once its forwarder is detached.
+    ``detached``: the agent found that its programs are not attached, so packets for its DIP are
+    lost. ``refused_cluster`` is the generation of the newest cluster document if this agent refused
+    it, else 0. ``paths`` is ``None`` if the agent does not probe any: an earlier version does not
+    answer probes either. ``missing`` names what the server cannot do without and does not have now,
+    as ``forwarder``, ``vips``, ``dip``: it must not get traffic, whatever ``ready`` is while its
+    routes are being withdrawn.
+    ``leaving``: `lbctl down` runs on this server and waits until no table names it.
+    ``dip`` and ``machine``: see ``Origin``; ``boot_id`` is of this run of the agent.
     """
 
     server: str
@@ -273,3 +294,11 @@ class Report:
     detached: bool = False
     paths: PathReport | None = None
     missing: tuple[str, ...] = ()
+    leaving: bool = False
+    dip: str = ""
+    machine: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The machine that it comes from."""
+        return Origin(self.dip, self.machine)

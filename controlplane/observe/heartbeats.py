@@ -98,10 +98,12 @@ def server_views(  # noqa: PLR0913 - everything that is known comes together her
         silent = silent_seconds >= silent_after_seconds
         report = reports.get(name)
         detached = heartbeats.detached_seconds(name, now) >= DETACHED_SECONDS
+        heard = heartbeats.heard(name) and not silent
+        leaving = report is not None and report.leaving and heard
         views[name] = ServerView(
             name=name,
             known=report is not None or name in acknowledged,
-            heard=heartbeats.heard(name) and not silent,
+            heard=heard,
             silent=silent,
             silent_seconds=silent_seconds,
             stopped=detached or (report is not None and report.stopped),
@@ -111,6 +113,8 @@ def server_views(  # noqa: PLR0913 - everything that is known comes together her
             drain_requested=name in drain_requests,
             configured=name in configured,
             refused_cluster=report.refused_cluster if report else 0,
+            leaving=leaving,
+            withdrawn=leaving and report is not None and not report.ready,
         )
     return views
 

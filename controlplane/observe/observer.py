@@ -78,7 +78,14 @@ class Observer:
             drain_requests=self._store.drain_requests(),
             configured=frozenset(configured),
         )
-        fleet = FleetView(cluster, found, reports, acknowledged, config.silent_wait_seconds)
+        fleet = FleetView(
+            cluster,
+            found,
+            reports,
+            acknowledged,
+            config.silent_wait_seconds,
+            self._store.twins(),
+        )
         self._probe(config, fleet, now)
         self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)
         probed = with_probes(found, self.probing.failed(), self.probing.refused())

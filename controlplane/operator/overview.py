@@ -33,6 +33,7 @@ from controlplane.observe.probe.target import (
 )
 from controlplane.publish.paths import judged
 from controlplane.publish.published import Published
+from controlplane.publish.twins import claim_text
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
@@ -44,8 +45,8 @@ def overview(
 
     ``leader``: which controller leads the store, null: none.
     ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``,
-    ``detached``, ``unknown``), ready, not_ready (in use, and not ready for so long that no new
-    connections go to it),
+    ``detached``, ``leaving``: `lbctl down` waits there, ``unknown``), ready, not_ready (in use, and
+    not ready for so long that no new connections go to it),
     load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
     share (part of each pool, 0 to 1), lost_by (servers whose packets to it are lost by their own
     report), cut_off (the others do not reach it, and are the majority). ``split``: servers do not
@@ -97,6 +98,7 @@ def _server(server: Server, published: Published, fleet: FleetView, paths: Paths
     lost_by = [] if gone else [n for n, lost in paths.claims.items() if server.name in lost]
     buckets = {pool: f.current.get(server.index, 0) for pool, f in published.facts.items()}
     agent = "speaks" if view.heard else "silent" if view.known else "unknown"
+    agent = "leaving" if view.leaving else agent
     return {
         "name": server.name,
         "dip": str(server.dip),
@@ -105,6 +107,7 @@ def _server(server: Server, published: Published, fleet: FleetView, paths: Paths
         "agent": "detached" if view.detached else "stopped" if view.stopped else agent,
         "ready": view.ready,
         "not_ready": view.not_ready,
+        "twin": claim_text(fleet.twins[server.name]) if server.name in fleet.twins else None,
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
         "wished_draining": view.drain_requested,

@@ -21,6 +21,7 @@ from controlplane.domain.objects import CLUSTER, Cluster, ServerState
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.paths import PathJudge
 from controlplane.publish.published import Published
+from controlplane.publish.twins import TwinWatch
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 
@@ -51,12 +52,16 @@ class ClusterPublisher:
         self._joined_at: dict[int, float] = {}
         self._went_down_at: dict[str, float] = {}
         self._key_ids: dict[str, str] = {}
+        self._known_dips: dict[str, str] = {}
+        self._twins = TwinWatch(store, conditions)
 
     def publish_next(
         self, config: ControlConfig, fleet: FleetView, settlement: Settlement | None, now: float
     ) -> Deaths:
         """Publish the next cluster document if there is one to publish now. Raises StoreError."""
         current = self._published.cluster
+        self._note_dips(current)
+        self._twins.note(fleet.twins, now)
         if current and settlement and settlement.passable:
             self.settled = current
         self._remember(config, fleet, now)
@@ -76,7 +81,15 @@ class ClusterPublisher:
         following = next_cluster(config, current, fleet.servers, settlement, news, key_ids)
         if following:
             self._publish(current, following, fleet, now)
+            self._note_dips(following)
         return deaths
+
+    def _note_dips(self, cluster: Cluster | None) -> None:
+        """Have the store refuse other machines that claim a name of this cluster."""
+        dips = {server.name: str(server.dip) for server in cluster.servers} if cluster else {}
+        if dips != self._known_dips:
+            self._store.know_dips(dips)
+            self._known_dips = dips
 
     def ramps(self, config: ControlConfig, now: float) -> dict[int, float]:
         """Return how far each joining server's slow start is, 0 to 1, by DIP index."""
@@ -167,7 +180,8 @@ class ClusterPublisher:
             if old and old.state is server.state:
                 continue
             went_down = old and server.state is ServerState.DOWN
-            if went_down and not fleet.servers[server.name].stopped:
+            view = fleet.servers[server.name]
+            if went_down and not view.stopped and not view.leaving:
                 self._went_down_at[server.name] = now
             self._log.info(
                 "server state",

@@ -77,6 +77,7 @@ class PoolPublisher:
             serving,
             trusted_indices(view.settled_cluster, facts or TableFacts()),
             frozenset() if health.panic else health.unhealthy,
+            view.fleet.leaving() if settlement and settlement.settled else (),
         )
         decision = decide_pool(
             facts,

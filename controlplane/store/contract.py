@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from controlplane.domain.errors import BrigadeError, ExitCode
+from controlplane.domain.objects import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from controlplane.domain.objects import Report
+    from controlplane.domain.objects import Report, Twin
+
+NOBODY = Origin()
+"""The origin of what an older agent sends."""
 
 
 class StoreError(BrigadeError):
@@ -86,8 +90,10 @@ class AgentStore(ABC):
         """Return a pool's secret key (16 bytes). ``StoreCorrupt`` if there is none."""
 
     @abstractmethod
-    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+    def acknowledge(self, server: str, kind: str, generation: int, origin: Origin = NOBODY) -> None:
         """Record that this server's data plane has this generation in use.
+
+        ``StoreConflict`` if the name is another machine's than ``origin``.
 
         Repeating it is cheap, and agents should do so now and then: documents and keys survive a
         power cut on the store's machine, the last acknowledgements may not.
@@ -95,7 +101,18 @@ class AgentStore(ABC):
 
     @abstractmethod
     def report(self, report: Report) -> None:
-        """Replace this server's report."""
+        """Replace this server's report. ``StoreConflict`` if the name is another machine's.
+
+        The name belongs to the machine with the DIP that the controller knows (``know_dips``). Of
+        two with this DIP it belongs to the first one, until that is silent or has stopped.
+        """
+
+    @abstractmethod
+    def is_led(self) -> bool:
+        """Return whether a controller leads: what the store has is then its word of now.
+
+        An ``http:`` store is served by the leading controller, so its answer is enough.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -137,6 +154,18 @@ class ControllerStore(AgentStore, OperatorStore):
     @abstractmethod
     def acknowledgements(self) -> Mapping[str, Mapping[str, int]]:
         """Return, for each server that ever acknowledged, kind -> generation."""
+
+    @abstractmethod
+    def know_dips(self, dips: Mapping[str, str]) -> None:
+        """Set the DIPs of the servers: reports and acknowledgements of others are refused."""
+
+    @abstractmethod
+    def twins(self) -> Mapping[str, Twin]:
+        """Return the newest refused machine of every name that two machines claim."""
+
+    @abstractmethod
+    def forget_twin(self, server: str) -> None:
+        """Forget the machine that was refused under this name."""
 
     @abstractmethod
     def reports(self) -> Mapping[str, Report]:

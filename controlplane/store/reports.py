@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import Any
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
 from controlplane.domain.names import is_name, shown
-from controlplane.domain.objects import PathReport, Report, ServiceHealth
+from controlplane.domain.objects import Origin, PathReport, Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.names import check_name
 
@@ -80,6 +81,8 @@ def _report(content: Mapping[str, Any]) -> Report:
         refused_cluster=_count(content, "refused_cluster"),
         paths=_paths(content.get("paths")),
         missing=_names(content, "missing"),
+        leaving=_flag(content, "leaving"),
+        **vars(read_origin(content)),
     )
 
 
@@ -106,6 +109,18 @@ def _servers(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not valid or not all(isinstance(name, str) and is_name(name) for name in names):
         raise StoreCorrupt(f"a report's {key} must be a list of at most {MAX_PATHS} servers")
     return tuple(names)
+
+
+def read_origin(content: Mapping[str, Any]) -> Origin:
+    """Return the machine that ``content`` names. Raises ``StoreCorrupt``."""
+    dip = content.get("dip", "")
+    try:
+        IPv4Address(dip or "0.0.0.0")  # noqa: S104 any valid address
+    except (ValueError, TypeError):
+        dip = None
+    if not isinstance(dip, str):
+        raise StoreCorrupt(f"dip must be an IPv4 address, not {shown(content.get('dip'))}")
+    return Origin(dip, _text(content, "machine"))
 
 
 def _checks(content: object) -> dict[str, ServiceHealth]:

@@ -22,6 +22,7 @@ from controlplane.store.file.atomic import (
     make_directory,
     names_in,
     read_file,
+    remove_file,
     replace_file,
     store_errors,
     sweep_temporaries,
@@ -83,10 +84,11 @@ class StateDir:
         return {kind: data for kind, data in loaded.items() if data is not None}
 
     def forget_document(self, kind: str) -> None:
-        """Remove a saved document, for instance of a pool that was removed."""
+        """Remove a saved document, durably, for instance of a pool that was removed."""
         path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
         with store_errors(f"cannot remove the saved {kind} document"):
-            path.unlink(missing_ok=True)
+            if path.exists():
+                remove_file(path, durable=True)
 
     def save_key(self, key_id: str, key: bytes) -> None:
         """Save a pool's key (16 bytes), durably."""

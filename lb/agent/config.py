@@ -104,6 +104,8 @@ class AgentConfig(StrictModel):
     on_ready: tuple[str, ...] = ()
     on_withdraw: tuple[str, ...] = ()
     hook_timeout_seconds: Number = Field(10.0, gt=0, le=600)
+    withdraw_settle_seconds: Number = Field(3.0, ge=0, le=600)
+    controller_wait_seconds: Number = Field(60.0, ge=0, le=86400)
     log_format: Literal["console", "json"] | None = None
     metrics: MetricsConfig = Field(default_factory=lambda: MetricsConfig(port=9109))
     load: LoadConfig = Field(default_factory=LoadConfig)

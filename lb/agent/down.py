@@ -7,15 +7,16 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import lb
 from controlplane.documents.check import decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.errors import BrigadeError, ExitCode
-from controlplane.domain.objects import CLUSTER, Report, vip_text
-from controlplane.store.contract import StoreError
+from controlplane.domain.objects import CLUSTER, Origin, Report, vip_text
+from controlplane.store.contract import AgentStore, StoreError
 from controlplane.store.open import open_agent_store
 from controlplane.store.state_dir import StateDir
 from lb.agent.attach import bpffs, clsact, guests, xdp
@@ -25,12 +26,18 @@ from lb.agent.documents.last_good import tables_in
 from lb.agent.machine import sysctls
 from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.lock import find_holder, interface_lock
-from lb.agent.machine.undo_record import Record, erase_record, read_record
+from lb.agent.machine.undo_record import Journal, Record, erase_record, read_record
 from lb.agent.mss.mirror import clear
 from lb.agent.netlink.links import find_link
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.ready.announcer import ON_WITHDRAW, READY_FILE, hook_variables
 from lb.agent.ready.hooks import run_hook
+from lb.agent.ready.leave import (
+    LEAVE_ROLE,
+    WITHDRAW_ROLE,
+    check_controller,
+    wait_until_unused,
+)
 from lb.agent.report.connections import count_connections
 from lb.agent.report.status_file import STATUS_FILE
 from lb.agent.vips.addresses import remove_vips
@@ -38,6 +45,9 @@ from lb.agent.watch.preflight import check_root
 
 AGENT_END_SECONDS = 10.0
 POLL_SECONDS = 0.05
+AGENT_WITHDRAW_SECONDS = 3.0
+"""For how long, beside its hook, a running agent may take to withdraw."""
+LEAVE_TIMEOUT_SECONDS = 60.0
 
 Show = Callable[[str], None]
 
@@ -50,10 +60,32 @@ def current_buckets(config: AgentConfig) -> dict[str, int]:
         tables = [decode_table(data) for data in tables_in(documents).values()]
     except (KeyError, DocumentError):
         return {}
-    if server is None:
-        return {}
+    if server is None or server.dip != config.dip:
+        return {}  # not in the cluster, or another machine with this name
     counts = {table.pool: int((table.chains[:, 0] == server.index).sum()) for table in tables}
     return {pool: count for pool, count in counts.items() if count}
+
+
+def connections(config: AgentConfig, record: Record | None) -> int:
+    """Return the number of open connections on this server's VIPs.
+
+    Raises:
+        BrigadeError: they cannot be counted.
+
+    """
+    if record is None:
+        return 0
+    saved = StateDir(config.state_dir).load_document(CLUSTER)
+    try:
+        services = decode_cluster(saved).services if saved else ()
+        vips = {*record.vips, *(service.vip for service in services)}
+        return count_connections(vips, services)
+    except (DocumentError, OSError) as error:
+        raise BrigadeError(
+            f"connections on VIPs cannot be counted ({error}): modprobe tcp_diag udp_diag, or use "
+            "--force",
+            ExitCode.REFUSED,
+        ) from error
 
 
 def find_record(config: AgentConfig) -> Record | None:
@@ -78,23 +110,36 @@ def find_record(config: AgentConfig) -> Record | None:
     )
 
 
-def take_down(config: AgentConfig, show: Show, *, force: bool) -> None:
-    """Withdraw routes, end the agent, detach, restore: in this order.
+def take_down(
+    config: AgentConfig,
+    show: Show,
+    *,
+    force: bool,
+    timeout_seconds: float = LEAVE_TIMEOUT_SECONDS,
+) -> None:
+    """Leave the other servers' tables, withdraw routes, end the agent, detach, restore.
+
+    In this order, except that a server without an agent withdraws first: its table is old. With
+    ``force`` nobody is asked or waited for.
 
     Raises:
-        BrigadeError: exit code 3 if the server is in use and ``force`` is not set; 1 if a hook or
+        BrigadeError: exit code 3 if the server is in use, or no controller can be asked, and
+            ``force`` is not set; 4 if the others do not go on without it in time; 1 if a hook or
             the kernel refused (with ``force`` a hook may fail).
 
     """
     check_root("down")
-    with interface_lock(config.interface, "down"), RouteSocket() as netlink:
+    with ExitStack() as held, RouteSocket() as netlink:
+        held.enter_context(interface_lock(config.interface, "down"))
         record = find_record(config)
         if record is None and find_holder(config.interface) is None:
             _nothing_to_undo(config, show)
             return
         if not force:
             _refuse_if_in_use(config, record)
-        _withdraw(config, record, show, force=force)
+            _leave(config, record, show, timeout_seconds, held)
+        held.enter_context(interface_lock(config.interface, WITHDRAW_ROLE))
+        _withdraw(config, show, force=force)
         with _agent_ended(config, show, force=force):
             record = find_record(config)
             if record is not None:
@@ -115,11 +160,10 @@ def _nothing_to_undo(config: AgentConfig, show: Show) -> None:
 
 
 def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
-    vips = record.vips if record else ()
     buckets = current_buckets(config)
     reasons = [f"current for {count} buckets of pool {pool}" for pool, count in buckets.items()]
-    if connections := count_connections(vips):
-        reasons.append(f"serving {connections} connections on VIPs")
+    if count := connections(config, record):
+        reasons.append(f"serving {count} connections on VIPs")
     if reasons:
         raise BrigadeError(
             f"{config.name} is {' and '.join(reasons)}: drain it first "
@@ -128,9 +172,94 @@ def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
         )
 
 
-def _withdraw(config: AgentConfig, record: Record | None, show: Show, *, force: bool) -> None:
-    if record is None or not record.announced or not config.on_withdraw:
+def _leave(
+    config: AgentConfig,
+    record: Record | None,
+    show: Show,
+    timeout_seconds: float,
+    held: ExitStack,
+) -> None:
+    """Ask the controller to take this server out of all tables; wait until these are in use."""
+    if record is None or not record.forwarders:
+        return  # nothing was ever attached, so nobody's packets are forwarded here
+    if _known_by_another_dip(config):
+        return  # the tables name the server that has this name
+    with closing(open_agent_store(config.store, config.token_file, config.ca_file)) as store:
+        check_controller(store)
+        send: Callable[[int], None] | None = None
+        if find_holder(config.interface) is None:
+            _withdraw(config, show, force=False)
+            send = partial(_send_leaving, config, store, secrets.token_hex(8))
+        held.enter_context(interface_lock(config.interface, LEAVE_ROLE))
+        wait_until_unused(store, config.name, show, timeout_seconds=timeout_seconds, send=send)
+    show("no server sends packets here any more")
+
+
+def _origin(config: AgentConfig) -> Origin:
+    return Origin(str(config.dip), current_namespace().boot_id)
+
+
+def _known_by_another_dip(config: AgentConfig) -> str:
+    """Return the DIP that this server's name has in the saved cluster document, if not its own."""
+    saved = StateDir(config.state_dir).load_document(CLUSTER)
+    try:
+        own = decode_cluster(saved).server(config.name) if saved else None
+    except DocumentError:
+        return ""
+    return str(own.dip) if own is not None and own.dip != config.dip else ""
+
+
+def _send_leaving(config: AgentConfig, store: AgentStore, boot_id: str, sequence: int) -> None:
+    """Report for a server without an agent that it leaves and announces nothing."""
+    store.report(
+        Report(
+            server=config.name,
+            boot_id=boot_id,
+            sequence=sequence,
+            sent_at=time.time(),
+            leaving=True,
+            version=lb.__version__,
+            **vars(_origin(config)),
+        )
+    )
+
+
+def _withdraw(config: AgentConfig, show: Show, *, force: bool) -> None:
+    """Withdraw this server's routes, unless that is done; then wait until routers know it."""
+    record = find_record(config)
+    if record is None or not record.announced:
         return
+    if not _agent_withdraws(config, show):
+        if config.on_withdraw:
+            _run_on_withdraw(config, record, show, force=force)
+        (config.run_dir / READY_FILE).unlink(missing_ok=True)
+        if find_holder(config.interface) is None:
+            Journal(config.state_dir, record).note(announced=False)
+    if config.withdraw_settle_seconds:
+        show(f"waiting {config.withdraw_settle_seconds:g} s until routers send nothing here")
+        time.sleep(config.withdraw_settle_seconds)
+
+
+def _agent_withdraws(config: AgentConfig, show: Show) -> bool:
+    """Let the agent withdraw, which it does when it sees the lock; return whether it did.
+
+    It does not if there is none, if it hangs, or if its hook fails.
+    """
+    now = time.monotonic()
+    deadline, print_at = now + config.hook_timeout_seconds + AGENT_WITHDRAW_SECONDS, now + 2.0
+    while find_holder(config.interface) is not None and time.monotonic() < deadline:
+        record = find_record(config)
+        if record is None or not record.announced:
+            show("the agent withdrew the routes")
+            return True
+        if time.monotonic() >= print_at:
+            show("waiting for the agent to withdraw the routes")
+            print_at = deadline
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def _run_on_withdraw(config: AgentConfig, record: Record, show: Show, *, force: bool) -> None:
     try:
         run_hook(
             ON_WITHDRAW,
@@ -252,6 +381,9 @@ def _remove_run_files(config: AgentConfig, record: Record) -> None:
 
 def _report_stop(config: AgentConfig, show: Show) -> None:
     """Report to the store that this server's forwarder has stopped."""
+    if dip := _known_by_another_dip(config):
+        show(f"not reported to the store: {config.name} is the server with DIP {dip}")
+        return
     report = Report(
         server=config.name,
         boot_id=secrets.token_hex(8),
@@ -259,6 +391,7 @@ def _report_stop(config: AgentConfig, show: Show) -> None:
         sent_at=time.time(),
         stopped=True,
         version=lb.__version__,
+        **vars(_origin(config)),
     )
     try:
         with closing(open_agent_store(config.store, config.token_file, config.ca_file)) as store:

@@ -31,7 +31,9 @@ from lb.agent.mss.keeper import MssKeeper
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.path.prober import PathProber
 from lb.agent.ready.announcer import Announcer
+from lb.agent.ready.boot_wait import BootWait
 from lb.agent.ready.systemd import try_notify
+from lb.agent.ready.take_over import OVERDUE, TakeOver
 from lb.agent.report.checks import Checker, wanted_checks
 from lb.agent.report.status_file import status_of, write_status
 from lb.agent.vips.keeper import VipKeeper
@@ -40,6 +42,8 @@ from lb.agent.watch.watch import Watch
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import DEFAULT_GUE_PORT, Identity
 
+LAST_GOOD = "last good"
+"""Where documents came from that were saved, not read from the store."""
 STORE_PATIENCE_SECONDS = 5.0
 NEIGHBOUR_PATIENCE_SECONDS = 0.3
 TICK_SECONDS = 1.0
@@ -121,6 +125,8 @@ class Parts:
     reload: Callable[[], None]
     """Reads the settings again, and logs the result."""
     replacing: bool
+    take_over: TakeOver
+    boot_wait: BootWait
     started: float
     """When `up` began and the store was first asked, by the monotonic clock."""
 
@@ -170,8 +176,7 @@ class Agent:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Batch):
-            self._answered = True
-            self._take(event, "store")
+            self._take_from_store(event)
         elif isinstance(event, StoreTrouble):
             self._log.warning("store trouble", reason=event.line)
             if event.denied and not self._attached:
@@ -205,6 +210,13 @@ class Agent:
 
     # ------------------------------------------------------------------ documents
 
+    def _take_from_store(self, batch: Batch) -> None:
+        self._answered = True
+        if batch.led:
+            self._parts.boot_wait.controller_answered()
+            self._next_tick = 0.0
+        self._take(batch, "store")
+
     def _take(self, batch: Batch, source: str) -> None:
         parts = self._parts
         before = parts.in_use.generations()
@@ -214,6 +226,8 @@ class Agent:
         if parts.in_use.generations() == before:
             return
         self._next_tick = 0.0
+        if parts.in_use.cluster is not None:
+            self._check_name(parts.in_use.cluster)
         parts.facts.update(source=source)
         if parts.in_use.view.dips != self._tracked:
             self._tracked = dict(parts.in_use.view.dips)
@@ -240,7 +254,7 @@ class Agent:
             self._log.warning(f"no {missed} yet: waiting for the store", reason=reason)
             return
         self._log.warning("starting from the last good documents", reason=reason or "none in store")
-        self._take(last_good, "last good")
+        self._take(last_good, LAST_GOOD)
 
     def _missing_pools(self, cluster: Cluster) -> frozenset[str]:
         return pools_in_service(cluster) - self._parts.in_use.tables.keys()
@@ -253,7 +267,8 @@ class Agent:
             return
         vips = tuple(in_order(cluster_vips(cluster) - parts.vips.left_out.keys()))
         own = cluster.server(parts.config.name)
-        parts.facts.update(vips=vips, state=own.state.value if own else "unknown")
+        state = own.state.value if own else "unknown"
+        parts.facts.update(vips=vips, services=cluster.services, state=state)
         parts.checker.follow(wanted_checks(cluster.services, vips))
         depth = deepest(cluster.pools)
         parts.mss.lower(vips, depth, self._path_mtu)
@@ -300,6 +315,8 @@ class Agent:
         parts.vips.shrink(wanted)
         parts.vips.extend(wanted)
         self._attached = True
+        parts.take_over.attached(time.monotonic())
+        parts.facts.set_trouble("take-over", None)
         parts.facts.update(attached=True, detached=False, xdp_mode=parts.config.xdp_mode)
         parts.intake.attached = True
         parts.intake.publish()
@@ -375,7 +392,11 @@ class Agent:
         parts = self._parts
         if self._attached:
             self._follow_watch()
+            parts.intake.save_again()
             self._decide_ready()
+        elif parts.facts.current.ready and parts.take_over.overdue(time.monotonic()):
+            parts.facts.update(ready=False)
+            parts.facts.set_trouble("take-over", OVERDUE)
         try:
             status = status_of(parts.facts.current, parts.config, time.time())
             write_status(parts.config.run_dir, status)
@@ -389,16 +410,41 @@ class Agent:
         parts = self._parts
         cluster = parts.in_use.cluster
         own = cluster.server(parts.config.name) if cluster else None
-        wrong = None
-        if own is not None and own.dip != parts.config.dip:
-            wrong = f"the controller knows {own.name} by DIP {own.dip}, not {parts.config.dip}"
-        parts.facts.set_trouble("identity", wrong)
-        parts.announcer.want(
-            ready=wrong is None
+        ready = (
+            parts.facts.own_name
+            and self._documents_are_new_enough()
+            and not parts.facts.current.withdrawing
             and own is not None
             and own.state in IN_USE
             and parts.facts.current.attached
             and not parts.facts.current.missing
             and bool(parts.in_use.tables)
-            and parts.mss.settled
         )
+        if ready and not parts.mss.settled and parts.take_over.adapting(time.monotonic()):
+            return  # the MSS table of the agent before is in place: nothing to withdraw
+        parts.announcer.want(ready=ready and parts.mss.settled)
+
+    def _check_name(self, cluster: Cluster) -> None:
+        """Whether this server's name is its own: else it reports and acknowledges nothing."""
+        parts = self._parts
+        own, wrong = cluster.server(parts.config.name), None
+        if own is not None and own.dip != parts.config.dip:
+            wrong = (
+                f"the controller knows {own.name} by DIP {own.dip}, not {parts.config.dip}: this "
+                "server reports nothing and gets no traffic; correct name or dip in agent.toml, or "
+                "the controller's file"
+            )
+        if wrong is not None and wrong != parts.facts.current.troubles.get("identity"):
+            self._log.error(wrong, every_time=True)
+        parts.facts.update(misnamed=wrong is not None)
+        parts.facts.set_trouble("identity", wrong)
+
+    def _documents_are_new_enough(self) -> bool:
+        """Whether a controller has answered since the boot, or has been waited for long enough."""
+        facts = self._parts.facts
+        saved = facts.current.source == LAST_GOOD
+        enough, trouble = self._parts.boot_wait.decide(time.monotonic(), saved=saved)
+        if trouble is not None and trouble != facts.current.troubles.get("controller"):
+            (self._log.error if enough else self._log.warning)(trouble, every_time=True)
+        facts.set_trouble("controller", trouble)
+        return enough

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controlplane.domain.objects import PathReport, ServiceHealth, Vip
+from controlplane.domain.objects import PathReport, Service, ServiceHealth, Vip
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Facts:
     ``paths`` is by peer; ``path_report`` is ``None`` until the first probes are sent.
     ``missing`` names what this server cannot do without and does not have now; ``repairs`` counts
     what was put back, by its name. ``watch_seconds`` is the CPU time of the last look at it all.
+    ``misnamed``: the controller knows this server's name with another DIP; ``twin``: the store
+    refuses this machine, because the name belongs to another one.
+    ``leaving``: `lbctl down` waits until no table names this server; ``withdrawing``: it needs the
+    routes withdrawn.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -61,6 +65,7 @@ class Facts:
     generations: Mapping[str, int] = field(default_factory=dict)
     since: Mapping[str, float] = field(default_factory=dict)
     vips: tuple[Vip, ...] = ()
+    services: tuple[Service, ...] = ()
     last_contact: float | None = None
     load: float | None = None
     connections: int = 0
@@ -81,6 +86,10 @@ class Facts:
     restart_needed: int = 0
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     path_report: PathReport | None = None
+    misnamed: bool = False
+    twin: bool = False
+    leaving: bool = False
+    withdrawing: bool = False
 
 
 class SharedFacts:
@@ -89,6 +98,11 @@ class SharedFacts:
     def __init__(self, started_at: float) -> None:
         self._lock = threading.Lock()
         self._facts = Facts(started_at)
+
+    @property
+    def own_name(self) -> bool:
+        """Whether nothing shows that this server's name belongs to another machine."""
+        return not self._facts.misnamed and not self._facts.twin
 
     @property
     def current(self) -> Facts:

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
 import lb
 from controlplane.domain.errors import BrigadeError, ExitCode
-from controlplane.domain.objects import Report
+from controlplane.domain.objects import Origin, Report
 from controlplane.domain.settings_changes import changes
 from controlplane.store.contract import AgentStore
 from controlplane.store.open import open_agent_store, renew_agent_stores
@@ -51,8 +52,11 @@ from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.neighbours import Neighbours
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.path.prober import PathProber
-from lb.agent.ready.announcer import Announcer
+from lb.agent.ready.announcer import READY_FILE, Announcer
+from lb.agent.ready.boot_wait import Beginning, BootWait
+from lb.agent.ready.leave import LeaveWatch
 from lb.agent.ready.systemd import sd_notify
+from lb.agent.ready.take_over import TakeOver
 from lb.agent.report.checks import Checker
 from lb.agent.report.metrics import AgentCollector, serve_metrics
 from lb.agent.report.samplers import ConnectionCounter, LoadSampler
@@ -81,6 +85,15 @@ class StoppedError(Exception):
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
+
+
+def find_beginning(config: AgentConfig) -> Beginning:
+    """Return how this start differs from that of the agent before, by its record."""
+    record = read_record(config.state_dir)
+    if record is None:
+        return Beginning()
+    continued = record.namespace == current_namespace()
+    return Beginning(continued=continued, rebooted=not continued)
 
 
 def open_journal(config: AgentConfig) -> Journal:
@@ -118,6 +131,7 @@ class Runner:
         self._started = time.monotonic()
         self._facts = SharedFacts(time.time())
         self._boot_id = secrets.token_hex(8)
+        self._origin = Origin(str(self._config.dip), current_namespace().boot_id)
         self._lock = threading.Lock()
         self._dataplane: Dataplane | None = None
         self._workers: list[Worker] = []
@@ -129,6 +143,7 @@ class Runner:
         netlink = stack.enter_context(RouteSocket())
         stack.enter_context(interface_lock(config.interface))
         stack.enter_context(signals_handled(self.signalled))
+        boot_wait = BootWait(find_beginning(config), self._started, config.controller_wait_seconds)
         journal = open_journal(config)
         start = Start(config, journal, self._facts, self._pause)
         try:
@@ -139,7 +154,7 @@ class Runner:
         start.withdraw_unless_attached(attachment)
         attachment.check()
         try:
-            return self._run(netlink, link, journal, attachment)
+            return self._run(netlink, link, journal, attachment, boot_wait)
         except InterfaceReplacedError:
             self._end_workers()
             raise
@@ -183,14 +198,21 @@ class Runner:
         self._inbox.put(Reload() if number == signal.SIGHUP else Stop(number))
 
     def _run(
-        self, netlink: RouteSocket, link: LinkInfo, journal: Journal, attachment: Attachment
+        self,
+        netlink: RouteSocket,
+        link: LinkInfo,
+        journal: Journal,
+        attachment: Attachment,
+        boot_wait: BootWait,
     ) -> int:
         """Make the parts, in this order, and run the loop."""
         config = self._config
+        announced = journal.record.announced
+        self._facts.update(ready=announced and (config.run_dir / READY_FILE).exists())
         journal.note(run_dir_made=journal.record.run_dir_made or not config.run_dir.exists())
         self._note_start()
         self._serve_metrics()
-        acknowledger = Acknowledger(self._store(), config.name)
+        acknowledger = Acknowledger(self._store(), config.name, self._origin, self._facts)
         follower = Follower(self._store(), self._facts, self._inbox.put)
         self._start(follower)  # asks the store while the programs are compiled
         dataplane = self._load(link)
@@ -240,6 +262,8 @@ class Runner:
             read_last_good=partial(read_last_good, state_dir),
             reload=partial(self._reload, announcer, sampler),
             replacing=bool(attachment.our_forwarders()),
+            take_over=TakeOver(self._started, announced=announced),
+            boot_wait=boot_wait,
             started=self._started,
         )
         return Agent(parts, self._inbox).run()
@@ -372,13 +396,15 @@ class Runner:
         config, facts = self._config, self._facts
 
         def compose(sequence: int) -> Report:
-            return compose_report(
+            report = compose_report(
                 facts.current, config.name, self._boot_id, sequence, time.time(), lb.__version__
             )
+            return replace(report, **vars(self._origin))
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)
         yield TransmitCheck(link, self._counters, facts)
+        yield LeaveWatch(config.interface, facts, self._changed)
 
 
 def run_agent(

@@ -67,6 +67,7 @@ def print_servers(found: dict[str, Any]) -> None:
         )
     show_whole(servers)
     _print_paths(found)
+    _print_twins(found["servers"])
     for pool in found["pools"]:
         if pool["panic"]:
             click.echo(
@@ -95,3 +96,12 @@ def _print_paths(found: dict[str, Any]) -> None:
             "SPLIT: servers do not reach each other, and no group of them has a majority, so none "
             "is taken out: look for filters of UDP port 6080, and at the links between them"
         )
+
+
+def _print_twins(servers: list[dict[str, Any]]) -> None:
+    """Name the machines that claim the name of another one."""
+    for server in servers:
+        if server["twin"]:
+            click.echo(
+                f"TWO MACHINES are called {server['name']}; this one is ignored: {server['twin']}"
+            )

@@ -93,7 +93,7 @@ def test_up_forwards_and_down_leaves_nothing(fleet: Fleet) -> None:
     wait_until(hook_log.exists, "on_ready was run")
     assert hook_log.read_text() == f"on_ready server1 {VIP}\n"
 
-    assert "nothing" not in fleet.lbctl(1, "down").stdout
+    assert "nothing to undo" not in fleet.lbctl(1, "down", "--force").stdout
     assert look(fleet) == before
     assert hook_log.read_text() == f"on_ready server1 {VIP}\non_withdraw server1 {VIP}\n"
     assert fleet.store.reports()["server1"].stopped
@@ -128,7 +128,7 @@ def test_what_was_there_before_is_there_afterwards_also_after_sigkill(fleet: Fle
     assert look(fleet) != before
     status = json.loads(fleet.lbctl(1, "status", "--json").stdout)
     assert (status["agent_running"], status["ready"]) == (False, True)
-    fleet.lbctl(1, "down")
+    fleet.lbctl(1, "down", "--force")
     assert look(fleet) == before
 
 

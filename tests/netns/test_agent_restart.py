@@ -257,11 +257,13 @@ def test_without_a_store_the_last_good_documents_serve_and_without_those_nothing
         token.write_text("secret-token-of-the-test\n")
         token.chmod(0o600)
         nobody_listens = f"http://{brigade.controller_address()}:1"
-        fleet.up(number, store=nobody_listens, token_file=str(token))
+        settings = {"store": nobody_listens, "token_file": str(token)}
+        fleet.up(number, controller_wait_seconds=1, **settings)
     wait_until(lambda: fleet.ready(1), "ready from the last good documents")
     assert "last good" in fleet.log(1)
     wait_until(lambda: fleet.status(1)["ready"], "its status")
     assert fleet.status(1)["source"] == "last good"
+    assert "READY BY SAVED DOCUMENTS" in fleet.status(1)["troubles"]["controller"]
     wait_until(lambda: "no documents yet" in fleet.log(2), "server 2 looks for a store")
     assert not fleet.ready(2)
     assert str(VIP) not in fleet.host(2).run(["ip", "address", "show", "dev", "lo"]).stdout

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from controlplane.domain.names import is_name
-from controlplane.domain.objects import Report
-from controlplane.store.contract import StoreCorrupt
+from controlplane.domain.objects import Origin, Report, Twin
+from controlplane.store.contract import NOBODY, StoreCorrupt
 from controlplane.store.file.atomic import (
     make_directory,
     names_in,
@@ -25,6 +25,7 @@ from controlplane.store.file.atomic import (
     remove_file,
     replace_file,
 )
+from controlplane.store.file.twins import Twins
 from controlplane.store.names import check_generation, check_kind, check_name
 from controlplane.store.reports import MAX_REPORT_BYTES, decode_report, encode_report, parse_object
 
@@ -42,6 +43,7 @@ class Fleet:
         self._acknowledgements = directory / "acknowledgements"
         self._reports = directory / "reports"
         self._drain_requests = directory / "wishes"
+        self._twins = Twins(directory / "twins", directory / "dips.json", temporaries)
         self._writing = threading.Lock()
         self._invalid: set[Path] = set()
         self._log = structlog.get_logger(__name__)
@@ -49,14 +51,19 @@ class Fleet:
     @property
     def directories(self) -> tuple[Path, ...]:
         """The directories in which something changes when the fleet does."""
-        return (self._acknowledgements, self._reports, self._drain_requests)
+        return (
+            self._acknowledgements,
+            self._reports,
+            self._drain_requests,
+            self._twins.directory,
+        )
 
     def make_directories(self) -> None:
         """Make the directories that do not exist."""
         for directory in self.directories:
             make_directory(directory)
 
-    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+    def acknowledge(self, server: str, kind: str, generation: int, origin: Origin = NOBODY) -> None:
         """Record that a server has a generation in use; a repetition writes nothing.
 
         Reads and writes under a lock of this process: one server's acknowledgements come from one
@@ -66,6 +73,7 @@ class Fleet:
         check_kind(kind)
         check_generation(generation)
         with self._writing:
+            self._twins.check(server, origin, self._file(self._reports, server))
             known = self._read(path, _MAX_ACKNOWLEDGEMENT_BYTES, _generations) or {}
             if known.get(kind) != generation:
                 data = json.dumps({**known, kind: generation}).encode()
@@ -78,7 +86,23 @@ class Fleet:
     def report(self, report: Report) -> None:
         """Replace a server's report."""
         path = self._file(self._reports, report.server)
-        replace_file(path, encode_report(report), self._temporaries, durable=False)
+        data = encode_report(report)
+        with self._writing:
+            self._twins.check(report.server, report.origin, path)
+            replace_file(path, data, self._temporaries, durable=False)
+            self._twins.wrote(report, path)
+
+    def know_dips(self, dips: Mapping[str, str]) -> None:
+        """Set the DIPs of the servers; a repetition writes nothing."""
+        self._twins.know(dips)
+
+    def twins(self) -> dict[str, Twin]:
+        """Return the newest refused machine of every name that two machines claim."""
+        return self._twins.refused()
+
+    def forget_twin(self, server: str) -> None:
+        """Forget the machine that was refused under this name."""
+        remove_file(self._file(self._twins.directory, server), durable=False)
 
     def reports(self) -> dict[str, Report]:
         """Return the newest report of every server that ever reported."""
@@ -102,6 +126,7 @@ class Fleet:
         with self._writing:
             remove_file(self._file(self._acknowledgements, server), durable=True)
         remove_file(self._file(self._reports, server), durable=False)
+        remove_file(self._file(self._twins.directory, server), durable=False)
         remove_file(self._drain_requests / server, durable=True)
 
     def _file(self, directory: Path, server: str) -> Path:

@@ -6,6 +6,8 @@
     documents/table.web/107.json
     keys/<key id>                      16 bytes, mode 0600 in a directory of mode 0700
     acknowledgements/<server>.json     reports/<server>.json     wishes/<server>
+    twins/<server>.json                a machine that claims a name of another one
+    dips.json                          the DIPs that belong to the names
     leader                             locked by the leading controller, holds its name
     tmp/                               files not yet whole
 
@@ -24,8 +26,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from controlplane.domain.names import shown
-from controlplane.domain.objects import Report
+from controlplane.domain.objects import Origin, Report, Twin
 from controlplane.store.contract import (
+    NOBODY,
     ControllerStore,
     StoreConflict,
     StoreUnavailable,
@@ -104,15 +107,19 @@ class FileStore(ControllerStore):
         with self._using("cannot read a key"):
             return self._keyring.get(key_id)
 
-    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+    def acknowledge(self, server: str, kind: str, generation: int, origin: Origin = NOBODY) -> None:
         """Record that this server's data plane has this generation in use."""
         with self._using("cannot acknowledge"):
-            self._fleet.acknowledge(server, kind, generation)
+            self._fleet.acknowledge(server, kind, generation, origin)
 
     def report(self, report: Report) -> None:
         """Replace this server's report."""
         with self._using("cannot report"):
             self._fleet.report(report)
+
+    def is_led(self) -> bool:
+        """Return whether a controller on this machine leads."""
+        return self.leader() is not None
 
     def close(self) -> None:
         """End waiting calls and close descriptors. Leadership ends with its context."""
@@ -160,6 +167,21 @@ class FileStore(ControllerStore):
         """Return, for each server that ever acknowledged, kind -> generation."""
         with self._using("cannot read the acknowledgements"):
             return self._fleet.acknowledgements()
+
+    def know_dips(self, dips: Mapping[str, str]) -> None:
+        """Set the DIPs of the servers: reports and acknowledgements of others are refused."""
+        with self._using("cannot save the servers' DIPs"):
+            self._fleet.know_dips(dips)
+
+    def twins(self) -> Mapping[str, Twin]:
+        """Return the newest refused machine of every name that two machines claim."""
+        with self._using("cannot read the refused machines"):
+            return self._fleet.twins()
+
+    def forget_twin(self, server: str) -> None:
+        """Forget the machine that was refused under this name."""
+        with self._using("cannot forget a refused machine"):
+            self._fleet.forget_twin(server)
 
     def reports(self) -> Mapping[str, Report]:
         """Return the newest report of every server that ever reported."""

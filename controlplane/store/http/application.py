@@ -25,7 +25,7 @@ from controlplane.store.http.protocol import (
     error_to_answer,
 )
 from controlplane.store.names import check_kind
-from controlplane.store.reports import decode_report, parse_object
+from controlplane.store.reports import decode_report, parse_object, read_origin
 
 BODY_SECONDS = 10.0
 """How long a request's body may take to arrive."""
@@ -76,7 +76,8 @@ class Requests:
         kind, generation = content.get("kind"), content.get("generation")
         if not isinstance(kind, str) or type(generation) is not int:
             raise StoreCorrupt("an acknowledgement has a kind and a generation")
-        await run_in_threadpool(self._store.acknowledge, server, kind, generation)
+        origin = read_origin(content)
+        await run_in_threadpool(self._store.acknowledge, server, kind, generation, origin)
         return Response(status_code=204)
 
     async def report(self, request: Request) -> Response:

@@ -16,8 +16,9 @@ from typing import Any
 import httpx2
 
 from controlplane.domain.errors import ConfigError
-from controlplane.domain.objects import Report
+from controlplane.domain.objects import Origin, Report
 from controlplane.store.contract import (
+    NOBODY,
     AgentStore,
     StoreCorrupt,
     StoreDenied,
@@ -107,13 +108,14 @@ class HttpStore(AgentStore):
         key = self._ask("GET", f"/v1/keys/{check_name(key_id, 'key')}").content
         return check_key(key_id, key)
 
-    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+    def acknowledge(self, server: str, kind: str, generation: int, origin: Origin = NOBODY) -> None:
         """Record that this server's data plane has this generation in use."""
         path = f"/v1/servers/{check_name(server, 'server')}/acknowledgement"
         body = {
             "server": server,
             "kind": check_kind(kind),
             "generation": check_generation(generation),
+            **vars(origin),
         }
         self._ask("POST", path, body)
 
@@ -121,6 +123,11 @@ class HttpStore(AgentStore):
         """Replace this server's report."""
         path = f"/v1/servers/{check_name(report.server, 'server')}/report"
         self._ask("PUT", path, encode_report(report))
+
+    def is_led(self) -> bool:
+        """Return whether the controller answers: only the one that leads serves the store."""
+        self.kinds()
+        return True
 
     def close(self) -> None:
         """Close the connections; a waiting thread notices at the end of its poll."""

@@ -9,9 +9,10 @@ POST    /v1/wait                            ``{"seen": {kind: n},    the same, o
 GET     /v1/documents/<kind>                                         the bytes, their generation in
                                                                      a header; 204: none yet
 GET     /v1/keys/<key id>                                            16 bytes
-POST    /v1/servers/<name>/acknowledgement  ``{"server", "kind",     204
-                                            "generation"}``
-PUT     /v1/servers/<name>/report           a report                 204
+POST    /v1/servers/<name>/acknowledgement  ``{"server", "kind",     204; 409: the name is
+                                            "generation", "dip",     another machine's
+                                            "machine"}``
+PUT     /v1/servers/<name>/report           a report                 204; 409: the same
 ======  ==================================  =======================  ==============================
 
 Every request carries ``Authorization: Bearer <token>`` (RFC 6750). An error is ``{"error": slug,

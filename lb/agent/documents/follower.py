@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -19,6 +19,8 @@ from lb.agent.facts import SharedFacts
 from lb.agent.worker import Backoff, Worker
 
 WAIT_SECONDS = 10.0
+UNLED_WAIT_SECONDS = 1.0
+"""While no controller leads: when one does, that alone wakes nobody."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Batch:
     """The result of one poll: encoded documents, tables by pool, and the keys of all pools.
 
     ``cluster_generation`` is that of the cluster document in the store; 0: not from a store.
+    ``led``: a controller led the store when it was read.
     """
 
     cluster: bytes | None = None
     tables: Mapping[str, bytes] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     cluster_generation: int = 0
+    led: bool = field(default=False, compare=False)
 
     @property
     def empty(self) -> bool:
@@ -68,13 +72,17 @@ class Follower(Worker):
         self._pool_keys: dict[str, str] = {}
         self._keys: dict[str, bytes] = {}
         self._answered = False
+        self._led = False
 
     def step(self) -> float:
         """Wait for something new and deliver it; pause after trouble."""
         try:
+            led = self._led or self._store.is_led()  # first: what is read then is its word
             # The first poll is answered at once, whether there are documents or not.
-            kinds = self._store.wait(self._seen, WAIT_SECONDS if self._answered else 0.0)
-            batch = self._fetch(kinds)
+            patience = WAIT_SECONDS if led else UNLED_WAIT_SECONDS
+            news = not self._answered or led != self._led
+            kinds = self._store.wait(self._seen, 0.0 if news else patience)
+            batch = replace(self._fetch(kinds), led=led)
         except StoreError as error:
             self._facts.set_trouble("store", str(error))
             self._deliver(StoreTrouble(str(error), isinstance(error, StoreDenied)))
@@ -83,9 +91,9 @@ class Follower(Worker):
         self._facts.set_trouble("store", None)
         self._backoff.succeeded()
         self._warn_of_rollback(kinds)
-        if not batch.empty or not self._answered:
+        if news or not batch.empty:
             self._deliver(batch)
-        self._answered = True
+        self._answered, self._led = True, led
         self._seen = dict(kinds)
         return 0.0
 

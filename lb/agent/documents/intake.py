@@ -1,4 +1,8 @@
-"""Takes or refuses new documents, acknowledges them, and saves them as the last good ones."""
+"""Takes or refuses new documents, saves them as the last good ones, and acknowledges them.
+
+In this order: the fleet relies on what was acknowledged. A server that lost its memory right after
+an acknowledgement must not start with an older table.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from lb.agent.facts import SharedFacts
 
 
 class Intake:
-    """Takes batches in: acknowledges at once what is in use, and saves it afterwards.
+    """Takes batches in: what is in use is saved, then acknowledged.
 
     ``attached`` is whether the data plane is attached, so that what it has is in use.
     """
@@ -36,6 +40,7 @@ class Intake:
         self._on_disk: dict[str, int] = {}
         self._keys_on_disk: dict[str, bytes] = {}
         self._keys: dict[str, bytes] = {}
+        self._unsaved = False
         self.refused_pools: set[str] = set()
         self.attached = False
 
@@ -55,12 +60,16 @@ class Intake:
         self.publish()
 
     def publish(self) -> None:
-        """Report and acknowledge what is in use, then save it as the last good."""
+        """Report what is in use, save it as the last good, then acknowledge it."""
         generations = self._in_use.generations()
         self._facts.update(generations=generations, since=dict(self._in_use.since))
-        if self.attached:
+        if self.attached and (self._save(generations) or self._forget_saved()):
             self._acknowledge(generations)
-            self._save(generations)
+
+    def save_again(self) -> None:
+        """Try again what could not be saved."""
+        if self._unsaved:
+            self.publish()
 
     def _take_table(self, pool: str, take: Callable[[], bool]) -> None:
         if self._try(table_kind(pool), take):
@@ -83,10 +92,12 @@ class Intake:
         log.info(event, about=kind, generation=self._in_use.generations().get(kind))
         return True
 
-    def _save(self, generations: Mapping[str, int]) -> None:
+    def _save(self, generations: Mapping[str, int]) -> bool:
+        """Save what is new, the cluster document before the tables; return whether all is saved."""
+        self._unsaved = True
         try:
             self._save_keys()
-            for kind, generation in generations.items():
+            for kind, generation in sorted(generations.items()):
                 if self._on_disk.get(kind) != generation:
                     self._files.save_document(kind, self._in_use.documents[kind])
                     self._on_disk[kind] = generation
@@ -95,9 +106,34 @@ class Intake:
                 del self._on_disk[kind]
         except StoreError as error:
             structlog.get_logger().warning("cannot save the last good documents", reason=str(error))
-            self._facts.set_trouble("state_dir", str(error))
-            return
+            self._facts.set_trouble(
+                "state_dir",
+                f"{error}; until that is repaired, this server needs the store to start",
+            )
+            return False
+        self._unsaved = False
         self._facts.set_trouble("state_dir", None)
+        return True
+
+    def _forget_saved(self) -> bool:
+        """Make sure that no agent starts from older documents than those in use.
+
+        Without a saved cluster document, nothing is used of what is saved. Return whether it is
+        gone; as long as it is not, nothing new may be acknowledged, which holds the fleet up.
+        """
+        try:
+            self._files.forget_document(CLUSTER)
+        except StoreError as error:
+            line = f"documents can be neither saved nor removed: {error}"
+            self._facts.set_trouble(
+                "state_dir",
+                f"{line}; new ones are not acknowledged, so the whole fleet waits for this server: "
+                "repair the disk, or lbctl down --force",
+            )
+            structlog.get_logger().error(line)
+            return False
+        self._on_disk.pop(CLUSTER, None)
+        return True
 
     def _save_keys(self) -> None:
         for key_id, key in self._keys.items():

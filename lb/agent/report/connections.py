@@ -1,4 +1,8 @@
-"""Counts the TCP connections on VIPs by sock_diag(7)."""
+"""Counts the open connections on VIPs by sock_diag(7): TCP connections and UDP flows.
+
+A UDP flow is a connected socket of a UDP service that is not stateless: the redirector finds flows
+by the same sockets. A server that answers with unconnected sockets keeps no flows to count.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterable
 
-from controlplane.domain.objects import Vip
+from controlplane.domain.objects import UDP, Service, Vip
 from lb.agent.netlink.messages import HEADER, messages
 from lb.agent.netlink.route_socket import (
     NLM_F_DUMP,
@@ -21,7 +25,9 @@ from lb.agent.netlink.route_socket import (
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
 ESTABLISHED = 1 << 1
+"""The state of a TCP connection, and of a connected UDP socket."""
 REQUEST = struct.Struct("=BBBBI48x")
+PORT = struct.Struct("!4xH")
 SOURCE_OFFSET = 8
 REMOTE_OFFSET = SOURCE_OFFSET + 16
 END_OFFSET = REMOTE_OFFSET + 16
@@ -56,11 +62,45 @@ class AddressMatcher:
         )
 
 
-def count_connections(vips: Iterable[Vip]) -> int:
-    """Return the number of established TCP connections whose local address is a VIP.
+class FlowServices:
+    """Whether a UDP flow to an address and port belongs to its server: not where it is stateless.
 
-    Those from this server to itself (health checks) do not count. It looks at the network namespace
-    of the calling thread, at IPv4 sockets and at IPv6 sockets, which may have IPv4 connections.
+    A packet's service is the one with the longest prefix; of these, one with a port comes first.
+    """
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        found: defaultdict[tuple[int, int], dict[tuple[int, int | None], bool]] = defaultdict(dict)
+        for service in services:
+            if service.protocol == UDP:
+                vip = service.vip
+                shift = vip.max_prefixlen - vip.prefixlen
+                key = int(vip.network_address) >> shift, service.port
+                found[vip.version, shift][key] = not service.stateless
+        self._services = sorted(found.items(), key=lambda item: item[0])  # longest prefixes first
+
+    def __bool__(self) -> bool:
+        """Whether there is a service whose flows belong to servers."""
+        return any(any(keeps.values()) for _, keeps in self._services)
+
+    def keeps(self, packed: bytes, port: int) -> bool:
+        """Whether flows to this address, of 4 or 16 bytes, and port belong to their servers."""
+        bits = 8 * len(packed)
+        number = int.from_bytes(packed, "big")
+        for (version, shift), services in self._services:
+            for wanted in (port, None) if ADDRESS_BITS[version] == bits else ():
+                kept = services.get((number >> shift, wanted))
+                if kept is not None:
+                    return kept
+        return False
+
+
+def count_connections(vips: Iterable[Vip], services: Iterable[Service] = ()) -> int:
+    """Return the number of connections whose local address is a VIP.
+
+    TCP connections that are established, and UDP flows of those ``services`` that are not
+    stateless. Those from this server to itself (health checks) do not count. It looks at the
+    network namespace of the calling thread, at IPv4 sockets and at IPv6 sockets, which may have
+    IPv4 connections.
 
     Raises:
         OSError: the kernel has no inet_diag, or refuses.
@@ -72,14 +112,26 @@ def count_connections(vips: Iterable[Vip]) -> int:
         families.append(socket.AF_INET6)
     if not families:
         return 0
+    flows = FlowServices(services)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as diag:
         diag.settimeout(2.0)
-        return sum(_count(diag, family, wanted) for family in families)
+        count = sum(_count(diag, family, socket.IPPROTO_TCP, wanted) for family in families)
+        if flows:
+            count += sum(
+                _count(diag, family, socket.IPPROTO_UDP, wanted, flows) for family in families
+            )
+        return count
 
 
-def _count(diag: socket.socket, family: int, wanted: AddressMatcher) -> int:
+def _count(
+    diag: socket.socket,
+    family: int,
+    protocol: int,
+    wanted: AddressMatcher,
+    flows: FlowServices | None = None,
+) -> int:
     """Dump one family's sockets and count those that are wanted."""
-    request = REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, ESTABLISHED)
+    request = REQUEST.pack(family, protocol, 0, 0, ESTABLISHED)
     length, flags = HEADER.size + len(request), NLM_F_REQUEST | NLM_F_DUMP
     diag.send(HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, 1, 0) + request)
     count = 0
@@ -91,7 +143,11 @@ def _count(diag: socket.socket, family: int, wanted: AddressMatcher) -> int:
                 raise NetlinkError(error_in(message))
             source = _address(family, message.body[SOURCE_OFFSET:REMOTE_OFFSET])
             remote = _address(family, message.body[REMOTE_OFFSET:END_OFFSET])
-            count += source in wanted and source != remote
+            counts = source in wanted and source != remote
+            if counts and flows is not None:
+                (port,) = PORT.unpack_from(message.body)
+                counts = flows.keeps(source, port)
+            count += counts
 
 
 def _address(family: int, raw: bytes) -> bytes:

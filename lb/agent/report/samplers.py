@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import Vip
+from controlplane.domain.objects import Service, Vip
 from lb.agent.config import LoadConfig
 from lb.agent.facts import SharedFacts
 from lb.agent.report.connections import count_connections
@@ -67,10 +67,12 @@ class LoadSampler(Worker):
 
 
 class ConnectionCounter(Worker):
-    """Counts established connections on VIPs about once a second."""
+    """Counts open connections on VIPs about once a second."""
 
     def __init__(
-        self, facts: SharedFacts, count: Callable[[Iterable[Vip]], int] = count_connections
+        self,
+        facts: SharedFacts,
+        count: Callable[[tuple[Vip, ...], tuple[Service, ...]], int] = count_connections,
     ) -> None:
         super().__init__("connections")
         self._facts = facts
@@ -79,9 +81,14 @@ class ConnectionCounter(Worker):
     def step(self) -> float:
         """Count once; after a long count, pause longer."""
         started = time.monotonic()
+        facts = self._facts.current
         try:
-            self._facts.update(connections=self._count(self._facts.current.vips))
+            self._facts.update(connections=self._count(facts.vips, facts.services))
         except OSError as error:
+            line = f"connections on VIPs cannot be counted ({error}): modprobe tcp_diag udp_diag"
             structlog.get_logger().warning("cannot count connections", reason=str(error))
+            self._facts.set_trouble("connections", line)
+        else:
+            self._facts.set_trouble("connections", None)
         took = time.monotonic() - started
         return max(COUNT_SECONDS - took, took * COUNT_COST)

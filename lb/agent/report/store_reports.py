@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from controlplane.domain.objects import Report
-from controlplane.store.contract import AgentStore, StoreError
+from controlplane.domain.objects import Origin, Report
+from controlplane.store.contract import AgentStore, StoreConflict, StoreError
 from lb.agent.facts import Facts, SharedFacts
 from lb.agent.worker import Backoff, Worker
 
@@ -21,15 +21,26 @@ REPEAT_SECONDS = 5.0
 """How often everything is acknowledged again, whatever is new meanwhile: a store that was started
 again (`--seed`) does not have it, and one that lost its power may have lost it."""
 MAX_ERRORS = 8
+REFUSED_SECONDS = 1.0
+"""How often a server whose name belongs to another machine looks whether that is still so."""
+TWIN_SECONDS = 3.0
+"""For how long a server that reported before may be refused: its DIP may be changing."""
 
 
 class Acknowledger(Worker):
     """Acknowledges the generations that the data plane has in use, until the store has them."""
 
     def __init__(
-        self, store: AgentStore, server: str, clock: Callable[[], float] = time.monotonic
+        self,
+        store: AgentStore,
+        server: str,
+        origin: Origin,
+        facts: SharedFacts,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("acknowledge")
+        self._origin = origin
+        self._facts = facts
         self._clock = clock
         self._store = store
         self._server = server
@@ -53,9 +64,11 @@ class Acknowledger(Worker):
                 self._repeat_at = self._clock() + REPEAT_SECONDS
                 self._acknowledged.clear()
             pending = self._pending()
+        if pending and not self._facts.own_name:
+            return REFUSED_SECONDS
         for kind, generation in pending.items():
             try:
-                self._store.acknowledge(self._server, kind, generation)
+                self._store.acknowledge(self._server, kind, generation, self._origin)
             except StoreError as error:
                 structlog.get_logger().warning("cannot acknowledge", about=kind, reason=str(error))
                 return self._backoff.failed()
@@ -85,19 +98,35 @@ class Reporter(Worker):
         self._clock = clock
         self._backoff = Backoff(first=REPORT_SECONDS, longest=2.0)
         self._sequence = 0
+        self._may_be_refused_until = 0.0
 
     def step(self) -> float:
         """Send one report."""
         started = time.monotonic()
+        if self._facts.current.misnamed:
+            return REFUSED_SECONDS
         self._sequence += 1
         try:
             self._store.report(self._compose(self._sequence))
+        except StoreConflict as error:
+            return self._refused(str(error), started)
         except StoreError as error:
             structlog.get_logger().warning("cannot report", reason=str(error))
             return self._backoff.failed()
-        self._facts.update(last_contact=self._clock())
+        self._facts.update(last_contact=self._clock(), twin=False)
+        self._facts.set_trouble("twin", None)
+        self._may_be_refused_until = time.monotonic() + TWIN_SECONDS
         self._backoff.succeeded()
         return max(0.0, REPORT_SECONDS - (time.monotonic() - started))
+
+    def _refused(self, reason: str, now: float) -> float:
+        """Note that the name is another machine's; go on asking, for that one may end."""
+        if now >= self._may_be_refused_until:
+            if not self._facts.current.twin:
+                structlog.get_logger().error("this machine is ignored", reason=reason)
+            self._facts.update(twin=True)
+            self._facts.set_trouble("twin", reason)
+        return REFUSED_SECONDS
 
 
 def compose_report(
@@ -120,4 +149,5 @@ def compose_report(
         refused_cluster=facts.refused_cluster,
         paths=facts.path_report,
         missing=facts.missing,
+        leaving=facts.leaving,
     )

@@ -41,6 +41,7 @@ class Agent:
     lost: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     most_services: int = 99
+    leaving: bool = False
     refused: int = 0
     cluster: Cluster | None = None
     tables: dict[str, Table] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class Agent:
                 stopped=stopped,
                 detached=self.detached,
                 paths=PathReport(3, self.lost, self.unknown),
+                leaving=self.leaving,
                 load=self.load,
                 connections=self.connections,
                 checks=dict(self.checks),

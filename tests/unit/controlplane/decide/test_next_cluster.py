@@ -196,6 +196,27 @@ def test_a_removed_server_stays_known_while_a_table_in_use_names_it() -> None:
 
 def test_a_removed_server_that_speaks_again_stays_known() -> None:
     assert leaving(DOWN, REMOVED) == "down"
+    assert leaving(DOWN, replace(REMOVED, leaving=True)) == "down", "it forwards until it is gone"
+
+
+@pytest.mark.parametrize(
+    ("settlement", "news", "state"),
+    [
+        (SETTLED, ClusterNews(tables_settled=True), "down"),
+        (SETTLED, ClusterNews(tables_settled=True, named=frozenset({2})), "draining"),
+        (SETTLED, ClusterNews(tables_settled=False), "draining"),
+        (PASSABLE, ClusterNews(tables_settled=True), "draining"),
+    ],
+    ids=["unused", "in a chain", "tables not settled", "an agent is silent"],
+)
+def test_a_server_may_go_when_every_server_uses_tables_without_it(
+    settlement: Settlement, news: ClusterNews, state: str
+) -> None:
+    settings = config("a", "b")
+    before = at(first(settings), a=ACTIVE, b=DRAINING)
+    views = {"a": ALIVE, "b": replace(ALIVE, leaving=True)}
+    found = next_cluster(settings, before, views, settlement, news, {})
+    assert states(found or before)["b"] == state
 
 
 def test_a_new_pool_gets_its_key_and_an_old_one_keeps_its() -> None:

@@ -50,9 +50,10 @@ def states(
     trusted: set[int],
     serving: set[str] | None = None,
     unhealthy: set[str] | None = None,
+    leaving: frozenset[str] = frozenset(),
 ) -> dict[int, ServerState]:
     members = {server.name for server in found.servers} if serving is None else serving
-    return pool_states(found, FACTS, members, trusted, unhealthy or set())
+    return pool_states(found, FACTS, members, trusted, unhealthy or set(), leaving)
 
 
 def test_states_as_they_are() -> None:
@@ -70,6 +71,13 @@ def test_a_failing_service_drains_in_this_pool() -> None:
 
 def test_a_server_of_other_pools_only_is_drained_here() -> None:
     assert states(cluster(ACTIVE, ACTIVE), {1, 2}, serving={"s1"})[2] is DRAINING
+
+
+def test_a_drained_server_that_leaves_leaves_the_chains() -> None:
+    found = cluster(DRAINING, ACTIVE, DRAINING)
+    asked = states(found, {1, 2, 3}, leaving=frozenset({"s1", "s2", "s3"}))
+    assert asked == {1: DRAINING, 2: ACTIVE, 3: DOWN}, "s1 has buckets, s2 is not drained yet"
+    assert states(found, {1, 2, 3})[3] is DRAINING, "it did not ask"
 
 
 def test_an_index_that_nobody_knows_is_down() -> None:

@@ -17,6 +17,7 @@ NEVER = ServerView("a")
 STOPPED = replace(ALIVE, stopped=True)
 REQUESTED = replace(ALIVE, drain_requested=True)
 REMOVED = replace(ALIVE, configured=False)
+LEAVING = replace(ALIVE, leaving=True)
 
 
 def follow(
@@ -51,10 +52,22 @@ def follow(
         (DOWN, STOPPED, DOWN),
         (DOWN, REMOVED, DOWN),
         (DOWN, REQUESTED, REGISTERED),
+        (REGISTERED, LEAVING, REGISTERED),
+        (JOINING, LEAVING, DRAINING),
+        (ACTIVE, LEAVING, DRAINING),
+        (DRAINING, LEAVING, DRAINING),
+        (DOWN, LEAVING, DOWN),
     ],
 )
 def test_steps_of_a_life(state: ServerState, view: ServerView, following: ServerState) -> None:
     assert follow(state, view) is following
+
+
+@pytest.mark.parametrize("state", ServerState)
+def test_a_server_that_leaves_is_down_once_no_table_in_use_names_it(state: ServerState) -> None:
+    assert next_state(state, LEAVING, may_join=True, full_share=True, unused=True) is DOWN
+    follows = next_state(state, ALIVE, may_join=True, full_share=True, unused=True)
+    assert follows is not DOWN, "it did not ask"
 
 
 def test_newcomers_wait_until_they_may_join() -> None:

@@ -35,6 +35,8 @@ def server(name: str, state: ServerState = ServerState.ACTIVE, index: int = 1) -
         (ServerState.DOWN, ALIVE, False),
         (ServerState.DOWN, SILENT, False),
         (ServerState.ACTIVE, replace(ALIVE, stopped=True), False),
+        (ServerState.DRAINING, replace(ALIVE, leaving=True), True),
+        (ServerState.DRAINING, replace(ALIVE, leaving=True, withdrawn=True), False),
     ],
 )
 def test_who_counts(state: ServerState, view: ServerView, counted: bool) -> None:

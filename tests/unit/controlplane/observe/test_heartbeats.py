@@ -97,3 +97,28 @@ def test_views_put_it_together() -> None:
         configured=("a",),
     )
     assert (later["a"].heard, later["a"].silent) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("now", "ready", "leaving", "withdrawn"),
+    [(1.0, True, True, False), (1.0, False, True, True), (2.0, False, False, False)],
+    ids=["asks", "has withdrawn", "silent: it may have given up"],
+)
+def test_a_server_leaves_only_as_long_as_it_asks(
+    now: float, *, ready: bool, leaving: bool, withdrawn: bool
+) -> None:
+    heartbeats = Heartbeats(0.0)
+    heartbeats.observe(reports(a=1), 0.1)
+    asking = {"a": Report("a", "boot", 2, 0.0, ready=ready, leaving=True)}
+    heartbeats.observe(asking, 0.9)
+    view = server_views(
+        ["a"],
+        heartbeats,
+        now,
+        silent_after_seconds=1.0,
+        reports=asking,
+        acknowledged={},
+        drain_requests=(),
+        configured=("a",),
+    )["a"]
+    assert (view.leaving, view.withdrawn) == (leaving, withdrawn)

@@ -50,6 +50,14 @@ def test_an_empty_store_has_nothing(agents: Backing) -> None:
     assert agent.kinds() == {}
 
 
+def test_an_agent_learns_whether_a_controller_leads(backing: Backing) -> None:
+    agent = backing.agent()
+    assert not agent.is_led()
+    with backing.controller().lead("me"):
+        assert agent.is_led()
+    assert not agent.is_led()
+
+
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
 def test_documents_arrive_to_the_byte(agents: Backing, size: int) -> None:
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)

@@ -36,6 +36,9 @@ GOOD: dict[str, Any] = {
     "detached": True,
     "paths": {"probed": 3, "lost": ["beta"], "unknown": ["gamma", "delta"]},
     "missing": ["forwarder"],
+    "leaving": True,
+    "dip": "10.0.0.1",
+    "machine": "7d1b",
 }
 
 
@@ -50,6 +53,9 @@ def test_a_report_is_what_it_says() -> None:
         *("alpha", "b", 3, 1.5, True, False, 0.5, 2, checks, "1", "native", ("one",), 8, True),
         paths,
         missing=("forwarder",),
+        leaving=True,
+        dip="10.0.0.1",
+        machine="7d1b",
     )
     assert decoded() == expected
     assert decode_report(encode_report(expected)) == expected

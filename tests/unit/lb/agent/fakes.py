@@ -13,6 +13,7 @@ from controlplane.domain.objects import (
     CLUSTER,
     TCP,
     Cluster,
+    Origin,
     Pool,
     Report,
     Server,
@@ -23,7 +24,14 @@ from controlplane.domain.objects import (
     vip_text,
 )
 from controlplane.domain.vips import in_order
-from controlplane.store.contract import AgentStore, StoreCorrupt, StoreError, Version, is_newer
+from controlplane.store.contract import (
+    NOBODY,
+    AgentStore,
+    StoreCorrupt,
+    StoreError,
+    Version,
+    is_newer,
+)
 from lb.agent.netlink.watcher import RTMGRP, Watcher
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView
@@ -153,6 +161,8 @@ class FakeStore(AgentStore):
         self.acknowledged: list[tuple[str, int]] = []
         self.reports: list[Report] = []
         self.on_wait: Callable[[], None] = lambda: None
+        self.led = True
+        self.origins: set[Origin] = set()
 
     def put(self, document: Cluster | Table, data: bytes | None = None) -> None:
         kind = CLUSTER if isinstance(document, Cluster) else f"table/{document.pool}"
@@ -183,13 +193,18 @@ class FakeStore(AgentStore):
             raise StoreCorrupt(f"no key {key_id}")
         return self.keys[key_id]
 
-    def acknowledge(self, server: str, kind: str, generation: int) -> None:
+    def acknowledge(self, server: str, kind: str, generation: int, origin: Origin = NOBODY) -> None:
         self._check()
         self.acknowledged.append((kind, generation))
+        self.origins.add(origin)
 
     def report(self, report: Report) -> None:
         self._check()
         self.reports.append(report)
+
+    def is_led(self) -> bool:
+        self._check()
+        return self.led
 
     def close(self) -> None:
         pass

@@ -35,6 +35,9 @@ from lb.agent.event_loop import (
 )
 from lb.agent.facts import SharedFacts
 from lb.agent.netlink.links import LinkInfo
+from lb.agent.ready import take_over
+from lb.agent.ready.boot_wait import Beginning, BootWait
+from lb.agent.ready.take_over import TakeOver
 from lb.dataplane.objects import Identity
 from netns.polling import wait_until
 from tests.unit.lb.agent.fakes import (
@@ -77,6 +80,9 @@ class World:
         self.wanted: list[bool] = []
         self.acknowledged: list[Mapping[str, int]] = []
         self.replacing = False
+        self.announced = False
+        self.start = Beginning(continued=True)
+        self.wait_seconds = 0.4
         self.settled = True
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.in_use = DocumentsInUse(self.plane, self.vips)
@@ -136,6 +142,8 @@ class World:
             read_last_good=lambda: self.last_good,
             reload=lambda: self.log.append("reload"),
             replacing=self.replacing,
+            take_over=TakeOver(time.monotonic(), announced=self.announced),
+            boot_wait=BootWait(self.start, time.monotonic(), self.wait_seconds),
             started=time.monotonic(),
         )
         return Agent(parts, self.inbox)
@@ -299,6 +307,14 @@ def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: Worl
     world.run(documents(), until=lambda: world.wanted)
     assert world.wanted[-1] is False
     assert "by DIP 10.0.0.2" in world.facts.current.troubles["identity"]
+    assert "agent.toml" in world.facts.current.troubles["identity"]
+    assert world.facts.current.misnamed
+
+
+def test_a_machine_that_the_store_refuses_is_not_ready(world: World) -> None:
+    world.facts.update(twin=True)
+    world.run(documents(), until=lambda: world.wanted)
+    assert world.wanted[-1] is False
 
 
 def test_a_vip_that_is_left_out_is_reported_and_not_announced(world: World) -> None:
@@ -323,6 +339,90 @@ def test_no_traffic_is_asked_for_before_the_mss_is_lowered(world: World) -> None
     world.settled = True
     world.run(documents(2), until=lambda: world.wanted[-1])
     assert world.wanted[-1] is True
+
+
+def test_a_restarted_agent_withdraws_nothing_before_its_mss_table_is_there(world: World) -> None:
+    world.announced, world.settled = True, False
+    world.run(documents(), until=after(0.3))
+    assert "attach" in world.log
+    assert world.wanted == []
+    world.settled = True
+    world.run(documents(2), until=lambda: world.wanted)
+    assert set(world.wanted) == {True}
+
+
+def test_it_does_not_wait_for_it_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(take_over, "ADAPTING_SECONDS", 0.1)
+    world.announced, world.settled = True, False
+    world.run(documents(), until=lambda: world.wanted)
+    assert world.wanted[-1] is False
+
+
+def test_a_restarted_agent_withdraws_at_once_what_it_knows_is_not_wanted(world: World) -> None:
+    world.announced, world.settled = True, False
+    world.run(documents(1, ServerState.DOWN), until=lambda: world.wanted)
+    assert world.wanted[-1] is False
+
+
+def test_a_server_stays_ready_while_a_new_agent_takes_over_but_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.announced, world.replacing = True, True
+    world.facts.update(ready=True)
+    bad = Batch(encoded(a_cluster(2)), {"web": b"{}"}, KEYS)
+    world.run(bad, until=after(0.3))
+    assert world.facts.current.ready
+    monkeypatch.setattr(take_over, "OVERDUE_SECONDS", 0.1)
+    world.run(Batch(), until=lambda: not world.facts.current.ready)
+    assert "as the agent before left" in world.facts.current.troubles["take-over"]
+    assert world.wanted == [], "its programs forward, so nothing is withdrawn"
+
+
+@pytest.mark.parametrize("start", [Beginning(), Beginning(rebooted=True)], ids=["new", "rebooted"])
+def test_after_a_boot_saved_documents_wait_for_a_controller(world: World, start: Beginning) -> None:
+    world.start, world.wait_seconds, world.last_good = start, 30.0, documents(1)
+
+    def then_answered() -> bool:
+        if world.wanted and "controller" in world.facts.current.troubles and not answered:
+            assert world.wanted[-1] is False
+            answered.append(True)
+            world.inbox.put(Batch(led=True))
+        return bool(world.wanted) and world.wanted[-1]
+
+    answered: list[bool] = []
+    world.run(StoreTrouble("gone", denied=False), until=then_answered)
+    assert answered
+    assert "controller" not in world.facts.current.troubles
+
+
+def test_after_a_boot_saved_documents_serve_in_the_end_and_that_is_a_trouble(
+    world: World,
+) -> None:
+    world.start, world.last_good = Beginning(rebooted=True), documents(1)
+    world.run(StoreTrouble("gone", denied=False), until=lambda: world.wanted and world.wanted[-1])
+    assert world.wanted[0] is False
+    assert "READY BY SAVED DOCUMENTS" in world.facts.current.troubles["controller"]
+
+
+def test_after_a_boot_a_store_without_a_controller_has_only_what_was_saved(world: World) -> None:
+    world.start, world.wait_seconds = Beginning(rebooted=True), 30.0
+    world.run(documents(), until=after(0.3))
+    assert set(world.wanted) == {False}
+
+
+def test_a_mere_restart_of_the_agent_does_not_wait_for_a_controller(world: World) -> None:
+    world.wait_seconds, world.last_good = 30.0, documents(1)
+    world.run(StoreTrouble("gone", denied=False), until=lambda: world.wanted)
+    assert set(world.wanted) == {True}
+
+
+def test_a_server_whose_routes_lbctl_down_needs_withdrawn_is_not_ready(world: World) -> None:
+    def then_down() -> bool:
+        if world.wanted and world.wanted[-1]:
+            world.facts.update(withdrawing=True)
+        return bool(world.wanted) and not world.wanted[-1]
+
+    world.run(documents(), until=then_down)
 
 
 @pytest.mark.parametrize("what", ["forwarder", "vips", "dip"])

@@ -42,6 +42,21 @@ def test_the_first_answer_is_delivered_even_if_there_is_nothing_yet(
     assert len(delivered) == 1
 
 
+def test_that_a_controller_leads_is_delivered_once_and_known_from_then_on(
+    store: FakeStore, follower: Follower, delivered: list[Batch | StoreTrouble]
+) -> None:
+    store.led = False
+    store.put(a_cluster(1))
+    follower.step()
+    follower.step()
+    assert [isinstance(batch, Batch) and batch.led for batch in delivered] == [False]
+    store.led = True
+    follower.step()
+    store.led = False
+    follower.step()
+    assert [isinstance(batch, Batch) and batch.led for batch in delivered] == [False, True]
+
+
 def test_one_poll_brings_cluster_tables_and_keys(
     store: FakeStore, follower: Follower, delivered: list[Batch | StoreTrouble]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,11 @@ class World:
         self.in_use = DocumentsInUse(FakeDataplane(self.log), FakeVips(self.log))
         self.intake = Intake(self.in_use, self.state_dir, self.facts, self._acknowledge)
         self.intake.attached = True
+        self.on_acknowledge: Callable[[], object] = lambda: None
 
     def _acknowledge(self, in_use: Mapping[str, int]) -> None:
         self.acknowledged.append(dict(in_use))
+        self.on_acknowledge()
 
 
 @pytest.fixture
@@ -118,14 +120,66 @@ def test_the_saved_document_of_a_removed_pool_is_forgotten(world: World) -> None
     assert set(read_last_good(world.state_dir).tables) == set()
 
 
-def test_a_full_disk_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(kind: str, data: bytes) -> None:
-        raise StoreUnavailable("no space left")
-
-    monkeypatch.setattr(world.state_dir, "save_document", full)
+def test_what_is_acknowledged_is_saved_before(world: World) -> None:
+    """Whenever the server loses its memory, it starts with what it acknowledged, or newer."""
+    saved: list[Batch] = []
+    world.on_acknowledge = lambda: saved.append(read_last_good(world.state_dir))
     world.intake.take(good_batch())
-    assert world.acknowledged[-1] == {"cluster": 1, "table/web": 1}
-    assert world.facts.current.troubles == {"state_dir": "no space left"}
+    newer = Batch(encoded(a_cluster(2)), {"web": encoded(a_table(2, [2, 1], 2))}, KEYS)
+    world.intake.take(newer)
+    assert saved == [good_batch(), newer]
+
+
+def test_the_cluster_document_is_saved_before_the_tables_built_on_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    save = world.state_dir.save_document
+
+    def note(kind: str, data: bytes) -> None:
+        order.append(kind)
+        save(kind, data)
+
+    monkeypatch.setattr(world.state_dir, "save_document", note)
+    world.intake.take(good_batch())
+    assert order == ["cluster", "table/web"]
+
+
+def full(*_: object) -> None:
+    raise StoreUnavailable("no space left")
+
+
+def test_on_a_full_disk_older_documents_are_removed_before_newer_ones_are_acknowledged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.intake.take(good_batch())
+    with monkeypatch.context() as patched:
+        patched.setattr(world.state_dir, "save_document", full)
+        world.intake.take(Batch(None, {"web": encoded(a_table(2, [2, 1]))}, KEYS))
+        assert world.acknowledged[-1] == {"cluster": 1, "table/web": 2}
+        assert read_last_good(world.state_dir).cluster is None, "nothing older to start from"
+        assert "no space left" in world.facts.current.troubles["state_dir"]
+        world.intake.save_again()
+    world.intake.save_again()
+    assert world.facts.current.troubles == {}
+    assert read_last_good(world.state_dir) == Batch(
+        encoded(a_cluster(1)), {"web": encoded(a_table(2, [2, 1]))}, KEYS
+    )
+
+
+def test_what_can_be_neither_saved_nor_removed_is_not_acknowledged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.intake.take(good_batch())
+    with monkeypatch.context() as patched:
+        patched.setattr(world.state_dir, "save_document", full)
+        patched.setattr(world.state_dir, "forget_document", full)
+        world.intake.take(Batch(None, {"web": encoded(a_table(2, [2, 1]))}, KEYS))
+        assert world.in_use.generations()["table/web"] == 2, "it is used nevertheless"
+        assert world.acknowledged[-1] == {"cluster": 1, "table/web": 1}
+        assert "not acknowledged" in world.facts.current.troubles["state_dir"]
+    world.intake.save_again()
+    assert world.acknowledged[-1] == {"cluster": 1, "table/web": 2}
 
 
 def test_a_refused_cluster_document_is_reported_until_a_newer_one_is_taken(world: World) -> None:

@@ -9,8 +9,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import pytest
 
-from controlplane.domain.objects import Vip
-from lb.agent.report.connections import AddressMatcher, count_connections
+from controlplane.domain.objects import TCP, UDP, Service, Vip
+from lb.agent.report.connections import AddressMatcher, FlowServices, count_connections
 
 ADDRESS = "127.0.0.77"
 VIP = IPv4Network(ADDRESS)
@@ -67,6 +67,66 @@ def test_many_sockets_take_several_messages(stack: ExitStack) -> None:
     for _ in range(400):
         connect(stack, listener, "127.0.0.1")
     assert count_connections([VIP]) == 400
+
+
+def udp(vip: Vip, port: int | None, *, stateless: bool = False) -> Service:
+    return Service("udp", vip, UDP, port, "web", stateless)
+
+
+def udp_socket(stack: ExitStack, address: str, port: int = 0) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    return made
+
+
+def test_udp_flows_count_where_services_keep_them(stack: ExitStack) -> None:
+    """Connected sockets: what the redirector, too, takes for a flow of this server."""
+    flow = udp_socket(stack, ADDRESS)
+    port = flow.getsockname()[1]
+    services = [udp(VIP, port)]
+    assert count_connections([VIP], services) == 0, "unconnected: no flow"
+    flow.connect(("127.0.0.1", 9))
+    assert count_connections([VIP], services) == 1
+    assert count_connections([VIP]) == 0, "no UDP service"
+    assert count_connections([VIP], [udp(VIP, port, stateless=True)]) == 0
+    assert count_connections([VIP], [udp(VIP, port + 1)]) == 0, "another port"
+    assert count_connections([VIP], [udp(VIP, None)]) == 1
+    assert count_connections([IPv4Network("127.0.0.78/32")], services) == 0, "no VIP"
+    own = udp_socket(stack, ADDRESS, port)
+    own.connect((ADDRESS, 9))
+    assert count_connections([VIP], services) == 1, "a server's own check is no client"
+
+
+def test_udp_flows_of_dual_stack_sockets_count_too(stack: ExitStack) -> None:
+    flow = udp_socket(stack, f"::ffff:{ADDRESS}")
+    flow.connect(("::ffff:127.0.0.1", 9))
+    assert count_connections([VIP], [udp(VIP, flow.getsockname()[1])]) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "kept"),
+    [
+        *(("192.0.2.10", 53, False), ("192.0.2.10", 54, True), ("192.0.2.11", 53, True)),
+        *(("192.0.2.11", 54, False), ("192.0.3.1", 53, False), ("2001:db8::1", 53, True)),
+    ],
+)
+def test_the_longest_prefix_decides_and_of_one_prefix_the_port(
+    address: str, port: int, *, kept: bool
+) -> None:
+    prefix = IPv4Network("192.0.2.0/24")
+    flows = FlowServices(
+        [
+            udp(IPv4Network("192.0.2.10/32"), 53, stateless=True),
+            udp(IPv4Network("192.0.2.10/32"), None),
+            udp(prefix, None, stateless=True),
+            udp(prefix, 53),
+            udp(IPv6Network("2001:db8::/32"), 53),
+            Service("tcp", IPv4Network("192.0.3.0/24"), TCP, 53, "web"),
+        ]
+    )
+    assert flows.keeps(ip_address(address).packed, port) is kept
 
 
 VIPS: tuple[Vip, ...] = (
