@@ -9,7 +9,9 @@ from typing import Any
 import click
 from rich.table import Table
 
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.operator.overview import overview
+from controlplane.operator.requests import request_text
 from lb.cli._controller_store import config_option, opened
 from lb.cli._options import json_option
 from lb.cli._show import show_whole
@@ -78,6 +80,7 @@ def print_servers(found: dict[str, Any]) -> None:
                 f"pool {pool['name']} cannot be probed, so its servers are never declared down: "
                 f"{pool['unprobed']}"
             )
+    print_requests(found)
     for document in found["documents"]:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"
@@ -95,3 +98,11 @@ def _print_paths(found: dict[str, Any]) -> None:
             "SPLIT: servers do not reach each other, and no group of them has a majority, so none "
             "is taken out: look for filters of UDP port 6080, and at the links between them"
         )
+
+
+def print_requests(found: dict[str, Any]) -> None:
+    """Print who requested which drain, when and why."""
+    for server in found["servers"]:
+        if server["drain_request"]:
+            request = DrainRequest(**server["drain_request"])
+            click.echo(f"drain of {server['name']} requested{request_text(request)}")

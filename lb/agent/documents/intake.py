@@ -57,7 +57,11 @@ class Intake:
     def publish(self) -> None:
         """Report and acknowledge what is in use, then save it as the last good."""
         generations = self._in_use.generations()
-        self._facts.update(generations=generations, since=dict(self._in_use.since))
+        self._facts.update(
+            generations=generations,
+            since=dict(self._in_use.since),
+            taken_at=dict(self._in_use.taken_at),
+        )
         if self.attached:
             self._acknowledge(generations)
             self._save(generations)

@@ -95,7 +95,7 @@ class Reporter(Worker):
         except StoreError as error:
             structlog.get_logger().warning("cannot report", reason=str(error))
             return self._backoff.failed()
-        self._facts.update(last_contact=self._clock())
+        self._facts.update(last_contact=self._clock(), heard_at=time.monotonic())
         self._backoff.succeeded()
         return max(0.0, REPORT_SECONDS - (time.monotonic() - started))
 

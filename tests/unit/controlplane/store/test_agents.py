@@ -233,7 +233,7 @@ def test_hostile_names_are_refused(agents: Backing) -> None:
     assert controller.kinds() == {}
     assert controller.reports() == {}
     assert controller.acknowledgements() == {}
-    assert controller.drain_requests() == frozenset()
+    assert controller.drain_requests() == {}
 
 
 def assert_refused(controller: ControllerStore, agent: AgentStore, name: str) -> None:
