@@ -11,7 +11,6 @@ from controlplane.domain.controller_state import CONTROLLER, ControllerState, Dr
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
 
-
 POOL = {"name": "web", "buckets": 1024, "cap": 0}
 """Without a cap, which would give the first of two servers at most three quarters."""
 
