@@ -14,10 +14,12 @@ import structlog
 from controlplane.documents.controller import decode_controller
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.controller_state import CONTROLLER, ControllerState
-from controlplane.store.contract import AgentStore, StoreError
+from controlplane.store.contract import AgentStore, StoreCorrupt, StoreError
 from controlplane.store.state_dir import StateDir
 
 FETCH_SECONDS = 15.0
+FETCH_AGAIN_SECONDS = 300.0
+"""After a controller of an earlier version, which logs each request for what it does not have."""
 SAVE_TIME_SECONDS = 600.0
 """A copy that differs only in the fleet time is replaced this often: each save is flushed."""
 
@@ -49,7 +51,9 @@ class ControllerCopy:
             if self._is_news(state):
                 self._files.save_document(CONTROLLER, version.data)
                 self._saved = state
-        except (StoreError, DocumentError) as error:  # an earlier controller does not serve it
+        except (StoreError, DocumentError) as error:
+            if isinstance(error, StoreCorrupt):
+                self._due_at = now + FETCH_AGAIN_SECONDS
             if str(error) != self._logged:
                 self._logged = str(error)
                 structlog.get_logger().info("no copy of the controller's state", reason=str(error))

@@ -11,7 +11,12 @@ from controlplane.documents.controller import decode_controller, encode_controll
 from controlplane.domain.controller_state import CONTROLLER, ControllerState, DrainRequest
 from controlplane.store.contract import StoreCorrupt, StoreUnavailable, Version
 from controlplane.store.state_dir import StateDir, read_state_dir
-from lb.agent.documents.controller_copy import FETCH_SECONDS, SAVE_TIME_SECONDS, ControllerCopy
+from lb.agent.documents.controller_copy import (
+    FETCH_AGAIN_SECONDS,
+    FETCH_SECONDS,
+    SAVE_TIME_SECONDS,
+    ControllerCopy,
+)
 from tests.unit.lb.agent.fakes import FakeStore
 
 STATE = ControllerState(5000.0, {}, {"web": {"s1": 1.5}}, {"s2": DrainRequest("a@b", 1.0, "disk")})
@@ -73,6 +78,7 @@ def test_it_is_saved_for_a_seeding_controller(world: World) -> None:
 def test_what_is_bad_replaces_nothing(world: World, bad: Exception | bytes) -> None:
     assert world.poll(STATE) == STATE
     assert world.poll(bad) == STATE
+    world.now += FETCH_AGAIN_SECONDS
     newer = replace(STATE, requests={})
     assert world.poll(newer) == newer
 
@@ -83,6 +89,14 @@ def test_it_is_fetched_now_and_then_not_at_every_poll(world: World) -> None:
     world.now += FETCH_SECONDS - 1
     world.refresh()
     assert world.asked == 1
+
+
+def test_an_earlier_controller_is_asked_less_often(world: World) -> None:
+    world.poll(StoreCorrupt("'controller' is not a kind of document"))
+    world.poll(STATE)
+    assert world.asked == 1
+    world.now += FETCH_AGAIN_SECONDS - FETCH_SECONDS
+    assert world.poll(STATE) == STATE
 
 
 def test_time_alone_is_saved_less_often(world: World) -> None:
