@@ -20,6 +20,8 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
     - Servers that are down leave all chains. The buckets they were current for go at once to a
       later hop of the chain that is below its target (it knows connections), else to any server
       below its target.
+    - A time after ``now`` cannot be: it is replaced by ``now``, so that the hops are kept for their
+      full time from now on, and not for ever.
     - Only if ``settled``: prepared moves are completed, new ones prepared, old hops forgotten. A
       bucket's new current server was always in its chain one generation earlier; at depth 1, where
       there are no later hops, moves take one step.
@@ -33,6 +35,8 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
     servers = Servers.of(request)
     chains, moved_at = _start(old, request)
     now = int(np.clip(request.now, 1, np.iinfo(np.uint32).max))
+    impossible = moved_at > now
+    moved_at[impossible] = now
     bereaved, orphans = _all(chains) if old is None else _remove_dead(chains, servers.known)
     held: PerServer = np.bincount(chains[:, 0], minlength=MAX_SERVERS + 1)
     held -= np.bincount(chains[orphans, 0], minlength=held.size)
@@ -44,6 +48,7 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
     if request.settled:
         apply(moves, draft, now)
         changed |= moves.rotate.size + moves.prepare.size + moves.forget.size > 0
+        changed |= bool(impossible.any())
     return BuildResult(
         table=_finish(request, draft) if changed else None,
         held_back=moves.held_back,
@@ -54,15 +59,15 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
 
 
 def _counts(moves: Moves, orphans: int, *, depth: int, settled: bool) -> dict[str, int]:
-    """Return how many buckets were moved, prepared and forced, and how many are pending."""
+    """Return how many buckets were moved, prepared and forced, hops forgotten, moves pending."""
     rotated, prepared = moves.rotate.size, moves.prepare.size
     if not settled:
-        counts = (orphans, 0, 0, rotated + prepared)
+        counts = (orphans, 0, 0, 0, rotated + prepared)
     elif depth == 1:
-        counts = (orphans + prepared, 0, 0, 0)
+        counts = (orphans + prepared, 0, 0, 0, 0)
     else:
-        counts = (orphans + rotated, prepared, moves.forced, prepared)
-    return dict(zip(("moved", "prepared", "forced", "pending"), counts, strict=True))
+        counts = (orphans + rotated, prepared, moves.forced, moves.forgotten, prepared)
+    return dict(zip(("moved", "prepared", "forced", "forgotten", "pending"), counts, strict=True))
 
 
 def _start(old: Table | None, request: BuildRequest) -> tuple[Chains, NDArray[np.uint32]]:

@@ -40,7 +40,8 @@ class Moves:
 
     ``rotate``: a later hop of the chain becomes current. ``forget``: later hops are removed.
     ``prepare``: a newcomer is put second (at depth 1 it replaces the current server). ``forced``:
-    how many of the prepared moves push out a hop within its drain time. ``held_back``: how many
+    how many of the prepared moves push out a hop within its drain time. ``forgotten``: how many
+    hops go because they are old, removed or pushed out. ``held_back``: how many
     moves wait for a drain time to pass.
     """
 
@@ -50,6 +51,7 @@ class Moves:
     prepare: Buckets
     prepare_to: Indices
     forced: int
+    forgotten: int
     held_back: int
 
 
@@ -64,7 +66,7 @@ def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Moves:
     """
     give = np.maximum(draft.held - targets.buckets, 0)
     take = np.maximum(targets.buckets - draft.held, 0)
-    age = np.abs(request.now - draft.moved_at.astype(np.float64))
+    age = np.maximum(request.now - draft.moved_at.astype(np.float64), 0.0)
     recent = (age < request.drain_time_seconds) & (draft.moved_at != NEVER)
     rotate, rotate_to = _rotations(draft.chains, recent, give, take)
     resting = np.ones(age.size, dtype=np.bool_)
@@ -90,6 +92,8 @@ def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Moves:
         prepare=prepare,
         prepare_to=mix(take)[: prepare.size],
         forced=forced.size,
+        forgotten=int(np.count_nonzero(draft.chains[forget, 1:]))
+        + int(np.count_nonzero(tail_since[free] != NEVER)),
         held_back=int(give.sum()) - forced.size,
     )
 

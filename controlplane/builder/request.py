@@ -46,8 +46,9 @@ class BuildRequest:
     as ``down``. ``joining`` and ``active`` servers may be given buckets. ``shares`` are relative; a
     server without one gets the mean of the others. ``caps`` bounds a server's buckets by its
     connection limit, ``cap_factor`` bounds every server's to this multiple of the mean (0: no
-    bound). ``settled``: every server that counts has the old table in use. ``now`` is in Unix
-    seconds. ``forget_after_seconds`` ``None``: old hops are kept.
+    bound). ``settled``: every server that counts has the old table in use. ``now`` is in fleet
+    seconds, as all times in tables (docs/adr/0012). ``forget_after_seconds`` ``None``: old hops are
+    kept.
     """
 
     pool: Pool
@@ -69,16 +70,18 @@ class BuildResult:
 
     ``table`` is ``None`` when nothing changed. ``moved``: buckets with another current server than
     before. ``prepared``: a newcomer was put behind the current server. ``forced``: prepared moves
-    that pushed out a hop within its drain time. ``pending``: moves that later builds must complete
-    (``prepared`` included). ``held_back``: moves that wait for a drain time to pass. ``unplaced``:
-    buckets that exceed the caps. ``targets``: the buckets that each server should have, for every
-    server that may be given any.
+    that pushed out a hop within its drain time. ``forgotten``: hops that were dropped because they
+    are older than that, or than the time to forget them. ``pending``: moves that later builds must
+    complete (``prepared`` included). ``held_back``: moves that wait for a drain time to pass.
+    ``unplaced``: buckets that exceed the caps. ``targets``: the buckets that each server should
+    have, for every server that may be given any.
     """
 
     table: Table | None
     moved: int
     prepared: int
     forced: int
+    forgotten: int
     pending: int
     held_back: int
     unplaced: int

@@ -20,6 +20,7 @@ from controlplane.decide.health import fold
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import not_ready, refused_by_probes
 from controlplane.decide.views import FleetView, RoundView
+from controlplane.domain.controller_state import ControllerState
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources
@@ -29,6 +30,7 @@ from controlplane.publish.cluster import ClusterPublisher
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.pool import PoolOutcome, PoolPublisher
 from controlplane.publish.published import Published
+from controlplane.publish.state import StateKeeper, rounded
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore, StoreConflict, StoreCorrupt
 
@@ -81,6 +83,8 @@ class Loop:
         self.observer = Observer(store, config, prober, time.monotonic())
         self.published = Published(store)
         self._cluster = ClusterPublisher(store, self.published, self._conditions)
+        self._state = StateKeeper(store, self._conditions)
+        self._begun = False
         self._pools: dict[str, PoolPublisher] = {}
         self._view: RoundView | None = None
         self._next_tick = 0.0
@@ -122,6 +126,7 @@ class Loop:
         """
         now = time.monotonic()
         self.published.refresh()
+        self._begin(now)
         fleet = self.observer.look(self.config, self.published.cluster, now)
         self._pass_acknowledged(fleet)
         settlement = self._settlement(CLUSTER, fleet)
@@ -144,8 +149,44 @@ class Loop:
             self._cluster.paths.cut_off.names,
             self._cluster.paths.groups,
         )
+        self._keep_state(fleet, now)
         self._show(done)
         return done
+
+    def _begin(self, now: float) -> None:
+        """In the first round, go on from the stored state. Raises ``StoreError``."""
+        if not self._begun:
+            self._state.begin(self.published.facts, now)
+            self._cluster.resume(self._state.known)
+            self._begun = True
+
+    def _keep_state(self, fleet: FleetView, now: float) -> None:
+        """Store what a controller that takes over would need."""
+        cluster = self.published.cluster
+        names = {server.index: server.name for server in cluster.servers} if cluster else {}
+        state = ControllerState(
+            fleet_seconds=self._state.seconds(self.published.facts, now),
+            slow_start=self._cluster.slow_start(self.config, now),
+            shares={
+                pool: {names[i]: share for i, share in publisher.balance.full.items() if i in names}
+                for pool, publisher in self._pools.items()
+            },
+            requests=fleet.drain_requests,
+        )
+        self._log_requests(fleet)
+        self._cluster.resume(state)
+        self._state.keep(rounded(state), self.published.generations(), now)
+
+    def _log_requests(self, fleet: FleetView) -> None:
+        for name in fleet.servers:
+            request = fleet.drain_requests.get(name)
+            text = f"by {request.by or 'unknown'}: {request.reason or '-'}" if request else None
+            self._conditions.set("drain requested", name, text, level="info")
+
+    def _stored_shares(self, pool: str, cluster: Cluster) -> dict[int, float]:
+        """Return the shares that an earlier controller stored, by DIP index."""
+        shares = self._state.known.shares.get(pool, {})
+        return {s.index: shares[s.name] for s in cluster.servers if s.name in shares}
 
     def _round_view(self, cluster: Cluster, fleet: FleetView, now: float) -> RoundView:
         ticked = now >= self._next_tick
@@ -159,7 +200,7 @@ class Loop:
         refused = refused_by_probes(fleet.servers)
         self._view = RoundView(
             now=now,
-            wall=time.time(),
+            fleet_seconds=self._state.seconds(self.published.facts, now),
             ticked=ticked,
             config=self.config,
             fleet=fleet,
@@ -194,7 +235,12 @@ class Loop:
     def _publish_tables(self, view: RoundView) -> dict[str, PoolOutcome]:
         self._pools = {
             pool.name: self._pools.get(pool.name)
-            or PoolPublisher(pool, self.published, self._conditions)
+            or PoolPublisher(
+                pool,
+                self.published,
+                self._conditions,
+                self._stored_shares(pool.name, view.cluster),
+            )
             for pool in view.cluster.pools
         }
         outcomes = {}

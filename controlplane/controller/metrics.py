@@ -51,6 +51,9 @@ class ControlMetrics:
         self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
         self.prepared = counter("prepared_buckets", "Newcomers put second in a chain", "pool")
         self.forced = counter("forced_moves", "Hops pushed out within their drain time", "pool")
+        self.forgotten = counter(
+            "hops_forgotten", "Hops dropped because of their age, forced ones not included", "pool"
+        )
         self.build = Histogram(
             f"{PREFIX}_build_seconds",
             "Time to build a table",
@@ -165,6 +168,7 @@ class ControlMetrics:
         _by_server(self.buckets, done.buckets, names)
         for pool, outcome in done.outcomes.items():
             self.panic.labels(pool).set(outcome.health.panic)
+            self.forgotten.labels(pool)  # from the start, so that a rate shows the first ones
             if outcome.result is None or outcome.build_seconds is None:
                 continue
             self.build.labels(pool).observe(outcome.build_seconds)
@@ -172,6 +176,7 @@ class ControlMetrics:
                 self.moved.labels(pool).inc(outcome.result.moved)
                 self.prepared.labels(pool).inc(outcome.result.prepared)
                 self.forced.labels(pool).inc(outcome.result.forced)
+                self.forgotten.labels(pool).inc(outcome.result.forgotten)
 
 
 def _by_server(

@@ -54,12 +54,6 @@ class Shares:
     at: float | None = None
 
 
-def shares_of_table(current: Mapping[int, int]) -> Shares:
-    """Return the shares that a table corresponds to, for a controller that takes over."""
-    held = {index: float(buckets) for index, buckets in current.items() if buckets > 0}
-    return Shares(full=_with_mean_one(held, held))
-
-
 def adjust(
     before: Shares, view: PoolView, now: float, settings: ShareSettings | None = None
 ) -> Shares:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from controlplane.decide.health import Failing
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement, counts
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.objects import CLUSTER, Cluster, Report, ServerState, Twin
 from controlplane.settings.models import ControlConfig
 
@@ -32,6 +33,7 @@ class FleetView:
     VIP refuses connections: each new one is lost until it has no buckets."""
     twins: Mapping[str, Twin] = field(default_factory=dict)
     """Machines that are ignored, by the name of another one that they claim."""
+    drain_requests: Mapping[str, DrainRequest] = field(default_factory=dict)
 
     def acknowledged_by(self, server: str, kind: str) -> int:
         """Return the generation of this kind that a server has in use, 0 for none."""
@@ -67,7 +69,7 @@ class FleetView:
 
 @dataclass(frozen=True)
 class RoundView:
-    """What one round knows. ``now`` is monotonic, ``wall`` Unix seconds.
+    """What one round knows. ``now`` is monotonic; ages in tables are in ``fleet_seconds``.
 
     ``cluster`` is the newest cluster document, ``settled_cluster`` the newest that is known to be
     settled. ``silent``: silent servers that count; they hold back moves made for load.
@@ -78,7 +80,7 @@ class RoundView:
     """
 
     now: float
-    wall: float
+    fleet_seconds: float
     ticked: bool
     config: ControlConfig
     fleet: FleetView

@@ -32,6 +32,12 @@ def shown(value: object) -> str:
     return text if len(text) <= LINE else f"{text[: LINE - 3]}..."
 
 
+def printable(text: str, most: int) -> str:
+    """Return text of another machine as at most so many characters that are safe to print."""
+    cut = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(char if char.isprintable() else "?" for char in cut)
+
+
 def closest(name: str, allowed: Iterable[str], likeness: float = 0.6) -> str | None:
     """Return the allowed name that resembles this one most, ``None`` if none does so enough."""
     near = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=likeness)

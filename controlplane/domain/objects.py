@@ -1,7 +1,7 @@
 """The domain objects that controllers, agents and stores exchange.
 
 Plain frozen data, validated when it is decoded (``controlplane.documents``), never when it is
-used. Times are Unix seconds. Addresses are ``ipaddress`` objects.
+used. Addresses are ``ipaddress`` objects.
 """
 
 from __future__ import annotations
@@ -189,9 +189,9 @@ class Table:
     """The ``table/<pool>`` document: one chain a bucket.
 
     ``chains`` is uint16 of shape ``(buckets, depth)``: DIP indices, newest first, 0 for none.
-    ``moved_at`` is uint32 of shape ``(buckets,)``: Unix seconds at which the bucket's current
-    server last changed, 0 for never. ``cluster_generation`` is the settled ``cluster`` document
-    whose servers the indices name.
+    ``moved_at`` is uint32 of shape ``(buckets,)``: fleet seconds (docs/adr/0012) at which the
+    bucket's current server last changed, 0 for never. ``cluster_generation`` is the settled
+    ``cluster`` document whose servers the indices name.
     """
 
     pool: str

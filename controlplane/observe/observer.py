@@ -65,6 +65,7 @@ class Observer:
         members = cluster.servers if cluster else ()
         reports = self._store.reports()
         acknowledged = self._store.acknowledgements()
+        drain_requests = self._store.drain_requests()
         configured = [server.name for server in config.server]
         in_use = frozenset(server.name for server in members if server.state in IN_USE)
         self._heartbeats.observe(reports, now, in_use)
@@ -75,7 +76,7 @@ class Observer:
             silent_after_seconds=config.silent_after_seconds,
             reports=reports,
             acknowledged=acknowledged,
-            drain_requests=self._store.drain_requests(),
+            drain_requests=drain_requests,
             configured=frozenset(configured),
         )
         fleet = FleetView(
@@ -85,6 +86,7 @@ class Observer:
             acknowledged,
             config.silent_wait_seconds,
             self._store.twins(),
+            drain_requests,
         )
         self._probe(config, fleet, now)
         self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)

@@ -47,7 +47,8 @@ def overview(
     ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``,
     ``detached``, ``leaving``: `lbctl down` waits there, ``unknown``), ready, not_ready (in use, and
     not ready for so long that no new connections go to it),
-    load (0 to 1 or null), connections, wished_draining, unhealthy (services), buckets by pool,
+    load (0 to 1 or null), connections, wished_draining, drain_request (by, at in Unix seconds, 0
+    if unknown, and reason; null: none), unhealthy (services), buckets by pool,
     share (part of each pool, 0 to 1), lost_by (servers whose packets to it are lost by their own
     report), cut_off (the others do not reach it, and are the majority). ``split``: servers do not
     reach each other, and no group of them has a majority. ``services``: name, vip, protocol, port
@@ -96,6 +97,7 @@ def _server(server: Server, published: Published, fleet: FleetView, paths: Paths
     view, report = fleet.servers[server.name], fleet.reports.get(server.name)
     gone = server.state is ServerState.DOWN and not view.alive
     lost_by = [] if gone else [n for n, lost in paths.claims.items() if server.name in lost]
+    request = fleet.drain_requests.get(server.name)
     buckets = {pool: f.current.get(server.index, 0) for pool, f in published.facts.items()}
     agent = "speaks" if view.heard else "silent" if view.known else "unknown"
     agent = "leaving" if view.leaving else agent
@@ -113,6 +115,7 @@ def _server(server: Server, published: Published, fleet: FleetView, paths: Paths
         "wished_draining": view.drain_requested,
         "lost_by": sorted(lost_by),
         "cut_off": server.name in paths.groups.outside,
+        "drain_request": vars(request) if request else None,
         "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
         "buckets": buckets,
         "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},

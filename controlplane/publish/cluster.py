@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import structlog
 
@@ -17,7 +18,8 @@ from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import FleetView
 from controlplane.domain.bounds import KEY_BYTES
-from controlplane.domain.objects import CLUSTER, Cluster, ServerState
+from controlplane.domain.controller_state import ControllerState
+from controlplane.domain.objects import CLUSTER, Cluster, Server, ServerState
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.paths import PathJudge
 from controlplane.publish.published import Published
@@ -50,10 +52,15 @@ class ClusterPublisher:
         self._log = structlog.get_logger()
         self._first_heard_at: float | None = None
         self._joined_at: dict[int, float] = {}
+        self._known = ControllerState()
         self._went_down_at: dict[str, float] = {}
         self._key_ids: dict[str, str] = {}
         self._known_dips: dict[str, str] = {}
         self._twins = TwinWatch(store, conditions)
+
+    def resume(self, known: ControllerState) -> None:
+        """Go on from what another controller stored, or from what this one last knew."""
+        self._known = known
 
     def publish_next(
         self, config: ControlConfig, fleet: FleetView, settlement: Settlement | None, now: float
@@ -92,47 +99,76 @@ class ClusterPublisher:
             self._known_dips = dips
 
     def ramps(self, config: ControlConfig, now: float) -> dict[int, float]:
-        """Return how far each joining server's slow start is, 0 to 1, by DIP index."""
-        return {
+        """Return how far each joining server's slow start is, 0 to 1, by DIP index.
+
+        Before its document is settled, it is where it was: this controller may have just begun.
+        """
+        started = {
             index: min(1.0, (now - at) / config.slow_start_seconds)
             if config.slow_start_seconds
             else 1.0
             for index, at in self._joined_at.items()
         }
+        return {s.index: started.get(s.index, self._progress(s)) for s in self._joining()}
+
+    def slow_start(self, config: ControlConfig, now: float) -> dict[str, float]:
+        """Return the same by name, to be stored."""
+        ramps = self.ramps(config, now)
+        return {server.name: ramps[server.index] for server in self._joining()}
+
+    def _joining(self) -> list[Server]:
+        """Return the servers that are joining by the newest document."""
+        servers = self._published.cluster.servers if self._published.cluster else ()
+        return [server for server in servers if server.state is ServerState.JOINING]
 
     def _remember(self, config: ControlConfig, fleet: FleetView, now: float) -> None:
         if self._first_heard_at is None and any(v.heard for v in fleet.servers.values()):
             self._first_heard_at = now
         settled = self.settled.servers if self.settled else ()
-        joining = {s.index for s in settled if s.state is ServerState.JOINING}
-        latest = self._published.cluster.servers if self._published.cluster else ()
-        waiting = joins_when_ready(latest, fleet.servers)
-        joining &= {
-            s.index for s in latest if s.state is ServerState.JOINING and s.name not in waiting
-        }
+        known = {s.index for s in settled if s.state is ServerState.JOINING}
+        waiting = joins_when_ready(self._joining(), fleet.servers)
+        joining = [s for s in self._joining() if s.index in known and s.name not in waiting]
+        slow = {n: part for n, part in self._known.slow_start.items() if n not in waiting}
+        self._known = replace(self._known, slow_start=slow)  # they begin again when they are ready
         self._joined_at = {
-            index: self._joined_at.get(index, now - self._ramped(index) * config.slow_start_seconds)
-            for index in joining
+            server.index: self._joined_at.get(
+                server.index, now - self._progress(server) * config.slow_start_seconds
+            )
+            for server in joining
         }
         self._went_down_at = {
             name: at for name, at in self._went_down_at.items() if now - at < AT_ONCE_SECONDS
         }
 
-    def _ramped(self, index: int) -> float:
-        """Return how far a slow start is by the tables, for a controller that has just begun.
+    def _progress(self, server: Server) -> float:
+        """Return how far a slow start is when it begins, or when this controller takes it over.
 
-        Servers that join before the first table need no slow start.
+        Servers that join before the first table need none. A server that has buckets already (its
+        drain was cancelled early) keeps them.
         """
         if not self._published.facts:
             return 1.0
-        parts = [
-            facts.current.get(index, 0) * len(facts.current) / sum(facts.current.values())
-            for facts in self._published.facts.values()
-        ]
-        return min(1.0, max(parts, default=0.0))
+        stored = self._known.slow_start.get(server.name)
+        if stored is not None:
+            return stored
+        return max(self._held(pool, server) for pool in self._published.facts)
+
+    def _held(self, pool: str, server: Server) -> float:
+        """Return the part of its full share of a pool that a server has by the newest table."""
+        current = self._published.facts[pool].current
+        cluster = self._published.cluster
+        names = {s.index: s.name for s in cluster.servers} if cluster else {}
+        shares = self._known.shares.get(pool, {})
+        others = {i: shares.get(names.get(i, ""), 1.0) for i in current if i != server.index}
+        own, all_others = current.get(server.index, 0), sum(map(current.__getitem__, others))
+        if not all_others:
+            return float(own > 0)
+        per_share = all_others / sum(others.values())
+        return min(1.0, own / (per_share * shares.get(server.name, 1.0)))
 
     def _full_share(self, config: ControlConfig, now: float) -> frozenset[str]:
-        full = {index for index, ramp in self.ramps(config, now).items() if ramp >= 1.0}
+        ramps = self.ramps(config, now)
+        full = {index for index in self._joined_at if ramps.get(index, 0.0) >= 1.0}
         servers = self.settled.servers if self.settled else ()
         return frozenset(server.name for server in servers if server.index in full)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import structlog
 
@@ -42,11 +43,17 @@ class PoolOutcome:
 
 
 class PoolPublisher:
-    """Publishes the tables of one pool."""
+    """Publishes the tables of one pool. ``shares``: the full shares that it begins with."""
 
-    def __init__(self, pool: Pool, published: Published, conditions: ConditionLog) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        published: Published,
+        conditions: ConditionLog,
+        shares: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
         self.pool = pool
-        self.balance = Balance()
+        self.balance = Balance(shares)
         self._published = published
         self._conditions = conditions
         self._log = structlog.get_logger().bind(pool=pool.name)
@@ -149,7 +156,7 @@ class PoolPublisher:
             caps=self.balance.caps,
             cap_factor=config.cap,
             settled=decision.step is Step.BUILD,
-            now=view.wall,
+            now=view.fleet_seconds,
             drain_time_seconds=config.drain_time_seconds,
             forget_after_seconds=view.config.forget_after_seconds(config),
         )
@@ -179,6 +186,7 @@ class PoolPublisher:
                 moved=result.moved,
                 prepared=result.prepared,
                 forced=result.forced,
+                forgotten=result.forgotten,
                 pending=result.pending,
             )
         return PoolOutcome(decision, health, result, seconds)

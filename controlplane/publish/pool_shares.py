@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from controlplane.decide.caps import connection_caps, smoothed, steady
-from controlplane.decide.shares import Shares, ShareSettings, adjust, shares_of_table
+from controlplane.decide.shares import Shares, ShareSettings, adjust
 from controlplane.decide.views import PoolView
 from controlplane.domain.objects import ServerState
 from controlplane.settings.models import PoolConfig
@@ -18,9 +19,10 @@ PROMETHEUS = ShareSettings(saturated_at=math.inf, idle_below=0.0)
 
 
 class Balance:
-    """One pool's shares and caps."""
+    """One pool's shares and caps. ``known``: the full shares that another controller stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[int, float] = MappingProxyType({})) -> None:
+        self._known = known
         self._kept: Shares | None = None
         self._states: Mapping[int, ServerState] = {}
         self._connections: float | None = None
@@ -31,13 +33,21 @@ class Balance:
         """Relative shares by DIP index, of servers that may be given buckets."""
         return self._kept.shares if self._kept else {}
 
+    @property
+    def full(self) -> Mapping[int, float]:
+        """The same without slow start, also of servers that may not be given buckets now."""
+        return self._kept.full if self._kept else self._known
+
     def stale(self, states: Mapping[int, ServerState]) -> bool:
         """Whether the shares were made for other states: a newcomer would get the mean share."""
         return self._kept is None or states != self._states
 
     def update(self, config: PoolConfig, view: PoolView, now: float) -> None:
-        """Step to ``now`` (monotonic). A new controller begins with the shares of the table."""
-        before = self._kept or shares_of_table(view.current)
+        """Step to ``now`` (monotonic). A new controller begins with the shares that are stored.
+
+        Never with what the table has: a server in slow start would keep a few buckets for ever.
+        """
+        before = self._kept or Shares(full=self._known)
         loads = {} if view.frozen else view.loads
         if config.balance == "equal":
             before, loads = Shares(), {}

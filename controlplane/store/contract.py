@@ -2,7 +2,7 @@
 
 Every implementation passes ``tests/unit/controlplane/store``. Documents travel as the bytes that
 ``controlplane.documents`` encodes: a store neither understands nor changes them, it only knows
-their kind (``cluster`` or ``table/<pool>``) and generation.
+their kind (``cluster``, ``table/<pool>`` or ``controller``) and generation.
 
 Errors: ``StoreUnavailable`` when the store cannot be reached now (worth a retry),
 ``StoreConflict`` when a compare-and-set lost, ``StoreDenied`` for a refused credential,
@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import Origin
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 NOBODY = Origin()
 """The origin of what an older agent sends."""
+
+UNKNOWN_REQUEST = DrainRequest()
 
 
 class StoreError(BrigadeError):
@@ -74,7 +77,10 @@ class AgentStore(ABC):
 
     @abstractmethod
     def kinds(self) -> Mapping[str, int]:
-        """Return every published kind with its newest generation."""
+        """Return every published kind with its newest generation.
+
+        Without ``controller``: it changes every few seconds, and agents do not act on it.
+        """
 
     @abstractmethod
     def wait(self, seen: Mapping[str, int], timeout_seconds: float) -> Mapping[str, int]:
@@ -123,12 +129,17 @@ class OperatorStore(ABC):
     """What an operator may do: request a drain."""
 
     @abstractmethod
-    def request_drain(self, server: str, *, requested: bool) -> None:
-        """Set or clear the request to drain this server. It outlives controllers."""
+    def request_drain(
+        self, server: str, *, requested: bool, request: DrainRequest = UNKNOWN_REQUEST
+    ) -> None:
+        """Set or clear the request to drain this server. It outlives controllers.
+
+        ``request`` has who requests it, when and why; a repetition replaces it.
+        """
 
     @abstractmethod
-    def drain_requests(self) -> frozenset[str]:
-        """Return the servers whose drain is requested."""
+    def drain_requests(self) -> Mapping[str, DrainRequest]:
+        """Return the servers whose drain is requested, each with its request."""
 
 
 class ControllerStore(AgentStore, OperatorStore):

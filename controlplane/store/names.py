@@ -7,6 +7,7 @@ Every store checks them where they enter it.
 from __future__ import annotations
 
 from controlplane.domain.bounds import KEY_BYTES, MAX_GENERATION
+from controlplane.domain.controller_state import CONTROLLER
 from controlplane.domain.names import is_name, shown
 from controlplane.domain.objects import CLUSTER, table_kind
 from controlplane.store.contract import StoreCorrupt
@@ -41,6 +42,14 @@ def check_kind(kind: object) -> str:
     raise StoreCorrupt(f"{shown(kind)} is not a kind of document: use cluster or table/POOL")
 
 
+def check_document(kind: object) -> str:
+    """Return ``kind`` if a store can hold it: as ``check_kind``, or ``controller``.
+
+    Raises ``StoreCorrupt``.
+    """
+    return CONTROLLER if kind == CONTROLLER else check_kind(kind)
+
+
 def check_generation(generation: object) -> int:
     """Return ``generation`` if a document can have it. Raises ``StoreCorrupt``."""
     if type(generation) is int and 0 < generation <= MAX_GENERATION:
@@ -50,11 +59,14 @@ def check_generation(generation: object) -> int:
 
 def kind_to_stem(kind: str) -> str:
     """Return the file name, without suffix, that stands for a kind: ``table.web``."""
-    return check_kind(kind).replace("/", ".", 1)
+    return check_document(kind).replace("/", ".", 1)
 
 
 def stem_to_kind(stem: str) -> str | None:
-    """Return the kind that a file name stands for, ``None`` for an unrelated file."""
+    """Return the kind that a file name stands for, ``None`` for an unrelated file.
+
+    ``controller`` counts as unrelated: agents neither wait for that document nor use it.
+    """
     if stem == CLUSTER:
         return CLUSTER
     head, dot, pool = stem.partition(".")

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
-from controlplane.domain.names import is_name, shown
+from controlplane.domain.names import is_name, printable, shown
 from controlplane.domain.objects import Origin, PathReport, Report, ServiceHealth
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.names import check_name
@@ -178,5 +178,4 @@ def _text(content: Mapping[str, Any], key: str) -> str:
 
 
 def _clean(text: str) -> str:
-    cut = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
-    return "".join(char if char.isprintable() else "?" for char in cut)
+    return printable(text, MAX_TEXT)

@@ -5,6 +5,7 @@ store from it when the controller's machine is lost::
 
     documents/cluster.json         the encoded bytes, as published
     documents/table.<pool>.json
+    documents/controller.json      what a seeded controller goes on from
     keys/<key_id>                  16 raw bytes, mode 0600 in a directory of mode 0700
 
 Other files in it are left alone.
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.domain.controller_state import CONTROLLER
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.atomic import (
     make_directory,
@@ -36,10 +38,14 @@ _SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class SavedState:
-    """The content of a state directory: encoded documents by kind, keys by id."""
+    """The content of a state directory: encoded documents by kind, keys by id.
+
+    ``controller``: the copy of the controller's state, ``None`` if there is none.
+    """
 
     documents: Mapping[str, bytes]
     keys: Mapping[str, bytes] = field(repr=False)
+    controller: bytes | None = None
 
 
 class StateDir:
@@ -73,7 +79,7 @@ class StateDir:
                 return None
 
     def documents(self) -> dict[str, bytes]:
-        """Return every saved document by kind."""
+        """Return every saved document that servers use, by kind."""
         with store_errors("cannot list the saved documents"):
             try:
                 names = names_in(self._documents)
@@ -121,4 +127,5 @@ def read_state_dir(directory: Path | str) -> SavedState:
         raise StoreUnavailable(
             f"{directory} holds no documents: name an agent's state_dir (or a copy of it)"
         )
-    return SavedState(documents, {key_id: state.key(key_id) for key_id in state.key_ids()})
+    keys = {key_id: state.key(key_id) for key_id in state.key_ids()}
+    return SavedState(documents, keys, state.load_document(CONTROLLER))

@@ -32,6 +32,8 @@ class Facts:
     """The facts of one moment. Times are Unix seconds; ``None`` is unknown or never.
 
     ``generations`` is what the data plane has in use, by document kind, and ``since`` from when.
+    ``taken_at`` and ``heard_at`` are ``since`` and ``last_contact`` by the monotonic clock, for
+    ages: the wall clock may be stepped.
     ``mss_overhead`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
     ``mss_of_all``: there are so many VIPs that all this host's connections are lowered.
     ``detached``: no program of ours, of this agent or of one before it, is attached: packets for
@@ -64,9 +66,11 @@ class Facts:
     source: str = ""
     generations: Mapping[str, int] = field(default_factory=dict)
     since: Mapping[str, float] = field(default_factory=dict)
+    taken_at: Mapping[str, float] = field(default_factory=dict)
     vips: tuple[Vip, ...] = ()
     services: tuple[Service, ...] = ()
     last_contact: float | None = None
+    heard_at: float | None = None
     load: float | None = None
     connections: int = 0
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from controlplane.store.state_dir import StateDir
 from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.guests import root_pins
 from lb.agent.config import AgentConfig, Settings, SettingsFile
+from lb.agent.documents.controller_copy import ControllerCopy
 from lb.agent.documents.follower import Follower
 from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.documents.intake import Intake
@@ -213,7 +214,9 @@ class Runner:
         self._note_start()
         self._serve_metrics()
         acknowledger = Acknowledger(self._store(), config.name, self._origin, self._facts)
-        follower = Follower(self._store(), self._facts, self._inbox.put)
+        followed = self._store()
+        copy = ControllerCopy(followed, StateDir(config.state_dir))
+        follower = Follower(followed, self._facts, self._inbox.put, after_poll=copy.refresh)
         self._start(follower)  # asks the store while the programs are compiled
         dataplane = self._load(link)
         announcer = Announcer(config, journal, self._facts, self._changed)
@@ -366,7 +369,7 @@ class Runner:
 
     def _serve_metrics(self) -> None:
         collector = AgentCollector(
-            lambda: self._facts.current, self._counters, self._service_counters, time.time
+            lambda: self._facts.current, self._counters, self._service_counters, time.monotonic
         )
         end = serve_metrics(collector, self._config.dip, self._config.metrics.port)
         self._stack.callback(end)

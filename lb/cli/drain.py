@@ -10,6 +10,7 @@ import click
 
 from controlplane.domain.errors import UsageError
 from controlplane.operator.drain import DrainProgress, known_server, wait_drained
+from controlplane.operator.requests import drain_request
 from controlplane.publish.published import Published
 from lb.cli._controller_store import config_option, opened, warn_without_leader
 
@@ -48,14 +49,21 @@ class Progress:
     metavar="SECONDS",
     help="Stop waiting after this time, with exit code 4; the request stays.",
 )
+@click.option(
+    "--reason",
+    default="",
+    metavar="TEXT",
+    help="Show this reason in lbctl servers and in the log, with your name and the time.",
+)
 @config_option
-def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> None:
+def command(name: str, wait: bool, timeout: float | None, reason: str, config_path: Path) -> None:
     """Ask the controller to drain a server.
 
     NAME gets no new connections, and keeps the open ones. Run this on the machine of the
-    controller's store. The request stays there, also when controllers restart, until `lbctl
-    undrain` cancels it. With --wait, the command returns when NAME is the current server of no
-    bucket, every server uses that table, and NAME reports no connection on its VIPs.
+    controller's store. The request stays there, also when controllers restart or a new store is
+    seeded, until `lbctl undrain` cancels it. With --wait, the command returns when NAME is the
+    current server of no bucket, every server uses that table, and NAME reports no connection on its
+    VIPs.
     """
     if timeout is not None and not wait:
         raise UsageError("--timeout needs --wait")
@@ -63,7 +71,7 @@ def command(name: str, wait: bool, timeout: float | None, config_path: Path) -> 
         newest = Published(store)
         newest.refresh()
         known_server(config, newest.cluster, name)
-        store.request_drain(name, requested=True)
+        store.request_drain(name, requested=True, request=drain_request(reason))
         warn_without_leader(store)
         if wait:
             wait_drained(store, config, name, timeout, Progress(name, time.monotonic))

@@ -9,7 +9,9 @@ from typing import Any
 import click
 from rich.table import Table
 
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.operator.overview import overview
+from controlplane.operator.requests import request_text
 from lb.cli._controller_store import config_option, opened
 from lb.cli._options import json_option
 from lb.cli._show import show_whole
@@ -79,6 +81,7 @@ def print_servers(found: dict[str, Any]) -> None:
                 f"pool {pool['name']} cannot be probed, so its servers are never declared down: "
                 f"{pool['unprobed']}"
             )
+    print_requests(found)
     for document in found["documents"]:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"
@@ -105,3 +108,11 @@ def _print_twins(servers: list[dict[str, Any]]) -> None:
             click.echo(
                 f"TWO MACHINES are called {server['name']}; this one is ignored: {server['twin']}"
             )
+
+
+def print_requests(found: dict[str, Any]) -> None:
+    """Print who requested which drain, when and why."""
+    for server in found["servers"]:
+        if server["drain_request"]:
+            request = DrainRequest(**server["drain_request"])
+            click.echo(f"drain of {server['name']} requested{request_text(request)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,10 +35,24 @@ def transitions(summary: TableSummary) -> str:
     )
 
 
-def show(console: Console, summary: TableSummary, now: float) -> None:
+def last_move(moved_at: int, fleet_seconds: float | None) -> str:
+    """Return when a bucket last moved. Tables have fleet time, which only controllers keep.
+
+    ``fleet_seconds``: as this server last heard of it, some time ago.
+    """
+    if not moved_at:
+        return "no moves yet"
+    if fleet_seconds is None:
+        return "last move at an unknown time"
+    age = fleet_seconds - moved_at
+    if age < 0:
+        return "last move a moment ago"
+    return f"last move {age:.0f} s before the last news of the controller's clock"
+
+
+def show(console: Console, summary: TableSummary, fleet_seconds: float | None) -> None:
     """Print one table's summary."""
-    moved = summary.last_moved_at
-    when = f"last move {max(0.0, now - moved):.0f} s ago" if moved else "no moves yet"
+    when = last_move(summary.last_moved_at, fleet_seconds)
     console.print(
         f"[bold]{summary.pool}[/bold]  generation {summary.generation}, on cluster generation "
         f"{summary.cluster_generation}; {summary.buckets} buckets, depth {summary.depth}; "
@@ -89,4 +102,4 @@ def command(pool: str | None, config: Path, as_json: bool) -> None:
         click.echo(json.dumps({"cluster_generation": cluster, "tables": tables}))
         return
     for summary in summaries:
-        show(Console(), summary, time.time())
+        show(Console(), summary, saved.fleet_seconds)

@@ -50,10 +50,16 @@ def pairs(step: Step) -> list[tuple[Chain, Chain]]:
     return list(zip(chains_of(step.old), chains_of(step.new), strict=True))
 
 
+def age(step: Step, bucket: int) -> float:
+    """How long ago the bucket moved; a time in the future is now."""
+    assert step.old is not None
+    return max(step.request.now - float(step.old.moved_at[bucket]), 0.0)
+
+
 def recent(step: Step, bucket: int) -> bool:
     if step.old is None or step.old.moved_at[bucket] == 0:
         return False
-    return bool(abs(step.request.now - float(step.old.moved_at[bucket])) < DRAIN)
+    return age(step, bucket) < DRAIN
 
 
 def forgotten(step: Step, bucket: int) -> bool:
@@ -61,7 +67,7 @@ def forgotten(step: Step, bucket: int) -> bool:
     after = step.request.forget_after_seconds
     if after is None or step.old is None or not step.request.settled:
         return False
-    return bool(abs(step.request.now - float(step.old.moved_at[bucket])) >= after)
+    return age(step, bucket) >= after
 
 
 def settle(world: World, passing_seconds: float) -> list[Step]:
@@ -274,9 +280,7 @@ def test_what_falls_off_is_the_oldest(world: World, history: Any) -> None:
                 continue
             full = len(alive(step, before)) == world.depth and not forgotten(step, bucket)
             # 0: nothing falls off, or a newcomer that never came to serve.
-            since = int(step.old.moved_at[bucket]) if full else 0
-            if step.old.moved_at[bucket] > step.request.now:
-                continue  # a clock that was put back shows nothing
+            since = min(int(step.old.moved_at[bucket]), int(step.request.now)) if full else 0
             where = pushed_out if prepared(step, before, after) else spared
             where.setdefault(before[0], []).append(since)
         for giver, ages in pushed_out.items():
@@ -400,7 +404,9 @@ def test_no_change_is_no_table(world: World, history: Any) -> None:
             continue
         assert step.result.table.generation == step.request.generation
         if step.old is not None:
-            assert not np.array_equal(step.result.table.chains, step.old.chains)
-            same_time = step.result.table.moved_at == step.old.moved_at
+            possible = np.minimum(step.old.moved_at, int(step.request.now))
+            unchanged = np.array_equal(step.result.table.chains, step.old.chains)
+            assert not (unchanged and np.array_equal(possible, step.old.moved_at))
+            same_time = step.result.table.moved_at == possible
             same_current = step.result.table.chains[:, 0] == step.old.chains[:, 0]
             assert (same_time | ~same_current).all()

@@ -24,8 +24,8 @@ from controlplane.store.contract import StoreCorrupt, StoreDenied, StoreError, S
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 STALE_TEMPORARY_SECONDS = 60.0
-"""A temporary file this old belongs to a dead writer. If its writer does live, the link or rename
-fails and the writer gets ``StoreUnavailable``: only that attempt is lost."""
+"""A temporary file this old that nobody has locked belongs to a dead writer. The lock protects it
+from a clock that was stepped, the age protects what earlier versions write without a lock."""
 
 _LOCK_RETRY_SECONDS = 0.002
 
@@ -88,14 +88,13 @@ def temporary(
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(path, flags, mode)
     try:
-        try:
-            _write_all(descriptor, data)
-            if durable:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # a sweeper sees that its writer lives
+        _write_all(descriptor, data)
+        if durable:
+            os.fsync(descriptor)
         yield path
     finally:
+        os.close(descriptor)
         path.unlink(missing_ok=True)
 
 
@@ -133,10 +132,25 @@ def sweep_temporaries(directory: Path, now: float) -> None:
     """Remove the files of dead writers. ``now`` is in Unix seconds."""
     for path in map(directory.joinpath, names_in(directory)):
         try:
-            if now - path.lstat().st_mtime > STALE_TEMPORARY_SECONDS:
+            old = now - path.lstat().st_mtime > STALE_TEMPORARY_SECONDS
+            if old and not _is_being_written(path):
                 path.unlink()
         except FileNotFoundError:  # its writer finished, or another process removed it
             continue
+
+
+def _is_being_written(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # not a writer's file
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def read_file(path: Path, limit_bytes: int) -> bytes:

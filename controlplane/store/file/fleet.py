@@ -15,9 +15,10 @@ from typing import TypeVar
 
 import structlog
 
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.names import is_name
 from controlplane.domain.objects import Origin, Report, Twin
-from controlplane.store.contract import NOBODY, StoreCorrupt
+from controlplane.store.contract import NOBODY, UNKNOWN_REQUEST, StoreCorrupt
 from controlplane.store.file.atomic import (
     make_directory,
     names_in,
@@ -28,9 +29,11 @@ from controlplane.store.file.atomic import (
 from controlplane.store.file.twins import Twins
 from controlplane.store.names import check_generation, check_kind, check_name
 from controlplane.store.reports import MAX_REPORT_BYTES, decode_report, encode_report, parse_object
+from controlplane.store.requests import decode_request
 
 _SUFFIX = ".json"
 _MAX_ACKNOWLEDGEMENT_BYTES = 1 << 20
+_MAX_REQUEST_BYTES = 4 << 10
 
 T = TypeVar("T")
 
@@ -109,17 +112,26 @@ class Fleet:
         found = self._read_all(self._reports, MAX_REPORT_BYTES, decode_report)
         return {server: report for server, report in found.items() if report.server == server}
 
-    def request_drain(self, server: str, *, requested: bool) -> None:
+    def request_drain(self, server: str, *, requested: bool, request: DrainRequest) -> None:
         """Set or clear the request to drain a server, durably."""
         path = self._drain_requests / check_name(server, "server")
         if requested:
-            replace_file(path, b"", self._temporaries, durable=True)
+            data = json.dumps(vars(request)).encode()
+            replace_file(path, data, self._temporaries, durable=True)
         else:
             remove_file(path, durable=True)
 
-    def drain_requests(self) -> frozenset[str]:
-        """Return the servers whose drain is requested."""
-        return frozenset(name for name in names_in(self._drain_requests) if is_name(name))
+    def drain_requests(self) -> dict[str, DrainRequest]:
+        """Return the servers whose drain is requested.
+
+        The file's existence is the request. One that cannot be read is a request of which nothing
+        is known; earlier versions made empty files.
+        """
+        names = [name for name in names_in(self._drain_requests) if is_name(name)]
+        return {name: self._drain_request(self._drain_requests / name) for name in names}
+
+    def _drain_request(self, path: Path) -> DrainRequest:
+        return self._read(path, _MAX_REQUEST_BYTES, decode_request) or UNKNOWN_REQUEST
 
     def forget(self, server: str) -> None:
         """Remove all that is known of a server."""

@@ -4,6 +4,7 @@
 
     documents/cluster/41.json          one file a generation; the highest number is the newest
     documents/table.web/107.json
+    documents/controller/9.json        what a controller that takes over goes on from
     keys/<key id>                      16 bytes, mode 0600 in a directory of mode 0700
     acknowledgements/<server>.json     reports/<server>.json     wishes/<server>
     twins/<server>.json                a machine that claims a name of another one
@@ -25,10 +26,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.names import shown
 from controlplane.domain.objects import Origin, Report, Twin
 from controlplane.store.contract import (
     NOBODY,
+    UNKNOWN_REQUEST,
     ControllerStore,
     StoreConflict,
     StoreUnavailable,
@@ -47,7 +50,7 @@ from controlplane.store.file.fleet import Fleet
 from controlplane.store.file.generations import Generations
 from controlplane.store.file.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
 from controlplane.store.file.keyring import Keyring
-from controlplane.store.names import check_generation, check_kind, kind_to_stem, stem_to_kind
+from controlplane.store.names import check_document, check_generation, kind_to_stem, stem_to_kind
 
 _CLOSE_SECONDS = 0.2
 """How soon waiting threads notice that the store was closed."""
@@ -134,13 +137,15 @@ class FileStore(ControllerStore):
 
     # Operators
 
-    def request_drain(self, server: str, *, requested: bool) -> None:
+    def request_drain(
+        self, server: str, *, requested: bool, request: DrainRequest = UNKNOWN_REQUEST
+    ) -> None:
         """Set or clear the request to drain this server. It outlives controllers."""
         with self._using("cannot store a drain request"):
-            self._fleet.request_drain(server, requested=requested)
+            self._fleet.request_drain(server, requested=requested, request=request)
 
-    def drain_requests(self) -> frozenset[str]:
-        """Return the servers whose drain is requested."""
+    def drain_requests(self) -> Mapping[str, DrainRequest]:
+        """Return the servers whose drain is requested, each with its request."""
         with self._using("cannot read the drain requests"):
             return self._fleet.drain_requests()
 
@@ -281,7 +286,7 @@ class FileStore(ControllerStore):
         return watch.wait(min(_CLOSE_SECONDS, deadline - time.monotonic()))
 
     def _generations(self, kind: str) -> Generations:
-        path = self._documents / kind_to_stem(check_kind(kind))
+        path = self._documents / kind_to_stem(check_document(kind))
         return self._read_kinds.get(kind) or Generations(path, self._temporaries)
 
     def _stems(self) -> list[str]:

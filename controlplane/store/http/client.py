@@ -34,7 +34,13 @@ from controlplane.store.http.protocol import (
     MAX_REQUEST_BYTES,
     answer_to_error,
 )
-from controlplane.store.names import check_generation, check_key, check_kind, check_name
+from controlplane.store.names import (
+    check_document,
+    check_generation,
+    check_key,
+    check_kind,
+    check_name,
+)
 from controlplane.store.reports import encode_report, parse_object
 
 _CONNECT_SECONDS = 2.0
@@ -81,7 +87,7 @@ class HttpStore(AgentStore):
 
     def latest(self, kind: str) -> Version | None:
         """Return the newest document of this kind, ``None`` if there never was one."""
-        answer = self._ask("GET", f"/v1/documents/{check_kind(kind)}")
+        answer = self._ask("GET", f"/v1/documents/{check_document(kind)}")
         if answer.status == _EMPTY:
             return None
         if not (answer.generation.isascii() and answer.generation.isdecimal()):

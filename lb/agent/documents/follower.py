@@ -52,7 +52,10 @@ class StoreTrouble:
 
 
 class Follower(Worker):
-    """Waits for the store and delivers each poll's documents, or trouble, to the agent."""
+    """Waits for the store and delivers each poll's documents, or trouble, to the agent.
+
+    ``after_poll`` is called after each poll that the store answered.
+    """
 
     def __init__(
         self,
@@ -60,8 +63,10 @@ class Follower(Worker):
         facts: SharedFacts,
         deliver: Callable[[Batch | StoreTrouble], None],
         clock: Callable[[], float] = time.time,
+        after_poll: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__("follow")
+        self._after_poll = after_poll
         self._store = store
         self._facts = facts
         self._deliver = deliver
@@ -87,7 +92,7 @@ class Follower(Worker):
             self._facts.set_trouble("store", str(error))
             self._deliver(StoreTrouble(str(error), isinstance(error, StoreDenied)))
             return self._backoff.failed()
-        self._facts.update(last_contact=self._clock())
+        self._facts.update(last_contact=self._clock(), heard_at=time.monotonic())
         self._facts.set_trouble("store", None)
         self._backoff.succeeded()
         self._warn_of_rollback(kinds)
@@ -95,6 +100,7 @@ class Follower(Worker):
             self._deliver(batch)
         self._answered, self._led = True, led
         self._seen = dict(kinds)
+        self._after_poll()
         return 0.0
 
     def _fetch(self, kinds: Mapping[str, int]) -> Batch:

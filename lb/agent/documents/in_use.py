@@ -56,7 +56,8 @@ class LoadedTable:
 class DocumentsInUse:
     """Owner of the documents in use. For one thread.
 
-    ``documents`` are their encoded bytes, ``since`` the Unix times when they were taken, by kind.
+    ``documents`` are their encoded bytes, ``since`` the Unix times when they were taken, by kind,
+    for people; ``taken_at`` the same by the monotonic clock.
     ``view`` is the data plane's view of the cluster.
     """
 
@@ -71,6 +72,7 @@ class DocumentsInUse:
         self.cluster: Cluster | None = None
         self.tables: dict[str, LoadedTable] = {}
         self.since: dict[str, float] = {}
+        self.taken_at: dict[str, float] = {}
         self.documents: dict[str, bytes] = {}
 
     @property
@@ -159,11 +161,12 @@ class DocumentsInUse:
     def _note(self, kind: str, data: bytes) -> None:
         self.documents[kind] = data
         self.since[kind] = self._clock()
+        self.taken_at[kind] = time.monotonic()
 
     def _forget_table(self, pool: str) -> None:
         self._dataplane.remove_table(pool)
         del self.tables[pool]
-        for kept in (self.since, self.documents):
+        for kept in (self.since, self.taken_at, self.documents):
             kept.pop(table_kind(pool), None)
 
     def _update_dataplane(

@@ -62,7 +62,11 @@ class Intake:
     def publish(self) -> None:
         """Report what is in use, save it as the last good, then acknowledge it."""
         generations = self._in_use.generations()
-        self._facts.update(generations=generations, since=dict(self._in_use.since))
+        self._facts.update(
+            generations=generations,
+            since=dict(self._in_use.since),
+            taken_at=dict(self._in_use.taken_at),
+        )
         if self.attached and (self._save(generations) or self._forget_saved()):
             self._acknowledge(generations)
 

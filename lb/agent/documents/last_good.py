@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from controlplane.documents.check import decode_cluster, decode_table
+from controlplane.documents.controller import decode_controller
+from controlplane.documents.fields import DocumentError
+from controlplane.domain.controller_state import CONTROLLER
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, Cluster, Table, table_kind
 from controlplane.store.contract import StoreError
@@ -20,11 +23,15 @@ POOL_PREFIX = table_kind("")
 
 @dataclass(frozen=True)
 class LastGood:
-    """The documents that this server had in use last."""
+    """The documents that this server had in use last.
+
+    ``fleet_seconds``: the fleet time when the controller's state was copied last, if ever.
+    """
 
     cluster: Cluster
     tables: dict[str, Table]
     keys: dict[str, bytes] = field(repr=False)
+    fleet_seconds: float | None = None
 
 
 def tables_in(documents: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -51,7 +58,16 @@ def load_last_good(config: AgentConfig, *, with_keys: bool = False) -> LastGood:
         cluster=decode_cluster(documents[CLUSTER]),
         tables={table.pool: table for table in tables},
         keys={name: state_dir.key(name) for name in state_dir.key_ids()} if with_keys else {},
+        fleet_seconds=_fleet_seconds(state_dir),
     )
+
+
+def _fleet_seconds(state_dir: StateDir) -> float | None:
+    data = state_dir.load_document(CONTROLLER)
+    try:
+        return decode_controller(data).fleet_seconds if data else None
+    except DocumentError:
+        return None
 
 
 def read_last_good(state_dir: StateDir) -> Batch:

@@ -42,7 +42,10 @@ def program_of(verdict: str) -> str:
 
 
 class AgentCollector(Collector):
-    """Turns the facts and the programs' counters into metrics, on request."""
+    """Turns the facts and the programs' counters into metrics, on request.
+
+    ``clock``: the monotonic one.
+    """
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ def _single(name: str, text: str, value: float) -> Metric:
 def _documents(facts: Facts, now: float) -> Iterator[Metric]:
     generations = sorted(facts.generations.items())
     yield _gauge("document_generation", "Generation in use", "kind", generations)
-    since = [(kind, facts.since[kind]) for kind, _ in generations if kind in facts.since]
+    since = [(kind, facts.taken_at[kind]) for kind, _ in generations if kind in facts.taken_at]
     text = "Time since that generation was taken into use"
     yield _gauge(
         "document_age_seconds", text, "kind", ((kind, max(0.0, now - at)) for kind, at in since)
@@ -119,6 +122,9 @@ def _documents(facts: Facts, now: float) -> Iterator[Metric]:
     if facts.last_contact is not None:
         text = "When the store last answered"
         yield _single("store_last_contact_timestamp_seconds", text, facts.last_contact)
+    if facts.heard_at is not None:
+        text = "Time since the store last answered"
+        yield _single("store_contact_age_seconds", text, max(0.0, now - facts.heard_at))
 
 
 def _gauges(facts: Facts) -> Iterator[Metric]:

@@ -105,4 +105,4 @@ class StoreReader:
 
     def drained(self) -> frozenset[str]:
         """Return the servers with a drain request."""
-        return self._store.drain_requests()
+        return frozenset(self._store.drain_requests())

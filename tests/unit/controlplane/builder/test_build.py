@@ -282,10 +282,35 @@ def test_shares_of_nothing_are_equal_shares_and_a_missing_one_is_the_mean() -> N
     assert build(None, request(shares={1: 0, 2: 1})).targets == {1: 0, 2: 256}
 
 
-def test_a_clock_far_in_the_future_holds_nothing_back_for_ever() -> None:
+def test_a_time_in_the_future_holds_nothing_back_for_ever() -> None:
+    """It is impossible, so hops are kept for their full time from now on."""
     old = table(((1, 3), 256), moved_at=NOW + 50 * 365 * 86400)
-    states = {1: S.ACTIVE, 2: S.ACTIVE, 3: S.DRAINING}
-    assert build(old, request(states=states)).prepared == 128
+    asked = request(states={1: S.ACTIVE, 2: S.ACTIVE, 3: S.DRAINING}, forget_after_seconds=DRAIN)
+    healed = build(old, asked)
+    assert (healed.prepared, healed.forgotten) == (0, 0)
+    assert healed.table is not None
+    assert (healed.table.moved_at == int(NOW)).all()
+    assert build(healed.table, replace(asked, now=NOW + DRAIN - 1)).table is None
+    assert build(healed.table, replace(asked, now=NOW + DRAIN)).forgotten == 256
+
+
+@pytest.mark.parametrize("ahead", [1, DRAIN, 3600])
+def test_a_clock_that_went_back_makes_no_hop_older(ahead: float) -> None:
+    old = table(((1, 2), 256), moved_at=NOW + ahead)
+    states = {1: S.ACTIVE, 2: S.DRAINING, 3: S.ACTIVE}
+    result = build(old, request(states=states, forget_after_seconds=DRAIN))
+    assert (result.forgotten, result.prepared) == (0, 0)
+    assert chains(result) == {(1, 2): 256}
+
+
+def test_hops_that_go_because_of_their_age_are_counted() -> None:
+    old = table(((1, 2), 128), ((2, 0), 128), moved_at=NOW - 100)
+    forgotten = build(old, request(forget_after_seconds=100))
+    assert forgotten.forgotten == 128
+    old = table(((1, 2), 256), moved_at=NOW - DRAIN)
+    pushed = build(old, request(states={1: S.ACTIVE, 2: S.DRAINING, 3: S.ACTIVE}))
+    assert chains(pushed) == {(1, 2): 128, (1, 3): 128}
+    assert (pushed.forced, pushed.forgotten) == (0, 128)
 
 
 def test_a_newcomer_gets_buckets_from_everybody() -> None:

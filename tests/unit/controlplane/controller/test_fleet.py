@@ -251,7 +251,7 @@ def test_what_is_known_of_a_server_that_left_is_forgotten_though_the_store_stumb
     wait_until(lambda: "s3" not in fleet.current(), "drained")
     fleet.agents["s3"].end(stopped=True)
     wait_until(lambda: "s3" not in fleet.states(), "gone")
-    assert fleet.store.drain_requests() == frozenset()
+    assert fleet.store.drain_requests() == {}
     assert "s3" not in fleet.store.acknowledgements()
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from controlplane.controller.seed import seed_store
 from controlplane.documents.check import decode_cluster, decode_table, encode_table
+from controlplane.documents.controller import decode_controller, encode_controller
+from controlplane.domain.controller_state import CONTROLLER, ControllerState, DrainRequest
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, Report, Table, table_kind
 from controlplane.store.file.store import FileStore
 from controlplane.store.state_dir import StateDir
+from lb.agent.documents.controller_copy import ControllerCopy
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
 
@@ -21,6 +25,7 @@ def state_dir(fleet: Fleet, tmp_path: Path) -> Path:
     """What a server of a running fleet has saved; the controller and its store are gone."""
     fleet.up(3)
     saved = StateDir(tmp_path / "state")
+    ControllerCopy(fleet.store, saved).refresh()
     for kind in fleet.store.kinds():
         version = fleet.store.latest(kind)
         assert version
@@ -148,3 +153,42 @@ def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing(fleet: Fleet
         fleet.store.report(Report(name, "boot", 1, 0.0))
     fleet.go_on(1.2, failing=True)  # longer than the first servers wait for each other
     assert fleet.store.kinds() == {CLUSTER: 1}
+
+
+def state_of(store: FileStore) -> ControllerState:
+    version = store.latest(CONTROLLER)
+    assert version
+    return decode_controller(version.data)
+
+
+def test_drain_requests_and_shares_are_seeded_too(state_dir: Path, tmp_path: Path) -> None:
+    request = DrainRequest("ann@ctl", 5.0, "a new kernel")
+    state = ControllerState(7.0, {}, {"web": {"s1": 1.5}}, {"s2": request})
+    StateDir(state_dir).save_document(CONTROLLER, encode_controller(state, 41))
+    store = FileStore(tmp_path / "empty")
+    with capture_logs() as logs:
+        seed_store(store, state_dir)
+    assert store.drain_requests() == {"s2": request}
+    assert state_of(store) == state
+    assert any("lbctl undrain s2" in line.get("remedy", "") for line in logs)
+    version = store.latest(CONTROLLER)
+    assert version
+    assert version.generation == 41
+
+
+@pytest.mark.parametrize("damage", [True, False])
+def test_a_seed_without_a_good_state_logs_what_is_lost(
+    state_dir: Path, tmp_path: Path, damage: bool
+) -> None:
+    path = state_dir / "documents/controller.json"
+    if damage:
+        path.write_bytes(b"{}")
+    else:
+        path.unlink()
+    store = FileStore(tmp_path / "empty")
+    with capture_logs() as logs:
+        seed_store(store, state_dir)
+    (lost,) = [line for line in logs if "no controller's state to seed" in line["event"]]
+    assert "repeat lbctl drain" in lost["remedy"]
+    assert store.latest(CONTROLLER) is None
+    assert CLUSTER in store.kinds()

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from controlplane.builder import BuildRequest, build
-from controlplane.decide.shares import Shares, ShareSettings, adjust, shares_of_table
+from controlplane.decide.shares import Shares, ShareSettings, adjust
 from controlplane.decide.views import PoolView
 from controlplane.domain.objects import Pool, ServerState, Table
 
@@ -140,10 +140,9 @@ def test_shares_do_not_run_away_from_moves_that_are_held_back() -> None:
     assert shares[2] / shares[1] > 10
 
 
-def test_a_new_controller_goes_on_from_the_table() -> None:
-    start = shares_of_table({1: 64, 2: 128, 3: 64, 4: 0})
-    assert start.full == pytest.approx({1: 0.75, 2: 1.5, 3: 0.75})
-    assert adjust(start, PoolView(THREE), 9.0).shares == pytest.approx(start.full)
+def test_a_new_controller_goes_on_from_the_stored_shares() -> None:
+    stored = Shares(full={1: 0.75, 2: 1.5, 3: 0.75})
+    assert adjust(stored, PoolView(THREE), 9.0).shares == pytest.approx(stored.full)
 
 
 def test_the_same_question_has_the_same_answer() -> None:

@@ -79,7 +79,7 @@ class OnePool:
             Settlement("table/web", table.generation, waiting) if table else None,
             RoundView(
                 now=self._now,
-                wall=self._now,
+                fleet_seconds=self._now,
                 ticked=True,
                 config=self._config,
                 fleet=FleetView(),

@@ -41,10 +41,25 @@ def view(**settings: Any) -> PoolView:
     return PoolView(**{"states": {1: ACTIVE, 2: ACTIVE}, "current": CURRENT, **settings})
 
 
-def test_a_new_controller_takes_over_the_shares_of_the_table() -> None:
-    balance = Balance()
+def test_a_new_controller_takes_over_the_stored_shares() -> None:
+    balance = Balance({1: 1.5, 2: 0.5})
     balance.update(POOL, view(), 0.0)
     assert balance.shares[1] / balance.shares[2] == pytest.approx(3)
+
+
+def test_without_stored_shares_they_are_equal_whatever_the_table_has() -> None:
+    """The table may have a server in slow start, whose few buckets are not its share."""
+    balance = Balance()
+    balance.update(POOL, view(), 0.0)
+    assert balance.shares == {1: 1.0, 2: 1.0}
+
+
+def test_full_shares_are_those_without_slow_start() -> None:
+    balance = Balance({1: 1.5, 2: 0.5})
+    assert balance.full == {1: 1.5, 2: 0.5}
+    balance.update(POOL, view(states={1: ACTIVE, 2: JOINING}, ramps={2: 0.1}), 0.0)
+    assert balance.full[2] == pytest.approx(balance.full[1] / 3)
+    assert balance.shares[2] == pytest.approx(balance.full[2] / 10)
 
 
 def test_equal_shares_are_equal_whatever_the_table_says() -> None:
@@ -55,7 +70,7 @@ def test_equal_shares_are_equal_whatever_the_table_says() -> None:
 
 
 def moved(frozen: bool) -> bool:
-    balance = Balance()
+    balance = Balance({1: 1.5, 2: 0.5})
     balance.update(POOL, view(loads={1: 0.9, 2: 0.1}), 0.0)
     before = dict(balance.shares)
     for now in range(1, 4):

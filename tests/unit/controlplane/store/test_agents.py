@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from controlplane.domain.controller_state import CONTROLLER
 from controlplane.domain.objects import Report, ServiceHealth
 from controlplane.store.contract import (
     AgentStore,
@@ -241,7 +242,7 @@ def test_hostile_names_are_refused(agents: Backing) -> None:
     assert controller.kinds() == {}
     assert controller.reports() == {}
     assert controller.acknowledgements() == {}
-    assert controller.drain_requests() == frozenset()
+    assert controller.drain_requests() == {}
 
 
 def assert_refused(controller: ControllerStore, agent: AgentStore, name: str) -> None:
@@ -267,3 +268,15 @@ def test_no_impossible_generation_is_acknowledged(agents: Backing, generation: i
     with pytest.raises(StoreCorrupt):
         agents.agent().acknowledge("alpha", "cluster", generation)
     assert agents.controller().acknowledgements() == {}
+
+
+def test_an_agent_can_copy_the_controllers_state_but_it_is_not_a_document_in_use(
+    agents: Backing,
+) -> None:
+    agent, state = agents.agent(), Version(CONTROLLER, 1, b"state")
+    assert agent.latest(CONTROLLER) is None
+    agents.controller().publish(state)
+    assert agent.latest(CONTROLLER) == state
+    assert agent.kinds() == {}
+    with pytest.raises(StoreCorrupt):
+        agent.acknowledge("alpha", CONTROLLER, 1)

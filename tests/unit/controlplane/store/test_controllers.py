@@ -9,22 +9,45 @@ from collections.abc import Callable
 
 import pytest
 
+from controlplane.domain.controller_state import CONTROLLER, DrainRequest
 from controlplane.domain.objects import Report
-from controlplane.store.contract import ControllerStore, StoreConflict, StoreUnavailable
+from controlplane.store.contract import ControllerStore, StoreConflict, StoreUnavailable, Version
 from tests.unit.controlplane.store.conftest import Backing
 from tests.unit.controlplane.store.helpers import Worker, later
 
 
 def test_wishes_are_set_and_cleared_and_stay(backing: Backing) -> None:
     operator = backing.controller()
-    assert operator.drain_requests() == frozenset()
+    assert operator.drain_requests() == {}
     operator.request_drain("alpha", requested=True)
     operator.request_drain("beta", requested=True)
     operator.request_drain("beta", requested=True)
     operator.request_drain("alpha", requested=False)
     operator.request_drain("never-requested", requested=False)
     operator.close()
-    assert backing.controller().drain_requests() == {"beta"}
+    assert set(backing.controller().drain_requests()) == {"beta"}
+
+
+def test_a_request_has_who_when_and_why_and_the_newest_counts(backing: Backing) -> None:
+    operator = backing.controller()
+    operator.request_drain("alpha", requested=True, request=DrainRequest("a@x", 1.5, "disk"))
+    operator.request_drain("alpha", requested=True, request=DrainRequest("b@y", 2.5, "fan"))
+    operator.request_drain("beta", requested=True)
+    found = backing.controller().drain_requests()
+    assert found == {"alpha": DrainRequest("b@y", 2.5, "fan"), "beta": DrainRequest()}
+
+
+def test_the_controllers_state_is_published_like_a_document_but_agents_do_not_wait_for_it(
+    backing: Backing,
+) -> None:
+    store = backing.controller()
+    store.publish(Version(CONTROLLER, 1, b"one"))
+    store.publish(Version(CONTROLLER, 2, b"two"))
+    with pytest.raises(StoreConflict):
+        backing.controller().publish(Version(CONTROLLER, 2, b"other"))
+    assert store.latest(CONTROLLER) == Version(CONTROLLER, 2, b"two")
+    assert store.kinds() == {}
+    assert store.wait({}, 0.0) == {}
 
 
 def test_a_forgotten_server_leaves_nothing(controller: ControllerStore) -> None:
@@ -36,7 +59,7 @@ def test_a_forgotten_server_leaves_nothing(controller: ControllerStore) -> None:
     controller.forget("alpha")
     assert set(controller.reports()) == {"beta"}
     assert set(controller.acknowledgements()) == {"beta"}
-    assert controller.drain_requests() == {"beta"}
+    assert set(controller.drain_requests()) == {"beta"}
 
 
 Act = Callable[[ControllerStore], None]

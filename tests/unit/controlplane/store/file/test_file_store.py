@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.objects import Report
 from controlplane.store.contract import (
     StoreConflict,
@@ -19,7 +21,7 @@ from controlplane.store.contract import (
     Version,
 )
 from controlplane.store.file import generations
-from controlplane.store.file.atomic import create_file, read_file
+from controlplane.store.file.atomic import create_file, read_file, sweep_temporaries, temporary
 from controlplane.store.file.generations import KEPT_GENERATIONS
 from controlplane.store.file.store import FileStore
 from tests.unit.controlplane.store.helpers import Worker, document, read_document
@@ -401,3 +403,36 @@ def test_a_store_of_somebody_else_is_denied(tmp_path: Path) -> None:
         raised = worker.result()
     assert raised.startswith("StoreDenied: cannot list the documents: Permission denied")
     assert raised.endswith("run as the owner of the directory, usually root")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"{}", b'{"by": 1}', b"x" * 5000, b'{"by": "a", "at": NaN, "reason": ""}'],
+    ids=["an earlier version's", "binary", "empty", "wrong", "large", "not a time"],
+)
+def test_a_drain_is_requested_whatever_the_file_holds(
+    store: FileStore, directory: Path, content: bytes
+) -> None:
+    """Damage must not bring a drained server back."""
+    store.request_drain("alpha", requested=True)
+    (directory / "wishes/alpha").write_bytes(content)
+    assert store.drain_requests() == {"alpha": DrainRequest()}
+
+
+def test_what_a_request_shows_is_safe_to_print(store: FileStore) -> None:
+    store.request_drain("alpha", requested=True, request=DrainRequest("a\x1b[2J", 1.0, "r" * 999))
+    found = store.drain_requests()["alpha"]
+    assert found.by == "a?[2J"
+    assert len(found.reason) == 160
+
+
+def test_a_clock_that_is_put_forward_takes_no_file_from_a_writer_that_lives(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "left"
+    left.write_bytes(b"half")
+    (tmp_path / "link").symlink_to("nothing")
+    with temporary(tmp_path, b"whole", durable=False) as being_written:
+        sweep_temporaries(tmp_path, time.time() + 3600)
+        assert being_written.read_bytes() == b"whole"
+        assert [path.name for path in tmp_path.iterdir()] == [being_written.name]

@@ -38,6 +38,7 @@ def test_the_first_answer_is_delivered_even_if_there_is_nothing_yet(
     follower.step()
     assert delivered == [Batch()]
     assert facts.current.last_contact == 42.0
+    assert facts.current.heard_at is not None
     follower.step()
     assert len(delivered) == 1
 

@@ -57,6 +57,7 @@ def test_what_is_in_use_is_what_was_taken(in_use: DocumentsInUse) -> None:
     assert in_use.take_table("web", encoded(a_table(7, [1, 2], 3)), KEYS)
     assert in_use.generations() == {"cluster": 3, "table/web": 7}
     assert in_use.since == {"cluster": 100.0, "table/web": 100.0}
+    assert in_use.taken_at.keys() == in_use.since.keys()
 
 
 def test_a_table_of_an_unseen_cluster_generation_waits_for_it(

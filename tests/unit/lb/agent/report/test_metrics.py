@@ -50,8 +50,10 @@ def test_every_fact_is_a_metric() -> None:
         attached=True,
         xdp_mode="native",
         generations={"cluster": 4, "table/web": 9},
-        since={"cluster": 990.0, "table/web": 997.5},
+        since={"cluster": 5.0, "table/web": 9e9},  # a wall clock that was stepped
+        taken_at={"cluster": 990.0, "table/web": 997.5},
         last_contact=999.0,
+        heard_at=996.0,
         load=0.25,
         connections=12,
         neighbours_unresolved=2,
@@ -72,6 +74,7 @@ def test_every_fact_is_a_metric() -> None:
         "document_age_seconds['table/web']": 2.5,
         "documents_refused_total['stale_generation', 'table/web']": 1,
         "store_last_contact_timestamp_seconds[]": 999,
+        "store_contact_age_seconds[]": 4,
         "xdp_mode['native']": 1,
         "xdp_mode['generic']": 0,
         "ready[]": 1,
@@ -92,7 +95,7 @@ def test_every_fact_is_a_metric() -> None:
 
 def test_what_is_unknown_is_left_out() -> None:
     found = samples(SharedFacts(900.0))
-    assert not any("load_ratio" in name or "last_contact" in name for name in found)
+    assert not any("load_ratio" in name or "contact" in name for name in found)
     assert found["bucket_brigade_ready[]"] == 0
 
 
