@@ -50,7 +50,7 @@ class ControlMetrics:
         self.withheld = gauge("deaths_withheld", "Servers that look dead, too many at once")
         self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
         self.prepared = counter("prepared_buckets", "Newcomers put second in a chain", "pool")
-        self.forced = counter("forced_moves", "Hops pushed out within their drain time", "pool")
+        self.forced = counter("hops_forced", "Hops pushed out within their drain time", "pool")
         self.forgotten = counter(
             "hops_forgotten", "Hops dropped because of their age, forced ones not included", "pool"
         )
@@ -154,7 +154,8 @@ class ControlMetrics:
         _by_server(self.buckets, done.buckets, names)
         for pool, outcome in done.outcomes.items():
             self.panic.labels(pool).set(outcome.health.panic)
-            self.forgotten.labels(pool)  # from the start, so that a rate shows the first ones
+            for counter in (self.moved, self.prepared, self.forced, self.forgotten):
+                counter.labels(pool)  # a rate needs the 0 before the first event
             if outcome.result is None or outcome.build_seconds is None:
                 continue
             self.build.labels(pool).observe(outcome.build_seconds)

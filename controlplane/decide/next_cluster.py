@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from controlplane.decide.server_state import ServerView, next_state
 from controlplane.decide.settlement import Settlement
-from controlplane.domain.bounds import MAX_SERVERS
+from controlplane.domain.bounds import DEFAULT_DEPTH, MAX_SERVERS
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import IN_USE, Cluster, Pool, Server, ServerState
 from controlplane.settings.models import ControlConfig, PoolConfig
@@ -169,7 +169,8 @@ def known_pools(current: Cluster | None, settled: Cluster | None) -> dict[str, P
 
 
 def _new_pool(pool: PoolConfig, key_ids: Mapping[str, str]) -> Pool:
-    return Pool(pool.name, pool.buckets, pool.depth, pool.hash_mode, key_ids[pool.name])
+    depth = DEFAULT_DEPTH if pool.depth is None else pool.depth
+    return Pool(pool.name, pool.buckets, depth, pool.hash_mode, key_ids[pool.name])
 
 
 def free_index(used: Collection[int]) -> int:

@@ -22,6 +22,7 @@ from controlplane.decide.pool_step import (
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import PoolView, RoundView
+from controlplane.domain.bounds import MAX_DEPTH
 from controlplane.domain.objects import Pool, ServerState, Table, table_kind
 from controlplane.domain.table_facts import TableFacts
 from controlplane.publish.condition_log import ConditionLog
@@ -188,7 +189,19 @@ class PoolPublisher:
                 forgotten=result.forgotten,
                 pending=result.pending,
             )
+            self._log_forced(result)
         return PoolOutcome(decision, health, result, seconds)
+
+    def _log_forced(self, result: BuildResult) -> None:
+        """Log hops that were pushed out while connections may still need them."""
+        if result.forced:
+            deeper = "" if self.pool.depth == MAX_DEPTH else f" or a new pool of depth {MAX_DEPTH},"
+            self._log.warning(
+                "hops forced out within their drain time, their connections break",
+                about=self.pool.name,
+                hops=result.forced,
+                remedy=f"longer pauses between drains,{deeper} or a shorter drain_time_seconds",
+            )
 
     def _log_conditions(self, decision: PoolDecision, health: PoolHealth) -> None:
         name, log = self.pool.name, self._conditions

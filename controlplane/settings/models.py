@@ -147,11 +147,15 @@ class ServerConfig(StrictModel):
 
 
 class PoolConfig(StrictModel):
-    """``[[pool]]``."""
+    """``[[pool]]``.
+
+    ``depth`` ``None``: a new pool gets DEFAULT_DEPTH, one that exists keeps its own. So a file that
+    never named it stays valid when the default changes.
+    """
 
     name: Name
     buckets: Annotated[Whole, AfterValidator(_buckets)] = 65536
-    depth: Annotated[Whole, AfterValidator(_depth)] = bounds.DEFAULT_DEPTH
+    depth: Annotated[Whole, AfterValidator(_depth)] | None = None
     hash_mode: HashMode = "flow"
     drain_time_seconds: Seconds = 900.0
     forget_after_seconds: Seconds | None = None

@@ -86,6 +86,7 @@ def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fle
         lambda: fleet.metric("moved_buckets_total", pool="web") == 256 + 64, "all moves counted"
     )
     assert fleet.metric("prepared_buckets_total", pool="web") == 64
+    assert fleet.metric("hops_forced_total", pool="web") == 0, "a rate begins at 0"
     assert fleet.metric("build_seconds_count", pool="web")
 
 

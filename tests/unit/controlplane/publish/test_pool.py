@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView, RoundView
@@ -22,6 +23,7 @@ from controlplane.store.file.store import FileStore
 
 REGISTERED, JOINING, ACTIVE, DRAINING, DOWN = ServerState
 POOL = Pool("web", buckets=256, depth=2, key_id="web-1")
+"""Its chains are short enough to be full after one move."""
 
 
 def config(**pool: Any) -> ControlConfig:
@@ -54,7 +56,8 @@ class OnePool:
     def __init__(self, store: FileStore, settings: ControlConfig) -> None:
         self._published = Published(store)
         self._published.publish_cluster(cluster({}))
-        self._publisher = PoolPublisher(POOL, self._published, ConditionLog())
+        pool = replace(POOL, depth=settings.pool[0].depth or POOL.depth)
+        self._publisher = PoolPublisher(pool, self._published, ConditionLog())
         self._config = settings
         self._now = 1000.0
 
@@ -207,3 +210,21 @@ def test_a_table_is_built_on_the_cluster_document_that_is_settled(pool: OnePool)
     """Agents that have no newer one yet could not take it into use, and a death would wait."""
     assert pool.round(generation=3).cluster_generation == 1
     assert pool.round(generation=4, settled=False, s3=DOWN).cluster_generation == 1
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_hops_that_are_forced_out_are_one_line_with_a_remedy(
+    make_pool: MakePool, depth: int
+) -> None:
+    """With chains of two, the second drain within a drain time pushes live hops out."""
+    pool = make_pool(depth=depth)
+    with structlog.testing.capture_logs() as logs:
+        pool.round()
+        for s2 in (ACTIVE, ACTIVE, DRAINING, DRAINING):
+            pool.round(s1=DRAINING, s2=s2)
+    forced = [line for line in logs if line["event"].startswith("hops forced out")]
+    assert bool(forced) == (depth == 2)
+    for line in forced:
+        assert (line["log_level"], line["about"]) == ("warning", "web")
+        assert line["hops"] > 0
+        assert "a new pool of depth 4" in line["remedy"]
