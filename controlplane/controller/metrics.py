@@ -48,6 +48,7 @@ class ControlMetrics:
         self.waiting = gauge("waiting_for", "Servers that a generation waits for", "kind")
         self.panic = gauge("panic", "1 while too many are unhealthy at once", "pool")
         self.withheld = gauge("deaths_withheld", "Servers that look dead, too many at once")
+        self.held = gauge("drain_held", "1 while a guard holds a requested drain back", "server")
         self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
         self.prepared = counter("prepared_buckets", "Newcomers put second in a chain", "pool")
         self.forced = counter("hops_forced", "Hops pushed out within their drain time", "pool")
@@ -130,7 +131,8 @@ class ControlMetrics:
         self._show_pools(done)
 
     def _show_servers(self, done: Round) -> None:
-        for gauge in (self.state, self.silent, self.probes, self.cut_off, self.losses):
+        by_server = (self.state, self.silent, self.probes, self.cut_off, self.losses, self.held)
+        for gauge in by_server:
             gauge.clear()
         self.split.set(done.groups.split)
         for server in done.cluster.servers:
@@ -139,6 +141,7 @@ class ControlMetrics:
                 self.state.labels(server.name, state.value).set(server.state is state)
             self.silent.labels(server.name).set(view.silent)
             self.probes.labels(server.name).set(view.probes_failed)
+            self.held.labels(server.name).set(server.name in done.held)
             self.cut_off.labels(server.name).set(server.name in done.cut_off)
             self.losses.labels(server.name).set(len(done.groups.losses.get(server.name, ())))
         for counter, total in (

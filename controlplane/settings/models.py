@@ -160,6 +160,7 @@ class PoolConfig(StrictModel):
     drain_time_seconds: Seconds = 900.0
     forget_after_seconds: Seconds | None = None
     cap: Annotated[Number, Field(ge=0)] = 1.5
+    min_active: Annotated[Number, Field(ge=0, le=1)] = 0.5
     balance: Literal["load", "equal"] = "load"
     balance_gain: Annotated[Number, Field(gt=0, le=1)] = 0.07
     load: Literal["agents", "prometheus"] = "agents"

@@ -22,7 +22,11 @@ from controlplane.domain.errors import BrigadeError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from controlplane.domain.decisions import Decisions
     from controlplane.domain.objects import Report
+
+UNKNOWN_REQUEST = DrainRequest()
+
 
 UNKNOWN_REQUEST = DrainRequest()
 
@@ -160,6 +164,14 @@ class ControllerStore(AgentStore, OperatorStore):
         What changed since the last call returned counts, so nothing falls between two calls; the
         first call counts from its own beginning.
         """
+
+    @abstractmethod
+    def put_decisions(self, decisions: Decisions) -> None:
+        """Replace what the controller decided last, for people. Not durable."""
+
+    @abstractmethod
+    def decisions(self) -> Decisions | None:
+        """Return what a controller decided last, ``None`` if none ever wrote it."""
 
     @abstractmethod
     def forget(self, server: str) -> None:

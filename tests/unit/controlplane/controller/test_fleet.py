@@ -152,8 +152,9 @@ def test_a_failing_check_drains_in_its_pool_only_and_back(fleet: Fleet) -> None:
 
 
 def test_a_majority_failing_keeps_the_last_table(
-    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("controlplane.publish.pool.CALM_SECONDS", 0.5)
     config = fleet.up(4)
     assert not overview(fleet.store, config, 0.0)["pools"][0]["panic"]
     for name in ("s1", "s2", "s3"):
