@@ -44,6 +44,8 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
     draft = Draft(chains, moved_at, held)
     _adopt(draft, orphans, targets, 0 if old is None else now)
     moves = plan_moves(draft, request, targets)
+    coming = np.bincount(np.concatenate((moves.rotate_to, moves.prepare_to)), minlength=held.size)
+    lacking = np.maximum(targets.buckets - draft.held - coming, 0)
     changed = bereaved > 0
     if request.settled:
         apply(moves, draft, now)
@@ -54,6 +56,8 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
         held_back=moves.held_back,
         unplaced=targets.unplaced,
         targets={int(i): int(targets.buckets[i]) for i in np.flatnonzero(servers.eligible)},
+        coming={int(i): int(coming[i]) for i in np.flatnonzero(coming)},
+        lacking={int(i): int(lacking[i]) for i in np.flatnonzero(lacking)},
         **_counts(moves, orphans.size, depth=draft.depth, settled=request.settled),
     )
 

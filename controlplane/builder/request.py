@@ -74,7 +74,9 @@ class BuildResult:
     are older than that, or than the time to forget them. ``pending``: moves that later builds must
     complete (``prepared`` included). ``held_back``: moves that wait for a drain time to pass.
     ``unplaced``: buckets that exceed the caps. ``targets``: the buckets that each server should
-    have, for every server that may be given any.
+    have, for every server that may be given any. ``coming``: of those, the ones that this plan
+    moves to it or prepares; ``lacking``: the ones that no bucket can be found for, because chains
+    are full.
     """
 
     table: Table | None
@@ -86,6 +88,8 @@ class BuildResult:
     held_back: int
     unplaced: int
     targets: dict[int, int]
+    coming: dict[int, int] = field(default_factory=dict)
+    lacking: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,8 @@ from controlplane.observe.observer import Observer
 from controlplane.observe.probe.sockets import Prober
 from controlplane.publish.cluster import ClusterPublisher
 from controlplane.publish.condition_log import ConditionLog
+from controlplane.publish.decisions import DecisionWriter
+from controlplane.publish.guard import DrainGuard, Held
 from controlplane.publish.pool import PoolOutcome, PoolPublisher
 from controlplane.publish.published import Published
 from controlplane.publish.state import StateKeeper, rounded
@@ -59,6 +61,7 @@ class Round:
     probes_unanswered: int = 0
     cut_off: frozenset[str] = frozenset()
     groups: Groups = field(default_factory=Groups)
+    held: Held = field(default_factory=dict)
 
 
 class Loop:
@@ -86,6 +89,8 @@ class Loop:
         self._state = StateKeeper(store, self._conditions)
         self._begun = False
         self._pools: dict[str, PoolPublisher] = {}
+        self._guard = DrainGuard()
+        self._decisions = DecisionWriter(store, self._conditions)
         self._view: RoundView | None = None
         self._next_tick = 0.0
 
@@ -130,12 +135,15 @@ class Loop:
         fleet = self.observer.look(self.config, self.published.cluster, now)
         self._pass_acknowledged(fleet)
         settlement = self._settlement(CLUSTER, fleet)
-        deaths = self._cluster.publish_next(self.config, fleet, settlement, now)
+        held = self._guard.judge(self.config, fleet, self._pools, now)
+        deaths = self._cluster.publish_next(self.config, fleet, settlement, now, held)
         cluster = self.published.cluster
         if cluster is None:
             raise StoreConflict("there is no cluster document yet")
         fleet = replace(fleet, cluster=cluster)
-        pools = self._publish_tables(self._round_view(cluster, fleet, now))
+        view = self._round_view(cluster, fleet, now)
+        pools = self._publish_tables(view)
+        self._decisions.write(held, self._pools, time.time(), ticked=view.ticked)
         done = Round(
             cluster,
             fleet,
@@ -148,6 +156,7 @@ class Loop:
             self.observer.probing.unanswered,
             self._cluster.paths.cut_off.names,
             self._cluster.paths.groups,
+            held,
         )
         self._keep_state(fleet, now)
         self._show(done)

@@ -48,9 +48,10 @@ class ControlMetrics:
         self.waiting = gauge("waiting_for", "Servers that a generation waits for", "kind")
         self.panic = gauge("panic", "1 while too many are unhealthy at once", "pool")
         self.withheld = gauge("deaths_withheld", "Servers that look dead, too many at once")
+        self.held = gauge("drain_held", "1 while a guard holds a requested drain back", "server")
         self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
         self.prepared = counter("prepared_buckets", "Newcomers put second in a chain", "pool")
-        self.forced = counter("forced_moves", "Hops pushed out within their drain time", "pool")
+        self.forced = counter("hops_forced", "Hops pushed out within their drain time", "pool")
         self.forgotten = counter(
             "hops_forgotten", "Hops dropped because of their age, forced ones not included", "pool"
         )
@@ -134,7 +135,8 @@ class ControlMetrics:
         self._show_pools(done)
 
     def _show_servers(self, done: Round) -> None:
-        for gauge in (self.state, self.silent, self.probes, self.cut_off, self.losses):
+        by_server = (self.state, self.silent, self.probes, self.cut_off, self.losses, self.held)
+        for gauge in by_server:
             gauge.clear()
         self.split.set(done.groups.split)
         for server in done.cluster.servers:
@@ -143,6 +145,7 @@ class ControlMetrics:
                 self.state.labels(server.name, state.value).set(server.state is state)
             self.silent.labels(server.name).set(view.silent)
             self.probes.labels(server.name).set(view.probes_failed)
+            self.held.labels(server.name).set(server.name in done.held)
             self.cut_off.labels(server.name).set(server.name in done.cut_off)
             self.losses.labels(server.name).set(len(done.groups.losses.get(server.name, ())))
         self._show_claims(done)
@@ -168,7 +171,8 @@ class ControlMetrics:
         _by_server(self.buckets, done.buckets, names)
         for pool, outcome in done.outcomes.items():
             self.panic.labels(pool).set(outcome.health.panic)
-            self.forgotten.labels(pool)  # from the start, so that a rate shows the first ones
+            for counter in (self.moved, self.prepared, self.forced, self.forgotten):
+                counter.labels(pool)  # a rate needs the 0 before the first event
             if outcome.result is None or outcome.build_seconds is None:
                 continue
             self.build.labels(pool).observe(outcome.build_seconds)

@@ -20,7 +20,7 @@ from controlplane.domain.settings_changes import Accepted, changes, keep
 from controlplane.domain.store_url import DEFAULT_STORE, directory_of, is_file
 from controlplane.settings.load import control_config, read_control_tables
 from controlplane.settings.models import ControlConfig, ListenConfig
-from controlplane.settings.rules import check_against, fixed_faults
+from controlplane.settings.rules import check_against, fixed_faults, kept_notes
 from controlplane.store.contract import StoreError
 from controlplane.store.http.credentials import Credentials, read_certificate, read_credentials
 from controlplane.store.http.token import read_tokens
@@ -49,11 +49,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a reload would do: refuse the file because of ``faults``, or change something."""
+    """What a reload would do: refuse the file because of ``faults``, or change something.
+
+    ``notes``: what stays as it is, and might surprise.
+    """
 
     faults: Sequence[str]
     changed: str = ""
     needs_restart: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 class SettingsFile:
@@ -107,17 +111,18 @@ class SettingsFile:
         config = control_config(tables, self._path)
         faults = list(fixed_faults(config, cluster)) if cluster else []
         faults += _credential_faults(config.listen)
+        notes = list(kept_notes(config, cluster)) if cluster else []
         accepted = None
         try:
             accepted = SavedSettings(directory_of(store), self._path).load()
         except ConfigError as error:
             faults.append(str(error))
         if accepted is None or faults:
-            return Preview(faults)
+            return Preview(faults, notes=notes)
         old = accepted.tables
         kept, differing = keep(old, tables, _fixed(old, tables))
         new = self._checked(kept, cluster).accepted
-        return Preview(faults, changes(accepted, new), differing)
+        return Preview(faults, changes(accepted, new), differing, notes)
 
     def save(self, settings: Settings) -> None:
         """Keep these as the last good ones; a failure is logged."""

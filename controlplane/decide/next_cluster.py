@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from controlplane.decide.server_state import ServerView, next_state
 from controlplane.decide.settlement import Settlement
-from controlplane.domain.bounds import MAX_SERVERS
+from controlplane.domain.bounds import DEFAULT_DEPTH, MAX_SERVERS
 from controlplane.domain.errors import BrigadeError
-from controlplane.domain.objects import IN_USE, Cluster, Pool, Server, ServerState
+from controlplane.domain.objects import IN_USE, SERVING, Cluster, Pool, Server, ServerState
 from controlplane.settings.models import ControlConfig, PoolConfig
 
 
@@ -21,6 +21,8 @@ class ClusterNews:
     joining servers whose slow start is over. ``newcomers_welcome``: see ``newcomers_welcome()``.
     ``named``: indices in any chain of the newest tables. ``tables_settled``: every table is
     strictly settled. ``settled``: the newest settled document known; see ``known_pools()``.
+    ``held``: servers in use whose requested drain would violate a guard, so it waits
+    (``controlplane.decide.guards``).
     """
 
     dead: frozenset[str] = frozenset()
@@ -29,6 +31,7 @@ class ClusterNews:
     named: frozenset[int] = frozenset()
     tables_settled: bool = False
     settled: Cluster | None = None
+    held: frozenset[str] = frozenset()
 
 
 def newcomers_welcome(
@@ -113,9 +116,10 @@ def _living(
         if server.name in news.dead:
             kept.append(server)
             continue
+        held = server.name in news.held and server.state in SERVING
         state = next_state(
             server.state,
-            view,
+            replace(view, drain_requested=False) if held else view,
             may_join=news.newcomers_welcome,
             full_share=server.name in news.full_share,
             unused=strictly and server.index not in news.named,
@@ -171,7 +175,8 @@ def known_pools(current: Cluster | None, settled: Cluster | None) -> dict[str, P
 
 
 def _new_pool(pool: PoolConfig, key_ids: Mapping[str, str]) -> Pool:
-    return Pool(pool.name, pool.buckets, pool.depth, pool.hash_mode, key_ids[pool.name])
+    depth = DEFAULT_DEPTH if pool.depth is None else pool.depth
+    return Pool(pool.name, pool.buckets, depth, pool.hash_mode, key_ids[pool.name])
 
 
 def free_index(used: Collection[int]) -> int:

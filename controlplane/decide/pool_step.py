@@ -107,19 +107,24 @@ def decide_pool(
 
     A first table is built over all servers, healthy or not: a server that was never checked counts
     as healthy, and a pool without a table serves no client.
+
+    In a panic, checks are ignored (``states`` has no server that drains because of them), and the
+    buckets that such servers have given up come back to them. That is as urgent as a join.
     """
     if facts is None or settlement is None:
         can_serve = any(state in SERVING for state in states.values())
         return PoolDecision(Step.BUILD if can_serve else Step.WAIT, states)
-    urgent = any(
+    urgent = health.panic or any(
         state is ServerState.JOINING or (state is ServerState.DRAINING and facts.current.get(index))
         for index, state in states.items()
     )
-    may_build = not health.panic and not withdrawing
+    may_build = not withdrawing
     if may_build and settlement.settled and (urgent or not silent):
-        return PoolDecision(Step.BUILD, states)
+        return PoolDecision(Step.BUILD, states, panic=health.panic)
     if may_build and settlement.passable and urgent:
-        return PoolDecision(Step.BUILD, states, gone_on_without=settlement.silent)
+        return PoolDecision(
+            Step.BUILD, states, panic=health.panic, gone_on_without=settlement.silent
+        )
     down = {index for index, state in states.items() if state is ServerState.DOWN}
     step = Step.DEATHS_ONLY if down & facts.named else Step.WAIT
     return PoolDecision(step, states, panic=health.panic)

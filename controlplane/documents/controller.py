@@ -92,6 +92,7 @@ def _request(fields: Fields, name: str) -> DrainRequest:
         by=printable(given.string("by"), MAX_REQUEST_TEXT),
         at=_number(given, "at", LATEST),
         reason=printable(given.string("reason"), MAX_REQUEST_TEXT),
+        force=given.values.get("force") is True,
     )
 
 

@@ -6,8 +6,8 @@ MIN_BUCKETS = 1 << 8
 MAX_BUCKETS = 1 << 20
 MAX_DEPTH = 4
 """Longest chain that the wire can carry."""
-DEFAULT_DEPTH = 2
-"""A pool's longest chain, unless its settings name another."""
+DEFAULT_DEPTH = 4
+"""A new pool's longest chain, unless its settings name another (docs/adr/0006)."""
 
 MAX_SERVERS = 4095
 """DIP indices are 1 to this; 0 marks an empty slot."""

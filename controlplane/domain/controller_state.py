@@ -16,14 +16,17 @@ MAX_REQUEST_TEXT = 160
 
 @dataclass(frozen=True)
 class DrainRequest:
-    """An operator's request to drain a server. All of it is for people, and may be unknown.
+    """An operator's request to drain a server. What is unknown is left empty.
 
     ``by``: ``user@host``. ``at``: Unix seconds by the clock of the operator's machine, 0: unknown.
+    ``force``: also if the guards would hold it back (``controlplane.decide.guards``); the rest is
+    for people.
     """
 
     by: str = ""
     at: float = 0.0
     reason: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True)

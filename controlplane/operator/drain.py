@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
@@ -13,9 +13,12 @@ from controlplane.domain.names import guess
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.observer import Observer
+from controlplane.operator.overview import decisions_of
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
+
+VERDICT_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class DrainProgress:
     noted: bool = True
     over: bool = False
     """The server is down, stopped, or not in the cluster: nothing to wait for."""
+    held: tuple[str, ...] = ()
+    """Why the controller holds the drain back."""
 
     @property
     def done(self) -> bool:
@@ -45,7 +50,9 @@ class DrainProgress:
         connections = "an unknown number of" if self.connections is None else self.connections
         buckets = f"{self.buckets} buckets and " if self.buckets else ""
         text = f"has {buckets}{connections} connections"
-        if not self.noted:
+        if self.held:
+            text += f", its drain is held back: {'; '.join(self.held)}"
+        elif not self.noted:
             text += ", the controller has not acted yet (does it run?)"
         if self.waiting_for:
             text += f", not using the newest table yet: {', '.join(self.waiting_for)}"
@@ -119,6 +126,8 @@ def wait_drained(
         found = progress(name, published.facts, published.generations(), fleet)
         if found.done:
             return found
+        if not found.noted:
+            found = replace(found, held=decisions_of(store).held.get(name, ()))
         on_progress(found)
         if deadline is not None and now >= deadline:
             raise BrigadeError(
@@ -127,3 +136,27 @@ def wait_drained(
             )
         pause = config.tick_seconds if deadline is None else deadline - now
         store.wait_reports(min(config.tick_seconds, pause))
+
+
+def await_verdict(
+    store: ControllerStore, name: str, timeout_seconds: float, *, force: bool
+) -> tuple[str, ...] | None:
+    """Wait until the controller has acted on a request to drain.
+
+    Returns nothing (an empty tuple) if the drain goes ahead, the reasons if it is held back,
+    ``None`` if neither was seen before the timeout. With ``force`` it is not held back: such
+    decisions are about an earlier request. Raises ``StoreError``.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    published = Published(store)
+    while True:
+        published.refresh()
+        server = published.cluster.server(name) if published.cluster else None
+        if server is None or server.state not in SERVING:
+            return ()
+        held = None if force else decisions_of(store).held.get(name)
+        if held:
+            return held
+        if time.monotonic() >= deadline:
+            return None
+        store.wait_reports(min(VERDICT_POLL_SECONDS, max(0.0, deadline - time.monotonic())))

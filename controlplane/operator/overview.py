@@ -7,10 +7,11 @@ from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from controlplane.decide.groups import Groups, Losses, reported_losses
-from controlplane.decide.health import fold, pool_health
+from controlplane.decide.health import PoolHealth, fold, pool_health
 from controlplane.decide.pool_step import members
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView
+from controlplane.domain.decisions import Decisions
 from controlplane.domain.objects import (
     Address,
     Cluster,
@@ -35,7 +36,7 @@ from controlplane.publish.paths import judged
 from controlplane.publish.published import Published
 from controlplane.publish.twins import claim_text
 from controlplane.settings.models import ControlConfig
-from controlplane.store.contract import ControllerStore
+from controlplane.store.contract import ControllerStore, StoreCorrupt
 
 
 def overview(
@@ -46,39 +47,34 @@ def overview(
     ``leader``: which controller leads the store, null: none.
     ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``,
     ``detached``, ``leaving``: `lbctl down` waits there, ``unknown``), ready, not_ready (in use, and
-    not ready for so long that no new connections go to it),
-    load (0 to 1 or null), connections, wished_draining, drain_request (by, at in Unix seconds, 0
-    if unknown, and reason; null: none), unhealthy (services), buckets by pool,
-    share (part of each pool, 0 to 1), lost_by (servers whose packets to it are lost by their own
-    report), cut_off (the others do not reach it, and are the majority). ``split``: servers do not
-    reach each other, and no group of them has a majority. ``services``: name, vip, protocol, port
-    (null: any), pool.
-    ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe (what a probe of
-    its servers is sent to, or null), unprobed (why it is null) and panic (too many of its servers
-    are unhealthy, so their checks drain nobody). ``documents``: kind, generation,
-    settled, waiting_for.
+    not ready for so long that no new connections go to it), load (0 to 1 or null), connections,
+    wished_draining, drain_request (by, at in Unix seconds, 0 if unknown, reason and force; null:
+    none), drain_held (why it waits),
+    unhealthy (services), buckets by pool, share (part of each pool, 0 to 1), lost_by (servers whose
+    packets to it are lost by their own report), cut_off (the others do not reach it, and are the
+    majority). ``split``: servers do not reach each other, and no group of them has a majority.
+    ``services``: name, vip, protocol, port (null: any), pool. ``pools``: name, buckets, depth,
+    hash_mode, generation, in_transition, probe (what a probe of its servers is sent to, or null),
+    unprobed (why it is null) and panic (too many of its servers are unhealthy, so their checks are
+    ignored; as the controller decided, while one leads).
+    ``documents``: kind, generation, settled, waiting_for.
     """
-    published = Published(store)
-    observer = Observer(store, config, None, time.monotonic())
-    published.refresh()
-    fleet = observer.look(config, published.cluster, time.monotonic())
-    until = time.monotonic() + listen_seconds
-    while (left := until - time.monotonic()) > 0:
-        store.wait_reports(left)
-        published.refresh()
-        fleet = observer.look(config, published.cluster, time.monotonic())
-    cluster = published.cluster
+    published, fleet = listen(store, config, listen_seconds)
+    cluster, leader = published.cluster, store.leader()
+    decided = decisions_of(store) if leader else Decisions()
+    servers = cluster.servers if cluster else ()
+    services = cluster.services if cluster else ()
     fresh = frozenset(name for name, view in fleet.servers.items() if view.alive)
     groups = judged(fleet, fresh)
     paths = Paths(groups, reported_losses(fleet.reports, fresh))
     return {
-        "leader": store.leader(),
+        "leader": leader,
         "split": groups.split,
-        "servers": [_server(s, published, fleet, paths) for s in cluster.servers]
-        if cluster
-        else [],
-        "services": [_service(service) for service in cluster.services] if cluster else [],
-        "pools": [_pool(name, published, config, fleet) for name in sorted(published.tables)],
+        "servers": [_server(s, published, fleet, decided, paths) for s in servers],
+        "services": [_service(service) for service in services],
+        "pools": [
+            _pool(name, published, config, fleet, decided) for name in sorted(published.tables)
+        ],
         "documents": [
             _document(fleet.settlement(kind, generation))
             for kind, generation in sorted(published.generations().items())
@@ -93,11 +89,40 @@ class Paths(NamedTuple):
     claims: Losses
 
 
-def _server(server: Server, published: Published, fleet: FleetView, paths: Paths) -> dict[str, Any]:
+def listen(
+    store: ControllerStore, config: ControlConfig, seconds: float
+) -> tuple[Published, FleetView]:
+    """Observe for so long, so that silent agents are known; return what there is then.
+
+    Raises ``StoreError``.
+    """
+    published = Published(store)
+    observer = Observer(store, config, None, time.monotonic())
+    published.refresh()
+    fleet = observer.look(config, published.cluster, time.monotonic())
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        store.wait_reports(left)
+        published.refresh()
+        fleet = observer.look(config, published.cluster, time.monotonic())
+    return published, fleet
+
+
+def decisions_of(store: ControllerStore) -> Decisions:
+    """Return what the controller decided last; damaged decisions count as none."""
+    try:
+        return store.decisions() or Decisions()
+    except StoreCorrupt:
+        return Decisions()
+
+
+def _server(
+    server: Server, published: Published, fleet: FleetView, decided: Decisions, paths: Paths
+) -> dict[str, Any]:
     view, report = fleet.servers[server.name], fleet.reports.get(server.name)
+    request = fleet.drain_requests.get(server.name)
     gone = server.state is ServerState.DOWN and not view.alive
     lost_by = [] if gone else [n for n, lost in paths.claims.items() if server.name in lost]
-    request = fleet.drain_requests.get(server.name)
     buckets = {pool: f.current.get(server.index, 0) for pool, f in published.facts.items()}
     agent = "speaks" if view.heard else "silent" if view.known else "unknown"
     agent = "leaving" if view.leaving else agent
@@ -113,9 +138,10 @@ def _server(server: Server, published: Published, fleet: FleetView, paths: Paths
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
         "wished_draining": view.drain_requested,
+        "drain_request": vars(request) if request else None,
+        "drain_held": list(decided.held.get(server.name, ())) if view.drain_requested else [],
         "lost_by": sorted(lost_by),
         "cut_off": server.name in paths.groups.outside,
-        "drain_request": vars(request) if request else None,
         "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
         "buckets": buckets,
         "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},
@@ -133,7 +159,7 @@ def _service(service: Service) -> dict[str, Any]:
 
 
 def _pool(
-    name: str, published: Published, config: ControlConfig, fleet: FleetView
+    name: str, published: Published, config: ControlConfig, fleet: FleetView, decided: Decisions
 ) -> dict[str, Any]:
     table, cluster = published.tables[name], published.cluster
     pool = cluster.pool(name) if cluster else None
@@ -151,15 +177,23 @@ def _pool(
         "unprobed": None if target else reason,
         "generation": table.generation,
         "in_transition": published.facts[name].in_transition,
-        "panic": cluster is not None and _panics(name, cluster, config, fleet),
+        "panic": cluster is not None and panics(name, cluster, config, fleet, decided),
     }
 
 
-def _panics(pool: str, cluster: Cluster, config: ControlConfig, fleet: FleetView) -> bool:
-    """Whether more of the pool's servers report failing checks than the controller acts on."""
+def panics(
+    pool: str, cluster: Cluster, config: ControlConfig, fleet: FleetView, decided: Decisions
+) -> bool:
+    """Whether the controller ignores a pool's checks; without its word, whether it would."""
+    found = health_of(pool, cluster, config, fleet)
+    return decided.pools[pool].panic if pool in decided.pools else found.panic
+
+
+def health_of(pool: str, cluster: Cluster, config: ControlConfig, fleet: FleetView) -> PoolHealth:
+    """Return which of a pool's servers report failing checks now."""
     failing = fold(frozenset(), fleet.reports, cluster.services)
     serving = members(config, cluster, pool)
-    return pool_health(pool, cluster.services, failing, serving, config.panic_threshold).panic
+    return pool_health(pool, cluster.services, failing, serving, config.panic_threshold)
 
 
 def towards(config: ControlConfig) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import replace
 
 import structlog
@@ -63,9 +64,17 @@ class ClusterPublisher:
         self._known = known
 
     def publish_next(
-        self, config: ControlConfig, fleet: FleetView, settlement: Settlement | None, now: float
+        self,
+        config: ControlConfig,
+        fleet: FleetView,
+        settlement: Settlement | None,
+        now: float,
+        held: Collection[str] = (),
     ) -> Deaths:
-        """Publish the next cluster document if there is one to publish now. Raises StoreError."""
+        """Publish the next cluster document if there is one to publish now. Raises StoreError.
+
+        ``held``: servers whose requested drain waits.
+        """
         current = self._published.cluster
         self._note_dips(current)
         self._twins.note(fleet.twins, now)
@@ -83,6 +92,7 @@ class ClusterPublisher:
             named=frozenset().union(*(facts.named for facts in self._published.facts.values())),
             tables_settled=self._tables_settled(fleet),
             settled=self.settled,
+            held=frozenset(held),
         )
         key_ids = self._make_keys(config, current)
         following = next_cluster(config, current, fleet.servers, settlement, news, key_ids)

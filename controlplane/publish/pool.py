@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import structlog
 
 from controlplane.builder import BuildRequest, BuildResult, NoServerLeft, build
-from controlplane.decide.health import PoolHealth, pool_health
+from controlplane.decide.drain_effect import DrainEffect, drain_effect
+from controlplane.decide.health import CALM_SECONDS, Panic, PoolHealth, next_panic, pool_health
 from controlplane.decide.pool_step import (
     PoolDecision,
     Step,
@@ -19,10 +21,13 @@ from controlplane.decide.pool_step import (
     pool_states,
     trusted_indices,
 )
+from controlplane.decide.reasons import PoolFacts, explain
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import PoolView, RoundView
-from controlplane.domain.objects import Pool, ServerState, Table, table_kind
+from controlplane.domain.bounds import MAX_DEPTH
+from controlplane.domain.decisions import PoolDecisions
+from controlplane.domain.objects import CLUSTER, Pool, ServerState, Table, table_kind
 from controlplane.domain.table_facts import TableFacts
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.pool_shares import Balance
@@ -42,6 +47,16 @@ class PoolOutcome:
     build_seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class _Round:
+    """What a round knew and decided. ``plan``: what the builder found, if it ran."""
+
+    view: RoundView
+    decision: PoolDecision
+    settlement: Settlement | None
+    plan: BuildResult | None = None
+
+
 class PoolPublisher:
     """Publishes the tables of one pool. ``shares``: the full shares that it begins with."""
 
@@ -59,6 +74,22 @@ class PoolPublisher:
         self._log = structlog.get_logger().bind(pool=pool.name)
         self._last_attempt: tuple[object, ...] = ()
         self._config = PoolConfig(name=pool.name, buckets=pool.buckets, depth=pool.depth)
+        self._wanted: BuildRequest | None = None
+        self._round: _Round | None = None
+        self._panic = Panic()
+        self.health = PoolHealth()
+
+    @property
+    def generation(self) -> int:
+        """The newest table's generation, 0 before the first."""
+        return self._published.generations().get(table_kind(self.pool.name), 0)
+
+    def effect_of_drain(self, index: int) -> DrainEffect:
+        """Return what draining a server would do to the newest table, by the last round's view."""
+        table = self._table()
+        if table is None or self._wanted is None:
+            return DrainEffect()
+        return drain_effect(table, self._wanted, index)
 
     def publish_next(self, settlement: Settlement | None, view: RoundView) -> PoolOutcome:
         """Publish the next table if there is one to publish now.
@@ -72,12 +103,7 @@ class PoolPublisher:
         servers = view.cluster.servers if table else ()
         not_yet = joins_when_ready(servers, view.fleet.servers)
         serving = members(view.config, view.cluster, self.pool.name, not_yet)
-        health = PoolHealth()
-        if table:
-            threshold, services = view.config.panic_threshold, view.cluster.services
-            health = pool_health(
-                self.pool.name, services, view.failing, serving, threshold, view.unfit
-            )
+        health = self._judge_health(view, serving) if table else PoolHealth()
         states = pool_states(
             view.cluster,
             facts or TableFacts(),
@@ -97,12 +123,67 @@ class PoolPublisher:
         if view.ticked or self.balance.stale(states):
             self.balance.update(config, self._pool_view(view, states, facts, health), view.now)
         self._log_conditions(decision, health)
+        request = self._request(table, decision, view)
+        self.health, self._wanted = health, request
+        self._round = _Round(view, decision, settlement)
         attempt = (table and table.generation, decision, tuple(sorted(self.balance.shares)))
         if decision.step is Step.WAIT or (attempt == self._last_attempt and not view.ticked):
             return PoolOutcome(decision, health)
-        outcome = self._build(table, decision, health, self._request(table, decision, view))
+        outcome = self._build(table, decision, health, request)
+        self._round = replace(self._round, plan=outcome.result)
         self._last_attempt = attempt
         return outcome
+
+    def decisions(self) -> PoolDecisions:
+        """Return what the last round decided, and why servers lack buckets."""
+        table, done, request = self._table(), self._round, self._wanted
+        if table is None or done is None or request is None:
+            return PoolDecisions()
+        names = {server.index: server.name for server in done.view.cluster.servers}
+        waiting = done.settlement.waiting_for if done.settlement else ()
+        return PoolDecisions(
+            generation=table.generation,
+            waiting_for=waiting,
+            panic=self.health.panic,
+            shares={names[i]: share for i, share in request.shares.items() if i in names},
+            caps={names[i]: cap for i, cap in request.caps.items() if i in names},
+            servers=explain(self._facts(table, done, request)),
+        )
+
+    def _facts(self, table: Table, done: _Round, request: BuildRequest) -> PoolFacts:
+        """Return what explains the newest table. Without a plan of this round, one is made."""
+        plan, view = done.plan, done.view
+        if plan is None:
+            with suppress(NoServerLeft):
+                plan = build(table, replace(request, settled=False))
+        return PoolFacts(
+            pool=self.pool.name,
+            buckets=self.pool.buckets,
+            cluster=view.cluster,
+            fleet=view.fleet,
+            members={s.name for s in view.config.server if s.serves(self.pool.name)},
+            states=request.states,
+            current=self._published.facts[self.pool.name].current,
+            full=self.balance.full,
+            shares=request.shares,
+            health=self.health,
+            failing=view.failing,
+            decision=done.decision,
+            settlement=done.settlement,
+            cluster_settlement=view.fleet.settlement(CLUSTER, view.cluster.generation),
+            plan=plan,
+            silent=view.silent,
+        )
+
+    def _judge_health(self, view: RoundView, serving: Collection[str]) -> PoolHealth:
+        """Return who is unhealthy, and whether that is ignored: panic outlasts its cause."""
+        threshold, services = view.config.panic_threshold, view.cluster.services
+        found = pool_health(self.pool.name, services, view.failing, serving, threshold, view.unfit)
+        failing = len(found.unhealthy)
+        self._panic = next_panic(
+            self._panic, failing, len(serving), threshold, view.now, CALM_SECONDS
+        )
+        return replace(found, panic=self._panic.on)
 
     def _current_config(self, config: ControlConfig) -> PoolConfig:
         """Return the pool's settings, or the last ones of a pool that left the settings.
@@ -150,7 +231,7 @@ class PoolPublisher:
             cluster_generation=max(
                 settled.generation if settled else 0, table.cluster_generation if table else 0
             ),
-            generation=self._published.generations().get(table_kind(self.pool.name), 0) + 1,
+            generation=self.generation + 1,
             shares=self.balance.shares,
             states=decision.states,
             caps=self.balance.caps,
@@ -189,10 +270,22 @@ class PoolPublisher:
                 forgotten=result.forgotten,
                 pending=result.pending,
             )
+            self._log_forced(result)
         return PoolOutcome(decision, health, result, seconds)
+
+    def _log_forced(self, result: BuildResult) -> None:
+        """Log hops that were pushed out while connections may still need them."""
+        if result.forced:
+            deeper = "" if self.pool.depth == MAX_DEPTH else f" or a new pool of depth {MAX_DEPTH},"
+            self._log.warning(
+                "hops forced out within their drain time, their connections break",
+                about=self.pool.name,
+                hops=result.forced,
+                remedy=f"longer pauses between drains,{deeper} or a shorter drain_time_seconds",
+            )
 
     def _log_conditions(self, decision: PoolDecision, health: PoolHealth) -> None:
         name, log = self.pool.name, self._conditions
-        log.set("panic: too many unhealthy, the last table stays", name, health.panic)
+        log.set("panic: too many unhealthy, their checks are ignored", name, health.panic)
         log.set("unhealthy, draining in this pool", name, health.unhealthy)
         log.set("going on without silent agents", name, decision.gone_on_without)

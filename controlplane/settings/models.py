@@ -147,15 +147,20 @@ class ServerConfig(StrictModel):
 
 
 class PoolConfig(StrictModel):
-    """``[[pool]]``."""
+    """``[[pool]]``.
+
+    ``depth`` ``None``: a new pool gets DEFAULT_DEPTH, one that exists keeps its own. So a file that
+    never named it stays valid when the default changes.
+    """
 
     name: Name
     buckets: Annotated[Whole, AfterValidator(_buckets)] = 65536
-    depth: Annotated[Whole, AfterValidator(_depth)] = bounds.DEFAULT_DEPTH
+    depth: Annotated[Whole, AfterValidator(_depth)] | None = None
     hash_mode: HashMode = "flow"
     drain_time_seconds: Seconds = 900.0
     forget_after_seconds: Seconds | None = None
     cap: Annotated[Number, Field(ge=0)] = 1.5
+    min_active: Annotated[Number, Field(ge=0, le=1)] = 0.5
     balance: Literal["load", "equal"] = "load"
     balance_gain: Annotated[Number, Field(gt=0, le=1)] = 0.07
     load: Literal["agents", "prometheus"] = "agents"

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlplane.domain.bounds import MAX_CHECKED_SERVICES
+from controlplane.domain.bounds import DEFAULT_DEPTH, MAX_CHECKED_SERVICES
 from controlplane.domain.errors import SettingsError
 from controlplane.domain.lookup_capacity import find_shortage
 from controlplane.domain.objects import IN_USE, endpoint_text, vip_text
@@ -55,6 +55,17 @@ def notes(config: ControlConfig) -> Iterator[str]:
         )
 
 
+def kept_notes(config: ControlConfig, cluster: Cluster) -> Iterator[str]:
+    """Yield a note on each pool that keeps a depth below the default because none is named."""
+    for number, pool in enumerate(config.pool, 1):
+        known = cluster.pool(pool.name)
+        if known and pool.depth is None and known.depth < DEFAULT_DEPTH:
+            yield (
+                f"pool[{number}].depth: {pool.name!r} keeps depth {known.depth}, a new pool gets "
+                f"{DEFAULT_DEPTH}; to change it, make a new pool and move the services to it"
+            )
+
+
 def _raise(faults: Iterable[str], path: Path | str) -> None:
     found = list(faults)
     if found:
@@ -78,8 +89,8 @@ def _pool_changes(config: ControlConfig, cluster: Cluster) -> Faults:
         if known is None:
             continue
         for key in ("buckets", "depth", "hash_mode"):
-            old = getattr(known, key)
-            if old != getattr(pool, key):
+            old, new = getattr(known, key), getattr(pool, key)
+            if new is not None and new != old:
                 yield (
                     f"pool[{number}].{key}: is fixed for a pool's life, at {old} for "
                     f"{pool.name!r}; make a new pool and move the services to it"

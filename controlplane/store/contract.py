@@ -23,6 +23,7 @@ from controlplane.domain.objects import Origin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from controlplane.domain.decisions import Decisions
     from controlplane.domain.objects import Report, Twin
 
 NOBODY = Origin()
@@ -189,6 +190,14 @@ class ControllerStore(AgentStore, OperatorStore):
         What changed since the last call returned counts, so nothing falls between two calls; the
         first call counts from its own beginning.
         """
+
+    @abstractmethod
+    def put_decisions(self, decisions: Decisions) -> None:
+        """Replace what the controller decided last, for people. Not durable."""
+
+    @abstractmethod
+    def decisions(self) -> Decisions | None:
+        """Return what a controller decided last, ``None`` if none ever wrote it."""
 
     @abstractmethod
     def forget(self, server: str) -> None:

@@ -21,5 +21,8 @@ def decode_request(data: bytes) -> DrainRequest:
     if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at <= MAX_AT:
         raise StoreCorrupt("a drain request has when in Unix seconds")
     return DrainRequest(
-        printable(by, MAX_REQUEST_TEXT), float(at), printable(reason, MAX_REQUEST_TEXT)
+        printable(by, MAX_REQUEST_TEXT),
+        float(at),
+        printable(reason, MAX_REQUEST_TEXT),
+        force=content.get("force") is True,
     )

@@ -36,7 +36,7 @@ def findings_against(file: Path, store: str) -> tuple[Sequence[str], Sequence[st
         published = Published(opened)
         published.refresh()
     found = SettingsFile(file).preview(url, published.cluster)
-    return found.faults, list(_notes(found.changed, found.needs_restart))
+    return found.faults, [*found.notes, *_notes(found.changed, found.needs_restart)]
 
 
 def _notes(changed: str, needs_restart: Sequence[str]) -> Iterator[str]:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
-from controlplane.domain.errors import UsageError
-from controlplane.operator.drain import DrainProgress, known_server, wait_drained
+from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
+from controlplane.operator.drain import (
+    DrainProgress,
+    await_verdict,
+    known_server,
+    wait_drained,
+)
+from controlplane.operator.drain_preview import DrainPreview, preview_drain
 from controlplane.operator.requests import drain_request
 from controlplane.publish.published import Published
+from controlplane.settings.models import ControlConfig
+from controlplane.store.contract import ControllerStore
 from lb.cli._controller_store import config_option, opened, warn_without_leader
+from lb.cli._options import json_option
 
 PRINT_SECONDS = 2.0
+LISTEN_SECONDS = 0.6
+"""How long to wait for reports before a server counts as silent: agents report every 0.25 s."""
+VERDICT_TICKS = 2
+VERDICT_SECONDS = 0.5
+"""How long to wait for the controller's verdict, beyond the ticks."""
 
 
 class Progress:
@@ -36,8 +52,8 @@ class Progress:
 
 
 @click.command(
-    epilog="Exit codes: 0 success, 1 failed, 2 no such server or wrong configuration, 4 timeout, "
-    "5 there is no store here."
+    epilog="Exit codes: 0 success, 1 failed, 2 no such server or wrong configuration, 3 a guard "
+    "refuses it, 4 timeout, 5 there is no store here."
 )
 @click.argument("name")
 @click.option(
@@ -55,15 +71,30 @@ class Progress:
     metavar="TEXT",
     help="Show this reason in lbctl servers and in the log, with your name and the time.",
 )
+@click.option("--force", is_flag=True, help="Continue even if the guards refuse it.")
+@click.option("--dry-run", is_flag=True, help="Show what it would do, and request nothing.")
+@json_option
 @config_option
-def command(name: str, wait: bool, timeout: float | None, reason: str, config_path: Path) -> None:
+def command(
+    *,
+    name: str,
+    wait: bool,
+    timeout: float | None,
+    reason: str,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+    config_path: Path,
+) -> None:
     """Ask the controller to drain a server.
 
     NAME gets no new connections, and keeps the open ones. Run this on the machine of the
-    controller's store. The request stays there, also when controllers restart or a new store is
-    seeded, until `lbctl undrain` cancels it. With --wait, the command returns when NAME is the
-    current server of no bucket, every server uses that table, and NAME reports no connection on its
-    VIPs.
+    controller's store. First, it shows what the drain will do. A drain that would leave a pool with
+    fewer than min_active of its servers, or none, or that would break connections because chains
+    are full, is refused without --force; the controller checks it again. The request stays in the
+    store, also when controllers restart or a new store is seeded, until `lbctl undrain` cancels it.
+    With --wait, the command returns when NAME is the current server of no bucket, every server uses
+    that table, and NAME reports no connection on its VIPs.
     """
     if timeout is not None and not wait:
         raise UsageError("--timeout needs --wait")
@@ -71,13 +102,85 @@ def command(name: str, wait: bool, timeout: float | None, reason: str, config_pa
         newest = Published(store)
         newest.refresh()
         known_server(config, newest.cluster, name)
-        store.request_drain(name, requested=True, request=drain_request(reason))
-        warn_without_leader(store)
+        found = preview_drain(store, config, name, LISTEN_SECONDS)
+        if not as_json:
+            show(found)
+        if found.reasons and not force:
+            _show_json(found, "refused", as_json=as_json)
+            raise _refusal(name, found.reasons)
+        if dry_run:
+            _show_json(found, "allowed", as_json=as_json)
+            return
+        outcome = request(store, config, found, reason, force=force)
         if wait:
             wait_drained(store, config, name, timeout, Progress(name, time.monotonic))
-            click.echo(f"{name} is drained")
-        else:
-            click.echo(
-                f"drain of {name} requested: lbctl servers shows the progress, "
-                f"lbctl undrain {name} cancels it"
-            )
+            outcome = "drained"
+    _show_json(found, outcome, as_json=as_json)
+    if not as_json:
+        click.echo(TEXTS[outcome].format(name=name))
+
+
+TEXTS = {
+    "draining": "{name} is draining: lbctl servers shows the progress, lbctl undrain {name} "
+    "cancels it",
+    "requested": "drain of {name} requested: lbctl servers shows the progress, "
+    "lbctl undrain {name} cancels it",
+    "drained": "{name} is drained",
+}
+
+
+def request(
+    store: ControllerStore,
+    config: ControlConfig,
+    found: DrainPreview,
+    reason: str,
+    *,
+    force: bool,
+) -> str:
+    """Request the drain, and return whether the controller has begun it.
+
+    A drain that the controller holds back is cancelled: it must not begin later, when nobody
+    expects it.
+
+    Raises:
+        BrigadeError: the controller holds it back; exit code 3.
+
+    """
+    name = found.server
+    made = replace(drain_request(reason), force=force)
+    store.request_drain(name, requested=True, request=made)
+    warn_without_leader(store)
+    if store.leader() is None or not found.serving:
+        return "requested"
+    seconds = VERDICT_TICKS * config.tick_seconds + VERDICT_SECONDS
+    held = await_verdict(store, name, seconds, force=force)
+    if held:
+        if not found.requested:
+            store.request_drain(name, requested=False)
+        raise _refusal(name, held)
+    return "requested" if held is None else "draining"
+
+
+def _refusal(name: str, reasons: tuple[str, ...]) -> BrigadeError:
+    return BrigadeError(
+        f"{name} is not drained: {'; '.join(reasons)}; bring servers back, wait, or use --force",
+        ExitCode.REFUSED,
+    )
+
+
+def show(found: DrainPreview) -> None:
+    """Print what the drain will do, for people."""
+    if not found.serving:
+        return
+    connections = "an unknown number of" if found.connections is None else found.connections
+    click.echo(f"{found.server} has {connections} connections; they stay, new ones go elsewhere")
+    for pool in found.pools:
+        click.echo(
+            f"pool {pool.pool}: {pool.buckets:,} buckets move, {pool.stay} of {pool.members} "
+            f"servers stay active ({pool.needed} needed), {pool.forced:,} later hops forced out"
+        )
+
+
+def _show_json(found: DrainPreview, outcome: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "outcome": outcome}, indent=2))

@@ -56,6 +56,7 @@ def print_servers(found: dict[str, Any]) -> None:
     for server in found["servers"]:
         load = "-" if server["load"] is None else f"{server['load']:.0%}"
         drain = " (drain requested)" if server["wished_draining"] else ""
+        drain = " (drain held back)" if server["drain_held"] else drain
         drain += " (cut off)" if server["cut_off"] else ""
         servers.add_row(
             server["name"],
@@ -68,24 +69,41 @@ def print_servers(found: dict[str, Any]) -> None:
             *(str(server["buckets"].get(pool, 0)) for pool in pools),
         )
     show_whole(servers)
+    _print_notes(found)
+    print_requests(found)
+    for document in found["documents"]:
+        waiting = ", ".join(document["waiting_for"])
+        settled = "settled" if document["settled"] else f"waiting for {waiting}"
+        click.echo(f"{document['kind']} generation {document['generation']}: {settled}")
+
+
+def _print_notes(found: dict[str, Any]) -> None:
+    """Print what is unusual about servers and pools, a line each."""
+    for server in found["servers"]:
+        if server["drain_held"]:
+            reasons = "; ".join(server["drain_held"])
+            click.echo(f"the drain of {server['name']} is held back: {reasons}")
     _print_paths(found)
     _print_twins(found["servers"])
     for pool in found["pools"]:
         if pool["panic"]:
             click.echo(
                 f"PANIC: too many servers of pool {pool['name']} are unhealthy at once, so their "
-                "checks drain nobody"
+                "checks are ignored"
             )
         if pool["probe"] is None:
             click.echo(
                 f"pool {pool['name']} cannot be probed, so its servers are never declared down: "
                 f"{pool['unprobed']}"
             )
-    print_requests(found)
-    for document in found["documents"]:
-        waiting = ", ".join(document["waiting_for"])
-        settled = "settled" if document["settled"] else f"waiting for {waiting}"
-        click.echo(f"{document['kind']} generation {document['generation']}: {settled}")
+
+
+def print_requests(found: dict[str, Any]) -> None:
+    """Print who requested which drain, when and why."""
+    for server in found["servers"]:
+        if server["drain_request"]:
+            request = DrainRequest(**server["drain_request"])
+            click.echo(f"drain of {server['name']} requested{request_text(request)}")
 
 
 def _print_paths(found: dict[str, Any]) -> None:
@@ -108,11 +126,3 @@ def _print_twins(servers: list[dict[str, Any]]) -> None:
             click.echo(
                 f"TWO MACHINES are called {server['name']}; this one is ignored: {server['twin']}"
             )
-
-
-def print_requests(found: dict[str, Any]) -> None:
-    """Print who requested which drain, when and why."""
-    for server in found["servers"]:
-        if server["drain_request"]:
-            request = DrainRequest(**server["drain_request"])
-            click.echo(f"drain of {server['name']} requested{request_text(request)}")

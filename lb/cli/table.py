@@ -11,7 +11,6 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from controlplane.domain.bounds import DEFAULT_DEPTH
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from lb.cli._table_summary import TableSummary
 
 BAR_WIDTH = 24
+MOVED_ONCE = 2
+"""Servers in the chain of a bucket that moved once. In pools of this depth, all transitions are."""
 
 
 def bar(share: float, largest: float) -> str:
@@ -31,7 +32,7 @@ def transitions(summary: TableSummary) -> str:
     lengths = enumerate(summary.lengths[1:], start=2)
     lengths_text = ", ".join(f"{count} of {length}" for length, count in lengths if count)
     return f"{summary.transitions} in transition" + (
-        f" (chains: {lengths_text})" if lengths_text and summary.depth > DEFAULT_DEPTH else ""
+        f" (chains: {lengths_text})" if lengths_text and summary.depth > MOVED_ONCE else ""
     )
 
 

@@ -16,7 +16,7 @@ WORK_PORT = 7001
 WORK_METRICS_PORT = 9200
 
 WEB = "web"
-"""The pool with daisy chaining: depth 2."""
+"""The pool with daisy chaining, of the default depth."""
 PLAIN = "plain"
 """The same servers and services without daisy chaining: depth 1, the control."""
 WORK = "work"

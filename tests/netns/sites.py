@@ -46,8 +46,11 @@ def rest(site: Site) -> None:
 
 
 def drained(site: Site, number: int, pools: Sequence[str] = (scenario.WEB,)) -> None:
-    """Drain a server, and wait until the others share what it had."""
-    site.run_lbctl("drain", server_name(number))
+    """Drain a server, and wait until the others share what it had.
+
+    By force: pools with short chains may still have them full from the test before.
+    """
+    site.run_lbctl("drain", server_name(number), "--force")
     others = [n for n in scenario.FIRST_SERVERS if n != number]
     site.await_equal(pools, others, TIMEOUT_SECONDS)
 

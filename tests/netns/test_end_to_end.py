@@ -78,7 +78,7 @@ def test_a_server_that_is_a_generation_behind_delivers_what_others_opened(site: 
     site.suspend_agent(LAGGING)
     try:
         generation = site.store.generation(scenario.WEB)
-        site.run_lbctl("drain", server_name(DRAINED_LATER))
+        site.run_lbctl("drain", server_name(DRAINED_LATER), "--force")
         site.await_behind(LAGGING, scenario.WEB)
         # The first step puts newcomers behind; the laggard loads that and no more.
         site.catch_up(LAGGING, scenario.WEB)

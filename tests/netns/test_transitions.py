@@ -61,7 +61,7 @@ def move_everything_to(site: Site, number: int) -> None:
         site.run_lbctl("undrain", server_name(number))
     for other in scenario.FIRST_SERVERS:
         if other != number and server_name(other) not in wished:
-            site.run_lbctl("drain", server_name(other))
+            site.run_lbctl("drain", server_name(other), "--force")
     site.await_equal(sites.POOLS, [number], sites.TIMEOUT_SECONDS)
 
 

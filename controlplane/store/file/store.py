@@ -9,6 +9,7 @@
     acknowledgements/<server>.json     reports/<server>.json     wishes/<server>
     twins/<server>.json                a machine that claims a name of another one
     dips.json                          the DIPs that belong to the names
+    decisions.json                     what the leader decided last, for people
     leader                             locked by the leading controller, holds its name
     tmp/                               files not yet whole
 
@@ -27,6 +28,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from controlplane.domain.controller_state import DrainRequest
+from controlplane.domain.decisions import Decisions
 from controlplane.domain.names import shown
 from controlplane.domain.objects import Origin, Report, Twin
 from controlplane.store.contract import (
@@ -38,11 +40,18 @@ from controlplane.store.contract import (
     Version,
     is_newer,
 )
+from controlplane.store.decisions import (
+    MAX_DECISIONS_BYTES,
+    decode_decisions,
+    encode_decisions,
+)
 from controlplane.store.file.atomic import (
     file_lock,
     make_directory,
     names_in,
+    read_file,
     refuse_lax,
+    replace_file,
     store_errors,
     sweep_temporaries,
 )
@@ -52,6 +61,7 @@ from controlplane.store.file.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, I
 from controlplane.store.file.keyring import Keyring
 from controlplane.store.names import check_document, check_generation, kind_to_stem, stem_to_kind
 
+DECISIONS = "decisions.json"
 _CLOSE_SECONDS = 0.2
 """How soon waiting threads notice that the store was closed."""
 _MAX_OWNER_BYTES = 256
@@ -204,6 +214,21 @@ class FileStore(ControllerStore):
             while not self._pause(self._fleet_watch, deadline):
                 if time.monotonic() >= deadline:
                     return
+
+    def put_decisions(self, decisions: Decisions) -> None:
+        """Replace what the controller decided last, for people. Not durable."""
+        with self._using("cannot store the decisions"):
+            data = encode_decisions(decisions)
+            replace_file(self.directory / DECISIONS, data, self._temporaries, durable=False)
+
+    def decisions(self) -> Decisions | None:
+        """Return what a controller decided last, ``None`` if none ever wrote it."""
+        with self._using("cannot read the decisions"):
+            try:
+                data = read_file(self.directory / DECISIONS, MAX_DECISIONS_BYTES)
+            except FileNotFoundError:
+                return None
+            return decode_decisions(data)
 
     def forget(self, server: str) -> None:
         """Drop a removed server's acknowledgements, report and drain request."""

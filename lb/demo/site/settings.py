@@ -57,10 +57,10 @@ def control_toml(store: Path, servers: Iterable[int], work_balance: str) -> str:
     )
     sections = [
         *(_section("server", _server(number)) for number in servers),
-        _section("pool", _pool(scenario.WEB, 2, "equal")),
-        _section("pool", _pool(scenario.PLAIN, 1, "equal")),
+        _section("pool", _pool(scenario.WEB, "equal")),
+        _section("pool", {**_pool(scenario.PLAIN, "equal"), "depth": 1}),
         # Capacities of 1:2:4 need shares above 1.5 times the mean, so there is no cap.
-        _section("pool", {**_pool(scenario.WORK, 2, work_balance), "cap": 0.0}),
+        _section("pool", {**_pool(scenario.WORK, work_balance), "cap": 0.0}),
         *_web_services(scenario.WEB, scenario.WEB_VIP),
         *_web_services(scenario.PLAIN, scenario.PLAIN_VIP),
         _section(
@@ -83,10 +83,9 @@ def _server(number: int) -> dict[str, object]:
     return {"name": server_name(number), "dip": str(dip(number)), "pools": pools}
 
 
-def _pool(name: str, depth: int, balance: str) -> dict[str, object]:
+def _pool(name: str, balance: str) -> dict[str, object]:
     return {
         "name": name,
-        "depth": depth,
         "balance": balance,
         "drain_time_seconds": scenario.DRAIN_TIME_SECONDS,
     }

@@ -36,3 +36,4 @@ class StepContext:
             self.site.await_equal(
                 (scenario.WEB, scenario.PLAIN), self.serving(), EQUAL_SHARES_SECONDS
             )
+            self.site.await_active(self.serving())

@@ -86,6 +86,7 @@ def test_drain_moves_in_two_steps_and_keeps_the_server_as_a_later_hop(fleet: Fle
         lambda: fleet.metric("moved_buckets_total", pool="web") == 256 + 64, "all moves counted"
     )
     assert fleet.metric("prepared_buckets_total", pool="web") == 64
+    assert fleet.metric("hops_forced_total", pool="web") == 0, "a rate begins at 0"
     assert fleet.metric("build_seconds_count", pool="web")
 
 
@@ -151,8 +152,9 @@ def test_a_failing_check_drains_in_its_pool_only_and_back(fleet: Fleet) -> None:
 
 
 def test_a_majority_failing_keeps_the_last_table(
-    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("controlplane.publish.pool.CALM_SECONDS", 0.5)
     config = fleet.up(4)
     assert not overview(fleet.store, config, 0.0)["pools"][0]["panic"]
     for name in ("s1", "s2", "s3"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
-from controlplane.decide.health import PoolHealth, fold, pool_health
+import pytest
+
+from controlplane.decide.health import Panic, PoolHealth, fold, next_panic, pool_health
 from controlplane.domain.objects import TCP, UDP, Check, CheckType, Report, Service, ServiceHealth
 
 VIP = IPv4Network("192.0.2.1")
@@ -65,3 +67,31 @@ def test_half_is_no_majority_and_more_is_panic() -> None:
 def test_only_members_count() -> None:
     assert judge("web", {("x", "http"), ("a", "http")}) == PoolHealth(frozenset("a"))
     assert judge("web", set(), "") == PoolHealth()
+
+
+def panics(failing: list[int], members: int = 4, threshold: float = 0.5) -> str:
+    """Which seconds are in panic (``!``), for so many failing in each."""
+    panic, found = Panic(), ""
+    for second, count in enumerate(failing):
+        panic = next_panic(panic, count, members, threshold, 100.0 + second, 3.0)
+        found += "!" if panic.on else "."
+    return found
+
+
+def test_a_panic_begins_at_once_and_ends_after_a_while_with_few_failing() -> None:
+    assert panics([0, 2, 3, 1, 1, 1, 1, 1]) == "..!!!!.."
+    assert panics([4, 1, 1, 2, 1, 1, 1, 1, 1]) == "!!!!!!!..", "one more begins the time anew"
+    assert panics([3, 2, 2, 2, 2, 2, 2]) == "!" * 7, "one less than begins it does not end it"
+    assert panics([2, 2, 1]) == "...", "what does not begin it is none"
+
+
+@pytest.mark.parametrize(("members", "begins"), [(1, 1), (2, 2), (3, 2), (10, 6)])
+def test_a_panic_can_end_in_pools_of_every_size(members: int, begins: int) -> None:
+    assert panics([begins - 1], members) == "."
+    assert panics([begins, 0, 0, 0, 0], members) == "!!!!."
+    ends = max(0, begins - 2)
+    assert panics([begins, ends, ends, ends, ends], members) == "!!!!."
+
+
+def test_a_panic_ends_with_the_pool() -> None:
+    assert panics([3, 0, 0, 0, 0], members=0) == "!!!!."

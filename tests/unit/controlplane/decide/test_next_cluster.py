@@ -74,6 +74,16 @@ def test_a_pool_is_published_as_the_settings_have_it() -> None:
     assert published == Pool("web", 1024, 3, "client", "key-web")
 
 
+def test_a_pool_without_a_depth_gets_the_default_when_it_is_made_and_keeps_what_it_has() -> None:
+    settings = config("a", "b", pools=("web", "new"))
+    assert {pool.depth for pool in first(settings).pools} == {4}
+    old = Pool("web", depth=2, key_id="old")
+    before = replace(at(first(config("a")), a=ACTIVE), pools=(old,))
+    following = next_cluster(settings, before, {"a": ALIVE}, SETTLED, ClusterNews(), {"new": "k"})
+    assert following
+    assert following.pools == (old, Pool("new", depth=4, key_id="k"))
+
+
 @pytest.mark.parametrize("settlement", [SETTLED, PASSABLE])
 def test_steps_follow_when_settled(settlement: Settlement) -> None:
     settings = config("a", "b")

@@ -114,12 +114,13 @@ def test_joins_and_drains_go_on_without_it_and_say_so() -> None:
     assert decide_pool(FACTS, PASSABLE, drained, FIT).step is Step.WAIT
 
 
-def test_panic_keeps_the_last_table_but_for_deaths() -> None:
+def test_in_a_panic_the_table_comes_back_as_urgently_as_a_join() -> None:
     calm = {1: ACTIVE, 2: ACTIVE, 3: ACTIVE}
-    plan = decide_pool(FACTS, SETTLED, calm, PANIC)
-    assert (plan.step, plan.panic) == (Step.WAIT, True)
-    assert decide_pool(FACTS, PASSABLE, {1: DRAINING}, PANIC).step is Step.WAIT
-    death = decide_pool(FACTS, SETTLED, {1: ACTIVE, 2: DOWN, 3: ACTIVE}, PANIC)
+    plan = decide_pool(FACTS, SETTLED, calm, PANIC, silent=("b",))
+    assert (plan.step, plan.panic) == (Step.BUILD, True)
+    assert decide_pool(FACTS, PASSABLE, calm, PANIC, silent=("b",)).step is Step.BUILD
+    assert decide_pool(FACTS, WAITING, calm, PANIC).step is Step.WAIT, "settled first, as always"
+    death = decide_pool(FACTS, WAITING, {1: ACTIVE, 2: DOWN, 3: ACTIVE}, PANIC)
     assert death.step is Step.DEATHS_ONLY
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView, RoundView
@@ -22,6 +23,7 @@ from controlplane.store.file.store import FileStore
 
 REGISTERED, JOINING, ACTIVE, DRAINING, DOWN = ServerState
 POOL = Pool("web", buckets=256, depth=2, key_id="web-1")
+"""Its chains are short enough to be full after one move."""
 
 
 def config(**pool: Any) -> ControlConfig:
@@ -54,9 +56,15 @@ class OnePool:
     def __init__(self, store: FileStore, settings: ControlConfig) -> None:
         self._published = Published(store)
         self._published.publish_cluster(cluster({}))
-        self._publisher = PoolPublisher(POOL, self._published, ConditionLog())
+        pool = replace(POOL, depth=settings.pool[0].depth or POOL.depth)
+        self._publisher = PoolPublisher(pool, self._published, ConditionLog())
         self._config = settings
         self._now = 1000.0
+        self._forced = 0
+
+    def forced(self) -> int:
+        """How many hops were forced out so far."""
+        return self._forced
 
     def pass_time(self, seconds: float) -> None:
         self._now += seconds
@@ -68,6 +76,7 @@ class OnePool:
         ramps: Mapping[int, float] | None = None,
         failing: Collection[str] = (),
         generation: int = 1,
+        loads: Mapping[int, float | None] | None = None,
         **states: ServerState,
     ) -> Table:
         """Do a round with servers s1... in these states; return the newest table."""
@@ -75,7 +84,7 @@ class OnePool:
         found = cluster({int(name[1:]): state for name, state in states.items()})
         table = self._published.tables.get("web")
         waiting = () if settled else ("s4",)
-        self._publisher.publish_next(
+        outcome = self._publisher.publish_next(
             Settlement("table/web", table.generation, waiting) if table else None,
             RoundView(
                 now=self._now,
@@ -87,8 +96,10 @@ class OnePool:
                 settled_cluster=found,
                 failing=frozenset((name, "http") for name in failing),
                 ramps=ramps or {},
+                loads={"web": loads or {}},
             ),
         )
+        self._forced += outcome.result.forced if outcome.result else 0
         return self._published.tables["web"]
 
 
@@ -207,3 +218,61 @@ def test_a_table_is_built_on_the_cluster_document_that_is_settled(pool: OnePool)
     """Agents that have no newer one yet could not take it into use, and a death would wait."""
     assert pool.round(generation=3).cluster_generation == 1
     assert pool.round(generation=4, settled=False, s3=DOWN).cluster_generation == 1
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_hops_that_are_forced_out_are_one_line_with_a_remedy(
+    make_pool: MakePool, depth: int
+) -> None:
+    """With chains of two, the second drain within a drain time pushes live hops out."""
+    pool = make_pool(depth=depth)
+    with structlog.testing.capture_logs() as logs:
+        pool.round()
+        for s2 in (ACTIVE, ACTIVE, DRAINING, DRAINING):
+            pool.round(s1=DRAINING, s2=s2)
+    forced = [line for line in logs if line["event"].startswith("hops forced out")]
+    assert bool(forced) == (depth == 2)
+    for line in forced:
+        assert (line["log_level"], line["about"]) == ("warning", "web")
+        assert line["hops"] > 0
+        assert "a new pool of depth 4" in line["remedy"]
+
+
+ALL = ("s1", "s2", "s3", "s4")
+EVEN = dict.fromkeys((1, 2, 3, 4), 64)
+
+
+def test_all_unhealthy_in_the_middle_of_a_drain_bring_the_table_back(pool: OnePool) -> None:
+    """Failing checks are seen one after the other: the first ones drain until it is a panic."""
+    first = pool.round()
+    for _ in range(4):
+        half = pool.round(failing=("s2", "s4"))
+    assert set(current(half)) == {1, 3}
+    for _ in range(4):
+        table = pool.round(failing=ALL)
+    assert current(table) == EVEN
+    assert (table.chains[:, 0] == first.chains[:, 0]).all(), "by rotations: all as it was"
+    assert pool.forced() == 0
+
+
+def test_a_panic_ends_when_few_have_failed_for_a_while(pool: OnePool) -> None:
+    pool.round()
+    assert current(pool.round(failing=ALL)) == EVEN
+    for _ in range(20):
+        table = pool.round(failing=("s1",))
+    assert current(table) == EVEN, "it may begin again"
+    pool.round(failing=("s1", "s2", "s3"))
+    pool.pass_time(29)
+    assert current(pool.round(failing=("s1",))) == EVEN, "the time begins anew"
+    pool.pass_time(29)
+    for _ in range(4):
+        table = pool.round(failing=("s1",))
+    assert set(current(table)) == {2, 3, 4}, "an ordinary drain again"
+
+
+def test_in_a_panic_nothing_moves_for_load(make_pool: MakePool) -> None:
+    pool = make_pool(balance="load")
+    pool.round()
+    for _ in range(10):
+        table = pool.round(failing=ALL, loads={1: 0.9, 2: 0.1, 3: 0.1, 4: 0.1})
+    assert current(table) == EVEN

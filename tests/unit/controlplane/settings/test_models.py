@@ -13,7 +13,7 @@ from controlplane.domain.errors import ConfigError
 from controlplane.domain.objects import TCP, UDP, CheckType, Cluster, Pool, Server, ServerState
 from controlplane.settings.load import load_control_config
 from controlplane.settings.models import ControlConfig
-from controlplane.settings.rules import check_against
+from controlplane.settings.rules import check_against, fixed_faults, kept_notes
 
 GOOD = """
 probers = ["10.0.0.9"]
@@ -56,7 +56,7 @@ def load(tmp_path: Path, text: str) -> ControlConfig:
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_chains_may_be_up_to_four_deep(tmp_path: Path, depth: int) -> None:
     text = GOOD.replace('name = "dns"\ndrain', f'name = "dns"\ndepth = {depth}\ndrain')
-    assert [pool.depth for pool in load(tmp_path, text).pool] == [2, depth]
+    assert [pool.depth for pool in load(tmp_path, text).pool] == [None, depth]
 
 
 def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     assert (config.metrics.address, config.metrics.port) == ("127.0.0.1", 9108)
     assert config.listen is None
     web = config.pool[0]
-    assert (web.buckets, web.depth, web.drain_time_seconds, web.cap) == (65536, 2, 900, 1.5)
+    assert (web.buckets, web.depth, web.drain_time_seconds, web.cap) == (65536, None, 900, 1.5)
     assert (web.balance, web.load) == ("load", "agents")
     http = config.service[0].domain()
     assert (http.vip, http.protocol, http.port) == (IPv4Network("192.0.2.1"), TCP, 80)
@@ -349,7 +349,6 @@ def running(server: Server | None = None, pool: Pool | None = None) -> Cluster:
     [
         (running(pool=Pool("web", buckets=256)), "pool[1].buckets: is fixed for a pool's life"),
         (running(pool=Pool("web", hash_mode="client")), "pool[1].hash_mode: is fixed for a pool's"),
-        (running(pool=Pool("web", depth=1)), "pool[1].depth: is fixed for a pool's life, at 1"),
         (
             running(Server("a", IPv4Address("10.1.0.7"), 1)),
             "server[1].dip: must stay 10.1.0.7 while 'a' is in the cluster",
@@ -370,6 +369,23 @@ def test_what_is_in_use_cannot_change(tmp_path: Path, cluster: Cluster, line: st
     with pytest.raises(ConfigError) as caught:
         check_against(config, cluster, "f")
     assert line in str(caught.value)
+
+
+def test_a_pool_keeps_its_depth_and_only_a_file_that_names_another_is_refused(
+    tmp_path: Path,
+) -> None:
+    """Stores of a version whose default was 2 go on, with files that never named a depth."""
+    old = running(pool=Pool("web", depth=2))
+    for text, line in (("", ""), ("depth = 2", ""), ("depth = 4", "pool[1].depth: is fixed for")):
+        config = load(
+            tmp_path, GOOD.replace('name = "web"\n[[pool]]', f'name = "web"\n{text}\n[[pool]]')
+        )
+        assert "".join(fixed_faults(config, old)).startswith(line), text
+        assert bool(line) or not list(fixed_faults(config, old))
+    assert [note.partition(";")[0] for note in kept_notes(load(tmp_path, GOOD), old)] == [
+        "pool[1].depth: 'web' keeps depth 2, a new pool gets 4"
+    ]
+    assert not list(kept_notes(load(tmp_path, GOOD), running()))
 
 
 def test_the_port_of_the_wrap_stays_while_servers_are_in_use(tmp_path: Path) -> None:

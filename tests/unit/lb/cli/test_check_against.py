@@ -103,6 +103,14 @@ def test_what_a_reload_would_change_is_a_note(
     assert "note: a restart is needed for: listen.port\n" in out
 
 
+def test_a_pool_that_keeps_a_depth_below_the_default_is_a_note(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.file.write_text(CONTROL.replace("depth = 2\n", ""))
+    assert site.check() == 0
+    assert "note: pool[1].depth: 'web' keeps depth 2, a new pool gets 4" in capsys.readouterr().out
+
+
 def test_a_store_that_is_not_there_is_not_created(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:

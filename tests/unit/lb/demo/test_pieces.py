@@ -85,7 +85,7 @@ def test_the_controllers_settings_are_valid_and_the_control_pool_is_unchained(
     path.write_text(settings.control_toml(tmp_path, (1, 2, 3, 4), "load"), encoding="utf-8")
     config = load_control_config(path)
     depths = {pool.name: pool.depth for pool in config.pool}
-    assert depths == {scenario.WEB: 2, scenario.PLAIN: 1, scenario.WORK: 2}
+    assert depths == {scenario.WEB: None, scenario.PLAIN: 1, scenario.WORK: None}
     work = [server.name for server in config.server if server.serves(scenario.WORK)]
     assert work == ["server1", "server2", "server3"]
     assert {service.vip for service in config.service} == {

@@ -1,0 +1,76 @@
+"""What a controller decided in its last round, and why: for people and commands, not for agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a server does not have buckets of a pool. The value is what people read."""
+
+    CHAIN_FULL = "chain full"
+    """Every bucket that it could get has a full chain of hops within their drain time."""
+    CAP = "cap"
+    """`max_connections`, or the bounded load."""
+    WEIGHT = "weight"
+    """Its share is below the mean, because its load was above it."""
+    SLOW_START = "slow start"
+    HEALTH = "health"
+    SETTLING = "settling"
+    """A document is not in use everywhere, so nothing may move yet."""
+    SILENT = "silent agents"
+    """Moves for load wait while an agent is silent."""
+    DRAINING = "draining"
+    NOT_IN_USE = "not in use"
+    """Down, or registered and not joining."""
+    MOVING = "moving"
+    """The next tables give it to the server."""
+    OTHER = "rounding"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Buckets that a server does not have for one reason."""
+
+    reason: Reason
+    buckets: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ServerBuckets:
+    """A server's buckets in a pool. ``part``: what it would have if all servers had equally many.
+
+    ``missing`` adds up to the difference, if it has fewer.
+    """
+
+    buckets: int
+    part: int
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True)
+class PoolDecisions:
+    """A pool in the last round.
+
+    ``shares`` and ``caps`` (in buckets) are by server, as the builder had them. ``generation`` is
+    the table's, ``waiting_for`` who does not have it in use yet.
+    """
+
+    generation: int = 0
+    waiting_for: tuple[str, ...] = ()
+    panic: bool = False
+    shares: Mapping[str, float] = field(default_factory=dict)
+    caps: Mapping[str, int] = field(default_factory=dict)
+    servers: Mapping[str, ServerBuckets] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All pools. ``at``: Unix seconds, for people. ``held``: server -> why its drain waits."""
+
+    at: float = 0.0
+    held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pools: Mapping[str, PoolDecisions] = field(default_factory=dict)

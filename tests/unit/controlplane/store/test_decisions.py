@@ -1,0 +1,78 @@
+"""A controller's decisions in a store: they come back as they were, and damage is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.domain.decisions import (
+    Decisions,
+    Missing,
+    PoolDecisions,
+    Reason,
+    ServerBuckets,
+)
+from controlplane.operator.overview import decisions_of
+from controlplane.store.contract import StoreCorrupt
+from controlplane.store.decisions import decode_decisions, encode_decisions
+from controlplane.store.file.store import FileStore
+
+SOME = Decisions(
+    12.5,
+    {"s1": ("pool web would have 1 of 4 servers active",)},
+    {
+        "web": PoolDecisions(
+            generation=7,
+            waiting_for=("s2",),
+            panic=True,
+            shares={"s1": 0.5},
+            caps={"s1": 10},
+            servers={"s1": ServerBuckets(1, 64, (Missing(Reason.CHAIN_FULL, 63, "why"),))},
+        )
+    },
+)
+
+
+def test_they_come_back_as_they_were(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    assert store.decisions() is None
+    store.put_decisions(SOME)
+    assert store.decisions() == SOME
+    store.put_decisions(Decisions())
+    assert store.decisions() == Decisions()
+    (tmp_path / "store/decisions.json").write_bytes(b"{")
+    with pytest.raises(StoreCorrupt, match="decisions is not JSON"):
+        store.decisions()
+    assert decisions_of(store) == Decisions(), "a command goes on without them"
+    store.close()
+
+
+def changed(**values: Any) -> bytes:
+    return json.dumps({**json.loads(encode_decisions(SOME)), **values}).encode()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"at": "now"},
+        {"at": -1},
+        {"held": []},
+        {"held": {"s1": "because"}},
+        {"held": {"../s1": []}},
+        {"pools": {"web": []}},
+        {"pools": {"web": {}}},
+    ],
+)
+def test_what_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(StoreCorrupt):
+        decode_decisions(changed(**values))
+
+
+def test_unknown_keys_are_skipped_and_texts_are_safe_to_print() -> None:
+    found = decode_decisions(changed(future=1, held={"s1": ["\x1b[2J" + "x" * 1000]}))
+    (text,) = found.held["s1"]
+    assert text.startswith("?[2J")
+    assert len(text) == 400
