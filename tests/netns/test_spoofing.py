@@ -145,14 +145,26 @@ class Eavesdropper:
         return found
 
     def sent(self) -> list[bytes]:
-        """What servers have sent since the beginning, neighbour discovery apart."""
+        """What servers have sent since the beginning, apart from what they send by themselves."""
         packets = [p.data[14:] for c in self._captures for p in c.packets() if not p.outgoing]
-        return [data for data in packets if not is_neighbour_discovery(data)]
+        return [d for d in packets if not is_neighbour_discovery(d) and not is_path_probe(d)]
 
 
 def is_neighbour_discovery(packet: bytes) -> bool:
     """Whether it is ICMPv6 that keeps a link going (RFC 4861, RFC 3810)."""
     return packet[0] >> 4 == 6 and packet[6] in (0, socket.IPPROTO_ICMPV6)
+
+
+def is_path_probe(packet: bytes) -> bool:
+    """Whether it is a probe between servers or its answer: ICMP echo from one DIP to another."""
+    dips = {dip(number).packed for number in SERVERS}
+    if packet[0] != 0x45 or not {packet[12:16], packet[16:20]} <= dips:
+        return False
+    if packet[9] == socket.IPPROTO_ICMP:
+        return packet[20] == 0
+    inner = packet[36:]
+    hops = packet[35]
+    return hops == 0 and inner[0] == 0x45 and inner[9] == socket.IPPROTO_ICMP and inner[20] == 8
 
 
 @pytest.fixture
