@@ -10,7 +10,7 @@ from lb.agent.path.path_mtu import PathMtu
 LOST_AFTER = 3
 """Probes in a row without answer."""
 DOUBT_SECONDS = 0.25
-"""A peer that missed a probe is probed again after this time, until it is reached or lost."""
+"""A peer that has not answered is probed again after this time, until it is reached or lost."""
 LOST_SECONDS = 2.0
 """So is a lost one, so that its return is noticed soon."""
 

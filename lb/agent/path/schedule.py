@@ -5,19 +5,22 @@ The clock and chance are arguments: seconds of a monotonic clock, and a function
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from controlplane.domain.overhead import WRAP_BYTES
 from lb.agent.path.packet import EchoReply, Probe, TooBig
-from lb.agent.path.peer import PeerPath
+from lb.agent.path.peer import DOUBT_SECONDS, LOST_AFTER, PeerPath
 from lb.agent.path.plan import peer_at, slots_a_second
 
-TIMEOUT_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
 """A probe without an answer after this time has failed."""
 LATE_SECONDS = 4.0
 """An answer until then still shows that the peer is reached."""
+URGENT_A_SLOT = LOST_AFTER - 1
 LONGEST_GAP_SECONDS = 0.25
 """Of the time between two rounds, more than this was this machine's own delay, not the path's."""
 Make = Callable[[IPv4Address, int], Probe]
@@ -81,8 +84,7 @@ class Schedule:
         if self._next_slot_at is None or now >= self._next_slot_at:
             self._next_slot_at = self._following_slot(now)
             self._slot += 1
-            chosen = [self._planned(), self._urgent(now)]
-            for name in dict.fromkeys(name for name in chosen if name is not None):
+            for name in dict.fromkeys([self._planned(), *self._urgent(now)]):
                 yield self._send(name, now, make)
 
     def next_at(self) -> float | None:
@@ -122,11 +124,21 @@ class Schedule:
         own = self._order.index(self._fleet.own)
         return self._names[self._order[peer_at(self._slot, own, len(self._order))]]
 
-    def _urgent(self, now: float) -> str | None:
-        """Return the peer that waits longest to be probed again, if one does."""
-        due = [(at, name) for name, p in self.paths.items() if (at := p.due_again_at()) is not None]
-        at, name = min(due, default=(now + 1, ""))
-        return name if at <= now else None
+    def _urgent(self, now: float) -> Iterator[str]:
+        """Return the peers that wait longest to be probed again: each lost one needs two more."""
+        overdue = Counter(
+            waiting.peer
+            for waiting in self._waiting.values()
+            if not waiting.missed and now - waiting.sent_at >= DOUBT_SECONDS
+        )
+        due = []
+        for name, path in self.paths.items():
+            at = path.due_again_at()
+            if at is None and 0 < overdue[name] < LOST_AFTER:
+                at = path.sent_at + DOUBT_SECONDS
+            if at is not None and at <= now:
+                due.append((at, name))
+        return (name for _, name in heapq.nsmallest(URGENT_A_SLOT, due))
 
     def _send(self, name: str, now: float, make: Make) -> Probe:
         path = self.paths[name]
