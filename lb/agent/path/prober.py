@@ -145,15 +145,15 @@ class PathProber(Worker):
         if self._in_use is None:
             return
         fleet, peers, paths = self._in_use.fleet, self._in_use.peers, schedule.paths
+        mtu = mtu_in_use(paths, peers)
+        if mtu != self._mtu:
+            self._mtu = mtu
+            self._on_mtu(mtu)
         self._facts.update(paths=path_facts(paths), path_report=path_report(paths))
         for topic, line in troubles(paths, peers, fleet.own, fleet.link_mtu).items():
             self._set_trouble(topic, line)
         refused = {name: why for name, why in self._unsent.items() if name in peers.in_use}
         self._set_trouble("paths_send", unsent(refused))
-        mtu = mtu_in_use(paths, peers)
-        if mtu != self._mtu:
-            self._mtu = mtu
-            self._on_mtu(mtu)
 
     def _set_trouble(self, topic: str, line: str | None) -> None:
         before = self._facts.current.troubles.get(topic)
