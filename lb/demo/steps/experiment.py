@@ -18,7 +18,11 @@ from lb.demo.traffic.cohort import BrokenFlow, Cohort, Count
 
 OPEN_OVER_SECONDS = 0.5
 NEWCOMERS_OVER_SECONDS = 2.0
-VIPS = {scenario.WEB: scenario.WEB_VIP, scenario.PLAIN: scenario.PLAIN_VIP}
+VIPS = {
+    scenario.WEB: scenario.WEB_VIP,
+    scenario.PLAIN: scenario.PLAIN_VIP,
+    scenario.DAILY: scenario.DAILY_VIP,
+}
 SHOW_BROKEN = 5
 
 
