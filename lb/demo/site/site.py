@@ -299,7 +299,7 @@ class Site:
 
         def rounds() -> float:
             try:
-                return self.controller_metric("bucket_brigade_controller_rounds_total")
+                return self.controller_metric("bucket_brigade_controller_rounds_total") or 0.0
             except OSError:  # it does not serve its metrics yet
                 return 0.0
 
@@ -322,19 +322,20 @@ class Site:
         command = [lbctl(), *words, "--config", str(self.control_file)]
         return self.controller.run(command, seconds).stdout
 
-    def controller_metric(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of one of the controller's metrics with these labels."""
+    def controller_metric(self, name: str, **labels: str) -> float | None:
+        """Return the sum of a controller's metric with these labels; None if it has no sample."""
 
         def read() -> str:
             with urllib.request.urlopen(CONTROLLER_METRICS, timeout=2) as page:
                 return bytes(page.read()).decode()
 
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(
+        samples = [
             float(line.rpartition(" ")[2])
             for line in self.controller.call(read).splitlines()
             if re.match(rf"{name}[{{ ]", line) and all(label in line for label in wanted)
-        )
+        ]
+        return sum(samples) if samples else None
 
     # Waiting
 

@@ -103,6 +103,7 @@ def test_restarts_that_break_nothing_keep_the_promise() -> None:
     [
         (replace(ROLLS, broken=[OTHER]), "1 broken: udp 1.2.3.4:6"),
         (replace(ROLLS, seconds=[]), "no server was restarted"),
+        (replace(ROLLS, forced=None), "does not count forced hops"),
         (replace(ROLLS, open_flows=[Count(199, 50, 0)]), "only 199 TCP"),
         (replace(ROLLS, open_flows=[Count(200, 49, 0)]), "only 49 UDP"),
         (replace(ROLLS, open_flows=[]), "only 0 TCP"),
