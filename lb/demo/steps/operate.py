@@ -92,8 +92,6 @@ def operate(context: StepContext) -> list[StepResult]:
     result.promise(outcome.before.udp >= amounts.udp, f"only {outcome.before.udp} UDP were open")
     for failure in day.failures:
         result.failures.append(failure)
-    for line in day.alarms.lines():
-        context.progress.log(line)
     return [result]
 
 
@@ -156,6 +154,8 @@ class _Day:
             running.open_newcomers()
             running.await_newcomers()
             self._lookout.look()
+        for line in self.alarms.lines():
+            self._context.progress.log(line)
         self._find_repairs()
         self.mend()
 
