@@ -145,8 +145,9 @@ class _Day:
             f"{len(self.expected)} open flows are on {server_name(KILLED)} and "
             f"{server_name(CUT_OFF)}, of which the first is killed, the second cut off"
         )
+        self._cause_all()
+        # Only now: a command that was begun before the faults would delay the one that shows them.
         with self._lookout.watching():
-            self._cause_all()
             with self._context.progress.task("waiting for reports"):
                 self._lookout.await_reports(PATIENCE_SECONDS)
             self._controller_again()
