@@ -51,7 +51,7 @@ def alarms_of_the_day() -> Alarms:
             Alarm(NO_CONTROLLER, (Sign(SERVERS, "NO CONTROLLER LEADS"),)),
             Alarm(VIP_GONE, _signs(altered, rf"\bvips\b|{scenario.DAILY_VIP}")),
             Alarm(SYSCTLS, _signs(altered, r"\bsysctls\b|rp_filter|arp_ignore")),
-            Alarm(FILTER_GONE, _signs(unfiltered, r"clsact|redirector|filter|detached")),
+            Alarm(FILTER_GONE, _signs(unfiltered, r"clsact|\bredirector\b|detached")),
             Alarm(
                 DEAD,
                 (
