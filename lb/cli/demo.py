@@ -14,7 +14,9 @@ from lb.cli._options import json_file_option, write_json
     epilog="Exit codes: 0 success (every promise was kept), 1 a promise was broken or the demo "
     "could not run, 2 wrong usage, 130 interrupted."
 )
-@click.option("--quick", is_flag=True, help="Use half the connections; take at most 150 seconds.")
+@click.option(
+    "--quick", is_flag=True, help="Use half the connections and fewer steps; take at most 150 s."
+)
 @click.option("--keep", is_flag=True, help="Keep the network running and print commands to try.")
 @click.option("--remove", is_flag=True, help="Remove the networks that --keep left, then stop.")
 @json_file_option
@@ -30,7 +32,8 @@ def command(
     """Show the load balancer at work in network namespaces.
 
     Servers, routers and connections are real, and every number is measured. Steps for --only:
-    spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance.
+    spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance, rolling,
+    operate. The last two are left out with --quick, unless --only names them.
     """
     from lb.demo.progress import ProgressLog
     from lb.demo.runner import check_machine, run

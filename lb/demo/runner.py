@@ -18,8 +18,10 @@ from lb.demo.steps.balance import balance
 from lb.demo.steps.context import StepContext
 from lb.demo.steps.kill import kill
 from lb.demo.steps.membership import drain, join
+from lb.demo.steps.operate import operate
 from lb.demo.steps.reshuffle import reshuffle
 from lb.demo.steps.restarts import agent_restart, controller_restart
+from lb.demo.steps.rolling import rolling
 from lb.demo.steps.spread import spread
 from lb.demo.suggestions import suggested_commands
 from netns.brigade import brigade, server_name
@@ -30,16 +32,20 @@ from netns.privileges import check_privileges
 
 STEPS: dict[str, Callable[[StepContext], list[StepResult]]] = {
     step.__name__: step
-    for step in (spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance)
-}
+    for step in (
+        spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance,
+        rolling, operate,
+    )
+}  # fmt: skip
 NEEDED = {"nginx": "nginx-light", "ss": "iproute2"}
 START_SECONDS = 60.0
 
 
-def chosen_steps(only: Sequence[str]) -> list[str]:
+def chosen_steps(only: Sequence[str], *, quick: bool = False) -> list[str]:
     """Return the steps to run, in order; all of them if ``only`` is empty.
 
-    The name of a control selects the step that measures it.
+    The name of a control selects the step that measures it. ``quick`` leaves out the steps of a day
+    of operation, unless ``only`` names them.
 
     Raises:
         UsageError: there is no such step.
@@ -53,7 +59,8 @@ def chosen_steps(only: Sequence[str]) -> list[str]:
             f"no step is called {unknown[0]!r}; {guess(unknown[0], STEPS)}"
             f"choose from {', '.join(STEPS)}"
         )
-    return [name for name in STEPS if not wanted or name in wanted]
+    long = scenario.BY_DAY if quick else ()
+    return [name for name in STEPS if (name in wanted if wanted else name not in long)]
 
 
 def run(progress: ProgressLog, only: Sequence[str], *, quick: bool, keep: bool) -> Findings:
@@ -63,7 +70,7 @@ def run(progress: ProgressLog, only: Sequence[str], *, quick: bool, keep: bool) 
         BrigadeError: the demo cannot run here, or could not be set up.
 
     """
-    steps = chosen_steps(only)
+    steps = chosen_steps(only, quick=quick)
     check_machine()
     begun = time.monotonic()
     try:

@@ -44,19 +44,35 @@ def agent_toml(number: int, host: Host, store: Path, router_socket: Path) -> str
     return "\n".join([*_keys(top), "", "[load]", *_keys(load), ""])
 
 
-def control_toml(store: Path, servers: Iterable[int], work_balance: str) -> str:
-    """Return the controller's settings; `work_balance` is `equal` or `load`."""
+QUICK_TIMING = {
+    "tick_seconds": scenario.TICK_SECONDS,
+    "slow_start_seconds": scenario.SLOW_START_SECONDS,
+}
+"""So that the steps of the demo do not take minutes."""
+
+
+def control_toml(
+    store: Path,
+    servers: Iterable[int],
+    work_balance: str,
+    *,
+    daily: bool = False,
+    default_timing: bool = False,
+) -> str:
+    """Return the controller's settings; `work_balance` is `equal` or `load`.
+
+    ``daily``: with the pool of defaults. ``default_timing``: with the default tick and slow start.
+    """
     top = _keys(
         {
             "store": file_url(store),
             "probers": [str(controller_address())],
-            "tick_seconds": scenario.TICK_SECONDS,
-            "slow_start_seconds": scenario.SLOW_START_SECONDS,
+            **({} if default_timing else QUICK_TIMING),
             "log_format": "json",
         }
     )
     sections = [
-        *(_section("server", _server(number)) for number in servers),
+        *(_section("server", _server(number, daily=daily)) for number in servers),
         _section("pool", _pool(scenario.WEB, "equal")),
         _section("pool", {**_pool(scenario.PLAIN, "equal"), "depth": 1}),
         # Capacities of 1:2:4 need shares above 1.5 times the mean, so there is no cap.
@@ -71,14 +87,18 @@ def control_toml(store: Path, servers: Iterable[int], work_balance: str) -> str:
             },
         ),
     ]
+    if daily:
+        sections.append(_section("pool", {"name": scenario.DAILY}))
+        sections += _web_services(scenario.DAILY, scenario.DAILY_VIP)
     return "\n".join([*top, *sections])
 
 
-def _server(number: int) -> dict[str, object]:
+def _server(number: int, *, daily: bool) -> dict[str, object]:
     pools = [
         scenario.WEB,
         scenario.PLAIN,
         *([scenario.WORK] if number in scenario.CAPACITIES else []),
+        *([scenario.DAILY] if daily else []),
     ]
     return {"name": server_name(number), "dip": str(dip(number)), "pools": pools}
 
@@ -128,6 +148,11 @@ def work_command(number: int, unit_ms: float) -> Sequence[str]:
 
 def echo_command(number: int) -> Sequence[str]:
     """Return the command of the UDP service on this server."""
-    addresses = [f"--address={vip}" for vip in (scenario.WEB_VIP, scenario.PLAIN_VIP)]
-    options = [f"--name={server_name(number)}", f"--port={scenario.ECHO_PORT}"]
+    vips = (scenario.WEB_VIP, scenario.PLAIN_VIP, scenario.DAILY_VIP)
+    addresses = [f"--address={vip}" for vip in vips]
+    options = [
+        f"--name={server_name(number)}",
+        f"--port={scenario.ECHO_PORT}",
+        f"--forget-seconds={scenario.UDP_FORGET_SECONDS}",
+    ]
     return [sys.executable, "-m", "lb.demo.site.udp_server", *options, *addresses]

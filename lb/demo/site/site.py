@@ -6,12 +6,13 @@ anything in the store: only the agents and the controller do.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +21,25 @@ from lb.demo import scenario
 from lb.demo.site import content, nginx, router, settings, work_service
 from lb.demo.site.counters import Counters
 from lb.demo.site.store_reader import StoreReader
-from netns.brigade import CONTROLLER, INTERFACE, ROUTER, client_name, dip, server_name
+from netns.brigade import (
+    CONTROLLER,
+    INTERFACE,
+    ROUTER,
+    client_name,
+    dip,
+    router_address,
+    server_name,
+)
 from netns.build import set_link
 from netns.host import Host
 from netns.network import Network
 from netns.polling import wait_until
 from netns.process import Process
 
-START_SECONDS = 30.0
+CONTROLLER_METRICS = "http://127.0.0.1:9108/metrics"
+START_SECONDS = 60.0
+DOWN_SECONDS = 90.0
+"""`lbctl down` waits for the tables without its server, for up to a minute."""
 WORK_UNIT_MS = 6.0
 FIRST_UDP_PORT = 10_000
 """Source ports of the client's UDP flows start here, below the kernel's ephemeral ports."""
@@ -47,7 +59,8 @@ class Site:
 
     ``client`` is the host that all traffic comes from, ``controller`` the one that runs `lbctl
     control` with the settings in ``control_file``. The router takes announcements on the Unix
-    socket ``router_socket``.
+    socket ``router_socket``. ``daily`` and ``default_timing`` are for the next settings file
+    (`settings.control_toml`), ``controller_environment`` for the next start of the controller.
     """
 
     def __init__(self, network: Network) -> None:
@@ -59,6 +72,9 @@ class Site:
         self.running: dict[int, dict[str, Process]] = {}
         self.known: list[int] = list(scenario.FIRST_SERVERS)
         self.work_balance = "equal"
+        self.daily = False
+        self.default_timing = False
+        self.controller_environment: Mapping[str, str] = {}
         self.controller_process: Process | None = None
         files = network.record.path / "files"
         files.mkdir()
@@ -122,7 +138,7 @@ class Site:
         web = nginx.write_configuration(
             self.nginx_base(number),
             host.name,
-            (scenario.WEB_VIP, scenario.PLAIN_VIP),
+            (scenario.WEB_VIP, scenario.PLAIN_VIP, scenario.DAILY_VIP),
             scenario.HTTP_PORT,
             self._files_folder,
         )
@@ -153,6 +169,34 @@ class Site:
         for process in self.running[number].values():
             process.kill()
         self.running[number] = {}
+
+    def take_down(self, number: int) -> None:
+        """End a server as before a reboot: `lbctl down`, then its services.
+
+        Raises:
+            NetworkError: `lbctl down` refused, or failed.
+
+        """
+        host = self.server(number)
+        host.run([lbctl(), "down", "--config", host.base / "agent.toml"], DOWN_SECONDS)
+        for process in self.running[number].values():
+            process.stop()
+        self.running[number] = {}
+
+    def stop_agent_and_services(self, number: int) -> None:
+        """Kill a server's agent and its services; its machine and its programs continue."""
+        for process in self.running[number].values():
+            process.kill()
+        self.running[number] = {}
+
+    def switch_on(self, number: int) -> None:
+        """Connect a server again whose link was taken down, and start its programs."""
+        host = self.server(number)
+        set_link(host, INTERFACE, up=True)
+        route = ["default", "via", str(router_address(number)), "dev", INTERFACE]
+        host.run(["ip", "route", "replace", *route])
+        self.start_services(number)
+        self.start_agent(number)
 
     def suspend_agent(self, number: int) -> None:
         """Suspend a server's agent; its programs continue with their current table."""
@@ -231,7 +275,13 @@ class Site:
 
     def write_settings(self) -> None:
         """Write the current settings of the controller."""
-        text = settings.control_toml(self.network.store_dir, self.known, self.work_balance)
+        text = settings.control_toml(
+            self.network.store_dir,
+            self.known,
+            self.work_balance,
+            daily=self.daily,
+            default_timing=self.default_timing,
+        )
         new = self.control_file.with_suffix(".new")
         new.write_text(text, encoding="utf-8")
         new.replace(self.control_file)
@@ -240,7 +290,20 @@ class Site:
         """Start `lbctl control`."""
         self.write_settings()
         command = [lbctl(), "control", "--config", str(self.control_file)]
-        self.controller_process = self.controller.popen(command, "control")
+        self.controller_process = self.controller.popen(
+            command, "control", env=self.controller_environment
+        )
+
+    def await_rounds(self, count: int = 1) -> None:
+        """Wait until the controller, which may just have been started, has done some rounds."""
+
+        def rounds() -> float:
+            try:
+                return self.controller_metric("bucket_brigade_controller_rounds_total") or 0.0
+            except OSError:  # it does not serve its metrics yet
+                return 0.0
+
+        wait_until(lambda: rounds() >= count, "the controller works", START_SECONDS)
 
     def reload_controller(self) -> None:
         """Make the controller read its settings again."""
@@ -254,9 +317,25 @@ class Site:
             raise BrigadeError("no controller was started")
         return self.controller_process
 
-    def run_lbctl(self, *words: str) -> None:
-        """Run `lbctl` on the controller's machine, as an operator would."""
-        self.controller.run([lbctl(), *words, "--config", self.control_file])
+    def run_lbctl(self, *words: str, seconds: float = START_SECONDS) -> str:
+        """Run `lbctl` on the controller's machine, as an operator would; return what it prints."""
+        command = [lbctl(), *words, "--config", str(self.control_file)]
+        return self.controller.run(command, seconds).stdout
+
+    def controller_metric(self, name: str, **labels: str) -> float | None:
+        """Return the sum of a controller's metric with these labels; None if it has no sample."""
+
+        def read() -> str:
+            with urllib.request.urlopen(CONTROLLER_METRICS, timeout=2) as page:
+                return bytes(page.read()).decode()
+
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = [
+            float(line.rpartition(" ")[2])
+            for line in self.controller.call(read).splitlines()
+            if re.match(rf"{name}[{{ ]", line) and all(label in line for label in wanted)
+        ]
+        return sum(samples) if samples else None
 
     # Waiting
 

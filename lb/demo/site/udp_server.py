@@ -35,8 +35,11 @@ class ClientSocket:
 class UdpServer:
     """Serves several addresses (VIPs) at one port."""
 
-    def __init__(self, name: str, addresses: list[str], port: int) -> None:
+    def __init__(
+        self, name: str, addresses: list[str], port: int, forget_seconds: float = FORGET_SECONDS
+    ) -> None:
         self._name = name.encode()
+        self._forget_seconds = forget_seconds
         self._selector = selectors.DefaultSelector()
         self._clients: dict[tuple[Address, Address], ClientSocket] = {}
         for address in addresses:
@@ -54,13 +57,14 @@ class UdpServer:
 
     def serve(self) -> None:
         """Answer until the process is ended."""
-        forget_at = time.monotonic() + FORGET_SECONDS
+        patience = self._forget_seconds
+        forget_at = time.monotonic() + patience
         while True:
-            for key, _events in self._selector.select(timeout=FORGET_SECONDS):
+            for key, _events in self._selector.select(timeout=patience / 4):
                 self._receive(key.fileobj)  # type: ignore[arg-type]
             if time.monotonic() > forget_at:
-                self._forget(time.monotonic() - FORGET_SECONDS)
-                forget_at = time.monotonic() + FORGET_SECONDS / 4
+                self._forget(time.monotonic() - patience)
+                forget_at = time.monotonic() + patience / 4
 
     def _receive(self, sock: socket.socket) -> None:
         while True:
@@ -107,8 +111,9 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--address", action="append", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--forget-seconds", type=float, default=FORGET_SECONDS)
     options = parser.parse_args()
-    UdpServer(options.name, options.address, options.port).serve()
+    UdpServer(options.name, options.address, options.port, options.forget_seconds).serve()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from lb.demo.progress import ProgressLog
 from lb.demo.results import Findings
 from lb.demo.scenario import Amounts
 from lb.demo.site.site import Site
+from netns.brigade import server_name
 
 EQUAL_SHARES_SECONDS = 60.0
 
@@ -25,6 +26,22 @@ class StepContext:
     def serving(self) -> list[int]:
         """Return the numbers of the servers that run, in order."""
         return sorted(number for number, programs in self.site.running.items() if programs)
+
+    def use_daily_pool(self, *, without: int) -> None:
+        """Add the pool of defaults; end the server ``without``, if it runs, but keep it known."""
+        site = self.site
+        self.restore_equal_shares()
+        if without in self.serving():
+            site.run_lbctl("drain", server_name(without), "--wait")
+            site.take_down(without)
+        if without not in site.known:
+            site.known.append(without)
+        site.daily = True
+        site.reload_controller()
+        self.restore_equal_shares()
+        with self.progress.task("waiting for the pool of defaults"):
+            site.await_equal((scenario.DAILY,), self.serving(), EQUAL_SHARES_SECONDS)
+            site.await_active(self.serving())
 
     def restore_equal_shares(self) -> None:
         """Cancel all drains and exclusions, and wait until all servers have equal shares."""

@@ -18,7 +18,11 @@ from lb.demo.traffic.cohort import BrokenFlow, Cohort, Count
 
 OPEN_OVER_SECONDS = 0.5
 NEWCOMERS_OVER_SECONDS = 2.0
-VIPS = {scenario.WEB: scenario.WEB_VIP, scenario.PLAIN: scenario.PLAIN_VIP}
+VIPS = {
+    scenario.WEB: scenario.WEB_VIP,
+    scenario.PLAIN: scenario.PLAIN_VIP,
+    scenario.DAILY: scenario.DAILY_VIP,
+}
 SHOW_BROKEN = 5
 
 
@@ -77,9 +81,9 @@ class Experiment:
         self.newcomers = [self.cohort(pool, "after", NEWCOMERS_OVER_SECONDS) for pool in self.pools]
 
     def await_newcomers(self) -> None:
-        """Wait until the flows of the second cohort are open."""
-        for cohort in self.newcomers:
-            cohort.wait_open()
+        """Wait until the flows of the second cohort are open, unless that was done already."""
+        while self.newcomers:
+            self.newcomers.pop().wait_open()
 
 
 Event = Callable[[Experiment], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 
 from lb.demo import scenario
 from lb.demo.results import StepResult
@@ -99,13 +100,13 @@ def _is_out(site: Site, server: str, survivors: Sequence[str]) -> bool:
     )
 
 
-def connections(site: Site, number: int) -> frozenset[str]:
+def connections(site: Site, number: int, vip: IPv4Address = scenario.WEB_VIP) -> frozenset[str]:
     """Return the flows that `ss` lists on a server: protocol, address and port of the client."""
     found = set()
     for protocol, option in (("tcp", "-t"), ("udp", "-u")):
         states = ["state", "connected", "exclude", "time-wait"]
         listing = site.server(number).run(["ss", "-H", "-n", option, *states]).stdout
         for local, _port, peer, peer_port in ENDPOINTS.findall(listing):
-            if local == str(scenario.WEB_VIP) and peer != local:
+            if local == str(vip) and peer != local:
                 found.add(f"{protocol} {peer}:{peer_port}")
     return frozenset(found)

@@ -104,11 +104,18 @@ class TrafficProcess:
 
 
 class Cohort:
-    """Flows to one VIP, held by one process."""
+    """Flows to one VIP, held by one process. ``module``: `generator` or `churn`."""
 
-    def __init__(self, host: Host, vip: IPv4Address, name: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        vip: IPv4Address,
+        name: str,
+        arguments: Sequence[str],
+        module: str = "generator",
+    ) -> None:
         self._traffic = TrafficProcess(
-            host, "lb.demo.traffic.generator", ["--vip", str(vip), *arguments], name
+            host, f"lb.demo.traffic.{module}", ["--vip", str(vip), *arguments], name
         )
 
     def wait_open(self) -> Count:

@@ -31,7 +31,7 @@ class FlowSchedule:
     """The flows of one process, and the time of the next visit of each."""
 
     def __init__(self, flows: Sequence[Flow], over_seconds: float, now: float) -> None:
-        self.flows = flows
+        self.flows = list(flows)
         self._order = itertools.count()
         step = over_seconds / max(1, len(flows))
         self._due = [(now + n * step, next(self._order), flow) for n, flow in enumerate(flows)]

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from controlplane.domain.errors import UsageError
 from controlplane.settings.load import load_control_config
+from controlplane.settings.models import ControlConfig
 from lb.agent.config import load_agent_config
 from lb.demo import scenario
 from lb.demo.progress import ProgressLog
@@ -82,15 +83,33 @@ def test_the_controllers_settings_are_valid_and_the_control_pool_is_unchained(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "control.toml"
-    path.write_text(settings.control_toml(tmp_path, (1, 2, 3, 4), "load"), encoding="utf-8")
+    text = settings.control_toml(tmp_path, (1, 2, 3, 4), "load", daily=True)
+    path.write_text(text, encoding="utf-8")
     config = load_control_config(path)
-    depths = {pool.name: pool.depth for pool in config.pool}
+    depths = {pool.name: pool.depth for pool in config.pool if pool.name != scenario.DAILY}
     assert depths == {scenario.WEB: None, scenario.PLAIN: 1, scenario.WORK: None}
     work = [server.name for server in config.server if server.serves(scenario.WORK)]
     assert work == ["server1", "server2", "server3"]
     assert {service.vip for service in config.service} == {
         IPv4Network(vip) for vip in scenario.VIPS
     }
+
+
+def test_the_daily_pool_and_the_default_timing_are_what_a_file_without_these_keys_has(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "control.toml"
+    text = settings.control_toml(tmp_path, (1, 2), "equal", daily=True, default_timing=True)
+    path.write_text(text, encoding="utf-8")
+    found, defaults = load_control_config(path), ControlConfig.model_fields
+    (daily,) = (pool for pool in found.pool if pool.name == scenario.DAILY)
+    assert daily == type(daily)(name=scenario.DAILY)
+    assert found.tick_seconds == defaults["tick_seconds"].default
+    assert found.slow_start_seconds == defaults["slow_start_seconds"].default
+    path.write_text(settings.control_toml(tmp_path, (1, 2), "equal"), encoding="utf-8")
+    usual = load_control_config(path)
+    assert scenario.DAILY not in {pool.name for pool in usual.pool}
+    assert usual.slow_start_seconds < found.slow_start_seconds
 
 
 def test_no_file_of_agents_or_controller_contains_a_capacity(tmp_path: Path) -> None:
@@ -123,7 +142,7 @@ def test_accepts_are_counted_by_connection_and_nonce(tmp_path: Path) -> None:
 def test_steps_keep_their_order_and_a_control_stands_for_its_step() -> None:
     assert chosen_steps([]) == [
         "spread", "join", "drain", "reshuffle",
-        "agent_restart", "controller_restart", "kill", "balance",
+        "agent_restart", "controller_restart", "kill", "balance", "rolling", "operate",
     ]  # fmt: skip
     assert chosen_steps(["kill", "join_unchained", "join"]) == ["join", "kill"]
     with pytest.raises(UsageError, match="'jump'"):
