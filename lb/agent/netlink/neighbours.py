@@ -173,6 +173,7 @@ class Neighbours(Worker):
         try:
             with RouteSocket() as netlink, self._watcher:
                 self._on_link()  # its MAC may have changed since it was read
+                self._look_up_at = self._refresh_at = 0.0  # and so may all that was not watched
                 while not self.ending.is_set():
                     if self._watcher.wait(self._due_at() - time.monotonic()):
                         busy = time.monotonic() < self._busy_until

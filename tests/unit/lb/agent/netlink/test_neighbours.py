@@ -116,9 +116,12 @@ def test_the_interface_is_read_again_as_soon_as_it_is_watched(
     neighbours = Neighbours(
         OURS, IPv4Address("10.0.0.1"), lambda _: None, lambda: changes.append("link")
     )
+    neighbours._look_up_at = neighbours._refresh_at = 1e9
     neighbours.ending.set()
     neighbours.step()
     assert changes == ["link"]
+    due = (neighbours._look_up_at, neighbours._refresh_at)
+    assert due == (0.0, 0.0), "and all else that may have changed"
 
 
 @pytest.fixture
