@@ -14,7 +14,7 @@ from lb.agent import down
 from lb.agent.config import AgentConfig
 from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.undo_record import FILE, Record, encode, read_record
-from tests.unit.lb.agent.fakes import a_cluster, a_table, encoded
+from tests.unit.lb.agent.fakes import a_cluster, a_table, dip, encoded
 
 
 @pytest.fixture
@@ -99,9 +99,10 @@ def test_what_cannot_be_counted_is_in_use(
 def test_buckets_of_another_machine_with_this_name_are_not_this_ones(config: AgentConfig) -> None:
     saved = StateDir(config.state_dir)
     saved.save_document(CLUSTER, encoded(a_cluster(1)))
-    saved.save_document("table/web", encoded(a_table(1, [1, 2])))
-    assert down.current_buckets(config) == {"web": 256}
+    saved.save_document("table/web", encoded(a_table(1, [2, 1])))
     twin = config.model_copy(update={"name": "s2"})
+    right = twin.model_copy(update={"dip": dip(2)})
+    assert down.current_buckets(right) == {"web": 256}
     assert down.current_buckets(twin) == {}
     assert down._known_by_another_dip(twin) == "10.0.0.2"
     assert down._known_by_another_dip(config) == ""
