@@ -136,7 +136,7 @@ def test_nothing_is_taken_away_before_routers_know_of_the_withdrawal(
     leaving = down(fleet, *option)
     wait_until(lambda: "on_withdraw" in log.read_text(), "withdrawn", START_SECONDS)
     withdrawn = time.monotonic()
-    assert not option or not fleet.ready(LEAVER)
+    wait_until(lambda: not fleet.ready(LEAVER), "not ready")
     while time.monotonic() < withdrawn + 1.5:
         assert attached(fleet)
         assert str(VIP) in host.run(["ip", "address", "show", "dev", "lo"]).stdout
