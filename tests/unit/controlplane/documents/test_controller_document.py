@@ -27,7 +27,7 @@ STATE = ControllerState(
     fleet_seconds=1_790_000_000.125,
     slow_start={"s4": 0.25},
     shares={"web": {"s1": 1.5, "s2": 0.5}},
-    requests={"s2": DrainRequest("ann@ctl", 1_790_000_001.0, "a new kernel")},
+    requests={"s2": DrainRequest("ann@ctl", 1_790_000_001.0, "a new kernel", force=True)},
 )
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 states = st.builds(
