@@ -29,6 +29,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("controlplane/publish/state.py", "begin"): ORIGIN,
     ("controlplane/store/file/store.py", "_prepare"): TEMPORARIES,
     ("controlplane/store/state_dir.py", "_prepare"): TEMPORARIES,
+    ("controlplane/store/file/twins.py", "_version"): "whether it is another file, with its inode",
     ("controlplane/store/file/atomic.py", "sweep_temporaries"): TEMPORARIES,
     ("controlplane/controller/loop.py", "round"): "for people: when decisions were made",
     ("controlplane/controller/wall_clock.py", "__init__"): "for people: its steps are reported",
