@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from controlplane.controller.wall_clock import WallClock
 from controlplane.decide.deaths import Deaths
 from controlplane.decide.groups import Groups
 from controlplane.decide.health import fold
@@ -82,6 +83,7 @@ class Loop:
         self._sources = sources
         self._sources.configure(config)
         self._conditions = ConditionLog()
+        self._wall_clock = WallClock()
         self._log = structlog.get_logger()
         self.observer = Observer(store, config, prober, time.monotonic())
         self.published = Published(store)
@@ -105,6 +107,7 @@ class Loop:
         """Do rounds until ``stop``; ``between`` is called before each (settings may change)."""
         while not stop.is_set():
             between()
+            self._wall_clock.look()
             started, busy = time.monotonic(), 0.0
             try:
                 self.round()

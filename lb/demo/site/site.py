@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from controlplane.domain.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.demo import scenario
 from lb.demo.site import content, nginx, router, settings, work_service
 from lb.demo.site.counters import Counters
@@ -31,6 +31,7 @@ from netns.brigade import (
     server_name,
 )
 from netns.build import set_link
+from netns.errors import NetworkError
 from netns.host import Host
 from netns.network import Network
 from netns.polling import wait_until
@@ -38,6 +39,8 @@ from netns.process import Process
 
 CONTROLLER_METRICS = "http://127.0.0.1:9108/metrics"
 START_SECONDS = 60.0
+AGAIN_SECONDS = 1.0
+"""How long to wait before a drain is requested again that a guard refused."""
 DOWN_SECONDS = 90.0
 """`lbctl down` waits for the tables without its server, for up to a minute."""
 WORK_UNIT_MS = 6.0
@@ -321,6 +324,25 @@ class Site:
         """Run `lbctl` on the controller's machine, as an operator would; return what it prints."""
         command = [lbctl(), *words, "--config", str(self.control_file)]
         return self.controller.run(command, seconds).stdout
+
+    def drain(self, name: str, seconds: float) -> int:
+        """Drain a server, wait for its end, and return how often a guard refused that at first.
+
+        Raises:
+            NetworkError: it was not accepted, or not drained, within ``seconds``.
+
+        """
+        until = time.monotonic() + seconds
+        command = [lbctl(), "drain", name, "--wait", "--config", str(self.control_file)]
+        refused = 0
+        while True:
+            done = self.controller.run(command, seconds, check=False)
+            if done.returncode == 0:
+                return refused
+            if done.returncode != ExitCode.REFUSED or time.monotonic() > until:
+                raise NetworkError(f"lbctl drain {name}: {done.stderr.strip()}")
+            refused += 1
+            time.sleep(AGAIN_SECONDS)
 
     def controller_metric(self, name: str, **labels: str) -> float | None:
         """Return the sum of a controller's metric with these labels; None if it has no sample."""

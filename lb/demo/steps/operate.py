@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 4 * REPORTED_SECONDS_MAX
 """How long to wait for a report, so that a late one is measured."""
 JOIN_SECONDS = 90.0
 REACT_SECONDS = 30.0
-WHOLE_SECONDS = 90.0
+WHOLE_SECONDS = 120.0
 """A server that was cut off comes back after 30 s of reach."""
 
 VIP_GONE = f"{server_name(ALTERED)}: its VIP is removed"
@@ -259,6 +259,7 @@ class _Day:
                 site.await_ready(everybody)
                 wait_until(lambda: not self._lookout.troubles(), "no TROUBLE is left")
         except NetworkError as error:
-            left = "; ".join(self._lookout.troubles())
-            held = site.store.buckets(scenario.DAILY)
-            self.failures.append(f"the fleet is not whole again: {error}: {held} {left}")
+            self.failures.append(f"the fleet is not whole again: {error}")
+            troubles = [f"TROUBLE of {line}" for line in self._lookout.troubles()]
+            seen = site.run_lbctl("servers").splitlines()
+            self._context.progress.print_lines([*seen, *troubles])

@@ -32,6 +32,8 @@ class Rolls:
     open_flows: list[Count] = field(default_factory=list)
     broken: Sequence[BrokenFlow] = ()
     flows: int = 0
+    refused: int = 0
+    """Drains that a guard refused, until one was accepted."""
     forced: int | None = 0
     """None: the controller does not count them."""
     first_hop: int = 0
@@ -68,6 +70,7 @@ def judge(result: StepResult, rolls: Rolls, tcp: int, udp: int) -> None:
         "restarts": len(rolls.seconds),
         "flows": rolls.flows,
         "forced_hops": rolls.forced,
+        "drains_refused": rolls.refused,
         "first_hop_packets": rolls.first_hop,
         "drain_seconds_max": round(max(rolls.waited, default=0.0), 1),
         "restart_seconds_max": round(max(rolls.seconds, default=0.0), 1),
@@ -136,7 +139,7 @@ def _restart(context: StepContext, number: int, rolls: Rolls) -> None:
     site, name = context.site, server_name(number)
     begun = time.monotonic()
     with context.progress.task(f"{name}: lbctl drain --wait, down, up, undrain"):
-        site.run_lbctl("drain", name, "--wait", seconds=DRAIN_SECONDS)
+        rolls.refused += site.drain(name, DRAIN_SECONDS)
         rolls.waited.append(time.monotonic() - begun)
         context.site.counters.read()
         site.take_down(number)
