@@ -151,6 +151,7 @@ class _Day:
             with self._context.progress.task("waiting for reports"):
                 self._lookout.await_reports(PATIENCE_SECONDS)
             self._controller_again()
+            self._agent_again()
             self._await("new connections avoid both", self._avoided, REACT_SECONDS)
             running.open_newcomers()
             running.await_newcomers()
@@ -215,6 +216,15 @@ class _Day:
         self._context.progress.log(CLOCK)
         self._lookout.await_reports(PATIENCE_SECONDS)
 
+    def _agent_again(self) -> None:
+        """Start the killed agent, as systemd does after a second; its services stay dead.
+
+        Until then its programs forward by their last table, and the router knows no better: new
+        connections that arrive there and are its own by that table are refused.
+        """
+        self._site.start_agent(KILLED)
+        self._context.progress.log(f"the agent of {server_name(KILLED)} is started, no service yet")
+
     def _avoided(self) -> bool:
         buckets = self._site.store.buckets(scenario.DAILY)
         settled = self._site.store.is_settled(scenario.DAILY, self._site.alive())
@@ -248,8 +258,9 @@ class _Day:
         site.control.stop()
         site.controller_environment = {}
         site.start_controller()
-        if not site.running[KILLED]:
+        if "nginx" not in site.running[KILLED]:
             site.start_services(KILLED)
+        if "agent" not in site.running[KILLED]:
             site.start_agent(KILLED)
         everybody = [*scenario.FIRST_SERVERS, NEWCOMER]
         try:
