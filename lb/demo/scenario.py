@@ -16,7 +16,7 @@ ECHO_PORT = 7000
 WORK_PORT = 7001
 WORK_METRICS_PORT = 9200
 
-UDP_FORGET_SECONDS = 8.0
+UDP_FORGET_SECONDS = 6.0
 """When the UDP service forgets a client. Flows send every 0.5 s and are broken after 5 s."""
 
 WEB = "web"
@@ -78,7 +78,7 @@ FULL = Amounts(
     balance_window_seconds=10.0,
     churn_tcp=200,
     churn_udp=50,
-    churn_seconds=20.0,
+    churn_seconds=12.0,
 )
 QUICK = Amounts(
     spread_connections=2000,

@@ -333,10 +333,11 @@ class Site:
 
         """
         until = time.monotonic() + seconds
-        command = [lbctl(), "drain", name, "--wait", "--config", str(self.control_file)]
+        words = ["drain", name, "--wait", "--timeout", str(seconds)]
+        command = [lbctl(), *words, "--config", str(self.control_file)]
         refused = 0
         while True:
-            done = self.controller.run(command, seconds, check=False)
+            done = self.controller.run(command, seconds + START_SECONDS, check=False)
             if done.returncode == 0:
                 return refused
             if done.returncode != ExitCode.REFUSED or time.monotonic() > until:

@@ -23,11 +23,12 @@ from netns.polling import NotInTimeError, wait_until
 
 ALTERED, UNFILTERED, KILLED, CUT_OFF = 1, 2, 3, 4
 NEWCOMER = scenario.NEWCOMER
+EVERYBODY = (*scenario.FIRST_SERVERS, NEWCOMER)
 HOUR = 3600
 PATIENCE_SECONDS = 4 * REPORTED_SECONDS_MAX
 """How long to wait for a report, so that a late one is measured."""
 JOIN_SECONDS = 90.0
-REACT_SECONDS = 30.0
+REACT_SECONDS = 60.0
 WHOLE_SECONDS = 120.0
 """A server that was cut off comes back after 30 s of reach."""
 
@@ -126,7 +127,7 @@ class _Day:
         self._site = context.site
         self._clock = SteppedClock(context.site.controller.base)
         self.alarms = alarms_of_the_day()
-        self._lookout = Lookout(context.site, (ALTERED, UNFILTERED, CUT_OFF, NEWCOMER), self.alarms)
+        self._lookout = Lookout(context.site, EVERYBODY, self.alarms)
         self._mended = True
         self.expected: frozenset[str] = frozenset()
         self.failures: list[str] = []
@@ -151,6 +152,7 @@ class _Day:
             with self._context.progress.task("waiting for reports"):
                 self._lookout.await_reports(PATIENCE_SECONDS)
             self._controller_again()
+            self._agent_again()
             self._await("new connections avoid both", self._avoided, REACT_SECONDS)
             running.open_newcomers()
             running.await_newcomers()
@@ -215,6 +217,15 @@ class _Day:
         self._context.progress.log(CLOCK)
         self._lookout.await_reports(PATIENCE_SECONDS)
 
+    def _agent_again(self) -> None:
+        """Start the killed agent, as systemd does after a second; its services stay dead.
+
+        Until then its programs forward by their last table, and the router knows no better: new
+        connections that arrive there and are its own by that table are refused.
+        """
+        self._site.start_agent(KILLED)
+        self._context.progress.log(f"the agent of {server_name(KILLED)} is started, no service yet")
+
     def _avoided(self) -> bool:
         buckets = self._site.store.buckets(scenario.DAILY)
         settled = self._site.store.is_settled(scenario.DAILY, self._site.alive())
@@ -248,15 +259,15 @@ class _Day:
         site.control.stop()
         site.controller_environment = {}
         site.start_controller()
-        if not site.running[KILLED]:
+        if "nginx" not in site.running[KILLED]:
             site.start_services(KILLED)
+        if "agent" not in site.running[KILLED]:
             site.start_agent(KILLED)
-        everybody = [*scenario.FIRST_SERVERS, NEWCOMER]
         try:
             with self._context.progress.task("everything is mended; waiting for equal shares"):
-                site.await_equal((scenario.DAILY, scenario.WEB), everybody, WHOLE_SECONDS)
-                site.await_active(everybody)
-                site.await_ready(everybody)
+                site.await_equal((scenario.DAILY, scenario.WEB), EVERYBODY, WHOLE_SECONDS)
+                site.await_active(EVERYBODY)
+                site.await_ready(EVERYBODY)
                 wait_until(lambda: not self._lookout.troubles(), "no TROUBLE is left")
         except NetworkError as error:
             self.failures.append(f"the fleet is not whole again: {error}")

@@ -11,6 +11,7 @@ from lb.demo.results import StepResult
 from lb.demo.site import counters
 from lb.demo.steps import experiment
 from lb.demo.steps.context import StepContext
+from lb.demo.traffic.churn import IS_BACK, LEAVES
 from lb.demo.traffic.cohort import BrokenFlow, Cohort, Count
 from netns.brigade import server_name
 
@@ -100,7 +101,7 @@ def _restart_all(context: StepContext, rolls: Rolls) -> None:
     rolls.open_flows.append(cohort.count())
     for _ in range(ROUNDS):
         for number in context.serving():
-            _restart(context, number, rolls)
+            _restart(context, number, cohort, rolls)
             rolls.open_flows.append(cohort.count())
     cohort.finish()
     verdict = cohort.verdict()
@@ -134,11 +135,12 @@ def _packets(context: StepContext) -> tuple[int, int]:
     return first_hop, sum(one[counters.DAISY_CHAINED] for one in sums)
 
 
-def _restart(context: StepContext, number: int, rolls: Rolls) -> None:
+def _restart(context: StepContext, number: int, cohort: Cohort, rolls: Rolls) -> None:
     """Drain, down, up, undrain: as docs/running.md has it."""
     site, name = context.site, server_name(number)
     begun = time.monotonic()
     with context.progress.task(f"{name}: lbctl drain --wait, down, up, undrain"):
+        cohort.note(f"{LEAVES} {name}")
         rolls.refused += site.drain(name, DRAIN_SECONDS)
         rolls.waited.append(time.monotonic() - begun)
         context.site.counters.read()
@@ -148,5 +150,6 @@ def _restart(context: StepContext, number: int, rolls: Rolls) -> None:
         site.start_agent(number)
         # It gets ready only when its drain is cancelled.
         site.run_lbctl("undrain", name)
+        cohort.note(f"{IS_BACK} {name}")
         site.await_ready([number], started_at)
     rolls.seconds.append(time.monotonic() - begun)

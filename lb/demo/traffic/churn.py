@@ -1,8 +1,10 @@
 """A process that holds many flows of mixed lifetimes: each that ends is replaced by a new one.
 
-Lifetimes are between the two limits, with as many flows from 1 to 2 s as from 10 to 20 s
-(log-uniform). At its end, each flow is completed and judged, as in `generator`, which has the
-commands and events, too.
+Lifetimes are between the two limits, with as many flows from 1 to 2 s as from 5 to 10 s
+(log-uniform). A part of the flows stays open until its server leaves, and then for one such
+lifetime, as with a service that asks its clients to go. At its end, each flow is completed and
+judged, as in `generator`, which has the commands and events, too; two more commands are `leaves
+SERVER` and `is back SERVER`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ from collections.abc import Callable, Iterable, Sequence
 from lb.demo.traffic.flows import Download, Flow, Idle, Target, UdpFlow
 from lb.demo.traffic.generator import MAX_WAIT_SECONDS, Commands, FlowSchedule, serve
 
+LEAVES, IS_BACK = "leaves", "is back"
+STAYING = 0.4
+"""Part of the flows that stays until its server leaves."""
+
 MakeFlow = Callable[[], Flow | None]
 """Makes the next flow of a place, ``None``: this place stays empty."""
 
@@ -32,8 +38,11 @@ class ChurnSchedule(FlowSchedule):
         lifetime: Callable[[], float],
         over_seconds: float,
         now: float,
+        stays: Callable[[], bool] = lambda: False,
     ) -> None:
         self._lifetime = lifetime
+        self._stays = stays
+        self._leaving: set[str] = set()
         self._place: dict[Flow, MakeFlow] = {}
         self._ends: dict[Flow, float] = {}
         self._no_more = False
@@ -64,11 +73,25 @@ class ChurnSchedule(FlowSchedule):
         """Complete a flow at the end of its life; return the seconds until its next visit."""
         if not flow.opened or flow.finishing:
             return delay
-        left = self._ends.setdefault(flow, now + self._lifetime()) - now
+        if flow not in self._ends:
+            self._ends[flow] = math.inf if self._stays() else now + self._lifetime()
+        if math.isinf(self._ends[flow]) and flow.server in self._leaving:
+            self._ends[flow] = now + self._lifetime()
+        left = self._ends[flow] - now
         if left > 0:
             return min(delay, left)
         flow.finish()
         return 0.0
+
+    def note(self, command: str) -> None:
+        """Take ``leaves SERVER`` or ``is back SERVER``."""
+        what, _, server = command.rpartition(" ")
+        if what == LEAVES:
+            self._leaving.add(server)
+        elif what == IS_BACK:
+            self._leaving.discard(server)
+        else:
+            super().note(command)
 
     def _replace(self, flow: Flow, now: float) -> None:
         place = self._place.pop(flow)
@@ -125,7 +148,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     made.add_argument("--udp-source-port", type=int, default=0, help="first port of UDP flows")
     made.add_argument("--udp-ports", type=int, default=0, help="how many ports from there")
     made.add_argument("--shortest", type=float, default=1.0, help="seconds that a flow stays open")
-    made.add_argument("--longest", type=float, default=20.0)
+    made.add_argument("--longest", type=float, default=12.0)
     made.add_argument("--over-seconds", type=float, default=2.0)
     return made.parse_args(arguments)
 
@@ -141,6 +164,7 @@ def main() -> None:
         lambda: log_uniform(source, options.shortest, options.longest),
         options.over_seconds,
         time.monotonic(),
+        lambda: source.random() < STAYING,
     )
     serve(schedule, Commands(sys.stdin.fileno()))
 

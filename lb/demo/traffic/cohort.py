@@ -133,6 +133,10 @@ class Cohort:
         names: dict[str, str] = self._traffic.expect("names", OPEN_SECONDS)["names"]
         return names
 
+    def note(self, command: str) -> None:
+        """Send a command that is not answered."""
+        self._traffic.send(command)
+
     def finish(self) -> None:
         """Make every flow finish."""
         self._traffic.send("finish")

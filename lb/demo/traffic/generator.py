@@ -54,6 +54,10 @@ class FlowSchedule:
             flow.finish()
         self._due = [(now, next(self._order), flow) for flow in remaining]
 
+    def note(self, command: str) -> None:
+        """Take another command. Raises ``ValueError``: there is none of this name."""
+        raise ValueError(f"unknown command {command!r}")
+
     @property
     def is_open(self) -> bool:
         """Whether each flow is open, or has ended."""
@@ -138,6 +142,8 @@ def serve(schedule: FlowSchedule, commands: Commands) -> None:
             elif line == "finish":
                 finishing = True
                 schedule.finish(time.monotonic())
+            else:
+                schedule.note(line)
 
 
 def _print_event(event: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ class Fake(Flow):
             self.outcome = Outcome.RESET
         if self.finishing or self.breaks:
             self.close()
-        return 1000.0
+        return 1.0
 
 
 @pytest.fixture
@@ -69,6 +69,29 @@ def test_a_place_without_a_next_flow_stays_empty(clock: list[float]) -> None:
     run(schedule, clock, 100 + 2 * LIFETIME)
     assert schedule.count() == {"tcp": 0, "udp": 0, "broken": 0}
     assert schedule.has_ended
+
+
+def test_a_flow_that_stays_is_completed_when_its_server_leaves(clock: list[float]) -> None:
+    flow = Fake(TARGET)
+    flow.server = "server3"
+    flows = iter([flow, Fake(TARGET)])
+    schedule = ChurnSchedule(
+        [lambda: next(flows)], lambda: LIFETIME, 0.0, clock[0], stays=lambda: True
+    )
+    schedule.note("leaves server4")
+    run(schedule, clock, 100 + 50 * LIFETIME)
+    assert not has_ended(flow)
+    schedule.note("leaves server3")
+    run(schedule, clock, clock[0] + 1 + 1.5 * LIFETIME)
+    assert has_ended(flow)
+    assert len(schedule.flows) == 2
+    schedule.note("is back server3")
+    with pytest.raises(ValueError, match="unknown command 'jump'"):
+        schedule.note("jump")
+
+
+def has_ended(flow: Flow) -> bool:
+    return flow.ended  # asked anew: a type checker does not see that visits change it
 
 
 def test_lifetimes_are_mixed_between_both_limits() -> None:
