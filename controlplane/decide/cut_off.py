@@ -20,9 +20,11 @@ LEAVE_SECONDS = 2.0
 """How long a server that has withdrawn its routes stays in the tables."""
 BACK_SECONDS = 30.0
 """How long it has to be reached before it may join again."""
-RECENT_SECONDS = 10.0
+RECENT_SECONDS = 60.0
 """How long a server that left counts as one of those in use: when a fleet splits in two, servers
-must not be taken out one after the other until one half looks like a majority."""
+must not be taken out one after the other until one half looks like a majority. It is longer than
+BACK_SECONDS, so that servers that lose probes because of overload, which come back when they are
+idle, never are half of the fleet at a time."""
 DOUBTS = 2
 """Servers in use that never reached it since their agents started: it stays out."""
 
