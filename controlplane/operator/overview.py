@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from controlplane.decide.groups import Groups, Losses, reported_losses
@@ -13,7 +12,6 @@ from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView
 from controlplane.domain.decisions import Decisions
 from controlplane.domain.objects import (
-    Address,
     Cluster,
     Server,
     ServerState,
@@ -23,7 +21,7 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.observer import Observer
-from controlplane.observe.probe.sockets import drops_answers_from, source_towards
+from controlplane.observe.probe.sockets import probe_source
 from controlplane.observe.probe.target import (
     Source,
     best_targets,
@@ -198,13 +196,7 @@ def health_of(pool: str, cluster: Cluster, config: ControlConfig, fleet: FleetVi
 
 def towards(config: ControlConfig) -> Source:
     """Return the source addresses of a controller on this machine with these settings."""
-
-    def source(vip: Address) -> Address | None:
-        if isinstance(vip, IPv4Address):
-            return None if drops_answers_from(vip) else config.probers[0]
-        return source_towards(vip)
-
-    return source
+    return lambda vip: probe_source(vip, config.probers[0])
 
 
 def _document(settlement: Settlement) -> dict[str, Any]:

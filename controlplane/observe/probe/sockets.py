@@ -89,9 +89,9 @@ class Prober:
 
         ``None`` without a route to it, or if this machine would drop the answer.
         """
-        if isinstance(vip, IPv4Address):
-            return None if drops_answers_from(vip) else self.address
-        return source_towards(vip) if self._in6 else None
+        if isinstance(vip, IPv6Address) and self._in6 is None:
+            return None
+        return probe_source(vip, self.address)
 
     def send(self, dip: IPv4Address, vip: Address, vip_port: int) -> Probe | None:
         """Send one probe with a random source port and number; ``None`` if it cannot be sent."""
@@ -136,6 +136,13 @@ def _queued(receiver: socket.socket) -> Iterator[tuple[bytes, tuple[str, ...]]]:
             yield receiver.recvfrom(128)
         except BlockingIOError:
             return
+
+
+def probe_source(vip: Address, prober: IPv4Address) -> Address | None:
+    """Return the address from which this machine probes a VIP, ``None`` if it gets no answers."""
+    if isinstance(vip, IPv4Address):
+        return None if drops_answers_from(vip) else prober
+    return source_towards(vip)
 
 
 def drops_answers_from(vip: IPv4Address) -> bool:

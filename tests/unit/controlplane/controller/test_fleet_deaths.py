@@ -73,7 +73,7 @@ def test_a_pool_that_cannot_be_probed_is_told_and_nobody_dies(
 ) -> None:
     """This machine has no IPv6 address, or one that servers take for a VIP."""
     fleet.prober.address6 = own
-    monkeypatch.setattr("controlplane.operator.overview.source_towards", lambda _: own)
+    monkeypatch.setattr("controlplane.observe.probe.sockets.source_towards", lambda _: own)
     fleet.up(3, service=only(vip, "tcp", 443))
     fleet.prober.dead.add(dip(3))
     fleet.agents["s3"].end()

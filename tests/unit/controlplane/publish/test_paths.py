@@ -137,6 +137,18 @@ def test_half_of_the_servers_are_not_taken_out_one_after_the_other(store: FileSt
     assert controller.publisher.paths.groups.split
 
 
+def test_servers_that_lose_probes_one_after_the_other_are_never_half_of_the_fleet(
+    store: FileStore,
+) -> None:
+    """As in an overload: who is out is idle, and comes back; the others get its load."""
+    controller = Controller(store)
+    controller.look(100.0, S3_LOST)
+    controller.look(101.0, S3_LOST)
+    also = {"s1": ("s3", "s4"), "s2": ("s3", "s4")}
+    for now in range(102, 160):
+        assert controller.look(now, also)[-1] == "a"
+
+
 def test_silent_agents_reports_are_not_believed(store: FileStore) -> None:
     controller = Controller(store)
     silent = replace(ALIVE, heard=False, silent=True)

@@ -130,3 +130,4 @@ def test_a_machine_that_has_the_vip_itself_drops_answers_from_it(
     setting.write_text(accept_local)
     monkeypatch.setattr(sockets, "ACCEPT_LOCAL", setting)
     assert sockets.drops_answers_from(IPv4Address(vip)) is dropped
+    assert sockets.probe_source(IPv4Address(vip), HERE) == (None if dropped else HERE)
