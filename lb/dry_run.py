@@ -28,10 +28,10 @@ from lb.agent.mss.rules import ANY_SOURCE, MAX_PREFIXES, RULE_PRIORITY, rule_tex
 from lb.agent.netlink.links import LinkInfo, has_vlans
 from lb.agent.netlink.messages import FAMILY
 from lb.agent.netlink.route_socket import RouteSocket
-from lb.agent.up import open_journal
 from lb.agent.vips.addresses import local_vips
 from lb.agent.vips.conflicts import find_conflicts
 from lb.agent.watch.preflight import check_interface, check_root, link_warnings
+from lb.agent.watch.start import open_journal
 
 REFUSE = "refuse"
 """How the line begins of something that `lbctl up` refuses."""

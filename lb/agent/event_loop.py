@@ -39,6 +39,7 @@ from lb.agent.report.status_file import status_of, write_status
 from lb.agent.vips.keeper import VipKeeper
 from lb.agent.watch.preflight import link_warnings
 from lb.agent.watch.watch import Watch
+from lb.agent.worker import Changed, LinkChange, Reload, Stop, WorkerDeath
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import DEFAULT_GUE_PORT, Identity
 
@@ -62,39 +63,10 @@ class NeighbourChange:
 
 
 @dataclass(frozen=True)
-class LinkChange:
-    """Something about our interface changed."""
-
-
-@dataclass(frozen=True)
 class PathMtuChange:
     """The MTU of the narrowest path to another server, ``None``: that of the interface."""
 
     mtu: int | None
-
-
-@dataclass(frozen=True)
-class Changed:
-    """A fact changed that has to be in the status file without delay."""
-
-
-@dataclass(frozen=True)
-class WorkerDeath:
-    """Another thread ended by a bug of ours."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A signal requested the agent's end."""
-
-    signal: int
-
-
-@dataclass(frozen=True)
-class Reload:
-    """A signal requested that the settings are read again."""
 
 
 PathChange = NeighbourChange | PathMtuChange

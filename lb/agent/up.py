@@ -17,7 +17,7 @@ from functools import partial
 import structlog
 
 import lb
-from controlplane.domain.errors import BrigadeError, ExitCode
+from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Origin, Report
 from controlplane.domain.settings_changes import changes
 from controlplane.store.contract import AgentStore
@@ -31,23 +31,11 @@ from lb.agent.documents.follower import Follower
 from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.documents.intake import Intake
 from lb.agent.documents.last_good import read_last_good
-from lb.agent.event_loop import (
-    Agent,
-    Changed,
-    Event,
-    LinkChange,
-    NeighbourChange,
-    Parts,
-    PathMtuChange,
-    Reload,
-    Stop,
-    WorkerDeath,
-)
+from lb.agent.event_loop import Agent, Event, NeighbourChange, Parts, PathMtuChange
 from lb.agent.facts import SharedFacts
-from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.lock import interface_lock
 from lb.agent.machine.signals import signals_handled
-from lb.agent.machine.undo_record import Journal, Record, read_record
+from lb.agent.machine.undo_record import Journal
 from lb.agent.mss.keeper import MssKeeper
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.neighbours import Neighbours
@@ -67,9 +55,9 @@ from lb.agent.vips.keeper import VipKeeper
 from lb.agent.watch.notices import Notices
 from lb.agent.watch.preflight import check_root
 from lb.agent.watch.registry import InterfaceReplacedError
-from lb.agent.watch.start import Start
+from lb.agent.watch.start import Start, open_journal
 from lb.agent.watch.watch import Watch, Watched
-from lb.agent.worker import Worker
+from lb.agent.worker import Changed, LinkChange, Reload, Stop, Worker, WorkerDeath
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import Identity, ServiceEntry
 
@@ -95,27 +83,6 @@ def find_beginning(config: AgentConfig) -> Beginning:
         return Beginning()
     continued = record.namespace == current_namespace()
     return Beginning(continued=continued, rebooted=not continued)
-
-
-def open_journal(config: AgentConfig) -> Journal:
-    """Continue the record of this network namespace, or begin one.
-
-    Raises:
-        BrigadeError: the record is about another interface here.
-
-    """
-    namespace = current_namespace()
-    fresh = Record(namespace, config.interface, str(config.bpffs), config.xdp_mode)
-    record = read_record(config.state_dir)
-    if record is None or record.namespace != namespace:
-        return Journal(config.state_dir, fresh)
-    if (record.interface, record.bpffs) != (config.interface, str(config.bpffs)):
-        raise BrigadeError(
-            f"{config.state_dir} is of an agent that runs, or ran, on {record.interface} with pins "
-            f"in {record.bpffs}: undo that first, with its own settings: lbctl down",
-            ExitCode.REFUSED,
-        )
-    return Journal(config.state_dir, record)
 
 
 class Runner:

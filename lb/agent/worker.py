@@ -1,10 +1,43 @@
-"""A thread of the agent that does one thing over and over until it has to stop."""
+"""A thread of the agent that does one thing over and over until it has to stop, and its events.
+
+The event loop takes them, from threads and from signals.
+"""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LinkChange:
+    """Something about our interface changed."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A fact changed that has to be in the status file without delay."""
+
+
+@dataclass(frozen=True)
+class WorkerDeath:
+    """Another thread ended by a bug of ours."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A signal requested the agent's end."""
+
+    signal: int
+
+
+@dataclass(frozen=True)
+class Reload:
+    """A signal requested that the settings are read again."""
 
 
 class Worker(threading.Thread, ABC):

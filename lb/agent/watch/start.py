@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 import structlog
 
-from controlplane.domain.errors import BrigadeError
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.agent.attach.attachment import Attachment
 from lb.agent.config import AgentConfig
 from lb.agent.facts import SharedFacts
-from lb.agent.machine.undo_record import Journal
+from lb.agent.machine.boot import current_namespace
+from lb.agent.machine.undo_record import Journal, Record, read_record
 from lb.agent.netlink.links import LOOPBACK_INDEX, LinkInfo, find_link, is_up
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.ready.systemd import try_notify
@@ -28,6 +29,27 @@ POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 TOPIC = "start"
+
+
+def open_journal(config: AgentConfig) -> Journal:
+    """Continue the record of this network namespace, or begin one.
+
+    Raises:
+        BrigadeError: the record is about another interface here.
+
+    """
+    namespace = current_namespace()
+    fresh = Record(namespace, config.interface, str(config.bpffs), config.xdp_mode)
+    record = read_record(config.state_dir)
+    if record is None or record.namespace != namespace:
+        return Journal(config.state_dir, fresh)
+    if (record.interface, record.bpffs) != (config.interface, str(config.bpffs)):
+        raise BrigadeError(
+            f"{config.state_dir} is of an agent that runs, or ran, on {record.interface} with pins "
+            f"in {record.bpffs}: undo that first, with its own settings: lbctl down",
+            ExitCode.REFUSED,
+        )
+    return Journal(config.state_dir, record)
 
 
 class Start:

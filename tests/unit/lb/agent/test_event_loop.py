@@ -22,22 +22,13 @@ from lb.agent.config import AgentConfig
 from lb.agent.documents.follower import Batch, StoreTrouble
 from lb.agent.documents.in_use import DocumentsInUse
 from lb.agent.documents.intake import Intake
-from lb.agent.event_loop import (
-    Agent,
-    Event,
-    LinkChange,
-    NeighbourChange,
-    Parts,
-    PathMtuChange,
-    Reload,
-    Stop,
-    WorkerDeath,
-)
+from lb.agent.event_loop import Agent, Event, NeighbourChange, Parts, PathMtuChange
 from lb.agent.facts import SharedFacts
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.ready import take_over
 from lb.agent.ready.boot_wait import Beginning, BootWait
 from lb.agent.ready.take_over import TakeOver
+from lb.agent.worker import LinkChange, Reload, Stop, WorkerDeath
 from lb.dataplane.objects import Identity
 from netns.polling import wait_until
 from tests.unit.lb.agent.fakes import (

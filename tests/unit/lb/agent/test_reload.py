@@ -16,11 +16,11 @@ from controlplane.domain.errors import ConfigError
 from controlplane.store.file.store import FileStore
 from controlplane.store.http.server import ServeConfig, serve
 from lb.agent.config import AgentConfig, LoadConfig, Settings, SettingsFile
-from lb.agent.event_loop import Reload, Stop
 from lb.agent.facts import SharedFacts
 from lb.agent.machine.signals import signals_handled
 from lb.agent.report.samplers import LoadSampler
 from lb.agent.up import Runner
+from lb.agent.worker import Reload, Stop
 from netns.polling import wait_until
 from tests.unit.controlplane.store.conftest import TOKEN, write_token
 
