@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 import structlog
 
-from controlplane.domain.objects import Vip
+from controlplane.domain.objects import Vip, is_host
 from controlplane.domain.vips import has_ipv6, in_order
 from lb.agent.machine import sysctls
 from lb.agent.machine.undo_record import Journal
 from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.vips.addresses import add_vips, local_vips, remove_vips
 from lb.agent.vips.conflicts import find_conflicts
+
+IPV6 = 6
+ADD_SECONDS = 0.5
+POLL_SECONDS = 0.005
 
 
 class VipKeeper:
@@ -87,9 +92,20 @@ class VipKeeper:
 
         """
         self.extend(self._requested)
-        if without_route := self.missing():
+        if without_route := self._missing_after_adding():
             remove_vips(self._netlink, without_route)
             add_vips(self._netlink, in_order(without_route))
+            self._missing_after_adding()
+
+    def _missing_after_adding(self) -> frozenset[Vip]:
+        """Return what is missing; the kernel adds the route of an IPv6 address a moment later."""
+        deadline = time.monotonic() + ADD_SECONDS
+        while True:
+            left = self.missing()
+            late = any(vip.version == IPV6 and is_host(vip) for vip in left)
+            if not late or time.monotonic() >= deadline:
+                return left
+            time.sleep(POLL_SECONDS)
 
     def sysctls_to_change(self) -> dict[str, tuple[str, str]]:
         """Return what has to change for the VIPs: path below ``/proc/sys`` -> (now, wanted)."""

@@ -150,7 +150,8 @@ class Watched:
         wait_until(lambda: self.repairs(what) >= before + times, f"{what} put back", SOON_SECONDS)
         assert self.ready()
         assert self.hooks() == hooks, "routes stay"
-        assert self.trouble() == ""
+        trouble = self.trouble()
+        assert trouble == ""
 
     @contextmanager
     def withdrawn(self, what: str, line: str) -> Iterator[None]:
