@@ -33,9 +33,10 @@ from lb.agent.documents.intake import Intake
 from lb.agent.documents.last_good import read_last_good
 from lb.agent.event_loop import Agent, Event, NeighbourChange, Parts, PathMtuChange
 from lb.agent.facts import SharedFacts
+from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.lock import interface_lock
 from lb.agent.machine.signals import signals_handled
-from lb.agent.machine.undo_record import Journal
+from lb.agent.machine.undo_record import Journal, read_record
 from lb.agent.mss.keeper import MssKeeper
 from lb.agent.netlink.links import LinkInfo
 from lb.agent.netlink.neighbours import Neighbours

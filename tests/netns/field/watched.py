@@ -98,7 +98,12 @@ class Watched:
             self.agents[2] = self.up(2)
             pid = self.agents[2].id.pid
             wait_until(lambda: self.fleet.status(2)["pid"] == pid, "a new agent", START_SECONDS)
+            wait_until(self._has_announced, "on_ready has run again", START_SECONDS)
         wait_until(lambda: self.ready() and self.trouble() == "", "at rest", START_SECONDS)
+
+    def _has_announced(self) -> bool:
+        runs = self.fleet.status(2).get("hooks", [])
+        return any(run["hook"] == "on_ready" for run in runs)
 
     def serve(self, number: int) -> Process:
         """Start the service of a server, on the wildcard address."""
