@@ -112,13 +112,15 @@ class Runner:
         netlink = stack.enter_context(RouteSocket())
         stack.enter_context(interface_lock(config.interface))
         stack.enter_context(signals_handled(self.signalled))
-        boot_wait = BootWait(find_beginning(config), self._started, config.controller_wait_seconds)
+        beginning = find_beginning(config)
         journal = open_journal(config)
         start = Start(config, journal, self._facts, self._pause)
         try:
             link = start.await_interface(netlink)
         except StoppedError as stopped:
             return stopped.signal
+        self._started = time.monotonic()  # the store and the controller have their time from now on
+        boot_wait = BootWait(beginning, self._started, config.controller_wait_seconds)
         attachment = Attachment(netlink, link, config, journal)
         start.withdraw_unless_attached(attachment)
         attachment.check()
