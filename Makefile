@@ -16,7 +16,7 @@ SECONDS ?= 300
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* tests/vm/*.sh) $(addprefix deploy/examples/,announce withdraw)
 C_CODE = $(sort $(shell find bpf tests -name '*.[ch]' 2>/dev/null))
 
-.PHONY: help setup demo test vm lint fmt type bench mutants fuzz libfuzzer lock clean
+.PHONY: help setup demo test field vm lint fmt type bench mutants fuzz libfuzzer lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -30,6 +30,9 @@ demo: setup ## build a network of namespaces and show the load balancer at work 
 
 test: setup ## every test that this machine can run (ARGS='-k name' for some of them)
 	@scripts/test $(ARGS)
+
+field: setup ## the faults found in operation, each at a whole site (ARGS='-k name')
+	@scripts/test tests/netns/field $(ARGS)
 
 vm: setup ## stock Debian kernels under QEMU, other releases' bcc (ARGS=--list, ARGS=debian12)
 	@scripts/vm $(ARGS)
