@@ -116,7 +116,8 @@ def test_a_trace_shows_both_ends_of_a_flow_that_does_not_notice(
     assert (sent["client_port"], sent["bucket"]) == (taken["client_port"], taken["bucket"])
     assert (sent["program"], taken["program"]) == ("forwarder", "redirector")
     flows_on(transfer)
-    assert not fleet.status(1)["troubles"], "the agent knows whose programs these are"
+    # No service runs on server 1; the agent knows whose the attached programs are.
+    assert fleet.status(1)["troubles"].keys() <= {"watch listeners"}
 
     for trace, number in zip((signal.SIGINT, signal.SIGTERM), (0, 1), strict=True):
         traces[number].signal(trace)
