@@ -33,7 +33,6 @@ port = 0
 [[pool]]
 name = "{POOL}"
 buckets = 256
-depth = 2
 balance = "equal"
 [[service]]
 name = "http"
@@ -124,6 +123,13 @@ class Controlled(Fleet):
         wait_until(
             lambda: all(map(self.ready, range(1, servers + 1))), "all are ready", START_SECONDS
         )
+        wait_until(lambda: self._even(servers), "equal shares", START_SECONDS)
+
+    def _even(self, servers: int) -> bool:
+        """Whether all servers have equal shares, and nothing is being moved."""
+        buckets = self.facts().current.values()
+        even = len(buckets) == servers and max(buckets) - min(buckets) <= 1
+        return even and self._settled(f"table/{POOL}")
 
     def write_settings(self, servers: Sequence[int]) -> None:
         """Write the controller's file."""

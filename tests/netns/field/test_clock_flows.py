@@ -22,6 +22,7 @@ from lb.demo.site.site import Site, lbctl
 from netns.brigade import server_name
 from netns.polling import wait_until
 from tests.netns.field.controllers import PREFIX, SteppedClock
+from tests.netns.field.defaults import running_site  # noqa: F401 - a fixture
 from tests.netns.sites import bucket, chains, cohort, drained, finished, index_of
 
 LEAVING = 3

@@ -118,7 +118,7 @@ def test_a_filter_before_the_redirector_is_reported(watched: Watched) -> None:
     wait_until(lambda: "kind bpf, priority 7" in watched.trouble(), "its name", SOON_SECONDS)
     assert watched.ready(), "it may be harmless"
     tc(watched, "filter", "del", "dev", "eth0", "ingress", "prio", "7")
-    wait_until(lambda: watched.trouble() == "", "no trouble any more", SOON_SECONDS)
+    wait_until(lambda: watched.trouble() == "", "no trouble any more")
 
 
 def tcx(watched: Watched, command: int, program: int) -> None:
@@ -196,7 +196,9 @@ def test_pins_of_before_an_agents_end_keep_rare_packets_going(watched: Watched) 
             bpf_syscall.map_lookup(descriptor, 0, 4)
     watched.agents[2] = watched.up(2)
     pid = watched.agents[2].id.pid
-    wait_until(lambda: watched.fleet.status(2)["pid"] == pid, "a new agent", 60)
+    wait_until(
+        lambda: watched.status()["pid"] == pid and watched.status()["hooks"], "a new agent", 60
+    )
 
 
 def test_an_emptied_run_directory_has_its_files_again(watched: Watched) -> None:
