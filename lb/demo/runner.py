@@ -45,7 +45,7 @@ def chosen_steps(only: Sequence[str], *, quick: bool = False) -> list[str]:
     """Return the steps to run, in order; all of them if ``only`` is empty.
 
     The name of a control selects the step that measures it. ``quick`` leaves out the steps of a day
-    of operation, unless ``only`` names them.
+    of operation; the longest of them runs only if ``only`` names it.
 
     Raises:
         UsageError: there is no such step.
@@ -59,7 +59,7 @@ def chosen_steps(only: Sequence[str], *, quick: bool = False) -> list[str]:
             f"no step is called {unknown[0]!r}; {guess(unknown[0], STEPS)}"
             f"choose from {', '.join(STEPS)}"
         )
-    long = scenario.BY_DAY if quick else ()
+    long = scenario.BY_DAY if quick else scenario.ALONE
     return [name for name in STEPS if (name in wanted if wanted else name not in long)]
 
 
