@@ -33,7 +33,7 @@ def command(
 
     Servers, routers and connections are real, and every number is measured. Steps for --only:
     spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance, rolling,
-    operate. rolling runs only if --only names it, and --quick leaves out operate, too.
+    operate. The last two run only if --only names them.
     """
     from lb.demo.progress import ProgressLog
     from lb.demo.runner import check_machine, run

@@ -45,7 +45,7 @@ def chosen_steps(only: Sequence[str], *, quick: bool = False) -> list[str]:
     """Return the steps to run, in order; all of them if ``only`` is empty.
 
     The name of a control selects the step that measures it. ``quick`` leaves out the steps of a day
-    of operation; the longest of them runs only if ``only`` names it.
+    of operation; so does the full demo, unless ``only`` names them.
 
     Raises:
         UsageError: there is no such step.
