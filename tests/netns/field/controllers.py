@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lb.demo.site.clock import SOURCE
 from netns.polling import wait_until
 from tests.host_compiler import compile_c
 from tests.unit.controlplane.controller.test_process import free_port
 
 LBCTL = (sys.executable, "-c", "from lb.cli.main import main; main()")
-SOURCE = Path(__file__).with_name("stepped_clock.c")
 PREFIX = "bucket_brigade_controller"
 
 
