@@ -20,6 +20,7 @@
 #define LB_TC_OK	    0
 #define LB_TC_SHOT	    2
 #define LB_SOCK_ESTABLISHED 1
+#define LB_SOCK_TIME_WAIT   6
 #define LB_SOCK_LISTEN	    10
 #define LB_NETNS_OF_DEVICE  ((u32)BPF_F_CURRENT_NETNS)
 
@@ -156,6 +157,15 @@ static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple, const vo
 	tuple->ipv6.dport = ports >> 16;
 }
 
+/*
+ * Is it an open connection?  One in TIME-WAIT is over, and its client may have opened
+ * another with the same ports: at another server, if the bucket has moved.
+ */
+static __always_inline bool lb_is_open(const struct bpf_sock *sk)
+{
+	return sk->state != LB_SOCK_LISTEN && sk->state != LB_SOCK_TIME_WAIT;
+}
+
 static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk, u64 at,
 					 const struct lb_inner *inner, u64 version)
 {
@@ -182,9 +192,9 @@ static __always_inline int lb_decide_tcp(struct __sk_buff *skb, struct bpf_sock_
 	sk = bpf_skc_lookup_tcp(skb, tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
 	if (!sk)
 		return LB_CNT_PASS_ON;
-	if (sk->state != LB_SOCK_LISTEN)
+	if (lb_is_open(sk))
 		answer = LB_CNT_ACCEPT_SOCKET;
-	else if (lb_cookie_ok(skb, sk, at, inner, version))
+	else if (sk->state == LB_SOCK_LISTEN && lb_cookie_ok(skb, sk, at, inner, version))
 		answer = LB_CNT_ACCEPT_SYNCOOKIE;
 	bpf_sk_release(sk);
 	return answer;

@@ -88,8 +88,11 @@ def open_socket(sockets: ExitStack, flow: Flow, state: SocketState) -> None:
         return
     listener = bound(socket.SOCK_STREAM, here)
     listener.listen()
-    if state is SocketState.KNOWN:
+    if state in {SocketState.KNOWN, SocketState.TIME_WAIT}:
         client = bound(socket.SOCK_STREAM, there)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         client.connect(here)
-        sockets.enter_context(listener.accept()[0])
+        served = sockets.enter_context(listener.accept()[0])
+    if state is SocketState.TIME_WAIT:
+        served.close()
+        client.shutdown(socket.SHUT_WR)

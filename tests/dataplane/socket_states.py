@@ -46,7 +46,7 @@ def other_port(case: Case, family: Family) -> int:
 # what there is at the server: the model's word for it, and how to make it
 TCP_STATES: dict[str, tuple[SocketState, Callable[[Case, Family], int]]] = {
     "established": (SocketState.KNOWN, Case.established),
-    "TIME-WAIT": (SocketState.KNOWN, Case.waiting),
+    "TIME-WAIT": (SocketState.TIME_WAIT, Case.waiting),
     "SYN-RECV": (SocketState.KNOWN, half_open),
     "listening": (SocketState.LISTEN, listening),
     "established-for-another-port": (SocketState.LISTEN, other_port),

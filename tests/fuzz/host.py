@@ -31,11 +31,12 @@ class _HostResult(ctypes.Structure):
 
 
 # a socket's state, as the kernel counts them, and whether a packet carries a valid cookie
-ESTABLISHED, CLOSE, LISTEN = 1, 7, 10
+ESTABLISHED, TIME_WAIT, CLOSE, LISTEN = 1, 6, 7, 10
 SOCKETS: Mapping[SocketState, tuple[int, bool]] = {
     SocketState.NONE: (0, False),
     SocketState.LISTEN: (LISTEN, False),
     SocketState.LISTEN_COOKIE: (LISTEN, True),
+    SocketState.TIME_WAIT: (TIME_WAIT, False),
     SocketState.KNOWN: (ESTABLISHED, False),
     SocketState.UDP_CONNECTED: (ESTABLISHED, False),
     SocketState.UDP_UNCONNECTED: (CLOSE, False),

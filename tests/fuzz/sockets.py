@@ -181,7 +181,8 @@ class RealServer:
             served, _ = listener.accept()
             served.close()
             leaving.recv(1)
-        self._known(Flow(TCP, client.packed, WAITING_FROM, vip.packed, PORT))
+        flow = Flow(TCP, client.packed, WAITING_FROM, vip.packed, PORT)
+        self.table.flows[flow] = SocketState.TIME_WAIT
 
     def _half_open(self, vip: Address, silent: Address) -> None:
         """A handshake whose SYN-ACK gets no answer."""

@@ -48,7 +48,7 @@ def _decide_tcp(inner: Inner, gue: GueHeader, sockets: SocketOracle) -> str:
 
 
 def _is_owner(inner: Inner, sockets: SocketOracle) -> bool:
-    """Whether a socket of the flow's own matches: not LISTEN, or connected UDP."""
+    """Whether a socket of the flow's own matches: an open connection, or connected UDP."""
     return _ask(inner, sockets) is _OWNERS[inner.flow().protocol]
 
 

@@ -17,7 +17,8 @@ class SocketState(Enum):
     NONE = "no socket"
     LISTEN = "a listening TCP socket"
     LISTEN_COOKIE = "a listening TCP socket, and the packet's ACK number is a valid SYN cookie"
-    KNOWN = "a TCP socket in any state but LISTEN"
+    TIME_WAIT = "a TCP socket in TIME-WAIT"
+    KNOWN = "a TCP socket in any other state"
     UDP_CONNECTED = "a UDP socket whose remote end is the flow's source"
     UDP_UNCONNECTED = "a UDP socket without a remote end"
 

@@ -96,5 +96,7 @@ def _tcp(state: SocketState, flags: int) -> Outcome:
         return Outcome.DELIVERED
     if state is SocketState.LISTEN_COOKIE and can_carry_cookie(flags):
         return Outcome.DELIVERED
+    if state is SocketState.TIME_WAIT:
+        return Outcome.OPENED if is_syn(flags) else Outcome.DELIVERED
     listens = state in {SocketState.LISTEN, SocketState.LISTEN_COOKIE}
     return Outcome.OPENED if listens and is_syn(flags) else Outcome.REFUSED

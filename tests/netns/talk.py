@@ -135,6 +135,12 @@ class TcpClient:
         """Return who is at the other end."""
         return self.download(1)
 
+    def close_server_first(self) -> None:
+        """Make the service end the connection, then end it here: the server is in TIME-WAIT."""
+        self.sock.sendall(b"close 0\n")
+        assert self._stream.read() == b""
+        self.close()
+
     def close(self) -> None:
         """End the connection."""
         self._stream.close()

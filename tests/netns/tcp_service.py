@@ -2,7 +2,8 @@
 
 Each line of a connection is a request. `send N` is answered by the service's name, a line, and N
 bytes of `CONTENT`, over and over. `take N` is followed by N bytes and answered by a line with the
-name and their CRC-32. Needs nothing but Python's own library: servers run it as a program.
+name and their CRC-32. `close 0` ends the connection, the service first. Needs nothing but Python's
+own library: servers run it as a program.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Handler(socketserver.StreamRequestHandler):
         """Answer requests until the client has none."""
         for line in self.rfile:
             word, number = line.split()
+            if word == b"close":
+                return
             (self._send if word == b"send" else self._take)(int(number))
 
     def _send(self, left: int) -> None:

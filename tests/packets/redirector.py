@@ -56,6 +56,7 @@ from tests.packets.world import (
 
 A, B, C, D = (dip(number) for number in range(1, 5))
 FORWARD_SYN = 0x08
+WAITING = SocketState.TIME_WAIT
 KNOWN, LISTEN, COOKIE = SocketState.KNOWN, SocketState.LISTEN, SocketState.LISTEN_COOKIE
 CONNECTED, UNCONNECTED = SocketState.UDP_CONNECTED, SocketState.UDP_UNCONNECTED
 PADDING = b"\xaa" * 7
@@ -187,6 +188,7 @@ SOCKET_ROWS = (
     redirector("R18 SYN and FIN", gue(tcp(SYN | FIN), C)),
     redirector("R18 SYN and all but ACK and RST", gue(tcp(0xEB), C)),
     redirector("R18 before the sockets", gue(tcp(SYN), C), KNOWN),
+    redirector("R18 before TIME-WAIT", gue(tcp(SYN), C), WAITING),
     redirector("R19 a port like an error's type", gue(tcp(ACK, 0x0300), C), KNOWN),
     redirector("R19 a port like an error's type, IPv6", gue(tcp(ACK, 0x0180, VIP6), C), KNOWN),
     redirector("R20 a port like an error's type", gue(tcp(ACK, 0x0B01), C), COOKIE),
@@ -234,6 +236,14 @@ PASS_ROWS = (
     redirector("R25 own DIP behind", gue(DATA, B, C, next_hop=1)),
     redirector("R25 entry of a hop after the next", gue(DATA, C, D),
                config=config(2, no_entry=frozenset({4}))),
+    redirector("R25 TIME-WAIT", GOOD, WAITING),
+    redirector("R25 TIME-WAIT, IPv6", GOOD6, WAITING),
+    redirector("R25 TIME-WAIT, FIN", gue(tcp(ACK | FIN), C), WAITING),
+    redirector("R25 TIME-WAIT, RST", gue(tcp(RST), C), WAITING),
+    redirector("R25 TIME-WAIT, SYN under forward_syn", gue(tcp(SYN), C, private_flags=FORWARD_SYN),
+               WAITING),
+    redirector("R25 TIME-WAIT, error", gue(ERROR, C), WAITING),
+    redirector("R25 TIME-WAIT, error over IPv6", gue(ERROR6, C), WAITING),
     redirector("R25 listening", GOOD, LISTEN),
     redirector("R25 no ACK", gue(tcp(FIN), C), COOKIE),
     redirector("R25 ACK and RST", gue(tcp(ACK | RST), C), COOKIE),

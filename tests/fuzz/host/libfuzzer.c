@@ -82,7 +82,8 @@ int LLVMFuzzerTestOneInput(const u8 *input, size_t size)
 		return 0;
 	host_has_socket = input[0] & 2;
 	host_has_cookie = input[0] & 4;
-	host_socket.state = input[0] & 8 ? 10 : 1; /* LISTEN or ESTABLISHED */
+	/* LISTEN, TIME-WAIT, ESTABLISHED */
+	host_socket.state = input[0] & 8 ? 10 : (input[0] & 32 ? 6 : 1);
 	if (input[0] & 16)
 		host_now += 1ULL << 26;
 	if (!host_run(input[0] & 1 ? HOST_REDIRECTOR : HOST_FORWARDER, input + HOST_PREFIX,
