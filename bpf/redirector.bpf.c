@@ -166,6 +166,12 @@ static __always_inline bool lb_is_open(const struct bpf_sock *sk)
 	return sk->state != LB_SOCK_LISTEN && sk->state != LB_SOCK_TIME_WAIT;
 }
 
+/* A client that cannot open a connection because of the last one's socket resets that. */
+static __always_inline bool lb_ends_wait(const struct bpf_sock *sk, const struct lb_inner *inner)
+{
+	return sk->state == LB_SOCK_TIME_WAIT && inner->tcp_flags & LB_TCP_RST;
+}
+
 static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk, u64 at,
 					 const struct lb_inner *inner, u64 version)
 {
@@ -192,7 +198,7 @@ static __always_inline int lb_decide_tcp(struct __sk_buff *skb, struct bpf_sock_
 	sk = bpf_skc_lookup_tcp(skb, tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
 	if (!sk)
 		return LB_CNT_PASS_ON;
-	if (lb_is_open(sk))
+	if (lb_is_open(sk) || lb_ends_wait(sk, inner))
 		answer = LB_CNT_ACCEPT_SOCKET;
 	else if (sk->state == LB_SOCK_LISTEN && lb_cookie_ok(skb, sk, at, inner, version))
 		answer = LB_CNT_ACCEPT_SYNCOOKIE;

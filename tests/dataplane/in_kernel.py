@@ -54,11 +54,14 @@ class InKernel:
         if program == "forwarder":
             return self.forward(packet.frame)
         state = packet.state or SocketState.NONE
-        with ExitStack() as sockets:
-            if state is not SocketState.NONE:
-                at = flow_of(packet.frame, self.rig.config)
-                self._netns.run(lambda: open_socket(sockets, at, state))
-            return self._netns.run(lambda: self.redirect(packet.frame))
+
+        def ask() -> Result:
+            with ExitStack() as sockets:
+                if state is not SocketState.NONE:
+                    open_socket(sockets, flow_of(packet.frame, self.rig.config), state)
+                return self.redirect(packet.frame)
+
+        return self._netns.run(ask)
 
     def forward(self, frame: bytes) -> Result:
         """Run the forwarder."""
@@ -88,11 +91,19 @@ def open_socket(sockets: ExitStack, flow: Flow, state: SocketState) -> None:
         return
     listener = bound(socket.SOCK_STREAM, here)
     listener.listen()
-    if state in {SocketState.KNOWN, SocketState.TIME_WAIT}:
+
+    def connected() -> tuple[socket.socket, socket.socket]:
         client = bound(socket.SOCK_STREAM, there)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         client.connect(here)
-        served = sockets.enter_context(listener.accept()[0])
+        return client, sockets.enter_context(listener.accept()[0])
+
+    if state is SocketState.KNOWN:
+        connected()
     if state is SocketState.TIME_WAIT:
+        client, served = connected()
         served.close()
         client.shutdown(socket.SHUT_WR)
+        client.close()
+        # The next connection ends the wait, and is reset.
+        sockets.callback(connected)

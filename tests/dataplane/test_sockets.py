@@ -44,6 +44,8 @@ def wanted(flags: int, state: SocketState) -> str:
     """R18 to R20 for a packet without a SYN cookie that has hops left."""
     if flags & SYN and not flags & (ACK | RST):
         return "accept_syn"
+    if state is SocketState.TIME_WAIT:
+        return "accept_socket" if flags & RST else "pass_on"
     return "accept_socket" if state is SocketState.KNOWN else "pass_on"
 
 

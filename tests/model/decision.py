@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.model.gue import GueHeader
-from tests.model.headers import PROTOCOL_TCP, PROTOCOL_UDP, can_carry_cookie, is_syn
+from tests.model.headers import PROTOCOL_TCP, PROTOCOL_UDP, TCP_RST, can_carry_cookie, is_syn
 from tests.model.inner import Inner
 from tests.model.memory import Memory
 from tests.model.sockets import SocketOracle, SocketState
@@ -40,7 +40,8 @@ def _decide_tcp(inner: Inner, gue: GueHeader, sockets: SocketOracle) -> str:
     if is_syn(inner.tcp_flags):
         return PASS_ON if gue.forward_syn else "accept_syn"  # R18
     state = _ask(inner, sockets)
-    if state is SocketState.KNOWN:  # R19
+    ends_wait = state is SocketState.TIME_WAIT and bool(inner.tcp_flags & TCP_RST)
+    if state is SocketState.KNOWN or ends_wait:  # R19
         return "accept_socket"
     if state is SocketState.LISTEN_COOKIE and can_carry_cookie(inner.tcp_flags):  # R20
         return "accept_syncookie"

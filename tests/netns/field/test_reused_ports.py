@@ -11,6 +11,7 @@ import socket
 import pytest
 
 from netns.brigade import server_name
+from netns.polling import wait_until
 from tests.netns.stage import BOTH, TCP_PLACES, Stage
 from tests.netns.talk import TcpClient
 
@@ -31,9 +32,9 @@ def connect(stage: Stage, family: str, port: int) -> TcpClient:
     return TcpClient(stage.client, TCP_PLACES[family], small_buffer=True, prepare=prepare)
 
 
-def waits(stage: Stage, port: int) -> int:
-    """Connections from this port that the last server has in TIME-WAIT."""
-    words = ["ss", "-Htn", "state", "time-wait", "dport", "=", f":{port}"]
+def waits(stage: Stage, port: int, state: str = "time-wait") -> int:
+    """Connections from this port that the last server has in this state."""
+    words = ["ss", "-Htn", "state", state, "dport", "=", f":{port}"]
     return len(stage.host(LAST).run(words).stdout.splitlines())
 
 
@@ -82,3 +83,20 @@ def test_the_end_of_a_connection_is_clean_when_its_server_waits(stage: Stage, fa
         client.sock.shutdown(socket.SHUT_WR)
         # A reset would be an error here.
         assert client.sock.recv(1) == b""
+
+
+@pytest.mark.parametrize("family", BOTH)
+def test_a_port_can_be_used_again_when_a_fin_has_passed_its_server(
+    stage: Stage, family: str
+) -> None:
+    """That server is still in FIN-WAIT-2, answers the SYN with an ACK, and the client resets it."""
+    port = FIRST_PORT + 20 + BOTH.index(family)
+    stage.chain(LAST, NEW)
+    last = connect(stage, family, port)
+    assert last.name() == server_name(LAST)
+    last.sock.sendall(b"close 0\n")
+    assert last.sock.recv(1) == b""
+    wait_until(lambda: waits(stage, port, "fin-wait-2") == 1, "the FIN is acknowledged", 5.0)
+    last.close()
+    with connect(stage, family, port) as new:
+        assert new.download(SIZE) == server_name(LAST)
