@@ -130,10 +130,10 @@ def wait_drained(
             found = replace(found, held=decisions_of(store).held.get(name, ()))
         on_progress(found)
         if deadline is not None and now >= deadline:
-            raise BrigadeError(
-                f"{name} still {found} after {timeout_seconds:g} s; its drain stays requested",
-                ExitCode.TIMEOUT,
-            )
+            text = f"{name} still {found} after {timeout_seconds:g} s; its drain stays requested"
+            if found.connections:
+                text += f". On {name}, `ss -tun state connected` lists them; `lbctl down` ends them"
+            raise BrigadeError(text, ExitCode.TIMEOUT)
         pause = config.tick_seconds if deadline is None else deadline - now
         store.wait_reports(min(config.tick_seconds, pause))
 

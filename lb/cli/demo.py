@@ -32,8 +32,8 @@ def command(
     """Show the load balancer at work in network namespaces.
 
     Servers, routers and connections are real, and every number is measured. Steps for --only:
-    spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance, rolling,
-    operate. The last two run only if --only names them.
+    spread, join, drain, reshuffle, agent_restart, controller_restart, kill, operate, rolling,
+    balance. --quick leaves out operate and rolling.
     """
     from lb.demo.progress import ProgressLog
     from lb.demo.runner import check_machine, run

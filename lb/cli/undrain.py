@@ -25,10 +25,12 @@ def command(name: str, config_path: Path) -> None:
     with opened(config_path) as (config, store):
         newest = Published(store)
         newest.refresh()
-        known_server(config, newest.cluster, name)
         if name not in store.drain_requests():
+            known_server(config, newest.cluster, name)
             click.echo(f"no drain of {name} is requested, so there is nothing to cancel")
             return
         store.request_drain(name, requested=False)
         warn_without_leader(store)
-        click.echo(f"drain of {name} cancelled: it joins again")
+        known = any(server.name == name for server in config.server)
+        then = "it joins again" if known else "no [[server]] of the settings has this name"
+        click.echo(f"drain of {name} cancelled: {then}")

@@ -33,8 +33,8 @@ from netns.privileges import check_privileges
 STEPS: dict[str, Callable[[StepContext], list[StepResult]]] = {
     step.__name__: step
     for step in (
-        spread, join, drain, reshuffle, agent_restart, controller_restart, kill, balance,
-        rolling, operate,
+        spread, join, drain, reshuffle, agent_restart, controller_restart, kill, operate,
+        rolling, balance,
     )
 }  # fmt: skip
 NEEDED = {"nginx": "nginx-light", "ss": "iproute2"}
@@ -45,7 +45,7 @@ def chosen_steps(only: Sequence[str], *, quick: bool = False) -> list[str]:
     """Return the steps to run, in order; all of them if ``only`` is empty.
 
     The name of a control selects the step that measures it. ``quick`` leaves out the steps of a day
-    of operation; so does the full demo, unless ``only`` names them.
+    of operation, unless ``only`` names them.
 
     Raises:
         UsageError: there is no such step.
@@ -59,8 +59,8 @@ def chosen_steps(only: Sequence[str], *, quick: bool = False) -> list[str]:
             f"no step is called {unknown[0]!r}; {guess(unknown[0], STEPS)}"
             f"choose from {', '.join(STEPS)}"
         )
-    long = scenario.BY_DAY if quick else scenario.ALONE
-    return [name for name in STEPS if (name in wanted if wanted else name not in long)]
+    left_out = scenario.BY_DAY if quick else ()
+    return [name for name in STEPS if (name in wanted if wanted else name not in left_out)]
 
 
 def run(progress: ProgressLog, only: Sequence[str], *, quick: bool, keep: bool) -> Findings:

@@ -97,7 +97,5 @@ QUICK = Amounts(
 CONTROLS = {"join": "join_unchained", "drain": "drain_unchained", "balance": "balance_frozen"}
 """Each control is measured in the same event as the step it belongs to."""
 
-BY_DAY = ("rolling", "operate")
+BY_DAY = ("operate", "rolling")
 """Steps of a day of operation, too long for --quick."""
-ALONE = BY_DAY
-"""Steps that run only with --only: with them, the full demo would take over eight minutes."""

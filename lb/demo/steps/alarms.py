@@ -54,14 +54,18 @@ class Alarms:
         """Return the sources that can still report something."""
         return {sign.source for alarm in self.pending() for sign in alarm.signs}
 
+    def ignore(self, source: str, lines: Iterable[str]) -> None:
+        """Record the lines that a log has before the faults: they report none of them."""
+        self._before[source] = frozenset(lines)
+
     def baseline(self, source: str, lines: Iterable[str]) -> None:
-        """Record the lines of a source before the faults. What they match was not caused by them.
+        """Record what a source that shows the present has before the faults.
 
         Raises:
-            ValueError: a line would report a fault that is not there.
+            ValueError: a line reports a fault that is not there.
 
         """
-        self._before[source] = frozenset(lines)
+        self.ignore(source, lines)
         for alarm in self.alarms.values():
             if line := _found(alarm, source, self._before[source]):
                 raise ValueError(f"{alarm.name!r} is reported before it happens: {line}")

@@ -27,14 +27,20 @@ class StepContext:
         """Return the numbers of the servers that run, in order."""
         return sorted(number for number, programs in self.site.running.items() if programs)
 
-    def use_daily_pool(self, *, without: int) -> None:
-        """Add the pool of defaults; end the server ``without``, if it runs, but keep it known."""
+    def use_daily_pool(self, *, without: int, known: bool) -> None:
+        """Add the pool of defaults, with all servers but ``without``, which may be known or not."""
         site = self.site
+        for number in set(scenario.FIRST_SERVERS) - {without, *self.serving()}:
+            site.switch_on(number)
+            site.await_ready([number])
         self.restore_equal_shares()
+        site.end_connections()
         if without in self.serving():
             site.run_lbctl("drain", server_name(without), "--wait")
             site.take_down(without)
-        if without not in site.known:
+            site.run_lbctl("undrain", server_name(without))
+        site.known = [number for number in site.known if number != without]
+        if known:
             site.known.append(without)
         site.daily = True
         site.reload_controller()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from lb.agent.report.status_file import read_status
 from lb.demo.site.site import Site
@@ -40,7 +41,9 @@ class Lookout:
     def baseline(self) -> None:
         """Record what can be seen before the faults. Raises ``ValueError``."""
         self._show_servers()
-        for source, lines in self._lines():
+        for source, lines in self._logs():
+            self._alarms.ignore(source, lines)
+        for source, lines in self._present():
             self._alarms.baseline(source, lines)
 
     @contextmanager
@@ -64,7 +67,7 @@ class Lookout:
 
     def look(self) -> None:
         """Look at all sources once."""
-        for source, lines in self._lines():
+        for source, lines in chain(self._logs(), self._present()):
             self._alarms.observe(source, lines, time.monotonic())
 
     def troubles(self) -> list[str]:
@@ -75,14 +78,18 @@ class Lookout:
             for line in self._troubles(number)
         ]
 
-    def _lines(self) -> Iterator[tuple[str, list[str]]]:
-        for number in self._servers:
-            agent = self._site.running[number].get("agent")
-            if agent is not None:
-                yield log_of(number), warnings_in(agent.output())
-                yield status_of(number), self._troubles(number)
+    def _logs(self) -> Iterator[tuple[str, list[str]]]:
+        for number in self._with_agents():
+            yield log_of(number), warnings_in(self._site.running[number]["agent"].output())
         yield CONTROLLER_LOG, warnings_in(self._site.control.output())
+
+    def _present(self) -> Iterator[tuple[str, list[str]]]:
+        for number in self._with_agents():
+            yield status_of(number), self._troubles(number)
         yield SERVERS, list(self._shown)
+
+    def _with_agents(self) -> list[int]:
+        return [number for number in self._servers if "agent" in self._site.running[number]]
 
     def _troubles(self, number: int) -> list[str]:
         try:

@@ -80,7 +80,7 @@ def _signs(sources: tuple[str, ...] | list[str], pattern: str) -> tuple[Sign, ..
 def operate(context: StepContext) -> list[StepResult]:
     """Break many things at once, and mend them."""
     context.progress.heading("operate: many things go wrong at once")
-    context.use_daily_pool(without=NEWCOMER)
+    context.use_daily_pool(without=NEWCOMER, known=True)
     day = _Day(context)
     try:
         outcome = experiment.run(context, (scenario.DAILY,), day.event)[scenario.DAILY]

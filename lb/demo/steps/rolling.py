@@ -44,7 +44,7 @@ class Rolls:
 def rolling(context: StepContext) -> list[StepResult]:
     """Restart all servers twice in a row."""
     context.progress.heading(f"rolling: every server is restarted, {ROUNDS} times in a row")
-    context.use_daily_pool(without=scenario.NEWCOMER)
+    context.use_daily_pool(without=scenario.NEWCOMER, known=False)
     site = context.site
     site.control.stop()
     site.default_timing = True

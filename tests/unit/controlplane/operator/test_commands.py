@@ -111,6 +111,19 @@ def test_a_request_without_a_controller_warns_that_nobody_acts(
     assert capsys.readouterr().err == ""
 
 
+def test_a_drain_of_a_server_that_the_settings_no_longer_have_can_be_cancelled(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or the server would be drained if it were added again."""
+    config = ["--config", str(settings)]
+    (settings.parent / "store").mkdir(mode=0o700)
+    FileStore(settings.parent / "store").request_drain("s9", requested=True)
+    assert cli.run(["undrain", "s9", *config]) == 0
+    assert "no [[server]] of the settings has this name" in capsys.readouterr().out
+    assert cli.run(["undrain", "s9", *config]) == 2
+    assert "no server is called 's9'" in capsys.readouterr().err
+
+
 def test_an_undrain_without_a_drain_has_nothing_to_cancel(
     settings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,7 +142,7 @@ def test_accepts_are_counted_by_connection_and_nonce(tmp_path: Path) -> None:
 def test_steps_keep_their_order_and_a_control_stands_for_its_step() -> None:
     assert chosen_steps([]) == [
         "spread", "join", "drain", "reshuffle",
-        "agent_restart", "controller_restart", "kill", "balance",
+        "agent_restart", "controller_restart", "kill", "operate", "rolling", "balance",
     ]  # fmt: skip
     assert chosen_steps(["kill", "join_unchained", "join"]) == ["join", "kill"]
     with pytest.raises(UsageError, match="'jump'"):
