@@ -63,7 +63,7 @@ class StateDir:
 
     def save_document(self, kind: str, data: bytes) -> None:
         """Make ``data`` the last good document of this kind, durably."""
-        path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
+        path = self._path(kind)
         with store_errors(f"cannot save the {kind} document"):
             self._prepare()
             make_directory(self._documents)
@@ -71,12 +71,20 @@ class StateDir:
 
     def load_document(self, kind: str) -> bytes | None:
         """Return the last good document of this kind, ``None`` if there is none."""
-        path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
+        path = self._path(kind)
         with store_errors(f"cannot read the saved {kind} document"):
             try:
                 return read_file(path, MAX_DOCUMENT_BYTES)
             except FileNotFoundError:
                 return None
+
+    def document_age_seconds(self, kind: str) -> float | None:
+        """Return the time since a document was saved, by the wall clock; ``None`` without one."""
+        try:
+            saved_at = self._path(kind).stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return max(0.0, time.time() - saved_at)
 
     def documents(self) -> dict[str, bytes]:
         """Return every saved document that servers use, by kind."""
@@ -91,7 +99,7 @@ class StateDir:
 
     def forget_document(self, kind: str) -> None:
         """Remove a saved document, durably, for instance of a pool that was removed."""
-        path = self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
+        path = self._path(kind)
         with store_errors(f"cannot remove the saved {kind} document"):
             if path.exists():
                 remove_file(path, durable=True)
@@ -109,6 +117,9 @@ class StateDir:
     def key_ids(self) -> tuple[str, ...]:
         """Return the ids of the saved keys, sorted."""
         return self._keyring.ids()
+
+    def _path(self, kind: str) -> Path:
+        return self._documents / f"{kind_to_stem(kind)}{_SUFFIX}"
 
     def _prepare(self) -> None:
         make_directory(self._temporaries)

@@ -39,7 +39,7 @@ def transitions(summary: TableSummary) -> str:
 def last_move(moved_at: int, fleet_seconds: float | None) -> str:
     """Return when a bucket last moved. Tables have fleet time, which only controllers keep.
 
-    ``fleet_seconds``: as this server last heard of it, some time ago.
+    ``fleet_seconds``: now, as far as this server can know.
     """
     if not moved_at:
         return "no moves yet"
@@ -48,7 +48,7 @@ def last_move(moved_at: int, fleet_seconds: float | None) -> str:
     age = fleet_seconds - moved_at
     if age < 0:
         return "last move a moment ago"
-    return f"last move {age:.0f} s before the last news of the controller's clock"
+    return f"last move {age:.0f} s ago"
 
 
 def show(console: Console, summary: TableSummary, fleet_seconds: float | None) -> None:

@@ -31,6 +31,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("controlplane/store/state_dir.py", "_prepare"): TEMPORARIES,
     ("controlplane/store/file/twins.py", "_version"): "whether it is another file, with its inode",
     ("controlplane/store/file/atomic.py", "sweep_temporaries"): TEMPORARIES,
+    ("controlplane/store/state_dir.py", "document_age_seconds"): "for people: lbctl table",
     ("controlplane/controller/loop.py", "round"): "for people: when decisions were made",
     ("controlplane/controller/wall_clock.py", "__init__"): "for people: its steps are reported",
     ("controlplane/controller/metrics.py", "show_start"): PEOPLE,

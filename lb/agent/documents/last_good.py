@@ -25,7 +25,8 @@ POOL_PREFIX = table_kind("")
 class LastGood:
     """The documents that this server had in use last.
 
-    ``fleet_seconds``: the fleet time when the controller's state was copied last, if ever.
+    ``fleet_seconds``: the fleet time now, if the controller's state was ever copied. For people:
+    the age of that copy is by the wall clock, and the controller may have stopped since.
     """
 
     cluster: Cluster
@@ -63,9 +64,11 @@ def load_last_good(config: AgentConfig, *, with_keys: bool = False) -> LastGood:
 
 
 def _fleet_seconds(state_dir: StateDir) -> float | None:
-    data = state_dir.load_document(CONTROLLER)
+    data, age = state_dir.load_document(CONTROLLER), state_dir.document_age_seconds(CONTROLLER)
+    if data is None or age is None:
+        return None
     try:
-        return decode_controller(data).fleet_seconds if data else None
+        return decode_controller(data).fleet_seconds + age
     except DocumentError:
         return None
 

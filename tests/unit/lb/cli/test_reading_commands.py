@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 
 import lb.cli.main as cli
+from controlplane.documents.controller import encode_controller
+from controlplane.domain.controller_state import ControllerState
 from controlplane.domain.objects import ServerState
 from controlplane.store.state_dir import StateDir
 from lb.agent.config import AgentConfig, load_agent_config
@@ -155,6 +159,23 @@ def test_table_for_programs_and_people(config: Path, capsys: pytest.CaptureFixtu
     assert "█" in text
     assert run("table", "dns", "--config", str(config)) == 2
     assert "there are: web" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("documents")
+def test_a_table_says_how_long_ago_a_bucket_moved(
+    config: Path, settings: AgentConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The controller's time at its last copy, and the time since then."""
+    state_dir = StateDir(settings.state_dir)
+    moved = replace(a_table(6, [1, 2], 3), moved_at=np.full(BUCKETS, 5000, np.uint32))
+    state_dir.save_document("table/web", encoded(moved))
+    assert run("table", "--config", str(config)) == 0
+    assert "last move at an unknown time" in capsys.readouterr().out
+    state_dir.save_document("controller", encode_controller(ControllerState(5040.0), 1))
+    saved = settings.state_dir / "documents" / "controller.json"
+    os.utime(saved, (saved.stat().st_atime, saved.stat().st_mtime - 60))
+    assert run("table", "--config", str(config)) == 0
+    assert re.search(r"last move 10\d s ago", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("interval", ["0", "-1", "soon"])
