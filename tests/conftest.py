@@ -7,12 +7,14 @@ line of advice, or fail if LB_REQUIRE_ROOT=1. A module of these folders may impo
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests import machine
@@ -94,6 +96,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if reason is None:
         return
     missing(reason)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Undo what a command that ran in this process did to logs: its stream ends with its test."""
+    if not structlog.is_configured():
+        return
+    structlog.reset_defaults()
+    root = logging.getLogger()
+    for handler in [*root.handlers]:
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(handler)
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
