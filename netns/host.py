@@ -53,7 +53,6 @@ class Host:
 
     def _create_namespace(self) -> int:
         unshare_network()
-        self.namespace.parent.mkdir(mode=0o755, exist_ok=True)
         self.namespace.touch(mode=0o444)
         mount(THREAD_NETWORK, self.namespace, flags=MS_BIND)
         return os.open(THREAD_NETWORK, os.O_RDONLY | os.O_CLOEXEC)

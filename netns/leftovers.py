@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from netns.libc import unmount
+from netns.names import give_back, mount_points, remove_name
 from netns.process import ProcessInfo, kill_and_wait, processes, start_time
 from netns.record import NAMESPACES, ROOT, RunRecord, records
 
@@ -46,9 +47,10 @@ def remove(record: RunRecord) -> None:
         if record.path in point.parents:
             unmount(point)
     for path in record.namespaces():
-        remove_namespace(path)
-    if owner is not None and owner.made_namespaces_dir:
-        _remove_if_empty(NAMESPACES)
+        remove_name(path)
+    if owner is not None:
+        made, mounted = owner.made_namespaces_dir, owner.mounted_namespaces_dir
+        give_back(NAMESPACES, made=made, mounted=mounted)
     shutil.rmtree(record.path, ignore_errors=True)
     _remove_if_empty(record.path.parent)
 
@@ -74,20 +76,6 @@ def _is_session_of(session: int, sessions: dict[int, int]) -> bool:
     if session not in sessions:
         return False
     return start_time(session) in (None, sessions[session])
-
-
-def remove_namespace(path: Path) -> None:
-    """Remove the name of a namespace; the namespace ends with its last process and socket."""
-    if path in mount_points():
-        unmount(path)
-    path.unlink(missing_ok=True)
-
-
-def mount_points() -> list[Path]:
-    """Return all mount points, the latest first."""
-    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-    points = [Path(line.split()[4].replace("\\040", " ")) for line in text.splitlines()]
-    return points[::-1]
 
 
 def _remove_if_empty(path: Path) -> None:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
-MS_BIND = 0x1000
+MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 0x100000
 MNT_DETACH = 0x2
 
 

@@ -19,10 +19,11 @@ from netns.errors import NetworkError
 from netns.host import Host
 from netns.leftovers import processes_of, remove, remove_leftovers
 from netns.libc import mount
+from netns.names import prepare
 from netns.polling import NotInTimeError, wait_until
 from netns.privileges import refused
 from netns.process import kill_and_wait
-from netns.record import RunRecord
+from netns.record import NAMESPACES, RunRecord
 from netns.topology import Topology
 
 END_SECONDS = 2.0
@@ -82,6 +83,7 @@ class Network:
 
     def _build(self) -> None:
         mount("bpf", self.record.path / "bpf", "bpf")
+        prepare(NAMESPACES)
         for spec in self.topology.hosts:
             host = Host(spec.name, self.record)
             self.hosts[spec.name] = host

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from netns.errors import NetworkError
+from netns.names import mount_points
 from netns.process import ProcessId, is_alive, myself
 
 ROOT = Path("/run/bucket-brigade-netns")
@@ -27,7 +28,8 @@ _NEW = ".new-"
 class Owner:
     """The process that owns a run. ``kept``: it has ended and left the network on purpose.
 
-    ``made_namespaces_dir``: /run/netns did not exist before.
+    ``made_namespaces_dir``: /run/netns did not exist before; ``mounted_namespaces_dir``: it was not a
+    mount point. The last of several runs gives it back as it was.
     """
 
     pid: int
@@ -35,6 +37,7 @@ class Owner:
     boot_id: str
     kept: bool = False
     made_namespaces_dir: bool = False
+    mounted_namespaces_dir: bool = False
 
     @property
     def alive(self) -> bool:
@@ -72,8 +75,19 @@ class RunRecord:
         # The last run removes the directory, if one of the runs has created it.
         owners = [record.owner() for record in records(root)]
         made = not NAMESPACES.exists() or any(o.made_namespaces_dir for o in owners if o)
+        mounted = NAMESPACES not in mount_points() or any(
+            o.mounted_namespaces_dir for o in owners if o
+        )
         record = cls(run, new)
-        record.write_owner(Owner(me.pid, me.start, boot_id(), made_namespaces_dir=made))
+        record.write_owner(
+            Owner(
+                me.pid,
+                me.start,
+                boot_id(),
+                made_namespaces_dir=made,
+                mounted_namespaces_dir=mounted,
+            )
+        )
         for name in ("hosts", "bpf", "tmp"):
             (new / name).mkdir(mode=0o755)
         # A store contains keys.

@@ -19,6 +19,8 @@ from netns.build import set_link
 from netns.errors import NetworkError
 from netns.host import Host
 from netns.leftovers import remove_leftovers
+from netns.libc import unmount
+from netns.names import mount_points, remove_name
 from netns.network import Network
 from netns.polling import NotInTimeError, wait_until
 from netns.process import Process, is_alive, start_time
@@ -291,3 +293,38 @@ def test_a_kept_network_stays_until_somebody_removes_the_kept(holding: Holding) 
         assert run in remove_leftovers(kept=True)
     assert run not in [record.run for record in records()]
     assert differs_in_nothing(before) == []
+
+
+ADD_BY_HAND = """\
+mount --make-rshared {0} 2>/dev/null || {{ mount --rbind {0} {0} && mount --make-rshared {0}; }}
+touch {0}/theirs
+mount --bind /proc/self/ns/net {0}/theirs
+"""
+"""What `ip netns add theirs` does with its directory, ip-netns(8)."""
+
+
+@pytest.mark.parametrize("theirs_stay", [False, True], ids=["removed", "stay"])
+def test_somebody_may_add_a_namespace_by_hand_during_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs_stay: bool
+) -> None:
+    """Then the names of the run could not be removed, and no other run could begin."""
+    directory = tmp_path / "netns"
+    for module in ("record", "network", "leftovers"):
+        monkeypatch.setattr(f"netns.{module}.NAMESPACES", directory)
+    by_hand = ["unshare", "--net", "sh", "-ec", ADD_BY_HAND.format(directory)]
+    try:
+        with Network(brigade(servers=1)):
+            subprocess.run(by_hand, check=True)
+            if not theirs_stay:
+                remove_name(directory / "theirs")
+        points = [point for point in mount_points() if directory in point.parents]
+        if theirs_stay:
+            assert [path.name for path in directory.iterdir()] == ["theirs"]
+            assert points == [directory / "theirs"]
+        else:
+            assert not points
+            assert not directory.exists()
+    finally:
+        for point in mount_points():
+            if point == directory or directory in point.parents:
+                unmount(point)

@@ -100,6 +100,21 @@ def test_a_joining_server_gets_buckets_once_it_is_ready(fleet: Fleet) -> None:
     wait_until(lambda: fleet.current() == EVEN, "s4 has its share")
 
 
+def test_a_joining_server_that_is_not_ready_gives_back_what_the_first_table_gave_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can be ready before there is a table, so the first one has every server."""
+    monkeypatch.setattr("controlplane.observe.heartbeats.NOT_READY_SECONDS", 60.0)
+    config = fleet.config(3)
+    for server in config.server:
+        fleet.agent(server.name, ready=server.name != "s3")
+    fleet.control(config)
+    wait_until(lambda: fleet.table() is not None, "there is a table")
+    wait_until(lambda: fleet.current().keys() == {"s1", "s2"}, "s3 is current nowhere")
+    fleet.agents["s3"].ready = True
+    wait_until(lambda: len(fleet.current()) == 3, "s3 has buckets")
+
+
 def test_a_silent_server_whose_vip_refuses_gets_no_new_connections(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:

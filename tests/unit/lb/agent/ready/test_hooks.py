@@ -74,13 +74,15 @@ def test_systemd_is_notified_over_its_socket(tmp_path: Path, abstract: bool) -> 
 
 
 class World:
-    """An announcer with hooks that write a line each; `broken` makes them fail."""
+    """An announcer with hooks that write a line each; `broken` makes them fail, `slow` slow."""
 
     def __init__(self, folder: Path, *, announced: bool = False) -> None:
         self.folder = folder
         self.log = folder / "log"
         self.broken = folder / "broken"
+        self.slow = folder / "slow"
         script = (
+            f"test -e {self.slow} && sleep 1; "
             f'test -e {self.broken} && {{ echo "$0 failed" >> {self.log}; exit 1; }}; '
             f'echo "$0" >> {self.log}'
         )
@@ -242,10 +244,14 @@ def test_a_ready_file_is_not_restored_once_a_withdrawal_is_requested(
     world = make()
     world.announcer.want(ready=True)
     wait_until(lambda: world.lines() == ["on_ready"], "announced")
+    world.slow.touch()
     world.broken.touch()
     world.announcer.want(ready=False)
-    wait_until(lambda: "on_withdraw failed" in world.lines(), "the hook fails")
     (world.folder / "run" / "ready").unlink()
     assert not world.announcer.lost_ready_file()
+    world.announcer.restore_ready_file()
+    assert not world.ready_file
+    assert world.lines() == ["on_ready"], "the hook has not ended"
+    wait_until(lambda: "on_withdraw failed" in world.lines(), "the hook fails")
     world.announcer.restore_ready_file()
     assert not world.ready_file
