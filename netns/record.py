@@ -28,8 +28,8 @@ _NEW = ".new-"
 class Owner:
     """The process that owns a run. ``kept``: it has ended and left the network on purpose.
 
-    ``made_namespaces_dir``: /run/netns did not exist before; ``mounted_namespaces_dir``: it was not a
-    mount point. The last of several runs gives it back as it was.
+    ``made_namespaces_dir``: /run/netns did not exist before. ``mounted_namespaces_dir``: it was not
+    a mount point. The last of several runs gives it back as it was.
     """
 
     pid: int
