@@ -98,6 +98,8 @@ def test_guests_stay_when_the_agent_starts_anew(stage: Stage, guests: Guests) ->
         assert tcp.upload(DOWNLOAD) == "server2"
         assert stage.grown(counters, 1)["tx_forward"] > DOWNLOAD // 1500
         assert guests.counted()[0] - before[0] > DOWNLOAD // 1500
+    # The agent's watch would put it right, too, but a second later.
+    assert stage.fleet.status(1)["repairs"]["slots"] == 0
     stage.chain(1)
     before = guests.counted()
     with TcpClient(stage.client, TCP_PLACES["v6"]) as tcp:
