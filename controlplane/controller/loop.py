@@ -42,6 +42,8 @@ PACE_SECONDS = 0.02
 as a round took."""
 MOST_SKIPPED = 10_000
 """An acknowledgement further ahead of the store than this is ignored."""
+MOST_PASSED_A_ROUND = 16
+"""Generations that are passed in one round: others wait for it, deaths first of all."""
 NOT_PUBLISHING = "nothing can be published"
 UNPROBED = "cannot probe: no server of this pool will be declared down"
 
@@ -289,4 +291,4 @@ class Loop:
                     "controller, empty the store, begin with --seed and a server's state directory"
                 )
             self._log.warning("agents are ahead of the store", about=kind, generation=ahead)
-            self.published.pass_generation(kind, ahead)
+            self.published.pass_generation(kind, min(ahead, generation + MOST_PASSED_A_ROUND - 1))

@@ -83,24 +83,39 @@ def find_groups(
 ) -> Groups:
     """Judge the servers in use, by name -> DIP index, and newcomers that want to join them.
 
-    Of two servers that only do not reach each other, one that is ``already_out`` is removed, else
-    a newcomer, else the one with the higher index.
+    What newcomers report does not count against servers in use: it only keeps them out. Of two
+    servers that only do not reach each other, one that is ``already_out`` is removed, else a
+    newcomer, else the one with the higher index.
     """
     servers = {*in_use, *newcomers}
-    losses = counted_losses(claims, servers)
+    among = counted_losses(claims, in_use)
+    losses = _joined(counted_losses(claims, servers), among)
     if not losses:
         return Groups()
 
     def preference(name: str) -> tuple[bool, bool, int, str]:
         return name in already_out, name not in in_use, in_use.get(name, 0), name
 
-    group = servers - _removed(losses, preference)
-    if 2 * len(group & in_use.keys()) <= len(in_use):
+    members = in_use.keys() - _removed(among, preference)
+    group = members | {n for n in newcomers if not losses.get(n, frozenset()) & members}
+    group -= _removed(_between(losses, group - members), preference)
+    if 2 * len(members) <= len(in_use):
         return Groups(split=True, losses=losses)
     outside = sorted(servers - group)
-    few = len(in_use.keys() - group) <= max(1, FEW * len(in_use))
+    few = len(in_use.keys() - members) <= max(1, FEW * len(in_use))
     unsure = [n for n in outside if not few and 2 * len(losses[n] & group) < len(group)]
     return Groups({name: losses[name] for name in outside}, frozenset(unsure), losses=losses)
+
+
+def _joined(one: Losses, other: Losses) -> Losses:
+    empty: frozenset[str] = frozenset()
+    return {name: one.get(name, empty) | other.get(name, empty) for name in {*one, *other}}
+
+
+def _between(losses: Losses, servers: Collection[str]) -> Losses:
+    """Return the losses between these servers alone."""
+    found = {name: losses.get(name, frozenset()) & frozenset(servers) for name in servers}
+    return {name: lost for name, lost in found.items() if lost}
 
 
 def _removed(losses: Losses, preference: Callable[[str], tuple[bool, bool, int, str]]) -> set[str]:

@@ -105,7 +105,7 @@ def next_state(
     if not wanted:
         return ServerState.DRAINING
     if state is ServerState.DRAINING:
-        return ServerState.JOINING
+        return ServerState.JOINING if view.alive else state
     if state is ServerState.JOINING and full_share:
         return ServerState.ACTIVE
     return state

@@ -17,6 +17,7 @@ import httpx2
 import structlog
 
 from controlplane.domain.errors import BrigadeError
+from controlplane.domain.urls import split_userinfo
 
 TIMEOUT_SECONDS = 2.0
 STALE_TICKS = 3.0
@@ -43,22 +44,23 @@ def ask(client: httpx2.Client, query: Query) -> dict[str, float]:
 
     Raises ``QueryFailed``: no answer, an error, or a result that is not an instant vector.
     """
+    url, auth = split_userinfo(query.url)
     try:
         response = client.get(
-            f"{query.url.rstrip('/')}/api/v1/query", params={"query": query.query}
+            f"{url.rstrip('/')}/api/v1/query", params={"query": query.query}, auth=auth
         )
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise QueryFailed(f"{query.url}: {str(error) or type(error).__name__}") from None
+        raise QueryFailed(f"{url}: {str(error) or type(error).__name__}") from None
     try:
         answer = response.json()
     except ValueError:
         answer = None
     if not isinstance(answer, dict) or answer.get("status") != "success":
         reason = answer.get("error") if isinstance(answer, dict) else None
-        raise QueryFailed(f"{query.url}: {reason or f'status {response.status_code}'}")
+        raise QueryFailed(f"{url}: {reason or f'status {response.status_code}'}")
     data = answer.get("data")
     if not isinstance(data, dict) or data.get("resultType") != "vector":
-        raise QueryFailed(f"{query.url}: the query must yield an instant vector")
+        raise QueryFailed(f"{url}: the query must yield an instant vector")
     return samples(data.get("result"), query.label)
 
 
@@ -125,7 +127,8 @@ class PrometheusLoad:
                 try:
                     found = ask(client, self.query)
                 except QueryFailed as error:
-                    self._log.warning("load unknown", about=self.query.url, reason=str(error))
+                    url, _ = split_userinfo(self.query.url)
+                    self._log.warning("load unknown", about=url, reason=str(error))
                 else:
                     with self._lock:
                         self._answer = (self._clock(), found)

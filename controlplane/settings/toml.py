@@ -133,7 +133,8 @@ def load_toml(path: Path | str) -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
             data = file.read()
-        settings = tomllib.loads(_text(data, path).replace("\r\n", "\n"))
+        text = _text(data, path).replace("\r\n", "\n")
+        settings = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; create it, or name another") from None
     except PermissionError:
@@ -142,11 +143,26 @@ def load_toml(path: Path | str) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: arrays or tables too deep") from None
     except tomllib.TOMLDecodeError as error:
         first_line = "(at line 1," in str(error)
         doubt = "; is it a settings file of agent or controller?" if first_line else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{doubt}") from None
+    except ValueError as error:  # a number of more digits than Python converts
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    if _has_nul(settings):
+        raise ConfigError(f"{path}: a text has a NUL character; remove it")
     return settings
+
+
+def _has_nul(value: object) -> bool:
+    """Whether a key or a text has a NUL, which no path and no name of the system can have."""
+    if isinstance(value, dict):
+        return any(map(_has_nul, value.keys())) or any(map(_has_nul, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _text(data: bytes, path: Path | str) -> str:

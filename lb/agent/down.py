@@ -53,13 +53,25 @@ Show = Callable[[str], None]
 
 
 def current_buckets(config: AgentConfig) -> dict[str, int]:
-    """Return how many buckets of each pool this server has, by the last good tables."""
+    """Return how many buckets of each pool this server has, by the last good tables.
+
+    Raises:
+        BrigadeError: they are damaged, or the cluster document is missing.
+
+    """
     documents = StateDir(config.state_dir).documents()
+    if not documents:
+        return {}  # it never had any
     try:
         server = decode_cluster(documents[CLUSTER]).server(config.name)
         tables = [decode_table(data) for data in tables_in(documents).values()]
-    except (KeyError, DocumentError):
-        return {}
+    except (KeyError, DocumentError) as error:
+        damaged = "the cluster document is missing" if isinstance(error, KeyError) else str(error)
+        raise BrigadeError(
+            f"whether {config.name} has buckets is not known ({config.state_dir}: {damaged}): let "
+            "its agent (lbctl up) get documents from the store, or use --force",
+            ExitCode.REFUSED,
+        ) from error
     if server is None or server.dip != config.dip:
         return {}  # not in the cluster, or another machine with this name
     counts = {table.pool: int((table.chains[:, 0] == server.index).sum()) for table in tables}

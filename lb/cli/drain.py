@@ -139,8 +139,8 @@ def request(
 ) -> str:
     """Request the drain, and return whether the controller has begun it.
 
-    A drain that the controller holds back is cancelled: it must not begin later, when nobody
-    expects it.
+    A drain that the controller holds back, or whose command ends before it is known, is cancelled:
+    it must not begin later, when nobody expects it. A request that others have made since stays.
 
     Raises:
         BrigadeError: the controller holds it back; exit code 3.
@@ -153,11 +153,14 @@ def request(
     if store.leader() is None or not found.serving:
         return "requested"
     seconds = VERDICT_TICKS * config.tick_seconds + VERDICT_SECONDS
-    held = await_verdict(store, name, seconds, force=force)
-    if held:
-        if not found.requested:
+    try:
+        held = await_verdict(store, name, seconds, force=force)
+        if held:
+            raise _refusal(name, held)
+    except BaseException:
+        if not found.requested and store.drain_requests().get(name) == made:
             store.request_drain(name, requested=False)
-        raise _refusal(name, held)
+        raise
     return "requested" if held is None else "draining"
 
 

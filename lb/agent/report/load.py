@@ -17,6 +17,7 @@ import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.domain.errors import BrigadeError
+from controlplane.domain.urls import split_userinfo
 from lb.agent.config import LoadConfig
 
 NANOSECONDS = 1e9
@@ -175,11 +176,11 @@ class MetricLoad:
     """A metric that the service exports: a gauge, or a counter of busy seconds."""
 
     def __init__(self, url: str, metric: str, *, counter: bool, scale: float) -> None:
-        self._url = url
+        self._url, auth = split_userinfo(url)
         self._metric = metric
         self._counter = counter
         self._scale = scale
-        self._client = httpx2.Client(timeout=METRIC_TIMEOUT_SECONDS, trust_env=False)
+        self._client = httpx2.Client(timeout=METRIC_TIMEOUT_SECONDS, trust_env=False, auth=auth)
 
     def read(self) -> Reading:
         """Fetch the page and return the metric over ``scale``."""

@@ -10,6 +10,7 @@ import pytest
 
 import lb.cli.main as cli
 from controlplane.domain.controller_state import DrainRequest
+from controlplane.domain.errors import BrigadeError
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
 from netns.polling import wait_until
@@ -177,6 +178,30 @@ def test_the_controllers_refusal_ends_the_command_and_the_request(
         words = ("drain", "s3", "--force", "--wait", "--timeout", "10", "--json")
         assert run(control, *words) == 0
     assert '"outcome": "drained"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, BrigadeError])
+@pytest.mark.parametrize("others", [None, FORCED], ids=["mine", "others"])
+def test_a_command_that_ends_before_the_verdict_cancels_its_own_request_alone(
+    fleet: Fleet,
+    control: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: type[BaseException],
+    others: DrainRequest | None,
+) -> None:
+    """A request that nobody waits for must not begin later; one of somebody else's goes on."""
+    fleet.up(3)
+
+    def end(store: FileStore, name: str, *_: Any, **__: Any) -> None:
+        assert set(store.drain_requests()) == {name}
+        if others:
+            store.request_drain(name, requested=True, request=others)
+        raise ending("ended")
+
+    monkeypatch.setattr("lb.cli.drain.await_verdict", end)
+    with fleet.store.lead("test"):
+        assert run(control, "drain", "s3") != 0
+    assert dict(fleet.store.drain_requests()) == ({"s3": others} if others else {})
 
 
 def test_decisions_that_cannot_be_stored_hold_nothing_up(

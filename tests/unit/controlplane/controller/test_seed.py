@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.controller.loop import MOST_PASSED_A_ROUND
 from controlplane.controller.seed import seed_store
 from controlplane.documents.check import decode_cluster, decode_table, encode_table
 from controlplane.documents.controller import decode_controller, encode_controller
@@ -18,6 +19,7 @@ from controlplane.store.state_dir import StateDir
 from lb.agent.documents.controller_copy import ControllerCopy
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
+from tests.unit.controlplane.fleet import dip
 
 
 @pytest.fixture
@@ -84,6 +86,23 @@ def test_servers_that_had_newer_tables_are_overtaken(
         assert (table.chains == old.chains).all()
     finally:
         successor.close()
+
+
+def test_an_acknowledgement_far_ahead_does_not_stop_the_controller(fleet: Fleet) -> None:
+    """One server could claim any generation; it is passed a few at a time, and deaths are seen."""
+    fleet.up(3)
+    fleet.agents["s1"].end()
+    fleet.store.acknowledge("s1", "table/web", 9_000)
+    wait_until(lambda: generation(fleet) > 2 * MOST_PASSED_A_ROUND, "some are passed")
+    fleet.agents["s3"].end()
+    fleet.prober.dead.add(dip(3))
+    wait_until(lambda: fleet.states()["s3"] == "down", "its death is seen")
+    assert generation(fleet) < 9_000
+
+
+def generation(fleet: Fleet) -> int:
+    fleet.published.refresh()
+    return fleet.published.generations()["table/web"]
 
 
 def test_a_store_that_is_not_empty_is_refused(fleet: Fleet, state_dir: Path) -> None:

@@ -161,6 +161,27 @@ def test_newcomers_are_outside_but_make_no_majority() -> None:
     assert outside(found) == named(9)
 
 
+@pytest.mark.parametrize("count", [3, 5, 6])
+def test_newcomers_are_no_witnesses_against_servers_in_use(count: int) -> None:
+    """One agent can report under the name of a server that has no machine yet, too."""
+    two = {"new": named(1), "newer": named(1)}
+    for reported in ({**claims(s2=[1]), "new": named(1)}, two, {**claims(s2=[1]), **two}):
+        found = find_groups(servers(count), ("new", "newer"), reported)
+        assert outside(found) == reported.keys() & {"new", "newer"}
+        assert not found.split
+
+
+def test_a_loser_of_most_in_use_is_outside_however_many_newcomers_there_are() -> None:
+    newcomers = [f"new{n}" for n in range(10)]
+    found = find_groups(servers(5), newcomers, claims(s5=[1, 2, 3]))
+    assert found.outside == {"s005": named(1, 2, 3)}
+
+
+def test_newcomers_that_lose_each_other_are_not_both_kept_out() -> None:
+    reported = {"new": frozenset({"newer"}), "newer": frozenset({"new"})}
+    assert outside(find_groups(servers(4), ("new", "newer"), reported)) == {"newer"}
+
+
 def test_losses_of_servers_that_are_not_asked_about_do_not_count() -> None:
     reported = claims(s1=[8, 9], s2=[8, 9], s8=[1, 2, 3, 4])
     assert judged(4, reported) == Groups()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -83,6 +84,25 @@ QUERY = Query("http://p:9090/", "up", "instance")
 def test_answers_that_are_none_say_why(status: int, body: str, reason: str) -> None:
     with client(status, body) as http, pytest.raises(QueryFailed, match=reason):
         ask(http, QUERY)
+
+
+def test_a_password_is_sent_and_never_shown() -> None:
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(401, text="no")
+
+    secret = Query("http://us:s3cr%40et@p:9090/x", "up", "instance")
+    transport = httpx2.MockTransport(answer)
+    with httpx2.Client(transport=transport) as http, pytest.raises(QueryFailed) as caught:
+        ask(http, secret)
+    assert "s3cr" not in str(caught.value)
+    assert str(seen[0].url).startswith("http://p:9090/x/api/v1/query")
+    assert base64.b64decode(seen[0].headers["authorization"].split()[1]) == b"us:s3cr@et"
+    with httpx2.Client() as http, pytest.raises(QueryFailed) as caught:
+        ask(http, Query("http://us:s3cret@127.0.0.1:1", "up", "instance"))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_ending_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

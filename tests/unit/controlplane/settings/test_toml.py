@@ -87,6 +87,10 @@ def test_a_file_of_somebody_else_says_whose_turn_it_is(
         (b"a = '\xff'", "is not UTF-8"),
         (b"\xff\xfea\x00", "is UTF-16"),
         (b"-----BEGIN CERTIFICATE-----", "is it a settings file of agent or controller"),
+        (b"a = " + b"[" * 3000, "too deep"),
+        (b"a = " + b"9" * 5000, "not valid TOML"),
+        (b'[a]\nb = ["x\\u0000y"]', "has a NUL character"),
+        (b'"a\\u0000" = 1', "has a NUL character"),
         (None, "no such file"),
     ],
 )

@@ -109,3 +109,19 @@ def test_buckets_of_another_machine_with_this_name_are_not_this_ones(config: Age
     assert down.current_buckets(twin) == {}
     assert down._known_by_another_dip(twin) == "10.0.0.2"
     assert down._known_by_another_dip(config) == ""
+
+
+@pytest.mark.parametrize("kind", ["cluster", "table/web", "table/dns"])
+def test_damaged_documents_do_not_make_a_server_unused(config: AgentConfig, kind: str) -> None:
+    saved = StateDir(config.state_dir)
+    assert down.current_buckets(config) == {}, "it never had any"
+    saved.save_document(CLUSTER, encoded(a_cluster(1)))
+    saved.save_document("table/web", encoded(a_table(1, [1, 2])))
+    assert down.current_buckets(config) == {"web": 256}
+    saved.save_document(kind, b"{")
+    with pytest.raises(BrigadeError, match=r"has buckets is not known .*--force") as caught:
+        down.current_buckets(config)
+    assert caught.value.exit_code == ExitCode.REFUSED
+    saved.forget_document(CLUSTER)
+    with pytest.raises(BrigadeError, match="the cluster document is missing"):
+        down.current_buckets(config)

@@ -167,6 +167,13 @@ def test_an_invalid_url_is_an_error_of_the_reading_alone() -> None:
         MetricLoad("http://[", "busy", counter=False, scale=1.0).read()
 
 
+@pytest.mark.parametrize("at", ["127.0.0.1:1", "["])
+def test_a_password_in_the_url_is_in_no_message(at: str) -> None:
+    with pytest.raises(BrigadeError) as caught:
+        MetricLoad(f"http://us:s3cret@{at}/x", "busy", counter=False, scale=1.0).read()
+    assert "s3cret" not in str(caught.value)
+
+
 def test_there_may_be_no_source() -> None:
     assert open_load_source(LoadConfig(source="none")) is None
     assert isinstance(open_load_source(LoadConfig()), MachineLoad)
