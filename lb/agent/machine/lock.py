@@ -8,6 +8,7 @@ learns the holder's process id from the kernel (SO_PEERCRED), not from a file.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import threading
@@ -64,6 +65,13 @@ def interface_lock(interface: str, role: str = "agent") -> Iterator[None]:
     deadline = time.monotonic() + RELEASE_SECONDS
     while (listener := _bind(interface, role)) is None:
         holder = find_holder(interface, role)
+        if holder is not None and holder.uid not in (os.getuid(), 0):
+            # Any user can take the name; systemd must try again when that process is gone.
+            raise BrigadeError(
+                f"the lock of interface {interface} is held by {holder} of user id {holder.uid}, "
+                "which cannot be an agent: end that process",
+                ExitCode.FAILED,
+            )
         if holder is not None or time.monotonic() >= deadline:
             raise BrigadeError(
                 f"interface {interface} belongs to {holder or 'a process that just ended'}, which "

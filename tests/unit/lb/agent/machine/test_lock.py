@@ -54,3 +54,15 @@ def test_sigkill_gives_it_back(interface: str) -> None:
     assert find_holder(interface) is None
     with interface_lock(interface):
         pass
+
+
+def test_another_users_process_is_named_and_systemd_tries_again(
+    interface: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any user can take the name; an exit code that prevents restarts would keep the agent down."""
+    with interface_lock(interface):
+        stranger = Holder(4711, os.getuid() + 1000)
+        monkeypatch.setattr("lb.agent.machine.lock.find_holder", lambda *_: stranger)
+        with pytest.raises(BrigadeError, match=f"process 4711 of user id {stranger.uid}") as caught:
+            interface_lock(interface).__enter__()
+        assert caught.value.exit_code == ExitCode.FAILED
