@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from controlplane.builder import BuildResult
 from controlplane.decide.health import Failing, PoolHealth
 from controlplane.decide.pool_step import PoolDecision, Step
+from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import FleetView
@@ -122,7 +123,7 @@ def _why_not(facts: PoolFacts, server: Server) -> Missing:
     """Return why a server may not be given any bucket."""
     view = facts.fleet.servers[server.name]
     if server.state is ServerState.DOWN:
-        why = "its agent reported that it stopped" if view.stopped else "it does not answer"
+        why = _why_down(view)
         return Missing(Reason.NOT_IN_USE, ALL_OF_IT, f"down: {why}")
     if server.state is ServerState.REGISTERED:
         return _why_registered(facts, server)
@@ -137,6 +138,14 @@ def _why_not(facts: PoolFacts, server: Server) -> Missing:
     found = facts.cluster_settlement
     waiting = _waiting(found) if found else "the cluster document is not settled"
     return Missing(Reason.SETTLING, ALL_OF_IT, waiting)
+
+
+def _why_down(view: ServerView) -> str:
+    if view.cut_off:
+        return "the other servers do not reach it, or have reached it again for less than 30 s"
+    if view.stopped:
+        return "its agent reported that it stopped"
+    return "it has just begun to report again" if view.alive else "it does not answer"
 
 
 def _why_registered(facts: PoolFacts, server: Server) -> Missing:

@@ -132,7 +132,10 @@ def wait_drained(
         if deadline is not None and now >= deadline:
             text = f"{name} still {found} after {timeout_seconds:g} s; its drain stays requested"
             if found.connections:
-                text += f". On {name}, `ss -tun state connected` lists them; `lbctl down` ends them"
+                text += (
+                    f". On {name}, `ss -tun state connected` lists them, and `lbctl down --force` "
+                    "ends them"
+                )
             raise BrigadeError(text, ExitCode.TIMEOUT)
         pause = config.tick_seconds if deadline is None else deadline - now
         store.wait_reports(min(config.tick_seconds, pause))

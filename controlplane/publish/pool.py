@@ -287,5 +287,6 @@ class PoolPublisher:
     def _log_conditions(self, decision: PoolDecision, health: PoolHealth) -> None:
         name, log = self.pool.name, self._conditions
         log.set("panic: too many unhealthy, their checks are ignored", name, health.panic)
-        log.set("unhealthy, draining in this pool", name, health.unhealthy)
+        draining = frozenset() if health.panic else health.unhealthy
+        log.set("unhealthy, draining in this pool", name, draining)
         log.set("going on without silent agents", name, decision.gone_on_without)

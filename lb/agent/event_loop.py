@@ -50,7 +50,7 @@ NEIGHBOUR_PATIENCE_SECONDS = 0.3
 TICK_SECONDS = 1.0
 DOWN = (
     "the controller counts this server as down and gives it no traffic, although its agent runs: "
-    "`lbctl servers` on the controller's machine shows why"
+    "`lbctl why` with this server's name, on the controller's machine, shows the reason"
 )
 
 
@@ -246,7 +246,8 @@ class Agent:
         parts.mss.lower(vips, depth, self._path_mtu)
         parts.paths.follow(cluster, self._link.mtu)
         parts.facts.set_trouble("vips", parts.vips.trouble)
-        parts.facts.set_trouble("state", DOWN if own and own.state is ServerState.DOWN else None)
+        down = own is not None and own.state is ServerState.DOWN
+        parts.facts.set_trouble("state", DOWN if down and not parts.facts.current.leaving else None)
         self._warn_of_link()
         self._decide_ready()
 

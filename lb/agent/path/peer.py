@@ -61,6 +61,10 @@ class PeerPath:
         self._full = not self._full
         return SMALL_BYTES if self._full else self.mtu.next_size()
 
+    def doubt(self) -> None:
+        """One more loss is needed now to call it lost; it is probed again at once."""
+        self._missed = min(self._missed, LOST_AFTER - 1)
+
     def answered(self, size: int, now: float) -> None:
         """Note that a probe of this size was answered."""
         self._ever = True

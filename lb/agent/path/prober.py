@@ -115,6 +115,8 @@ class PathProber(Worker):
             self._schedule = Schedule(wanted.fleet)
         elif wanted != self._in_use:
             self._schedule.follow(wanted.fleet)
+            if self._in_use is not None:
+                self._schedule.doubt(self._in_use.peers.down - wanted.peers.down)
         if wanted != self._in_use:
             self._in_use = wanted
             self._show_at = 0.0

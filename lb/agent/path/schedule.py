@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -74,6 +74,13 @@ class Schedule:
         self._names = {address: name for name, address in fleet.peers.items()}
         self._order = sorted([fleet.own, *self._names])
         self._waiting = {t: w for t, w in self._waiting.items() if w.peer in self.paths}
+
+    def doubt(self, names: Iterable[str]) -> None:
+        """Take what was lost before as no proof: these peers were down, and are back."""
+        back = self.paths.keys() & set(names)
+        for name in back:
+            self.paths[name].doubt()
+        self._waiting = {t: w for t, w in self._waiting.items() if w.peer not in back}
 
     def round(self, now: float, make: Make) -> Iterator[Probe]:
         """Yield the probes to send now; call ``hear`` before with what was received."""

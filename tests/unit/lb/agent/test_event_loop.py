@@ -287,8 +287,14 @@ def test_ready_follows_the_servers_state(world: World, state: ServerState, ready
 
 def test_a_server_that_is_out_of_use_although_its_agent_runs_is_a_trouble(world: World) -> None:
     world.run(documents(state=ServerState.DOWN), until=lambda: world.wanted)
-    assert "lbctl servers" in world.facts.current.troubles["state"]
+    assert "lbctl why" in world.facts.current.troubles["state"]
     assert world.wanted[-1] is False
+
+
+def test_a_server_that_leaves_is_down_without_trouble(world: World) -> None:
+    world.facts.update(leaving=True)
+    world.run(documents(state=ServerState.DOWN), until=lambda: world.wanted)
+    assert "state" not in world.facts.current.troubles
 
 
 def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: World) -> None:

@@ -126,6 +126,27 @@ def test_a_server_that_is_down_is_probed_without_trouble(world: World) -> None:
     assert world.facts.current.troubles == {}
 
 
+def test_a_server_that_comes_back_is_lost_only_by_what_is_lost_from_then_on(world: World) -> None:
+    """After a planned `down` and `up`, all others had a TROUBLE about filters for a moment."""
+    down = a_cluster(1, (1, 2, 3), states={3: ServerState.DOWN})
+    world.prober.follow(down, 1500)
+    world.run(3.0)
+    FakeSockets.silent = {dip(3)}
+    world.run(3.0)
+    FakeSockets.silent = set()
+    world.prober.follow(a_cluster(2, (1, 2, 3)), 1500)
+    world.run(0.1)
+    assert world.report == PathReport(2)
+    assert world.facts.current.troubles == {}
+    world.run(3.0)
+    world.prober.follow(down, 1500)
+    FakeSockets.silent = {dip(3)}
+    world.run(3.0)
+    world.prober.follow(a_cluster(4, (1, 2, 3)), 1500)
+    world.run(3.0)
+    assert world.report == PathReport(2, ("s3",)), "but it must answer"
+
+
 def test_who_is_not_in_the_cluster_probes_nobody(world: World) -> None:
     world.prober.follow(a_cluster(1, (2, 3)), 1500)
     world.run(3.0)
