@@ -9,6 +9,7 @@ import pytest
 
 from controlplane.documents.controller import decode_controller, encode_controller
 from controlplane.domain.controller_state import CONTROLLER, ControllerState, DrainRequest
+from controlplane.domain.objects import CLUSTER
 from controlplane.store.contract import StoreCorrupt, StoreUnavailable, Version
 from controlplane.store.state_dir import StateDir, read_state_dir
 from lb.agent.documents.controller_copy import (
@@ -17,7 +18,7 @@ from lb.agent.documents.controller_copy import (
     SAVE_TIME_SECONDS,
     ControllerCopy,
 )
-from tests.unit.lb.agent.fakes import FakeStore
+from tests.unit.lb.agent.fakes import FakeStore, a_cluster, encoded
 
 STATE = ControllerState(5000.0, {}, {"web": {"s1": 1.5}}, {"s2": DrainRequest("a@b", 1.0, "disk")})
 
@@ -31,7 +32,9 @@ class World:
         self.asked = 0
         self.files = StateDir(directory)
         store = FakeStore()
+        self.cluster_generation = 0
         monkeypatch.setattr(store, "latest", self._latest)
+        monkeypatch.setattr(store, "kinds", lambda: {CLUSTER: self.cluster_generation})
         self._copy = ControllerCopy(store, self.files, lambda: self.now)
 
     def _latest(self, kind: str) -> Version | None:
@@ -105,3 +108,29 @@ def test_time_alone_is_saved_less_often(world: World) -> None:
     assert world.poll(soon) == STATE
     later = replace(STATE, fleet_seconds=STATE.fleet_seconds + SAVE_TIME_SECONDS)
     assert world.poll(later) == later
+
+
+def test_a_store_that_began_anew_does_not_take_what_the_seed_needs(world: World) -> None:
+    """An empty store under a controller made every server lose the requests within 12 s."""
+    world.files.save_document(CLUSTER, encoded(a_cluster(7)))
+    world.cluster_generation = 7
+    assert world.poll(STATE) == STATE
+    anew = replace(STATE, requests={}, shares={})
+    for generation in (0, 1, 6):
+        world.cluster_generation = generation
+        assert world.poll(anew) == STATE
+    world.cluster_generation = 9
+    newer = replace(STATE, requests={})
+    assert world.poll(newer) == newer
+    world.cluster_generation = 8
+    assert world.poll(STATE) == newer
+
+
+def test_an_agent_that_starts_beside_a_store_that_began_anew_keeps_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    world.files.save_document(CLUSTER, encoded(a_cluster(7)))
+    world.files.save_document(CONTROLLER, encode_controller(STATE, 5))
+    world.cluster_generation = 1
+    assert world.poll(replace(STATE, requests={})) == STATE
