@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from controlplane.decide.groups import Groups, Losses, reported_losses
@@ -55,7 +56,8 @@ def overview(
     hash_mode, generation, in_transition, probe (what a probe of its servers is sent to, or null),
     unprobed (why it is null) and panic (too many of its servers are unhealthy, so their checks are
     ignored; as the controller decided, while one leads).
-    ``documents``: kind, generation, settled, waiting_for.
+    ``documents``: kind, generation, settled, waiting_for, ahead (the highest generation that a
+    server has acknowledged, if the store is behind it, else null).
     """
     published, fleet = listen(store, config, listen_seconds)
     cluster, leader = published.cluster, store.leader()
@@ -74,7 +76,7 @@ def overview(
             _pool(name, published, config, fleet, decided) for name in sorted(published.tables)
         ],
         "documents": [
-            _document(fleet.settlement(kind, generation))
+            _document(fleet.settlement(kind, generation), _ahead(fleet, servers, kind, generation))
             for kind, generation in sorted(published.generations().items())
         ],
     }
@@ -199,10 +201,16 @@ def towards(config: ControlConfig) -> Source:
     return lambda vip: probe_source(vip, config.probers[0])
 
 
-def _document(settlement: Settlement) -> dict[str, Any]:
+def _ahead(fleet: FleetView, servers: Iterable[Server], kind: str, generation: int) -> int | None:
+    newest = max((fleet.acknowledged_by(server.name, kind) for server in servers), default=0)
+    return newest if newest > generation else None
+
+
+def _document(settlement: Settlement, ahead: int | None) -> dict[str, Any]:
     return {
         "kind": settlement.kind,
         "generation": settlement.generation,
         "settled": settlement.settled,
         "waiting_for": list(settlement.waiting_for),
+        "ahead": ahead,
     }

@@ -74,6 +74,11 @@ def print_servers(found: dict[str, Any]) -> None:
     for document in found["documents"]:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"
+        if document["ahead"]:
+            settled = (
+                f"THE STORE IS BEHIND, servers use generation {document['ahead']}. If it was "
+                "emptied, nothing can be published: begin with --seed (docs/running.md)"
+            )
         click.echo(f"{document['kind']} generation {document['generation']}: {settled}")
 
 

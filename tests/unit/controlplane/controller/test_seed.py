@@ -14,9 +14,11 @@ from controlplane.documents.controller import decode_controller, encode_controll
 from controlplane.domain.controller_state import CONTROLLER, ControllerState, DrainRequest
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, Report, Table, table_kind
+from controlplane.operator.overview import overview
 from controlplane.store.file.store import FileStore
 from controlplane.store.state_dir import StateDir
 from lb.agent.documents.controller_copy import ControllerCopy
+from lb.cli.servers import print_servers
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
 from tests.unit.controlplane.fleet import dip
@@ -163,7 +165,9 @@ def test_the_tables_of_pools_long_gone_are_left_out(state_dir: Path, tmp_path: P
     assert set(store.kinds()) == {CLUSTER, "table/web"}
 
 
-def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing(fleet: Fleet) -> None:
+def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing_and_says_so(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet.control(fleet.config(2))
     wait_until(lambda: fleet.cluster().generation == 1, "a first document")
     for name in ("s1", "s2"):
@@ -172,6 +176,10 @@ def test_a_store_begun_anew_under_a_running_fleet_publishes_nothing(fleet: Fleet
         fleet.store.report(Report(name, "boot", 1, 0.0))
     fleet.go_on(1.2, failing=True)  # longer than the first servers wait for each other
     assert fleet.store.kinds() == {CLUSTER: 1}
+    capsys.readouterr()
+    print_servers(overview(fleet.store, fleet.config(2), 0.2))
+    line = "cluster generation 1: THE STORE IS BEHIND, servers use generation 50."
+    assert line in capsys.readouterr().out
 
 
 def state_of(store: FileStore) -> ControllerState:
