@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 import lb.cli.main as cli
 from controlplane.settings.load import load_control_config
 from lb.agent.config import load_agent_config
+from tests.needed import missing
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "deploy" / "examples"
 HOOKS = ("announce", "withdraw")
 
 
@@ -44,3 +47,23 @@ def test_hooks_and_bird_use_one_table() -> None:
     assert {number for text in texts for number in re.findall(r"table[= ](\d{4})", text)} == {
         "6090"
     }
+
+
+def test_prometheus_accepts_the_alerts() -> None:
+    if shutil.which("promtool") is None:
+        missing("promtool is not installed (apt-get install prometheus)")
+    command = ["promtool", "check", "rules", str(EXAMPLES / "alerts.yml")]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_the_alerts_are_about_metrics_that_exist() -> None:
+    sources = "".join(
+        (ROOT / path).read_text(encoding="utf-8")
+        for path in ("lb/agent/report/metrics.py", "controlplane/controller/metrics.py")
+    )
+    alerts = (EXAMPLES / "alerts.yml").read_text(encoding="utf-8")
+    names = set(re.findall(r"bucket_brigade_(?:controller_)?(\w+)", alerts))
+    assert len(names) > 20
+    spellings = {name: (f'"{name}"', f'"{name.removesuffix("_total")}"') for name in names}
+    unknown = {n for n, written in spellings.items() if not any(w in sources for w in written)}
+    assert unknown == set()
