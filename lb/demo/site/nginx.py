@@ -16,7 +16,6 @@ CONFIGURATION = """\
 daemon off;
 user root;
 worker_processes 1;
-worker_shutdown_timeout 1s;
 pid {base}/nginx.pid;
 error_log {base}/error.log warn;
 events {{ worker_connections 8192; }}

@@ -193,13 +193,14 @@ class Site:
         self.running[number] = {}
 
     def end_connections(self) -> None:
-        """Make all services end the TCP connections that they still have, as a reload does.
+        """End all TCP connections that services still have; to be called while no flow is open.
 
-        Flows that broke without daisy chaining leave theirs open at the servers.
+        Flows that broke without daisy chaining leave theirs open. A close would not be enough: the
+        kernel goes on to probe a client with a full buffer, for minutes.
         """
-        for programs in self.running.values():
-            if "nginx" in programs:
-                programs["nginx"].signal(signal.SIGHUP)
+        for number, programs in self.running.items():
+            for vip in scenario.VIPS if programs else ():
+                self.server(number).run(["ss", "-K", "-t", "state", "connected", "src", str(vip)])
 
     def switch_on(self, number: int) -> None:
         """Connect a server again whose link was taken down, and start its programs."""
