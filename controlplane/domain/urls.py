@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 def split_userinfo(url: str) -> tuple[str, tuple[str, str] | None]:
     """Return a URL without its user and password (RFC 3986, section 3.2.1), and these two.
 
-    A URL that cannot be read is returned as it is, up to the last ``@`` left out.
+    Of a URL that cannot be read, what is behind its last ``@`` is returned.
     """
     try:
         parts = urlsplit(url)
