@@ -15,8 +15,9 @@
 #define lb_likely(x)   __builtin_expect(!!(x), 1)
 #define lb_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* 16-bit numbers between the wire and this machine */
+/* numbers between the wire and this machine */
 #define lb_swap16(x) __builtin_bswap16((__u16)(x))
+#define lb_swap32(x) __builtin_bswap32((__u32)(x))
 
 #ifdef LB_IN_KERNEL
 #define LB_WORD(bits)                                            \

@@ -10,6 +10,8 @@
 #include "gue.h"
 #include "headers.h"
 
+#define LB_TCP_SEQ_AT	4
+#define LB_TCP_ACK_AT	8
 #define LB_TCP_DOFF_AT	12
 #define LB_TCP_FLAGS_AT 13
 #define LB_TCP_SYN	0x02
@@ -22,6 +24,8 @@ struct lb_inner {
 	__u64 ports;	/* sport, dport as they lie in the frame; TCP and UDP only */
 	__u64 protocol; /* of the upper layer */
 	__u64 tcp_flags;
+	__u64 tcp_sequence; /* both numbers as they lie in the frame */
+	__u64 tcp_acknowledges;
 	__u64 is_error; /* an ICMP error */
 };
 
@@ -94,6 +98,8 @@ LB_INLINE int lb_read_tcp(const void *ip, const void *end, struct lb_inner *inne
 	if (data_offset < LB_TCP_LEN || inner->l4 + data_offset > inner->length)
 		return LB_CNT_DROP_INNER_MALFORMED;
 	inner->tcp_flags = lb_load8(l4 + LB_TCP_FLAGS_AT);
+	inner->tcp_sequence = lb_load32(l4 + LB_TCP_SEQ_AT);
+	inner->tcp_acknowledges = lb_load32(l4 + LB_TCP_ACK_AT);
 	inner->ports = lb_load32(l4);
 	return LB_GO_ON;
 }

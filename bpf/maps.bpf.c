@@ -30,11 +30,23 @@ BPF_TABLE("lru_hash", struct lb_fragment_key, u64, lb_decisions, LB_FRAGMENTS);
 #define LB_FRESH_NS    5000000000ULL
 
 /* The bytes of a struct bpf_sock_tuple, zero behind the part of its family. */
-struct lb_fresh_key {
+struct lb_flow_key {
 	u32 word[9];
 };
 
-BPF_TABLE("lru_hash", struct lb_fresh_key, u64, lb_fresh, LB_FRESH_FLOWS);
+BPF_TABLE("lru_hash", struct lb_flow_key, u64, lb_fresh, LB_FRESH_FLOWS);
+
+/* SYNs that were accepted while their buckets were in transition. */
+#define LB_OPENINGS   8192
+#define LB_OPENING_NS 64000000000ULL
+
+struct lb_opening {
+	u64 at; /* when */
+	u32 sequence;
+	u32 pad;
+};
+
+BPF_TABLE("lru_hash", struct lb_flow_key, struct lb_opening, lb_openings, LB_OPENINGS);
 
 /*
  * The state, which the loader creates, as a constant address (BPF_PSEUDO_MAP_VALUE of

@@ -22,7 +22,11 @@
 #define LB_SOCK_ESTABLISHED 1
 #define LB_SOCK_TIME_WAIT   6
 #define LB_SOCK_LISTEN	    10
-#define LB_NETNS_OF_DEVICE  ((u32)BPF_F_CURRENT_NETNS)
+#define LB_SOCK_REQUEST	    12 /* TCP_NEW_SYN_RECV */
+/* what may lie between a packet's numbers and those that a socket has or its SYN had */
+#define LB_FLOW_WINDOW	   (1u << 28)
+#define LB_SYN_WINDOW	   0xffff
+#define LB_NETNS_OF_DEVICE ((u32)BPF_F_CURRENT_NETNS)
 
 /* outer headers and three hops; then inner IP and TCP headers */
 #define LB_TUNNEL_LEN  (LB_AT_HOPS + LB_MAX_HOPS * LB_HOP_LEN)
@@ -157,19 +161,71 @@ static __always_inline void lb_fill_tuple(struct bpf_sock_tuple *tuple, const vo
 	tuple->ipv6.dport = ports >> 16;
 }
 
+_Static_assert(sizeof(struct lb_flow_key) == sizeof(struct bpf_sock_tuple), "lb_flow_key");
+
 /*
- * Is it an open connection?  One in TIME-WAIT is over, and its client may have opened
- * another with the same ports: at another server, if the bucket has moved.
+ * Section 6.5: by the sequence number a packet belongs to one of two SYNs with the same
+ * ports, of which the request socket has answered the first.  The kernel has them, but not for programs.
  */
-static __always_inline bool lb_is_open(const struct bpf_sock *sk)
+static __always_inline void lb_remember_opening(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+						u64 sequence, u64 version)
 {
-	return sk->state != LB_SOCK_LISTEN && sk->state != LB_SOCK_TIME_WAIT;
+	struct lb_opening opening = { .at = bpf_ktime_get_ns(), .sequence = sequence };
+	struct bpf_sock *sk;
+	bool answers = true;
+
+	sk = bpf_skc_lookup_tcp(skb, tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
+	if (sk) {
+		answers = sk->state == LB_SOCK_LISTEN || sk->state == LB_SOCK_TIME_WAIT;
+		bpf_sk_release(sk);
+	}
+	if (answers)
+		lb_openings.update((struct lb_flow_key *)tuple, &opening);
 }
 
-/* A client that cannot open a connection because of the last one's socket resets that. */
-static __always_inline bool lb_ends_wait(const struct bpf_sock *sk, const struct lb_inner *inner)
+static __always_inline bool lb_is_of_request(const struct bpf_sock_tuple *tuple, u64 sequence)
 {
-	return sk->state == LB_SOCK_TIME_WAIT && inner->tcp_flags & LB_TCP_RST;
+	struct lb_opening *opening = lb_openings.lookup((struct lb_flow_key *)tuple);
+
+	if (!opening || bpf_ktime_get_ns() - opening->at > LB_OPENING_NS)
+		return true;
+	return (u32)(sequence - opening->sequence) <= LB_SYN_WINDOW;
+}
+
+static __always_inline bool lb_is_near(u32 number, u32 expected)
+{
+	return number - expected + LB_FLOW_WINDOW <= 2 * LB_FLOW_WINDOW;
+}
+
+/*
+ * A socket whose client has forgotten it must not keep what a newer connection sends.
+ * A client can acknowledge what it has got before the kernel moves snd_nxt on.
+ */
+static __always_inline bool lb_is_of_full_socket(struct bpf_sock *sk, const struct lb_inner *inner)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+
+	if (!tcp)
+		return false;
+	return lb_is_near(lb_swap32(inner->tcp_sequence), tcp->rcv_nxt) &&
+	       (!(inner->tcp_flags & LB_TCP_ACK) ||
+		lb_is_near(lb_swap32(inner->tcp_acknowledges), tcp->snd_nxt));
+}
+
+/* Section 6.5: is the packet of this socket's connection? */
+static __always_inline bool lb_is_of(struct bpf_sock *sk, const struct bpf_sock_tuple *tuple,
+				     const struct lb_inner *inner)
+{
+	switch (sk->state) {
+	case LB_SOCK_LISTEN:
+		return false;
+	case LB_SOCK_TIME_WAIT:
+		return inner->tcp_flags & LB_TCP_RST;
+	case LB_SOCK_REQUEST:
+		return lb_is_of_request(tuple, lb_swap32(inner->tcp_sequence));
+	default:
+		return lb_is_of_full_socket(sk, inner);
+	}
 }
 
 static __always_inline bool lb_cookie_ok(struct __sk_buff *skb, struct bpf_sock *sk, u64 at,
@@ -198,7 +254,7 @@ static __always_inline int lb_decide_tcp(struct __sk_buff *skb, struct bpf_sock_
 	sk = bpf_skc_lookup_tcp(skb, tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
 	if (!sk)
 		return LB_CNT_PASS_ON;
-	if (lb_is_open(sk) || lb_ends_wait(sk, inner))
+	if (lb_is_of(sk, tuple, inner))
 		answer = LB_CNT_ACCEPT_SOCKET;
 	else if (sk->state == LB_SOCK_LISTEN && lb_cookie_ok(skb, sk, at, inner, version))
 		answer = LB_CNT_ACCEPT_SYNCOOKIE;
@@ -238,8 +294,6 @@ static __always_inline int lb_decide_udp(struct __sk_buff *skb, struct bpf_sock_
 	return answer;
 }
 
-_Static_assert(sizeof(struct lb_fresh_key) == sizeof(struct bpf_sock_tuple), "lb_fresh_key");
-
 /*
  * Section 6.4: an application needs some time to connect a socket to a new client.
  * Until then this server knows the flow by the datagrams that it delivered.
@@ -248,12 +302,12 @@ static __always_inline void lb_remember_fresh(const struct bpf_sock_tuple *tuple
 {
 	u64 now = bpf_ktime_get_ns();
 
-	lb_fresh.update((struct lb_fresh_key *)tuple, &now);
+	lb_fresh.update((struct lb_flow_key *)tuple, &now);
 }
 
 static __always_inline bool lb_is_fresh(const struct bpf_sock_tuple *tuple)
 {
-	u64 *delivered = lb_fresh.lookup((struct lb_fresh_key *)tuple);
+	u64 *delivered = lb_fresh.lookup((struct lb_flow_key *)tuple);
 
 	return delivered && bpf_ktime_get_ns() - *delivered < LB_FRESH_NS;
 }
@@ -285,13 +339,17 @@ static __always_inline int lb_decide(struct __sk_buff *skb, const struct lb_tunn
 	struct bpf_sock_tuple tuple;
 
 	/* without a hop list the bucket is at rest: nothing to remember */
-	if (counter != LB_GO_ON && !(is_udp && tunnel->hop_count))
+	if (counter != LB_GO_ON && !(tunnel->hop_count && (is_udp || lb_is_syn(inner))))
 		return counter;
 	if (ip + LB_IP_LEN(version) > lb_end(skb))
 		return LB_CNT_DROP_ERROR;
 	lb_fill_tuple(&tuple, ip, version, inner->ports, false);
 	if (is_udp)
 		return lb_decide_datagram(skb, &tuple, version, counter == LB_CNT_ACCEPT_LAST_HOP);
+	if (counter != LB_GO_ON) {
+		lb_remember_opening(skb, &tuple, lb_swap32(inner->tcp_sequence), version);
+		return counter;
+	}
 	return lb_decide_tcp(skb, &tuple, at, inner, version);
 }
 

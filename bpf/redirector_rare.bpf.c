@@ -68,7 +68,8 @@ static __always_inline int lb_decide_embedded(struct __sk_buff *skb, const void 
 	sk = bpf_skc_lookup_tcp(skb, &tuple, LB_TUPLE_LEN(version), LB_NETNS_OF_DEVICE, 0);
 	if (!sk)
 		return LB_CNT_PASS_ON;
-	found = lb_is_open(sk);
+	found = sk->state != LB_SOCK_LISTEN && sk->state != LB_SOCK_TIME_WAIT &&
+		sk->state != LB_SOCK_REQUEST;
 	bpf_sk_release(sk);
 	return found ? LB_CNT_ACCEPT_ICMP_ERROR : LB_CNT_PASS_ON;
 }

@@ -87,6 +87,7 @@ MAPS = {
     REDIRECTOR_PROGRAMS: "tc_stages",
     "lb_decisions": "decisions",
     "lb_fresh": "fresh",
+    "lb_openings": "openings",
 }
 """Maps that the sources define, with the names of their pins."""
 PIN_NAMES = {  # every version finds the same maps under the same names

@@ -65,6 +65,10 @@ class PinnedDataplane(ExitStack):
                 "sudo"
             ) from error
         except OSError as error:
+            if path.parent.joinpath(PIN_NAMES[STATE]).exists():
+                raise DataplaneError(
+                    f"{path.parent} was pinned by another version: lbctl up again"
+                ) from error
             raise DataplaneError(
                 f"{path}: {error.strerror}; is the agent up (lbctl up)?"
             ) from error

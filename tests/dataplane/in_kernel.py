@@ -11,7 +11,10 @@ from tests.dataplane.rig import Rig
 from tests.model import Config, Flow, Memory, Result, SocketState, redirect
 from tests.packets.row import Packet, Program
 from tests.packets.world import HTTP, HTTP6, flow
+from tests.tcp_repair import RCV_NXT, establish
 
+NUMBERS = {SocketState.KNOWN: RCV_NXT, SocketState.OTHER_NUMBERS: RCV_NXT + (1 << 31)}
+"""What the socket expects next."""
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 IPV6_IN_GUE, PROTO_AT = 41, 43
 
@@ -89,6 +92,10 @@ def open_socket(sockets: ExitStack, flow: Flow, state: SocketState) -> None:
         if state is SocketState.UDP_CONNECTED:
             served.connect(there)
         return
+    if state in NUMBERS:
+        alone = sockets.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        establish(alone, here, there, rcv_nxt=NUMBERS[state])
+        return
     listener = bound(socket.SOCK_STREAM, here)
     listener.listen()
 
@@ -98,8 +105,6 @@ def open_socket(sockets: ExitStack, flow: Flow, state: SocketState) -> None:
         client.connect(here)
         return client, sockets.enter_context(listener.accept()[0])
 
-    if state is SocketState.KNOWN:
-        connected()
     if state is SocketState.TIME_WAIT:
         client, served = connected()
         served.close()

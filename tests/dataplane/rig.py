@@ -98,7 +98,7 @@ class Rig:
 
     def forget(self) -> None:
         """Remember nothing of earlier packets."""
-        for name in ("lb_fragments", "lb_decisions", "lb_fresh"):
+        for name in ("lb_fragments", "lb_decisions", "lb_fresh", "lb_openings"):
             clear_map(self.dataplane.map_fd(name))
 
     def _write_cluster(self, config: Config) -> None:

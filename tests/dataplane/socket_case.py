@@ -18,6 +18,7 @@ from tests.dataplane.rig import Rig
 from tests.model import Address, Config, Dip, Memory, SameSocket, Service, SocketState, redirect
 from tests.model.checksum import internet_checksum
 from tests.model.frames import ethernet, gue_packet, tcp_packet
+from tests.tcp_repair import RCV_NXT, SND_NXT, establish, numbers_of
 
 OWN, B, C, D = (IPv4Address("10.0.0.1") + n for n in range(4))
 MAC = bytes.fromhex("020000000a01")
@@ -117,6 +118,8 @@ class Case:
         self.sockets = ExitStack()
         self.config = server_config()
         self.memory = Memory()
+        self.numbers = (RCV_NXT, SND_NXT)
+        """Those that a packet of the last connection has."""
         rig.forget()
         rig.configure(self.config)
 
@@ -171,12 +174,19 @@ class Case:
         client = self.open(socket.SOCK_STREAM, family.client)
         client.connect((str(family.vip), PORT))
         served, _ = listener.accept()
+        self.numbers = numbers_of(served)
         return client, self.sockets.enter_context(served)
 
     def established(self, family: Family) -> int:
         """Make a connection; the client's port."""
         client, _ = self.connect(self.listen(family.vip), family)
         return port_of(client)
+
+    def alone(self, family: Family, port: int, **numbers: int) -> None:
+        """A connection of which only the server's end exists, with chosen numbers."""
+        made = self.netns.run(lambda: socket.socket(family.kind, socket.SOCK_STREAM))
+        self.sockets.enter_context(made)
+        establish(made, (str(family.vip), PORT), (str(family.client), port), **numbers)
 
     def waiting(self, family: Family) -> int:
         """Make a connection whose server's side is in TIME-WAIT; the client's port."""

@@ -47,7 +47,7 @@ def other_port(case: Case, family: Family) -> int:
 TCP_STATES: dict[str, tuple[SocketState, Callable[[Case, Family], int]]] = {
     "established": (SocketState.KNOWN, Case.established),
     "TIME-WAIT": (SocketState.TIME_WAIT, Case.waiting),
-    "SYN-RECV": (SocketState.KNOWN, half_open),
+    "SYN-RECV": (SocketState.REQUEST, half_open),
     "listening": (SocketState.LISTEN, listening),
     "established-for-another-port": (SocketState.LISTEN, other_port),
     "no-socket": (SocketState.NONE, nothing),

@@ -351,6 +351,15 @@ def test_pins_of_another_layout_are_not_read(
         PinnedDataplane(pins)
 
 
+def test_pins_without_the_newest_map_are_of_another_version(
+    dataplane: Dataplane, pins: Path
+) -> None:
+    dataplane.pin(pins)
+    (pins / "openings").unlink()
+    with pytest.raises(DataplaneError, match="another version: lbctl up again"):
+        PinnedDataplane(pins)
+
+
 def test_pinned_programs_outlive_their_loader(pins: Path) -> None:
     with Dataplane.load(IDENTITY) as first:
         first.set_cluster(VIEW)

@@ -46,7 +46,8 @@ def wanted(flags: int, state: SocketState) -> str:
         return "accept_syn"
     if state is SocketState.TIME_WAIT:
         return "accept_socket" if flags & RST else "pass_on"
-    return "accept_socket" if state is SocketState.KNOWN else "pass_on"
+    keep = {SocketState.KNOWN, SocketState.REQUEST}  # of a request's SYN nothing is remembered
+    return "accept_socket" if state in keep else "pass_on"
 
 
 @families
@@ -58,7 +59,8 @@ def test_tcp(case: Case, family: Family, state: str, rare: bool, flags: int) -> 
     port = make(case, family)
     source = family.silent if state == "SYN-RECV" else family.client
     shape = RARE[family.version] if rare else PLAIN
-    packet = tcp_packet(source, port, family.vip, PORT, flags=flags, **shape)
+    ends = (source, port, family.vip, PORT)
+    packet = tcp_packet(*ends, flags=flags, numbers=case.numbers, **shape)
     for hops in LEFT_HOPS:
         assert case.ask(packet, known, hops=hops) == wanted(flags, known)
     for hops in LAST_HOPS:
@@ -83,7 +85,8 @@ def test_a_syn_under_forward_syn_goes_on_even_with_a_socket(
     shape = RARE[family.version] if rare else PLAIN
     syn = tcp_packet(family.client, port, family.vip, PORT, flags=SYN, **shape)
     assert case.ask(syn, SocketState.KNOWN, private_flags=8) == "pass_on"
-    ack = tcp_packet(family.client, port, family.vip, PORT, flags=ACK, **shape)
+    ends = (family.client, port, family.vip, PORT)
+    ack = tcp_packet(*ends, flags=ACK, numbers=case.numbers, **shape)
     assert case.ask(ack, SocketState.KNOWN, private_flags=8) == "accept_socket"
 
 
@@ -93,7 +96,8 @@ def test_a_dual_stack_listener_has_connections_of_both_families(case: Case) -> N
         client, served = case.connect(listener, family)
         assert served.family == socket.AF_INET6
         for shape in (PLAIN, RARE[family.version]):
-            mine = tcp_packet(family.client, port_of(client), family.vip, PORT, flags=ACK, **shape)
+            ends = (family.client, port_of(client), family.vip, PORT)
+            mine = tcp_packet(*ends, flags=ACK, numbers=case.numbers, **shape)
             assert case.ask(mine, SocketState.KNOWN) == "accept_socket"
             other = tcp_packet(family.client, FREE_PORT, family.vip, PORT, flags=ACK, **shape)
             assert case.ask(other, SocketState.LISTEN) == "pass_on"

@@ -36,9 +36,9 @@ def datagram(family: Family, *, rare: bool = False) -> list[bytes]:
     return cut(udp_packet(family.client, 5353, family.vip, UDP_PORT, payload=CONTENT, **shape))
 
 
-def segment(family: Family, port: int, flags: int = ACK) -> list[bytes]:
+def segment(case: Case, family: Family, port: int, flags: int = ACK) -> list[bytes]:
     ends = (family.client, port, family.vip, PORT)
-    return cut(tcp_packet(*ends, flags=flags, payload=CONTENT))
+    return cut(tcp_packet(*ends, flags=flags, numbers=case.numbers, payload=CONTENT))
 
 
 def connect(case: Case, family: Family) -> None:
@@ -71,10 +71,11 @@ def test_tcp(case: Case, family: Family, state: str) -> None:
     if state == "SYN-RECV":
         family = replace(family, client=family.silent)
     port = make(case, family)
-    wanted = "accept_socket" if known is SocketState.KNOWN else "pass_on"
-    for piece in segment(family, port):
+    keep = {SocketState.KNOWN, SocketState.REQUEST}
+    wanted = "accept_socket" if known in keep else "pass_on"
+    for piece in segment(case, family, port):
         assert case.ask(piece, known) == wanted
-    for piece in segment(family, port, SYN):
+    for piece in segment(case, family, port, SYN):
         assert case.ask(piece, known) == "accept_syn"
 
 

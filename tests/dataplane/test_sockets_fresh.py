@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 
@@ -12,7 +11,7 @@ from lb.dataplane.load import bpf_syscall
 from tests.dataplane.rig import Rig
 from tests.dataplane.socket_case import UDP_PORT, C, Case, D, Family
 from tests.dataplane.socket_states import PLAIN, RARE, families
-from tests.fuzz.kernel import MAP_GET_NEXT_KEY
+from tests.fuzz.kernel import first_key, map_read, map_write
 from tests.model import SocketState
 from tests.model.frames import udp_packet
 
@@ -36,21 +35,14 @@ def deliver(case: Case, packet: bytes, state: SocketState = SocketState.UDP_UNCO
 
 def only_flow(fd: int) -> tuple[bytes, int]:
     """The key of the only fresh flow, and when it was delivered."""
-    key, value = ctypes.create_string_buffer(36), ctypes.create_string_buffer(8)
-    next_key = struct.pack("=IIQQQ", fd, 0, 0, ctypes.addressof(key), 0)
-    bpf_syscall.bpf(MAP_GET_NEXT_KEY, ctypes.create_string_buffer(next_key, 32))
-    look_up = struct.pack("=IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
-    bpf_syscall.bpf(bpf_syscall.MAP_LOOKUP_ELEM, ctypes.create_string_buffer(look_up, 32))
-    return key.raw, struct.unpack("=Q", value.raw)[0]
+    key = first_key(fd)
+    return key, struct.unpack("=Q", map_read(fd, key, 8))[0]
 
 
 def deliver_earlier(fd: int, seconds: float) -> None:
     """Move the only fresh flow's delivery into the past."""
-    key_bytes, delivered = only_flow(fd)
-    key = ctypes.create_string_buffer(key_bytes, 36)
-    value = ctypes.create_string_buffer(struct.pack("=Q", delivered - int(seconds * 1e9)), 8)
-    update = struct.pack("=IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
-    bpf_syscall.bpf(bpf_syscall.MAP_UPDATE_ELEM, ctypes.create_string_buffer(update, 32))
+    key, delivered = only_flow(fd)
+    map_write(fd, key, struct.pack("=Q", delivered - int(seconds * 1e9)))
 
 
 @families

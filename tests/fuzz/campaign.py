@@ -6,6 +6,7 @@ A round is made from its seed and number alone, so it can be repeated without th
 from __future__ import annotations
 
 import random
+import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,10 +27,10 @@ from tests.fuzz.judge import (
     first_difference,
     shortest,
 )
-from tests.fuzz.kernel import PerCpuArray, Program, clear_map
+from tests.fuzz.kernel import PerCpuArray, Program, clear_map, map_write
 from tests.fuzz.redirector_frames import Tunnels
 from tests.fuzz.scene import FILLERS, Scene, random_config
-from tests.fuzz.sockets import RealServer
+from tests.fuzz.sockets import RealServer, ServerSockets, opening_key
 from tests.fuzz.traffic import Traffic
 from tests.model import Config, Memory, Result
 
@@ -154,10 +155,17 @@ class Fuzzer:
     def _redirector_judge(
         self, program: Program, config: Config, server: RealServer
     ) -> RedirectorJudge:
-        fresh = self.rig.dataplane.map_fd("lb_fresh")
         return RedirectorJudge(
-            program, config, server.table, forget_fresh=partial(clear_map, fresh)
+            program, config, server.table, forget=partial(self._begin_anew, server.table)
         )
+
+    def _begin_anew(self, sockets: ServerSockets) -> None:
+        clear_map(self.rig.dataplane.map_fd("lb_fresh"))
+        openings = self.rig.dataplane.map_fd("lb_openings")
+        clear_map(openings)
+        for flow, sequence in sockets.openings.items():
+            opening = struct.pack("=QII", time.monotonic_ns(), sequence, 0)
+            map_write(openings, opening_key(flow), opening)
 
     def _forget_fragments(self) -> None:
         for fd in self.rig.dataplane._loaded.maps.values():

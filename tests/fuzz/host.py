@@ -15,6 +15,7 @@ from tests.fuzz.judge import TC_VERDICTS, XDP_VERDICTS
 from tests.fuzz.offline import Offline
 from tests.host_compiler import compiler
 from tests.model import Config, Result, SocketState
+from tests.tcp_repair import RCV_NXT, SND_NXT
 
 FORWARDER, REDIRECTOR = 0, 1
 ROOM = 1 << 17
@@ -31,13 +32,16 @@ class _HostResult(ctypes.Structure):
 
 
 # a socket's state, as the kernel counts them, and whether a packet carries a valid cookie
-ESTABLISHED, TIME_WAIT, CLOSE, LISTEN = 1, 6, 7, 10
+ESTABLISHED, TIME_WAIT, CLOSE, LISTEN, REQUEST = 1, 6, 7, 10, 12
+OTHER = RCV_NXT + (1 << 31)
 SOCKETS: Mapping[SocketState, tuple[int, bool]] = {
     SocketState.NONE: (0, False),
     SocketState.LISTEN: (LISTEN, False),
     SocketState.LISTEN_COOKIE: (LISTEN, True),
     SocketState.TIME_WAIT: (TIME_WAIT, False),
+    SocketState.REQUEST: (REQUEST, False),
     SocketState.KNOWN: (ESTABLISHED, False),
+    SocketState.OTHER_NUMBERS: (ESTABLISHED, False),
     SocketState.UDP_CONNECTED: (ESTABLISHED, False),
     SocketState.UDP_UNCONNECTED: (CLOSE, False),
 }
@@ -84,6 +88,8 @@ class Host:
         """
         result = _HostResult()
         self._library.host_set_socket(*SOCKETS[state])
+        rcv_nxt = OTHER if state is SocketState.OTHER_NUMBERS else RCV_NXT
+        self._library.host_set_numbers(ctypes.c_uint32(rcv_nxt), ctypes.c_uint32(SND_NXT))
         status = self._library.host_packet_through(
             program, frame, len(frame), linear, self._out, ROOM, ctypes.byref(result)
         )

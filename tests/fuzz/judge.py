@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.fuzz.kernel import CountersError, Program, Seen, window_now
-from tests.fuzz.sockets import ServerSockets
+from tests.fuzz.sockets import ServerSockets, model_flow
 from tests.model import Config, Memory, Result, forward, redirect
 from tests.model.result import Verdict
 
@@ -72,26 +72,34 @@ class ForwarderJudge:
 class RedirectorJudge:
     """The redirector beside its model, with the memory and the sockets that both have.
 
-    The kernel forgets fresh UDP flows after 5 s (docs/wire.md, section 6.4), and the model has no
-    clock. Before that, `forget_fresh` empties the kernel's memory, and the model's is emptied too.
+    The kernel forgets fresh UDP flows after 5 s and SYNs after 64 s (docs/wire.md, sections 6.4 and
+    6.5), and the model has no clock. Before that, `forget` makes both of the kernel's memories have
+    the SYNs of the sockets' requests and nothing else, and the model's are made so, too.
     """
 
     program: Program
     config: Config
     sockets: ServerSockets
     memory: Memory = field(default_factory=Memory)
-    forget_fresh: Callable[[], None] = lambda: None
-    fresh_since: float = field(default_factory=time.monotonic)
+    forget: Callable[[], None] = lambda: None
+    since: float = -FRESH_SECONDS
 
     def both(self, frame: bytes) -> tuple[Result, Result]:
         """Return the program's result and the model's."""
-        if time.monotonic() - self.fresh_since > FRESH_SECONDS:
-            self.forget_fresh()
-            self.memory.fresh.forget()
-            self.fresh_since = time.monotonic()
+        if time.monotonic() - self.since > FRESH_SECONDS:
+            self.begin_anew()
         got = as_result(self.program.run(frame), TC_VERDICTS, None)
         self.sockets.frame = frame
         return got, redirect(frame, self.config, self.sockets, self.memory)
+
+    def begin_anew(self) -> None:
+        """Forget, and remember the SYNs of requests."""
+        self.forget()
+        self.memory.fresh.forget()
+        self.memory.openings.forget()
+        for flow, sequence in self.sockets.openings.items():
+            self.memory.openings.remember(model_flow(flow), sequence)
+        self.since = time.monotonic()
 
 
 Judge = ForwarderJudge | RedirectorJudge

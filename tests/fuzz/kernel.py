@@ -132,6 +132,34 @@ class Program:
         return next(iter(grown))
 
 
+def map_read(fd: int, key: bytes, size: int) -> bytes:
+    """The value of so many bytes under a key."""
+    value = ctypes.create_string_buffer(size)
+    _with_element(bpf_syscall.MAP_LOOKUP_ELEM, fd, key, value)
+    return value.raw
+
+
+def map_write(fd: int, key: bytes, value: bytes) -> None:
+    """Write a value under a key."""
+    _with_element(bpf_syscall.MAP_UPDATE_ELEM, fd, key, ctypes.create_string_buffer(value))
+
+
+def first_key(fd: int) -> bytes:
+    """Some key of a hash map that is not empty."""
+    key = ctypes.create_string_buffer(bpf_syscall.map_info(fd).key_size)
+    attribute = _buffer(32)
+    struct.pack_into("=IIQQQ", attribute, 0, fd, 0, 0, ctypes.addressof(key), 0)
+    bpf_syscall.bpf(MAP_GET_NEXT_KEY, attribute)
+    return key.raw
+
+
+def _with_element(command: int, fd: int, key: bytes, value: ctypes.Array[ctypes.c_char]) -> None:
+    held, attribute = ctypes.create_string_buffer(key, len(key)), _buffer(32)
+    addresses = (ctypes.addressof(held), ctypes.addressof(value))
+    struct.pack_into("=IIQQQ", attribute, 0, fd, 0, *addresses, 0)
+    bpf_syscall.bpf(command, attribute)
+
+
 def clear_map(fd: int) -> None:
     """Delete every element of a hash map."""
     key = _buffer(bpf_syscall.map_info(fd).key_size)

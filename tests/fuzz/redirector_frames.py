@@ -16,6 +16,12 @@ from tests.fuzz.traffic import ACK, ECN_TOS, FLAG_SETS, RST, SYN, Traffic
 
 GUE_AT = 42
 """Of GUE's eight bytes in a frame without tags."""
+WINDOW, SYN_WINDOW = 1 << 28, 65535
+AHEAD = (
+    *(0, 0, 1, -1, 1 << 31, WINDOW, WINDOW + 1, -WINDOW, -WINDOW - 1),
+    *(SYN_WINDOW, SYN_WINDOW + 1),
+)
+"""The edges of wire.md, section 6.5."""
 Aimed = tuple[Flow, tuple[int, int]]
 """A flow with a socket of this server, and its next sequence and acknowledgement number."""
 
@@ -153,7 +159,9 @@ class Tunnels:
             flow = flow._replace(**rng.choice(near))
         if rng.random() < 0.1:
             numbers = (numbers[0], numbers[1] ^ 1 << rng.randrange(32))
-        return flow, numbers
+        if rng.random() < 0.25:
+            numbers = (numbers[0] + rng.choice(AHEAD), numbers[1] + rng.choice(AHEAD))
+        return flow, (numbers[0] % (1 << 32), numbers[1] % (1 << 32))
 
     def aimed(self) -> bytes:
         """A packet of a connection that this server has."""

@@ -1,8 +1,8 @@
 """Real sockets of a server, in a network namespace of their own, and the model's view of them.
 
 The caller's thread moves into the namespace and stays there; the old one goes when the last socket
-of it does. Ports are fixed, so that a seed makes the same packets again; the sequence numbers are
-the kernel's.
+of it does. Ports and most sequence numbers are fixed, so that a seed makes the same packets again;
+those of SYN cookies and of two connections are the kernel's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from tests.fuzz import packets
 from tests.fuzz.packets import TCP, UDP, Flow
 from tests.fuzz.scene import SOCKET_VIPS
 from tests.fuzz.traffic import ACK, SYN
+from tests.model import Flow as ModelFlow
 from tests.model import SocketState
+from tests.model.encap import wrap_length
+from tests.model.gue import PROTO_IPV6, GueHeader
+from tests.model.headers import ETHERNET_LENGTH
+from tests.model.packet import read_packet
+from tests.model.sockets import numbers_fit
+from tests.tcp_repair import RCV_NXT, SND_NXT, establish, numbers_of
 
 Address = IPv4Address | IPv6Address
 
@@ -42,6 +49,8 @@ ESTABLISHED_FROM, WAITING_FROM, HALF_OPEN_FROM, COOKIE_FROM, UDP_FROM = (
     42000,
     5353,
 )
+SYN_SEQUENCE = 1000
+"""Of packets that say nothing else (packets.py)."""
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ETH_P_ALL = 3
 LINK, NOBODY = "quiet0", "02:00:00:00:00:99"
@@ -52,18 +61,46 @@ COOKIES_ALWAYS = "2"
 COOKIE_SIZES = 4
 
 
+def tcp_of(frame: bytes) -> bytes | None:
+    """The TCP segment inside GUE, as the model reads it; None for an error about one."""
+    gue = GueHeader.parse(frame)
+    inner = frame[ETHERNET_LENGTH + wrap_length(gue.hop_count) :]
+    packet = read_packet(inner, 6 if gue.proto == PROTO_IPV6 else 4)
+    if packet is None or packet.protocol != TCP:
+        return None
+    return inner[packet.upper_at :]
+
+
+def model_flow(flow: Flow) -> ModelFlow:
+    """A flow, as the model has them."""
+    return ModelFlow(
+        flow.protocol,
+        *(ip_address(flow.source), flow.source_port),
+        *(ip_address(flow.destination), flow.destination_port),
+    )
+
+
+def opening_key(flow: Flow) -> bytes:
+    """The key of `lb_openings`: a struct bpf_sock_tuple."""
+    ports = struct.pack(">HH", flow.source_port, flow.destination_port)
+    return (flow.source + flow.destination + ports).ljust(36, b"\0")
+
+
 @dataclass
 class ServerSockets:
     """What sockets there are: an oracle for the model.
 
-    `frame` is the frame that is asked about: whether it carries a valid SYN cookie is written in
-    its sequence and acknowledgement numbers, which a flow does not have.
+    `frame` is the frame that is asked about: whether it carries a valid SYN cookie, or is of an
+    open connection, is written in its sequence and acknowledgement numbers, which a flow does not
+    have. `numbers` are those of cookies and of open connections: the next that a client sends.
+    `openings` are the SYNs that the redirector has to remember (wire.md, section 6.5).
     """
 
     flows: dict[Flow, SocketState] = field(default_factory=dict)
     listening: set[tuple[bytes, int]] = field(default_factory=set)
     unconnected: set[tuple[bytes, int]] = field(default_factory=set)
     numbers: dict[Flow, tuple[int, int]] = field(default_factory=dict)
+    openings: dict[Flow, int] = field(default_factory=dict)
     frame: bytes = b""
 
     def lookup(
@@ -77,7 +114,7 @@ class ServerSockets:
         """The state of the socket that would receive a packet of this flow."""
         flow = Flow(protocol, source.packed, source_port, destination.packed, destination_port)
         if flow in self.flows:
-            return self.flows[flow]
+            return self._with_numbers(flow, self.flows[flow])
         local = (destination.packed, destination_port)
         if protocol == UDP:
             found = local in self.unconnected
@@ -85,6 +122,15 @@ class ServerSockets:
         if local not in self.listening:
             return SocketState.NONE
         return SocketState.LISTEN_COOKIE if self._has_cookie(flow) else SocketState.LISTEN
+
+    def _with_numbers(self, flow: Flow, state: SocketState) -> SocketState:
+        """An open connection is another one for packets whose numbers do not fit."""
+        segment = tcp_of(self.frame)
+        if state is not SocketState.KNOWN or segment is None:
+            return state
+        sequence, acknowledgement = struct.unpack_from(">II", segment, 4)
+        fit = numbers_fit(sequence, acknowledgement, segment[13], *self.numbers[flow])
+        return SocketState.KNOWN if fit else SocketState.OTHER_NUMBERS
 
     def _has_cookie(self, flow: Flow) -> bool:
         """Whether the frame's numbers are those of the cookie.
@@ -162,14 +208,18 @@ class RealServer:
         connected.connect((str(to[0]), to[1]))
         served, _ = listener.accept()
         self._open.enter_context(served)
-        self._known(Flow(TCP, client.packed, port, to[0].packed, to[1]))
+        self._known(Flow(TCP, client.packed, port, to[0].packed, to[1]), numbers_of(served))
 
-    def _known(self, flow: Flow) -> None:
+    def _known(self, flow: Flow, numbers: tuple[int, int] = (RCV_NXT, SND_NXT)) -> None:
         self.table.flows[flow] = SocketState.KNOWN
+        self.table.numbers[flow] = numbers
 
     def _connections(self, listener: socket.socket, vip: Address, client: Address) -> None:
+        """Of most there is only the server's end, with numbers that are the same in each run."""
         for port in range(ESTABLISHED_FROM, ESTABLISHED_FROM + 3):
-            self._connect(listener, (vip, PORT), client, port)
+            alone = self._socket(vip.version, socket.SOCK_STREAM)
+            establish(alone, (str(vip), PORT), (str(client), port))
+            self._known(Flow(TCP, client.packed, port, vip.packed, PORT))
         self._time_wait(listener, vip, client)
 
     def _time_wait(self, listener: socket.socket, vip: Address, client: Address) -> None:
@@ -185,10 +235,12 @@ class RealServer:
         self.table.flows[flow] = SocketState.TIME_WAIT
 
     def _half_open(self, vip: Address, silent: Address) -> None:
-        """A handshake whose SYN-ACK gets no answer."""
-        flow = Flow(TCP, silent.packed, HALF_OPEN_FROM, vip.packed, PORT)
-        syn_ack_for(flow)
-        self._known(flow)
+        """Handshakes whose SYN-ACKs get no answer; the redirector remembers one's SYN."""
+        for port in (HALF_OPEN_FROM, HALF_OPEN_FROM + 1):
+            flow = Flow(TCP, silent.packed, port, vip.packed, PORT)
+            syn_ack_for(flow)
+            self.table.flows[flow] = SocketState.REQUEST
+        self.table.openings[flow] = SYN_SEQUENCE
 
     def _cookies(self, vip: Address, silent: Address) -> None:
         """Handshakes of which the server keeps no state: all of it is in the SYN-ACK."""

@@ -48,7 +48,13 @@ from tests.model.memory import FragmentKey, Memory, Remembered, UpperLayer
 from tests.model.redirector import redirect
 from tests.model.result import Result, Verdict
 from tests.model.siphash import siphash, siphash_1_3
-from tests.model.sockets import SameSocket, SocketOracle, SocketState, SocketTable
+from tests.model.sockets import (
+    SameSocket,
+    SocketOracle,
+    SocketState,
+    SocketTable,
+    numbers_fit,
+)
 from tests.model.stack import Outcome
 from tests.model.trace import Path, Server, Step, trace
 
@@ -82,6 +88,7 @@ __all__ = [
     "bucket_of",
     "forward",
     "host",
+    "numbers_fit",
     "outer_source_port",
     "redirect",
     "room",

@@ -42,6 +42,11 @@ class Inner:
         return self.upper[13] if self.packet.protocol == PROTOCOL_TCP else 0
 
     @property
+    def sequence(self) -> int:
+        """The sequence number of a TCP packet that line R13 lets through (RFC 9293)."""
+        return int.from_bytes(self.upper[4:8], "big")
+
+    @property
     def is_error(self) -> bool:
         """Whether it is an ICMP error with its 8 bytes (wire.md, line R15)."""
         return self.packet.is_icmp_error(self.upper[0])

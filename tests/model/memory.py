@@ -86,14 +86,17 @@ class Memory:
 
     ``fragments`` is the forwarder's (wire.md, section 4.4), ``decisions`` the redirector's (section
     6.2; a value is the name of an accept counter, or ``pass_on``), ``fresh`` are the UDP flows of
-    section 6.4. ``answers_left`` are the too-big answers that section 4.5 still allows this CPU in
-    the current window; None: any number. Time does not pass here: a caller that models windows sets
-    the number anew, and one that models more than 5 seconds forgets ``fresh`` flows.
+    section 6.4, ``openings`` the sequence numbers of the SYNs of section 6.5. ``answers_left`` are
+    the too-big answers that section 4.5 still allows this CPU in the current window; None: any
+    number. Time does not pass here: a caller that models windows sets the number anew, one that
+    models more than 5 seconds forgets ``fresh`` flows, and one that models more than 64 seconds
+    forgets ``openings``.
     """
 
     fragments: Remembered[FragmentKey, UpperLayer] = field(default_factory=Remembered)
     decisions: Remembered[FragmentKey, str] = field(default_factory=Remembered)
     fresh: Remembered[Flow, bool] = field(default_factory=Remembered)
+    openings: Remembered[Flow, int] = field(default_factory=Remembered)
     answers_left: int | None = None
 
     def may_answer(self) -> bool:

@@ -35,11 +35,14 @@ class Outcome(Enum):
     OTHER = "not TCP, UDP or ICMP over IP, or too short for it: none of the model's business"
 
 
+_HAVE_TCP_FLOW = {SocketState.KNOWN, SocketState.REQUEST, SocketState.OTHER_NUMBERS}
+
+
 def received(frame: bytes, sockets: SocketOracle) -> Outcome:
     """The outcome of a frame in the local stack (RFC 9293 section 3.10.7, RFC 1122 section 4.1.3).
 
     Simple on purpose: checksums, sequence numbers and routes are taken to be right, tags to be
-    those of the interface.
+    those of the interface. A socket that has the flow has the packet, whatever it makes of it.
     """
     arrival = read_arrival(frame)
     if isinstance(arrival, str) or arrival.packet.problem is not None:
@@ -81,7 +84,7 @@ def _icmp(packet: IpPacket, message: bytes, sockets: SocketOracle) -> Outcome:
     if len(message) < ICMP_LENGTH + embedded.upper_at + LEAST_UPPER_LENGTH:
         return Outcome.IGNORED
     state = _ask(flow_of_error(message, embedded), sockets)
-    is_owned = state in {SocketState.KNOWN, SocketState.UDP_CONNECTED}
+    is_owned = state in _HAVE_TCP_FLOW | {SocketState.UDP_CONNECTED}
     return Outcome.DELIVERED if is_owned else Outcome.IGNORED
 
 
@@ -92,7 +95,7 @@ def _udp(state: SocketState) -> Outcome:
 
 
 def _tcp(state: SocketState, flags: int) -> Outcome:
-    if state is SocketState.KNOWN:
+    if state in _HAVE_TCP_FLOW:
         return Outcome.DELIVERED
     if state is SocketState.LISTEN_COOKIE and can_carry_cookie(flags):
         return Outcome.DELIVERED

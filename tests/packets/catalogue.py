@@ -7,6 +7,7 @@ from tests.packets import (
     forwarder_icmp,
     fragments,
     fresh,
+    openings,
     other_host,
     path_probe,
     redirector,
@@ -21,6 +22,6 @@ FORWARDER_ROWS = (
 )
 REDIRECTOR_ROWS = (
     *(*redirector.ROWS, *redirector_inner.ROWS, *path_probe.ROWS),
-    *(*fragments.REDIRECTOR_ROWS, *fresh.ROWS),
+    *(*fragments.REDIRECTOR_ROWS, *fresh.ROWS, *openings.ROWS),
 )
 ROWS = (*FORWARDER_ROWS, *REDIRECTOR_ROWS)

@@ -56,7 +56,8 @@ from tests.packets.world import (
 
 A, B, C, D = (dip(number) for number in range(1, 5))
 FORWARD_SYN = 0x08
-WAITING = SocketState.TIME_WAIT
+WAITING, REQUEST = SocketState.TIME_WAIT, SocketState.REQUEST
+OTHER_NUMBERS = SocketState.OTHER_NUMBERS
 KNOWN, LISTEN, COOKIE = SocketState.KNOWN, SocketState.LISTEN, SocketState.LISTEN_COOKIE
 CONNECTED, UNCONNECTED = SocketState.UDP_CONNECTED, SocketState.UDP_UNCONNECTED
 PADDING = b"\xaa" * 7
@@ -200,6 +201,7 @@ SOCKET_ROWS = (
     redirector("R19 SYN and ACK", gue(tcp(SYN | ACK), C), KNOWN),
     redirector("R19 no flags", gue(tcp(0), C), KNOWN),
     redirector("R19 forward_syn is about a SYN", gue(DATA, C, private_flags=FORWARD_SYN), KNOWN),
+    redirector("R19 a request whose SYN nobody remembers", GOOD, REQUEST),
     redirector("R20 cookie over IPv6", GOOD6, COOKIE),
     redirector("R20 cookie", GOOD, COOKIE),
     redirector("R20 with FIN", gue(tcp(ACK | FIN), C), COOKIE),
@@ -207,6 +209,7 @@ SOCKET_ROWS = (
     redirector("R21 connected, IPv6", gue(UDP6, C), CONNECTED),
     redirector("R22 TCP", gue(ERROR, C), KNOWN),
     redirector("R22 TCP over IPv6", gue(ERROR6, C), KNOWN),
+    redirector("R22 TCP, whatever its numbers", gue(ERROR, C), OTHER_NUMBERS),
     redirector("R22 UDP", gue(UDP_ERROR, C), CONNECTED),
     redirector("R22 UDP over IPv6", gue(UDP_ERROR6, C), CONNECTED),
 )  # fmt: skip

@@ -25,6 +25,14 @@ NO_COOKIE: Mapping[Executor, str] = {
     "kernel": "a cookie's numbers are the kernel's choice: test_sockets_cookies.py has real ones"
 }
 
+NO_REQUEST: Mapping[Executor, str] = {
+    "kernel": "it needs a client that does not answer: test_sockets_numbers.py has one"
+}
+NOT_FOR: Mapping[SocketState, Mapping[Executor, str]] = {
+    SocketState.LISTEN_COOKIE: NO_COOKIE,
+    SocketState.REQUEST: NO_REQUEST,
+}
+
 
 @dataclass(frozen=True)
 class Packet:
@@ -99,7 +107,7 @@ def redirector(
 ) -> Row:
     """A row of one packet, which has no Ethernet header yet."""
     seen = Packet(ethernet(packet, kind=kind), _counter_of(name, counter), None, out, state=state)
-    not_for = NO_COOKIE if state is SocketState.LISTEN_COOKIE else {}
+    not_for = NOT_FOR.get(state, {}) if state else {}
     if len(seen.frame) < LEAST_TEST_RUN["redirector"]:
         not_for = NO_FRAME
     return Row("redirector", name, config, (seen,), not_for)

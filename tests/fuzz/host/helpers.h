@@ -203,6 +203,7 @@ static long bpf_redirect(u32 ifindex, u64 flags)
 
 /* Sockets: the one that there is, if there is one. */
 static struct bpf_sock host_socket;
+static struct bpf_tcp_sock host_tcp_socket;
 static bool host_has_socket, host_has_cookie;
 
 static struct bpf_sock *bpf_skc_lookup_tcp(void *skb, struct bpf_sock_tuple *tuple, u32 size,
@@ -226,6 +227,12 @@ static struct bpf_sock *bpf_sk_lookup_udp(void *skb, struct bpf_sock_tuple *tupl
 static void bpf_sk_release(struct bpf_sock *sk)
 {
 	(void)sk;
+}
+
+static struct bpf_tcp_sock *bpf_tcp_sock(struct bpf_sock *sk)
+{
+	/* neither TIME-WAIT nor a request is a full socket */
+	return sk->state == 6 || sk->state == 12 ? 0 : &host_tcp_socket;
 }
 
 static long bpf_tcp_check_syncookie(struct bpf_sock *sk, const void *ip, u32 ip_size,

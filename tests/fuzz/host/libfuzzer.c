@@ -82,8 +82,10 @@ int LLVMFuzzerTestOneInput(const u8 *input, size_t size)
 		return 0;
 	host_has_socket = input[0] & 2;
 	host_has_cookie = input[0] & 4;
-	/* LISTEN, TIME-WAIT, ESTABLISHED */
+	/* LISTEN, TIME-WAIT, ESTABLISHED; a request */
 	host_socket.state = input[0] & 8 ? 10 : (input[0] & 32 ? 6 : 1);
+	if (input[0] & 64)
+		host_socket.state = 12;
 	if (input[0] & 16)
 		host_now += 1ULL << 26;
 	if (!host_run(input[0] & 1 ? HOST_REDIRECTOR : HOST_FORWARDER, input + HOST_PREFIX,

@@ -30,6 +30,13 @@ void host_set_socket(u32 state, u32 has_cookie)
 	host_socket.state = state;
 }
 
+/* What it expects next, and what it sends next. */
+void host_set_numbers(u32 rcv_nxt, u32 snd_nxt)
+{
+	host_tcp_socket.rcv_nxt = rcv_nxt;
+	host_tcp_socket.snd_nxt = snd_nxt;
+}
+
 /*
  * The service whose counters have grown by one packet of so many bytes since the
  * last call: -1 if none has grown, -2 if there was anything else.

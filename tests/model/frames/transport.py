@@ -18,6 +18,7 @@ def tcp_packet(
     destination_port: int,
     *,
     flags: int = TCP_SYN,
+    numbers: tuple[int, int] = (1000, 2000),
     data_offset: int = 5,
     payload: bytes = b"",
     tos: int = 0,
@@ -25,10 +26,13 @@ def tcp_packet(
     headers: Sequence[Extension] = (),
     fragment: int = 0x4000,
 ) -> bytes:
-    """A packet with one TCP segment. The last four are as in ``ip_packet``."""
+    """A packet with one TCP segment. The last four are as in ``ip_packet``.
+
+    ``numbers`` are the sequence and the acknowledgement number, modulo 2^32.
+    """
 
     def segment(checksum: int) -> bytes:
-        fields = (source_port, destination_port, 1000, 2000)
+        fields = (source_port, destination_port, *(number % (1 << 32) for number in numbers))
         rest = (data_offset << 4, flags, 65535, checksum, 0)
         return struct.pack(">HHIIBBHHH", *fields, *rest) + payload
 
