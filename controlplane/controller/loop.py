@@ -19,9 +19,10 @@ from controlplane.decide.deaths import Deaths
 from controlplane.decide.groups import Groups
 from controlplane.decide.health import fold
 from controlplane.decide.settlement import Settlement
-from controlplane.decide.signs import not_ready, refused_by_probes
+from controlplane.decide.signs import not_ready, refused_by_probes, refusing
 from controlplane.decide.views import FleetView, RoundView
 from controlplane.domain.controller_state import ControllerState
+from controlplane.domain.decisions import Decisions
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources
@@ -145,10 +146,16 @@ class Loop:
         cluster = self.published.cluster
         if cluster is None:
             raise StoreConflict("there is no cluster document yet")
-        fleet = replace(fleet, cluster=cluster)
+        fleet = self._cluster.paths.marked(replace(fleet, cluster=cluster), now)
         view = self._round_view(cluster, fleet, now)
         pools = self._publish_tables(view)
-        self._decisions.write(held, self._pools, time.time(), ticked=view.ticked)
+        decided = Decisions(
+            time.time(),
+            held,
+            refusing(cluster, fleet.servers),
+            self._cluster.paths.reasons(now),
+        )
+        self._decisions.write(decided, self._pools, ticked=view.ticked)
         done = Round(
             cluster,
             fleet,

@@ -60,6 +60,14 @@ class CutOff:
             if since is None or now - since < RECENT_SECONDS
         )
 
+    def back_in(self, name: str, now: float) -> float | None:
+        """Return how long a server still has to be reached before it may join, in seconds.
+
+        ``None``: it is not reached now.
+        """
+        since = self.reached.get(name)
+        return None if since is None else max(0.0, BACK_SECONDS - (now - since))
+
     def leaving(self, now: float) -> frozenset[str]:
         """Return those that have been withdrawn for long enough to leave the tables."""
         return frozenset(

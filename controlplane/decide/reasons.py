@@ -142,7 +142,7 @@ def _why_not(facts: PoolFacts, server: Server) -> Missing:
 
 def _why_down(view: ServerView) -> str:
     if view.cut_off:
-        return "the other servers do not reach it, or have reached it again for less than 30 s"
+        return view.cut_off_reason
     if view.stopped:
         return "its agent reported that it stopped"
     return "it has just begun to report again" if view.alive else "it does not answer"

@@ -37,7 +37,8 @@ class ServerView:
     last report; ``not_ready``: it is in use and has not been ready for too long
     (``controlplane.decide.signs``). ``refused_cluster`` is the generation of the newest cluster
     document if the last report refuses it, else 0. ``cut_off``: the other servers do not reach it
-    (``controlplane.decide.cut_off``). ``leaving``: it is heard and asks to leave; ``withdrawn``: it
+    (``controlplane.decide.cut_off``), ``cut_off_reason``: why it may not join yet. ``leaving``: it
+    is heard and asks to leave; ``withdrawn``: it
     does, and announces no routes any more.
     """
 
@@ -56,6 +57,7 @@ class ServerView:
     configured: bool = True
     refused_cluster: int = 0
     cut_off: bool = False
+    cut_off_reason: str = ""
     leaving: bool = False
     withdrawn: bool = False
 

@@ -37,6 +37,17 @@ def joins_when_ready(
     )
 
 
+def refusing(cluster: Cluster, views: Mapping[str, ServerView]) -> dict[str, tuple[str, ...]]:
+    """Return the silent servers that answer probes of services with resets, and which services."""
+    return {
+        s.name: tuple(sorted(views[s.name].refused_services))
+        for s in cluster.servers
+        if s.state is not ServerState.DOWN
+        and views[s.name].may_be_dead
+        and views[s.name].refused_services
+    }
+
+
 def refused_by_probes(views: Mapping[str, ServerView]) -> Failing:
     """Return the (server, service) pairs where a silent server's VIP answers with resets."""
     return frozenset(

@@ -69,8 +69,14 @@ class PoolDecisions:
 
 @dataclass(frozen=True)
 class Decisions:
-    """All pools. ``at``: Unix seconds, for people. ``held``: server -> why its drain waits."""
+    """All pools. ``at``: Unix seconds, for people. ``held``: server -> why its drain waits.
+
+    ``refusing``: silent server -> services where nothing listens, by the controller's probes.
+    ``cut_off``: server that the others do not reach -> why it may not join yet.
+    """
 
     at: float = 0.0
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refusing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cut_off: Mapping[str, str] = field(default_factory=dict)
     pools: Mapping[str, PoolDecisions] = field(default_factory=dict)

@@ -44,18 +44,20 @@ def overview(
     """Observe for ``listen_seconds``, then return servers, pools and documents. Raises StoreError.
 
     ``leader``: which controller leads the store, null: none.
-    ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``,
-    ``detached``, ``leaving``: `lbctl down` waits there, ``unknown``), ready, not_ready (in use, and
-    not ready for so long that no new connections go to it), load (0 to 1 or null), connections,
-    wished_draining, drain_request (by, at in Unix seconds, 0 if unknown, reason and force; null:
-    none), drain_held (why it waits),
-    unhealthy (services), buckets by pool, share (part of each pool, 0 to 1), lost_by (servers whose
-    packets to it are lost by their own report), cut_off (the others do not reach it, and are the
-    majority). ``split``: servers do not reach each other, and no group of them has a majority.
-    ``services``: name, vip, protocol, port (null: any), pool. ``pools``: name, buckets, depth,
-    hash_mode, generation, in_transition, probe (what a probe of its servers is sent to, or null),
-    unprobed (why it is null) and panic (too many of its servers are unhealthy, so their checks are
-    ignored; as the controller decided, while one leads).
+    ``servers``: name, dip, index, state, agent (``speaks``, ``silent``, ``stopped``, ``detached``,
+    ``leaving``: `lbctl down` waits there, ``unknown``), ready, not_ready (in use, and not ready for
+    so long that no new connections go to it), load (0 to 1 or null), connections, wished_draining,
+    drain_request (by, at in Unix seconds, 0 if unknown, reason and force; null: none), drain_held
+    (why it waits), unhealthy (services), refusing (services of a silent server where nothing
+    listens, by the controller's probes, while one leads), buckets by pool, share (part of each
+    pool, 0 to 1), lost_by (servers whose packets to it are lost by their own report), cut_off (the
+    others do not reach it, and are the majority, or have reached it again for too short a time),
+    cut_off_reason (why it may not join yet, by the controller that leads, or null). ``split``:
+    servers do not reach each other, and no group of them has a majority. ``services``: name, vip,
+    protocol, port (null: any), pool. ``pools``: name, buckets, depth, hash_mode, generation,
+    in_transition, probe (what a probe of its servers is sent to, or null), unprobed (why it is
+    null) and panic (too many of its servers are unhealthy, so their checks are ignored; as the
+    controller decided, while one leads).
     ``documents``: kind, generation, settled, waiting_for, ahead (the highest generation that a
     server has acknowledged, if the store is behind it, else null).
     """
@@ -141,8 +143,10 @@ def _server(
         "drain_request": vars(request) if request else None,
         "drain_held": list(decided.held.get(server.name, ())) if view.drain_requested else [],
         "lost_by": sorted(lost_by),
-        "cut_off": server.name in paths.groups.outside,
+        "cut_off": server.name in paths.groups.outside or server.name in decided.cut_off,
+        "cut_off_reason": decided.cut_off.get(server.name),
         "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
+        "refusing": list(decided.refusing.get(server.name, ())) if view.may_be_dead else [],
         "buckets": buckets,
         "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},
     }

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from controlplane.domain.decisions import Decisions
 from controlplane.publish.condition_log import ConditionLog
-from controlplane.publish.guard import Held
 from controlplane.publish.pool import PoolPublisher
 from controlplane.store.contract import ControllerStore, StoreError
 
@@ -25,17 +24,17 @@ class DecisionWriter:
         self._written: Decisions | None = None
 
     def write(
-        self, held: Held, pools: Mapping[str, PoolPublisher], wall: float, *, ticked: bool
+        self, servers: Decisions, publishers: Mapping[str, PoolPublisher], *, ticked: bool
     ) -> None:
-        """Write if something changed: held drains in every round, the rest at ticks.
+        """Write if something changed: pools at ticks, the rest in every round.
 
-        ``wall``: Unix seconds. A failure is logged.
+        ``servers``: decisions of this round without pools. A failure is logged.
         """
-        written = self._written
-        if not ticked and written is not None and written.held == held:
+        written, wall = self._written, servers.at
+        if not ticked and written and servers == replace(written, at=wall, pools={}):
             return
-        found = {name: publisher.decisions() for name, publisher in pools.items()}
-        new = Decisions(wall, held, found)
+        found = {name: publisher.decisions() for name, publisher in publishers.items()}
+        new = replace(servers, pools=found)
         if written and new == replace(written, at=wall) and _fresh(written, wall):
             return
         try:

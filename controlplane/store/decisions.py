@@ -45,6 +45,8 @@ def decode_decisions(data: bytes) -> Decisions:
     return Decisions(
         at=_number(content, "at"),
         held=_by_name(content, "held", _texts),
+        refusing=_by_name({"refusing": {}, **content}, "refusing", _texts),
+        cut_off=_by_name({"cut_off": {}, **content}, "cut_off", _text),
         pools=_by_name(content, "pools", _pool),
     )
 

@@ -50,7 +50,8 @@ NEIGHBOUR_PATIENCE_SECONDS = 0.3
 TICK_SECONDS = 1.0
 DOWN = (
     "the controller counts this server as down and gives it no traffic, although its agent runs: "
-    "`lbctl why` with this server's name, on the controller's machine, shows the reason"
+    "`lbctl why` with this server's name, on the controller's machine, shows the reason (one that "
+    "others did not reach joins when they have reached it for 30 s)"
 )
 
 

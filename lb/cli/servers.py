@@ -62,7 +62,7 @@ def print_servers(found: dict[str, Any]) -> None:
             server["name"],
             server["dip"],
             f"{server['state']}{drain}",
-            server["agent"] + (", not ready" if server["not_ready"] else ""),
+            _agent(server),
             ", ".join(server["unhealthy"]) or "-",
             load,
             str(server["connections"]),
@@ -82,12 +82,26 @@ def print_servers(found: dict[str, Any]) -> None:
         click.echo(f"{document['kind']} generation {document['generation']}: {settled}")
 
 
+def _agent(server: dict[str, Any]) -> str:
+    """Return what is known of a server's agent, and of its services if it is silent."""
+    text = str(server["agent"])
+    text += ", services refuse" if server["refusing"] else ""
+    return text + (", not ready" if server["not_ready"] else "")
+
+
 def _print_notes(found: dict[str, Any]) -> None:
     """Print what is unusual about servers and pools, a line each."""
     for server in found["servers"]:
         if server["drain_held"]:
             reasons = "; ".join(server["drain_held"])
             click.echo(f"the drain of {server['name']} is held back: {reasons}")
+        if server["refusing"]:
+            services = ", ".join(server["refusing"])
+            refuses = "refuse" if len(server["refusing"]) > 1 else "refuses"
+            click.echo(
+                f"{server['name']} is silent, and {services} there {refuses} connections: start "
+                "its agent and its services"
+            )
     _print_paths(found)
     _print_twins(found["servers"])
     for pool in found["pools"]:
@@ -114,6 +128,8 @@ def print_requests(found: dict[str, Any]) -> None:
 def _print_paths(found: dict[str, Any]) -> None:
     """Print which servers do not reach each other, and what follows."""
     for server in found["servers"]:
+        if server["cut_off_reason"]:
+            click.echo(f"{server['name']} is cut off: {server['cut_off_reason']}")
         if server["lost_by"]:
             lost_by = ", ".join(server["lost_by"])
             click.echo(f"PATHS: encapsulated packets to {server['name']} are lost from {lost_by}")

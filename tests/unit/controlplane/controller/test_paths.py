@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.operator.overview import overview
+from controlplane.operator.why import why
 from lb.cli.servers import print_servers
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
@@ -55,6 +56,26 @@ def test_a_server_that_others_lose_withdraws_then_leaves_then_comes_back(
     wait_until(lambda: fleet.current() == EVEN, "a full share again")
     assert fleet.metric("server_cut_off", server="s3") == 0
     assert "PATHS" not in shown(fleet, capsys)
+
+
+def test_a_server_that_is_reached_again_is_not_down_without_a_reason(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agent speaks, nobody loses it any more, and for 30 s it stays down."""
+    monkeypatch.setattr("controlplane.decide.cut_off.BACK_SECONDS", 30.0)
+    fleet.up(4)
+    lose(fleet, "s3")
+    wait_until(lambda: fleet.states()["s3"] == "down", "it left")
+    lose(fleet)
+    with fleet.store.lead("c1"):
+        wait_until(lambda: not fleet.rounds[-1].groups.losses, "the others reach it")
+        fleet.go_on(0.3)
+        reason = "the others reach it again: it may join in at most 30 s"
+        text = shown(fleet, capsys)
+        assert "down (cut off)" in text
+        assert f"s3 is cut off: {reason}" in text
+        (pool,) = why(fleet.store, "s3")["pools"]
+        assert [missing["detail"] for missing in pool["missing"]] == [f"down: {reason}"]
 
 
 def test_of_two_servers_nobody_leaves_and_it_is_shown(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from controlplane.operator.overview import overview
+from lb.cli.servers import print_servers
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
 from tests.unit.controlplane.fleet import EVEN, dip
@@ -125,6 +128,31 @@ def test_a_silent_server_whose_vip_refuses_gets_no_new_connections(
     assert wait_until(lambda: fleet.current().keys() == THREE, "s3 is current for no bucket") < 3
     assert fleet.states()["s3"] == "active"
     assert "its services refuse connections: start its agent" in capsys.readouterr().out
+
+
+def test_the_overview_shows_that_a_silent_servers_services_refuse(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot probe: it shows what the controller's probes found, and only while that is new."""
+    fleet.up(4, silent_wait_seconds=60.0)
+    fleet.prober.refusing.add(dip(3))
+    fleet.agents["s3"].end()
+    wait_until(lambda: fleet.current().keys() == THREE, "s3 is current for no bucket")
+    capsys.readouterr()
+    with fleet.store.lead("c1"):
+        found = overview(fleet.store, fleet.config(4), 1.3)
+    (service,) = found["servers"][2]["refusing"]
+    assert [server["refusing"] for server in found["servers"][:2]] == [[], []]
+    print_servers(found)
+    shown = capsys.readouterr().out
+    assert re.search(r"s3 .* silent, services refuse ", shown)
+    assert f"s3 is silent, and {service} there refuses connections: start its agent and" in shown
+    fleet.prober.refusing.clear()
+    wait_until(lambda: not fleet.rounds[-1].fleet.servers["s3"].refused_services, "it accepts")
+    with fleet.store.lead("c1"):
+        found = overview(fleet.store, fleet.config(4), 1.3)
+    assert found["servers"][2]["agent"] == "silent"
+    assert not found["servers"][2]["refusing"]
 
 
 def test_a_server_that_refused_gets_buckets_again_when_its_agent_speaks(fleet: Fleet) -> None:

@@ -44,7 +44,7 @@ class Site:
             f"web{n or ''}": PoolDecisions(5, servers={"front1": one})
             for n, one in enumerate(servers)
         }
-        self.store.put_decisions(Decisions(1.0, {"front1": held} if held else {}, pools))
+        self.store.put_decisions(Decisions(1.0, {"front1": held} if held else {}, pools=pools))
 
     def why(self, *words: str) -> int:
         return cli.run(["why", *words, "--config", str(self.file)])

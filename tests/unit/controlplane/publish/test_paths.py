@@ -172,7 +172,51 @@ def test_who_is_cut_off_is_logged_with_those_it_does_not_reach(store: FileStore)
         for now in (100.0, 101.0, 102.0):
             controller.look(now, S3_LOST)
     (line,) = [log for log in logs if log["event"] == CUT_OFF]
-    assert (line["about"], line["detail"]) == ("s3", "s1, s2, s4")
+    assert line["about"] == "s3"
+    assert line["detail"] == (
+        "s1, s2, s4 do not reach it: it withdraws its routes, then leaves the tables, and may join "
+        "when they have reached it for 30 s"
+    )
+
+
+def test_a_cut_off_server_is_logged_once_a_change_with_how_long_it_still_waits(
+    store: FileStore,
+) -> None:
+    """Reports arrive one after the other, so who loses it is another set in each round."""
+    controller = Controller(store)
+    with capture_logs() as logs:
+        for number in range(40):
+            losing = {name: ("s3",) for name in ("s1", "s2", "s4") if name != f"s{number % 3}"}
+            controller.look(100.0 + number / 4, losing)
+        for number in range(8):
+            controller.look(110.0 + number, {})
+        controller.look(118.0, S3_LOST)
+        for number in range(62):
+            controller.look(119.0 + number / 2, {})
+    lines = [(log["log_level"], log["detail"]) for log in logs if log["event"] == CUT_OFF]
+    assert [level for level, _ in lines] == ["error", "info", "error", "info"]
+    assert "do not reach it: it withdraws" in lines[0][1]
+    assert lines[1][1] == "the others reach it again: it may join if that lasts 30 s"
+    assert "s1, s2, s4 do not reach it" in lines[2][1]
+    assert lines[3][1] == lines[1][1]
+    assert [log for log in logs if log["event"] == f"{CUT_OFF}: over"]
+
+
+def test_how_long_it_still_waits_is_known_in_each_round(store: FileStore) -> None:
+    controller = Controller(store)
+    controller.look(100.0, S3_LOST)
+    controller.look(101.0, S3_LOST)
+    paths = controller.publisher.paths
+    assert paths.reasons(101.0) == {"s3": "s1, s2, s4 do not reach it"}
+    controller.look(105.0, {})
+    found = [paths.reasons(now)["s3"] for now in (105.0, 106.0, 118.0, 134.9)]
+    left = [
+        text.removeprefix("the others reach it again: it may join in at most ") for text in found
+    ]
+    assert left == ["30 s", "30 s", "20 s", "5 s"]
+    silent = replace(ALIVE, heard=False, silent=True)
+    controller.look(106.0, {}, s3=silent)
+    assert paths.reasons(106.0) == {"s3": "it waits until its agent reports and others reach it"}
 
 
 def test_a_fleet_that_filters_echo_is_left_alone(store: FileStore) -> None:

@@ -23,6 +23,8 @@ from controlplane.store.file.store import FileStore
 SOME = Decisions(
     12.5,
     {"s1": ("pool web would have 1 of 4 servers active",)},
+    {"s2": ("web", "web6")},
+    {"s3": "s1, s2 do not reach it"},
     {
         "web": PoolDecisions(
             generation=7,
@@ -62,6 +64,8 @@ def changed(**values: Any) -> bytes:
         {"held": []},
         {"held": {"s1": "because"}},
         {"held": {"../s1": []}},
+        {"refusing": {"s1": "web"}},
+        {"cut_off": {"s1": 1}},
         {"pools": {"web": []}},
         {"pools": {"web": {}}},
     ],
@@ -69,6 +73,13 @@ def changed(**values: Any) -> bytes:
 def test_what_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(StoreCorrupt):
         decode_decisions(changed(**values))
+
+
+def test_those_of_an_earlier_controller_have_fewer_keys() -> None:
+    content = json.loads(encode_decisions(SOME))
+    del content["refusing"], content["cut_off"]
+    found = decode_decisions(json.dumps(content).encode())
+    assert (found.held, found.refusing, found.cut_off) == (SOME.held, {}, {})
 
 
 def test_unknown_keys_are_skipped_and_texts_are_safe_to_print() -> None:
