@@ -18,6 +18,7 @@ from controlplane.domain.objects import SERVING, Cluster, Server, ServerState
 ALL_OF_IT = 1 << 62
 """A reason that explains whatever else does not."""
 NOT_READY = "not ready: lbctl status there shows why"
+KEEPS = "no other server of the pool can take its buckets, so it keeps them until one can"
 SHOWN = 8
 """Names in a list, at most."""
 
@@ -61,8 +62,16 @@ def explain(facts: PoolFacts) -> dict[str, ServerBuckets]:
         part = facts.buckets // max(1, len(eligible) + (not may))
         buckets = facts.current.get(server.index, 0)
         reasons = _eligible(facts, server, eligible, part) if may else [_why_not(facts, server)]
+        if buckets and not eligible:
+            found[server.name] = ServerBuckets(buckets, buckets, keeps=_keeps(reasons[0].detail))
+            continue
         found[server.name] = ServerBuckets(buckets, part, _fit(reasons, part - buckets))
     return found
+
+
+def _keeps(why_not: str) -> str:
+    """Return why a server keeps its buckets when none of the pool may be given any."""
+    return f"{KEEPS}; {why_not}"
 
 
 def _fit(reasons: Iterable[Missing], missing: int) -> tuple[Missing, ...]:

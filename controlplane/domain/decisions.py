@@ -43,12 +43,14 @@ class Missing:
 class ServerBuckets:
     """A server's buckets in a pool. ``part``: what it would have if all servers had equally many.
 
-    ``missing`` adds up to the difference, if it has fewer.
+    ``missing`` adds up to the difference, if it has fewer. ``keeps``: why it still has buckets
+    although it may not be given any.
     """
 
     buckets: int
     part: int
     missing: tuple[Missing, ...] = ()
+    keeps: str = ""
 
 
 @dataclass(frozen=True)

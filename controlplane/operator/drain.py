@@ -13,7 +13,7 @@ from controlplane.domain.names import guess
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.observe.observer import Observer
-from controlplane.operator.overview import decisions_of
+from controlplane.operator.overview import decisions_of, keeping, keeps_text
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
@@ -38,6 +38,8 @@ class DrainProgress:
     """The server is down, stopped, or not in the cluster: nothing to wait for."""
     held: tuple[str, ...] = ()
     """Why the controller holds the drain back."""
+    keeps: tuple[str, ...] = ()
+    """Pools whose buckets it keeps, because no other server can take them."""
 
     @property
     def done(self) -> bool:
@@ -54,6 +56,8 @@ class DrainProgress:
             text += f", its drain is held back: {'; '.join(self.held)}"
         elif not self.noted:
             text += ", the controller has not acted yet (does it run?)"
+        if self.keeps:
+            text += f", {keeps_text(self.keeps)}"
         if self.waiting_for:
             text += f", not using the newest table yet: {', '.join(self.waiting_for)}"
         return text
@@ -126,8 +130,9 @@ def wait_drained(
         found = progress(name, published.facts, published.generations(), fleet)
         if found.done:
             return found
-        if not found.noted:
-            found = replace(found, held=decisions_of(store).held.get(name, ()))
+        decided = decisions_of(store)
+        held = () if found.noted else decided.held.get(name, ())
+        found = replace(found, held=held, keeps=tuple(keeping(name, decided)))
         on_progress(found)
         if deadline is not None and now >= deadline:
             text = f"{name} still {found} after {timeout_seconds:g} s; its drain stays requested"

@@ -29,7 +29,10 @@ from controlplane.store.contract import ControllerStore, StoreCorrupt
 
 @dataclass(frozen=True)
 class PoolPreview:
-    """One pool: how many servers stay active, and what moves. ``reasons``: why guards refuse it."""
+    """One pool: how many servers stay active, and what moves.
+
+    ``reasons``: why guards refuse it. ``last``: no other server can take the buckets, so they stay.
+    """
 
     pool: str
     buckets: int
@@ -38,6 +41,7 @@ class PoolPreview:
     needed: int
     forced: int
     reasons: tuple[str, ...] = ()
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def _pool(pool: PoolConfig, server: Server, seen: _Seen) -> PoolPreview:
         capacity.needed,
         effect.forced,
         tuple(reason for reason in reasons if reason),
+        last=effect.nobody,
     )
 
 

@@ -48,16 +48,17 @@ def overview(
     ``leaving``: `lbctl down` waits there, ``unknown``), ready, not_ready (in use, and not ready for
     so long that no new connections go to it), load (0 to 1 or null), connections, wished_draining,
     drain_request (by, at in Unix seconds, 0 if unknown, reason and force; null: none), drain_held
-    (why it waits), unhealthy (services), refusing (services of a silent server where nothing
-    listens, by the controller's probes, while one leads), buckets by pool, share (part of each
-    pool, 0 to 1), lost_by (servers whose packets to it are lost by their own report), cut_off (the
-    others do not reach it, and are the majority, or have reached it again for too short a time),
-    cut_off_reason (why it may not join yet, by the controller that leads, or null). ``split``:
-    servers do not reach each other, and no group of them has a majority. ``services``: name, vip,
-    protocol, port (null: any), pool. ``pools``: name, buckets, depth, hash_mode, generation,
-    in_transition, probe (what a probe of its servers is sent to, or null), unprobed (why it is
-    null) and panic (too many of its servers are unhealthy, so their checks are ignored; as the
-    controller decided, while one leads).
+    (why it waits), keeps (pools whose buckets it keeps because no other server can take them),
+    unhealthy (services), refusing (services of a silent server where nothing listens, by the
+    controller's probes, while one leads), buckets by pool, share (part of each pool, 0 to 1),
+    lost_by (servers whose packets to it are lost by their own report), cut_off (the others do not
+    reach it, and are the majority, or have reached it again for too short a time), cut_off_reason
+    (why it may not join yet, by the controller that leads, or null). ``split``: servers do not
+    reach each other, and no group of them has a majority. ``services``: name, vip, protocol, port
+    (null: any), pool. ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe
+    (what a probe of its servers is sent to, or null), unprobed (why it is null) and panic (too many
+    of its servers are unhealthy, so their checks are ignored; as the controller decided, while one
+    leads).
     ``documents``: kind, generation, settled, waiting_for, ahead (the highest generation that a
     server has acknowledged, if the store is behind it, else null).
     """
@@ -141,6 +142,7 @@ def _server(
         "connections": report.connections if report else 0,
         "wished_draining": view.drain_requested,
         "drain_request": vars(request) if request else None,
+        "keeps": keeping(server.name, decided),
         "drain_held": list(decided.held.get(server.name, ())) if view.drain_requested else [],
         "lost_by": sorted(lost_by),
         "cut_off": server.name in paths.groups.outside or server.name in decided.cut_off,
@@ -150,6 +152,23 @@ def _server(
         "buckets": buckets,
         "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},
     }
+
+
+def keeping(server: str, decided: Decisions) -> list[str]:
+    """Return the pools whose buckets a server keeps because no other server can take them."""
+    return sorted(
+        name
+        for name, pool in decided.pools.items()
+        if server in pool.servers and pool.servers[server].keeps
+    )
+
+
+def keeps_text(pools: Iterable[str]) -> str:
+    """Return why a server keeps its buckets of these pools, for people."""
+    return (
+        f"no other server of pool {', '.join(pools)} can take its buckets, so it keeps them until "
+        "one can"
+    )
 
 
 def _service(service: Service) -> dict[str, Any]:

@@ -17,7 +17,8 @@ def why(store: ControllerStore, server: str) -> dict[str, Any]:
 
     ``summary``: one sentence. ``at``: when it was decided (Unix seconds), ``leader``: who leads
     now, null: nobody, so it may be old. ``drain_held``: why a requested drain waits. ``pools``:
-    name, generation (of the table), buckets, part, missing (reason, buckets, detail).
+    name, generation (of the table), buckets, part, missing (reason, buckets, detail), keeps (why it
+    still has buckets although it may not be given any, or "").
 
     Raises:
         BrigadeError: no controller has published its decisions here.
@@ -52,6 +53,8 @@ def _summary(server: str, decided: Decisions) -> str:
         return f"{server} has no buckets: {NO_POOL}"
     has, part = sum(one.buckets for one in found), sum(one.part for one in found)
     reasons = _by_reason(found)
+    if not reasons and any(one.keeps for one in found):
+        return f"{server} has {has:,} buckets, and keeps them"
     if not reasons:
         more = f", {has - part:,} more than an equal part" if has > part else ", an equal part"
         return f"{server} has {has:,} buckets{more}"

@@ -69,7 +69,10 @@ def _server(content: Mapping[str, Any], name: str) -> ServerBuckets:
     if not isinstance(missing, list) or len(missing) > MAX_TEXTS:
         raise StoreCorrupt(f"decisions: missing must be a list of at most {MAX_TEXTS}")
     return ServerBuckets(
-        _count(server, "buckets"), _count(server, "part"), tuple(_missing(one) for one in missing)
+        _count(server, "buckets"),
+        _count(server, "part"),
+        tuple(_missing(one) for one in missing),
+        _text({"keeps": "", **server}, "keeps"),
     )
 
 

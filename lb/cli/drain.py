@@ -18,6 +18,7 @@ from controlplane.operator.drain import (
     wait_drained,
 )
 from controlplane.operator.drain_preview import DrainPreview, preview_drain
+from controlplane.operator.overview import keeps_text
 from controlplane.operator.requests import drain_request
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
@@ -182,6 +183,9 @@ def show(found: DrainPreview) -> None:
             f"pool {pool.pool}: {pool.buckets:,} buckets move, {pool.stay} of {pool.members} "
             f"servers stay active ({pool.needed} needed), {pool.forced:,} later hops forced out"
         )
+    last = [pool.pool for pool in found.pools if pool.last]
+    if last:
+        click.echo(f"{found.server} is the last: {keeps_text(last)}")
 
 
 def _show_json(found: DrainPreview, outcome: str, *, as_json: bool) -> None:

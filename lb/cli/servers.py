@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from controlplane.domain.controller_state import DrainRequest
-from controlplane.operator.overview import overview
+from controlplane.operator.overview import keeps_text, overview
 from controlplane.operator.requests import request_text
 from lb.cli._controller_store import config_option, opened
 from lb.cli._options import json_option
@@ -57,6 +57,7 @@ def print_servers(found: dict[str, Any]) -> None:
         load = "-" if server["load"] is None else f"{server['load']:.0%}"
         drain = " (drain requested)" if server["wished_draining"] else ""
         drain = " (drain held back)" if server["drain_held"] else drain
+        drain = " (keeps its buckets)" if server["keeps"] else drain
         drain += " (cut off)" if server["cut_off"] else ""
         servers.add_row(
             server["name"],
@@ -95,6 +96,8 @@ def _print_notes(found: dict[str, Any]) -> None:
         if server["drain_held"]:
             reasons = "; ".join(server["drain_held"])
             click.echo(f"the drain of {server['name']} is held back: {reasons}")
+        if server["keeps"]:
+            click.echo(f"{server['name']} drains: {keeps_text(server['keeps'])}")
         if server["refusing"]:
             services = ", ".join(server["refusing"])
             refuses = "refuse" if len(server["refusing"]) > 1 else "refuses"

@@ -55,6 +55,9 @@ def show(found: dict[str, Any], now: float) -> None:
         click.echo(f"warning: decided {age:.0f} s ago by the clock of this machine")
     for reason in found["drain_held"]:
         click.echo(f"its drain is held back: {reason}")
+    for pool in found["pools"]:
+        if pool["keeps"]:
+            click.echo(f"pool {pool['name']}: {pool['keeps']}")
     rows = Table("pool", "buckets", "missing", "reason", "", box=None)
     for pool in found["pools"]:
         for missing in pool["missing"]:

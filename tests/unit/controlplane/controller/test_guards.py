@@ -11,6 +11,7 @@ import pytest
 import lb.cli.main as cli
 from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.errors import BrigadeError
+from controlplane.operator.overview import decisions_of
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
 from netns.polling import wait_until
@@ -146,6 +147,38 @@ def test_the_command_shows_what_a_drain_does_and_refuses_it(
         assert set(fleet.store.drain_requests()) == {"s1", "s2"}
         assert run(control, "drain", "s3", "--force") == 0
         wait_until(lambda: draining(fleet) == {"s1", "s2", "s3"}, "by force")
+
+
+def test_a_forced_drain_of_the_last_server_says_that_it_keeps_its_buckets(
+    fleet: Fleet, control: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `drain`, by `servers` and by `why`; until another server is there again."""
+    fleet.up(2)
+    with fleet.store.lead("test"):
+        assert run(control, "drain", "s1", "--force") == 0
+        assert "keeps" not in capsys.readouterr().out
+        wait_until(lambda: fleet.current().keys() == {"s2"}, "all on s2")
+        wait_until(fleet.calm, "settled")
+        assert run(control, "drain", "s2", "--force") == 0
+        said = "no other server of pool web can take its buckets, so it keeps them until one can"
+        assert f"s2 is the last: {said}" in capsys.readouterr().out
+        wait_until(lambda: draining(fleet) == {"s1", "s2"}, "by force")
+        keeps = "no other server of the pool can take its buckets, so it keeps them until one can"
+        wait_until(lambda: keeps in str(decisions_of(fleet.store)), "the controller says so")
+        assert run(control, "servers") == 0
+        shown = capsys.readouterr().out
+        assert "draining (keeps its buckets)" in shown
+        assert f"s2 drains: {said}" in shown
+        assert "s1 drains" not in shown
+        assert run(control, "why", "s2") == 0
+        answer = capsys.readouterr().out
+        assert "equal part" not in answer
+        assert f"pool web: {keeps}; its drain is requested" in answer
+        assert run(control, "drain", "s2", "--force", "--wait", "--timeout", "0.5") == 4
+        assert f", {said}" in capsys.readouterr().err
+        fleet.store.request_drain("s1", requested=False)
+        wait_until(lambda: fleet.current().keys() == {"s1"}, "s1 takes them")
+        wait_until(lambda: keeps not in str(decisions_of(fleet.store)), "and it is over")
 
 
 def test_the_controllers_refusal_ends_the_command_and_the_request(

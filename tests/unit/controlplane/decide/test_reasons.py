@@ -163,6 +163,29 @@ def test_a_requested_drain_names_who_and_why() -> None:
     assert only(seen(found, configured=False))[1] == "it is not in the settings any more"
 
 
+def without_plan(states: Mapping[int, ServerState], *chains: tuple[int, ...]) -> PoolFacts:
+    """A pool of which the builder cannot make a table: no server may be given buckets."""
+    made = facts(states, *chains, builder_states=dict.fromkeys(states, ACTIVE))
+    return replace(made, states=states, plan=None)
+
+
+def test_the_last_server_of_a_pool_keeps_its_buckets_and_it_says_so() -> None:
+    """An equal part of one server would be all of them: nothing is missing, and it drains."""
+    found = explain(without_plan({1: DRAINING}, (1,)))["s1"]
+    assert (found.buckets, found.part, found.missing) == (256, 256, ())
+    assert found.keeps == (
+        "no other server of the pool can take its buckets, so it keeps them until one can; its "
+        "drain is requested"
+    )
+    two = explain(without_plan({1: DRAINING, 2: DRAINING, 3: DOWN}, (1,), (2,)))
+    assert [(two[n].buckets, two[n].part, bool(two[n].keeps)) for n in ("s1", "s2")] == [
+        (128, 128, True),
+        (128, 128, True),
+    ]
+    assert not two["s3"].keeps
+    assert not explain(facts({1: DRAINING, 2: ACTIVE}, (1,), (2,)))["s1"].keeps
+
+
 def test_health_names_the_services_unless_it_is_a_panic() -> None:
     unhealthy = {**FOUR, 4: DRAINING}
     found = facts(FOUR, *SPACE, builder_states=unhealthy, failing=frozenset({("s4", "http")}))

@@ -84,6 +84,22 @@ def test_all_pools_count(site: Site, capsys: pytest.CaptureFixture[str]) -> None
     assert "NO CONTROLLER LEADS" in out
 
 
+def test_what_the_last_server_of_a_pool_keeps_is_no_equal_part(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keeps = "no other server of the pool can take its buckets, so it keeps them until one can"
+    site.decided(ServerBuckets(256, 256, keeps=keeps), ServerBuckets(0, 64, (SLOW,)))
+    assert site.why("front1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("front1 has 256 of ")
+    assert f"pool web: {keeps}" in lines
+    site.decided(ServerBuckets(256, 256, keeps=keeps))
+    assert site.why("front1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "front1 has 256 buckets, and keeps them"
+    assert f"pool web: {keeps}" in lines
+
+
 def test_nothing_missing_and_no_pool(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.decided(ServerBuckets(70, 64))
     assert site.why("front1") == 0

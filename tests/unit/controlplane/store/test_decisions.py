@@ -32,7 +32,7 @@ SOME = Decisions(
             panic=True,
             shares={"s1": 0.5},
             caps={"s1": 10},
-            servers={"s1": ServerBuckets(1, 64, (Missing(Reason.CHAIN_FULL, 63, "why"),))},
+            servers={"s1": ServerBuckets(1, 64, (Missing(Reason.CHAIN_FULL, 63, "why"),), "last")},
         )
     },
 )
@@ -77,9 +77,10 @@ def test_what_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
 
 def test_those_of_an_earlier_controller_have_fewer_keys() -> None:
     content = json.loads(encode_decisions(SOME))
-    del content["refusing"], content["cut_off"]
+    del content["refusing"], content["cut_off"], content["pools"]["web"]["servers"]["s1"]["keeps"]
     found = decode_decisions(json.dumps(content).encode())
     assert (found.held, found.refusing, found.cut_off) == (SOME.held, {}, {})
+    assert found.pools["web"].servers["s1"].keeps == ""
 
 
 def test_unknown_keys_are_skipped_and_texts_are_safe_to_print() -> None:
