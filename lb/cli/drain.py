@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
 from controlplane.operator.drain import (
     DrainProgress,
@@ -22,7 +23,7 @@ from controlplane.operator.overview import keeps_text
 from controlplane.operator.requests import drain_request
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
-from controlplane.store.contract import ControllerStore
+from controlplane.store.contract import ControllerStore, StoreError
 from lb.cli._controller_store import config_option, opened, warn_without_leader
 from lb.cli._options import json_option
 
@@ -159,10 +160,26 @@ def request(
         if held:
             raise _refusal(name, held)
     except BaseException:
-        if not found.requested and store.drain_requests().get(name) == made:
-            store.request_drain(name, requested=False)
+        if not found.requested:
+            _cancel(store, name, made)
         raise
     return "requested" if held is None else "draining"
+
+
+def _cancel(store: ControllerStore, name: str, made: DrainRequest) -> None:
+    """Cancel a request unless somebody has replaced it.
+
+    The reason for it matters more than a store that fails meanwhile, which is only a warning.
+    """
+    try:
+        if store.drain_requests().get(name) == made:
+            store.request_drain(name, requested=False)
+    except StoreError as error:
+        click.echo(
+            f"warning: the drain of {name} may still be requested: {error}; cancel it with "
+            f"`lbctl undrain {name}`",
+            err=True,
+        )
 
 
 def _refusal(name: str, reasons: tuple[str, ...]) -> BrigadeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ from controlplane.store.http.notifier import Notifier
 _START_SECONDS = 10.0
 _FINISH_SECONDS = 2
 """How long requests that are being answered may take when the server stops."""
+_CLOSE_SECONDS = 1.0
+"""How long clients may take to close their connections then."""
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 512
 
@@ -93,6 +96,29 @@ def serve(
             thread.join(_FINISH_SECONDS + _START_SECONDS)
 
 
+class _Server(uvicorn.Server):
+    """Ends within ``_FINISH_SECONDS``, also if clients do not close their side of TLS.
+
+    Such a client, as an agent that is paused, would hold its connection open for 30 s, without a
+    request: uvicorn would log that as an error.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all connections; requests that are being answered may finish."""
+        timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._abort_closed)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+    def _abort_closed(self) -> None:
+        """End the connections that are closed on this side only."""
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None and transport.is_closing():
+                transport.abort()
+
+
 def _server(app: ASGIApp, credentials: CredentialsInUse) -> uvicorn.Server:
     settings = uvicorn.Config(
         app,
@@ -110,7 +136,7 @@ def _server(app: ASGIApp, credentials: CredentialsInUse) -> uvicorn.Server:
     )
     settings.load()
     settings.ssl = credentials.tls
-    return uvicorn.Server(settings)
+    return _Server(settings)
 
 
 @contextmanager

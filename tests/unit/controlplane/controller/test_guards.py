@@ -237,6 +237,32 @@ def test_a_command_that_ends_before_the_verdict_cancels_its_own_request_alone(
     assert dict(fleet.store.drain_requests()) == ({"s3": others} if others else {})
 
 
+def test_a_store_that_fails_while_a_drain_is_cancelled_hides_no_reason(
+    fleet: Fleet,
+    control: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet.up(3)
+
+    def held_back(*_: Any, **__: Any) -> tuple[str, ...]:
+        monkeypatch.setattr(FileStore, "drain_requests", gone)
+        return ("pool web would have 1 of 3 servers active",)
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("the store is gone")
+
+    monkeypatch.setattr("lb.cli.drain.await_verdict", held_back)
+    with fleet.store.lead("test"):
+        code = run(control, "drain", "s3")
+    fleet.stop_control()
+    monkeypatch.undo()
+    error = capsys.readouterr().err
+    assert code == 3
+    assert "s3 is not drained: pool web would have 1 of 3 servers active" in error
+    assert "may still be requested: the store is gone; cancel it with `lbctl undrain s3`" in error
+
+
 def test_decisions_that_cannot_be_stored_hold_nothing_up(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import subprocess
 import threading
 from contextlib import ExitStack
@@ -97,6 +99,42 @@ def test_serving_in_clear_beyond_loopback_is_warned_of(
     with capture_logs() as logs, serve(FileStore(tmp_path / "store"), config):
         pass
     assert ("store is served in the clear" in {log["event"] for log in logs}) == warned
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["idle", "in a long poll"])
+def test_a_client_that_does_not_read_makes_the_end_no_error(
+    tmp_path: Path, held: ExitStack, caplog: pytest.LogCaptureFixture, asks: bool
+) -> None:
+    """Its side of TLS is never closed, as with an agent that is stopped (SIGSTOP)."""
+    store, token = FileStore(tmp_path / "store"), write_token(tmp_path)
+    pem, key = certificate(tmp_path)
+    with serve(store, ServeConfig("127.0.0.1", 0, token, pem, key)) as serving:
+        address = ("127.0.0.1", int(serving.url.rpartition(":")[2]))
+        context = ssl.create_default_context(cafile=str(pem))
+        raw = held.enter_context(socket.create_connection(address))
+        client = held.enter_context(context.wrap_socket(raw, server_hostname="127.0.0.1"))
+        if asks:
+            body = b'{"seen":{},"timeout_seconds":30}'
+            head = f"POST /v1/wait HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+            head += f"authorization: Bearer {token.read_text().strip()}\r\n\r\n"
+            client.sendall(head.encode() + body)
+            opened(held, serving.url, ca=pem).kinds()
+    assert not serving.alive
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_a_request_that_does_not_end_with_the_server_is_an_error(
+    tmp_path: Path, held: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, token = FileStore(tmp_path / "store"), write_token(tmp_path)
+    with serve(store, ServeConfig("127.0.0.1", 0, token)) as serving:
+        address = ("127.0.0.1", int(serving.url.rpartition(":")[2]))
+        client = held.enter_context(socket.create_connection(address))
+        head = "POST /v1/wait HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+        head += f"authorization: Bearer {token.read_text().strip()}\r\n\r\n"
+        client.sendall(head.encode())
+        opened(held, serving.url).kinds()
+    assert "Cancel 1 running task(s)" in caplog.text
 
 
 def test_a_server_that_does_not_start_is_an_error(
