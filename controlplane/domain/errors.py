@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -38,11 +39,14 @@ class ConfigError(BrigadeError):
 class SettingsError(ConfigError):
     """A settings file has mistakes: ``faults`` has one line for each, the most useful first.
 
-    The message has only the first.
+    The message has only the first, and the command that lists all. ``against``: the store without
+    which that command would not find them.
     """
 
-    def __init__(self, path: object, faults: Sequence[str]) -> None:
-        more = f" (and {len(faults) - 1} more; lbctl check lists them)" if len(faults) > 1 else ""
+    def __init__(self, path: object, faults: Sequence[str], against: str = "") -> None:
+        command = ["lbctl", "check", str(path), *(["--against", against] if against else [])]
+        count = len(faults) - 1
+        more = f" (and {count} more; `{shlex.join(command)}` lists them)" if count else ""
         super().__init__(f"{path}: {faults[0]}{more}")
         self.faults = tuple(faults)
 

@@ -39,7 +39,7 @@ def check_against(config: ControlConfig, cluster: Cluster, path: Path | str) -> 
     Bucket count, depth, hash mode and key are fixed for a pool's life (docs/adr/0003); a server's
     name belongs to one DIP until that server has left the cluster.
     """
-    _raise(fixed_faults(config, cluster), path)
+    _raise(fixed_faults(config, cluster), path, against=config.store)
 
 
 def notes(config: ControlConfig) -> Iterator[str]:
@@ -66,10 +66,10 @@ def kept_notes(config: ControlConfig, cluster: Cluster) -> Iterator[str]:
             )
 
 
-def _raise(faults: Iterable[str], path: Path | str) -> None:
+def _raise(faults: Iterable[str], path: Path | str, against: str = "") -> None:
     found = list(faults)
     if found:
-        raise SettingsError(path, found)
+        raise SettingsError(path, found, against)
 
 
 def fixed_faults(config: ControlConfig, cluster: Cluster) -> Faults:

@@ -39,7 +39,7 @@ class Settings(StrictModel):
         ),
         ({"part": {"dip": "10.0.0.1", "weight": "1.5"}}, "part.weight: must be a whole number"),
         ({"server": 3}, "server: must be a list"),
-        ({"mode": "x", "zzz": 1}, "(and 1 more; lbctl check lists them)"),
+        ({"mode": "x", "zzz": 1}, "(and 1 more; `lbctl check f.toml` lists them)"),
     ],
 )
 def test_one_line_names_the_key_and_what_is_allowed(data: dict[str, object], line: str) -> None:

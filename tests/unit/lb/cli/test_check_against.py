@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 import lb.cli.main as cli
 from controlplane.controller.settings import SettingsFile
+from controlplane.domain.errors import ConfigError
 from controlplane.domain.objects import ServerState
 from controlplane.store.contract import Version
 from controlplane.store.file.store import FileStore
@@ -61,6 +63,21 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
+
+
+def test_a_refused_reload_names_the_command_that_lists_every_mistake(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CONTROL.replace("depth = 2", "depth = 3").replace(str(BUCKETS), str(2 * BUCKETS))
+    site.file.write_text(text)
+    with pytest.raises(ConfigError, match=r"pool\[1\].buckets: .*\(and 1 more; `") as refused:
+        SettingsFile(site.file).read(a_cluster(1, states={1: ServerState.ACTIVE}))
+    command = shlex.split(str(refused.value).split("`")[1])
+    assert command[0] == "lbctl"
+    assert cli.run(command[1:]) == 2
+    error = capsys.readouterr().err
+    assert "pool[1].buckets: " in error
+    assert "pool[1].depth: " in error
 
 
 def test_every_mistake_is_named(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
