@@ -1,8 +1,9 @@
-"""Whether each TCP service has a listener in this network namespace, by sock_diag(7).
+"""Whether each service has a listening socket in this network namespace, by sock_diag(7).
 
 The redirector asks the kernel for a connection's socket. A service whose sockets live elsewhere, as
 in a container behind NAT, has none here: as soon as a chain has a second hop, each new connection
-is passed on to it, and reset there.
+is passed on to it, and reset there. A UDP service whose process ended leaves no other trace: it has
+no check.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from controlplane.domain.objects import TCP, Service, ServiceHealth, Vip, vip_text
+from controlplane.domain.objects import TCP, UDP, Service, ServiceHealth, Vip, vip_text
 from lb.agent.netlink.links import LOOPBACK_INDEX
 from lb.agent.netlink.messages import HEADER, attributes, messages
 from lb.agent.netlink.route_socket import (
@@ -32,7 +33,8 @@ PATIENCE_SECONDS = 1.0
 """A service that is restarted has none for a moment."""
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
-LISTEN = 1 << 10
+LISTENING = {TCP: 1 << 10, UDP: 1 << 7}
+"""The state of a listening TCP socket, and of a UDP socket that is not connected."""
 REQUEST = struct.Struct("=BBBBI48x")
 """struct inet_diag_req_v2: family, protocol, extensions, padding, states, and any socket."""
 SOCKET = struct.Struct("!4xH2x16s16xI")
@@ -52,6 +54,7 @@ class Listener:
     address: bytes
     port: int
     both: bool = False
+    protocol: int = TCP
 
     def serves(self, vip: Vip) -> bool:
         """Whether connections to its port of a VIP reach it."""
@@ -63,8 +66,10 @@ class Listener:
         return int.from_bytes(self.address) >> shift == int(vip.network_address) >> shift
 
 
-def read_listeners() -> frozenset[Listener]:
-    """Return the TCP listeners of this thread's network namespace that clients can reach.
+def read_listeners(protocols: Iterable[int]) -> frozenset[Listener]:
+    """Return the listeners of this thread's network namespace that clients can reach.
+
+    A UDP socket listens if it is bound and not connected. ``protocols``: TCP, UDP.
 
     Raises:
         OSError: the kernel has no inet_diag, or refuses.
@@ -73,11 +78,16 @@ def read_listeners() -> frozenset[Listener]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as diag:
         diag.settimeout(1.0)
         families = (socket.AF_INET, socket.AF_INET6)
-        return frozenset(one for family in families for one in _dump(diag, family))
+        return frozenset(
+            one
+            for protocol in protocols
+            for family in families
+            for one in _dump(diag, family, protocol)
+        )
 
 
-def _dump(diag: socket.socket, family: int) -> Iterator[Listener]:
-    request = REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, LISTEN)
+def _dump(diag: socket.socket, family: int, protocol: int) -> Iterator[Listener]:
+    request = REQUEST.pack(family, protocol, 0, 0, LISTENING[protocol])
     length, flags = HEADER.size + len(request), NLM_F_REQUEST | NLM_F_DUMP
     diag.send(HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, 1, 0) + request)
     while True:
@@ -88,7 +98,7 @@ def _dump(diag: socket.socket, family: int) -> Iterator[Listener]:
                 raise NetlinkError(error_in(message))
             found = parse(family, message.body)
             if found is not None:
-                yield found
+                yield replace(found, protocol=protocol)
 
 
 def parse(family: int, body: bytes) -> Listener | None:
@@ -111,7 +121,7 @@ class WatchedListeners:
         self,
         services: Callable[[], Iterable[Service]],
         checks: Callable[[], Mapping[str, ServiceHealth]],
-        read: Callable[[], Iterable[Listener]] = read_listeners,
+        read: Callable[[Iterable[int]], Iterable[Listener]] = read_listeners,
     ) -> None:
         self._services = services
         self._checks = checks
@@ -122,16 +132,20 @@ class WatchedListeners:
         yield Thing(LISTENERS, self._look, essential=False, patience_seconds=PATIENCE_SECONDS)
 
     def _look(self) -> Drift | None:
-        wanted = [s for s in self._services() if s.protocol == TCP and s.port is not None]
+        wanted = [s for s in self._services() if s.protocol in LISTENING and s.port is not None]
         if not wanted:
             return None
-        on_port: defaultdict[int | None, list[Listener]] = defaultdict(list)
-        for listener in self._read():
-            on_port[listener.port].append(listener)
-        missing = [s for s in wanted if not any(one.serves(s.vip) for one in on_port[s.port])]
+        on_port: defaultdict[tuple[int, int | None], list[Listener]] = defaultdict(list)
+        for listener in self._read(sorted({service.protocol for service in wanted})):
+            on_port[listener.protocol, listener.port].append(listener)
+        missing = [
+            service
+            for service in wanted
+            if not any(one.serves(service.vip) for one in on_port[service.protocol, service.port])
+        ]
         if not missing:
             return None
-        names = shortened([f"{s.name} ({vip_text(s.vip)} port {s.port})" for s in missing])
+        names = shortened([_named(service) for service in missing])
         return Drift(
             f"no socket of this network namespace listens for {names}", self._remedy(missing)
         )
@@ -146,3 +160,9 @@ class WatchedListeners:
             f"{shortened(elsewhere)} answers its check from elsewhere: give its container the "
             "host's network (not NAT), or new connections are reset once a bucket moves"
         )
+
+
+def _named(service: Service) -> str:
+    """Return a service's name and where it should listen."""
+    udp = "UDP " if service.protocol == UDP else ""
+    return f"{service.name} ({vip_text(service.vip)} {udp}port {service.port})"

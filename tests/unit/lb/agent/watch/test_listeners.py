@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -60,7 +60,7 @@ def test_listeners_are_read_from_the_kernel(stack: ExitStack) -> None:
     silent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     silent.bind(("127.0.0.79", 0))
     ports = [one.getsockname()[1] for one in (four, dual, six, mapped, silent)]
-    found = {one for one in read_listeners() if one.port in ports}
+    found = {one for one in read_listeners([TCP]) if one.port in ports}
     assert found == {
         Listener(ip_address("127.0.0.77").packed, ports[0]),
         Listener(bytes(16), ports[1], both=True),
@@ -84,7 +84,11 @@ def trouble(
     *services: Service, found: tuple[Listener, ...] = (), healthy: tuple[str, ...] = ()
 ) -> str:
     checks = {name: ServiceHealth(healthy=True) for name in healthy}
-    (thing,) = WatchedListeners(lambda: services, lambda: checks, lambda: found).things()
+
+    def read(protocols: Iterable[int]) -> Iterable[Listener]:
+        return [one for one in found if one.protocol in protocols]
+
+    (thing,) = WatchedListeners(lambda: services, lambda: checks, read).things()
     assert not thing.essential, "the forwarder works"
     drift = thing.look()
     return f"{drift.line}; {drift.remedy}" if drift else ""
@@ -103,6 +107,34 @@ def test_one_that_answers_its_check_lives_elsewhere() -> None:
     assert "web answers its check from elsewhere: give its container the host's network" in line
 
 
-def test_udp_and_services_of_any_port_are_not_looked_for() -> None:
-    assert trouble(service("dns", protocol=UDP), service("any", port=None)) == ""
+def test_a_dead_udp_service_is_named() -> None:
+    """Nothing else notices it: it has no check. A TCP socket of its port is another service."""
+    dns = service("dns", protocol=UDP)
+    bound = Listener(bytes(4), 80, protocol=UDP)
+    assert trouble(dns, found=(bound,)) == ""
+    assert "listens for dns (192.0.2.10 UDP port 80); start" in trouble(dns)
+    assert "for dns" in trouble(dns, found=(listener("0.0.0.0"),))
+    assert "for web (192.0.2.10 port 80)" in trouble(service("web"), dns, found=(bound,))
+
+
+def test_udp_sockets_are_read_from_the_kernel(stack: ExitStack) -> None:
+    """A connected one gets no packet of a new flow."""
+    four = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    four.bind(("127.0.0.77", 0))
+    six = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    six.bind(("::", 0))
+    connected = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    connected.bind(("127.0.0.78", 0))
+    connected.connect(("127.0.0.77", four.getsockname()[1]))
+    ports = [one.getsockname()[1] for one in (four, six, connected)]
+    found = {one for one in read_listeners([TCP, UDP]) if one.port in ports}
+    assert {one for one in found if one.protocol == UDP} == {
+        Listener(ip_address("127.0.0.77").packed, ports[0], protocol=UDP),
+        Listener(bytes(16), ports[1], both=True, protocol=UDP),
+    }
+
+
+def test_services_of_any_port_are_not_looked_for() -> None:
+    assert trouble(service("any", port=None), service("any-udp", protocol=UDP, port=None)) == ""
     assert trouble() == ""
