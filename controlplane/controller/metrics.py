@@ -84,6 +84,12 @@ class ControlMetrics:
         )
         self.restart = gauge("settings_restart_needed", "Changed keys that need a restart")
 
+        self.certificate = gauge(
+            "certificate_end_timestamp_seconds",
+            "When a certificate in use ends, by the key that names its file",
+            "file",
+        )
+
     @contextmanager
     def served(self, config: MetricsConfig) -> Iterator[None]:
         """Serve the metrics on the configured port while the context lives; port 0: not at all.
@@ -122,6 +128,12 @@ class ControlMetrics:
             self.last_good.set(0)
             self.read_at.set_to_current_time()
             self.restart.set(restart_needed)
+
+    def show_certificates(self, ends: Mapping[str, float]) -> None:
+        """Set when the certificates in use end, in Unix seconds."""
+        self.certificate.clear()
+        for key, end in ends.items():
+            self.certificate.labels(key).set(end)
 
     def show(self, done: Round) -> None:
         """Update the metrics from a round."""

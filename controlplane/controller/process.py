@@ -18,18 +18,22 @@ from controlplane.controller.loop import Loop
 from controlplane.controller.metrics import ControlMetrics
 from controlplane.controller.seed import seed_store
 from controlplane.controller.settings import Settings, SettingsFile
-from controlplane.domain.errors import BrigadeError, ExitCode
+from controlplane.domain.errors import BrigadeError, ConfigError, ExitCode
 from controlplane.domain.settings_changes import changes
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
+from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore, StoreConflict
 from controlplane.store.http.server import ServeConfig, Serving, serve
+from controlplane.store.http.validity import chain_end, ending_soon
 from controlplane.store.open import open_controller_store
 
 STAND_BY_SECONDS = 0.5
 """How often a standby controller tries to take the lead."""
+CERTIFICATE = "listen.certificate"
+ENDS_SOON = "a certificate ends soon"
 OPEN_AGAIN_SECONDS = 2.0
 """How often a controller that cannot probe tries again."""
 
@@ -122,6 +126,8 @@ class Controller:
         self._log = structlog.get_logger()
         self._owned = owned
         self._logged = ""
+        self._conditions = ConditionLog()
+        self._certificates: dict[str, float] = {}
         self._prober = self._open_prober(config)
         self._open_again_at = time.monotonic() + OPEN_AGAIN_SECONDS
         owned.callback(self._close_prober)
@@ -135,6 +141,7 @@ class Controller:
         owned.callback(sources.close)
         self.loop = Loop(store, config, self._prober, sources=sources, show=self._metrics.show)
         self._note_start()
+        self._note_certificates()
 
     def run(self, signals: Signals) -> None:
         """Run the loop until a signal ends it; SIGHUP reads the settings again.
@@ -147,6 +154,8 @@ class Controller:
                 signals.reload.clear()
                 self._reload()
             self._repair()
+            soon = ending_soon(self._certificates, time.time())
+            self._conditions.set(ENDS_SOON, CERTIFICATE, soon)
 
         self.loop.run(signals.stop, between)
         self._log.info("stopped")
@@ -179,6 +188,17 @@ class Controller:
                 self._log.info("probing", address=str(self._prober.address))
                 self.loop.configure(self.loop.config, self._prober)
 
+    def _note_certificates(self) -> None:
+        """Note when the certificate in use ends: the file may change before it is read again."""
+        listen = self._settings.config.listen
+        self._certificates = {}
+        if listen and listen.certificate:
+            try:
+                self._certificates[CERTIFICATE] = chain_end(listen.certificate)
+            except ConfigError as error:
+                self._log.warning("a certificate's end is not known", reason=str(error))
+        self._metrics.show_certificates(self._certificates)
+
     def _note_start(self) -> None:
         """Save settings that are good; report those that are not loudly."""
         refused = self._settings.refused
@@ -205,6 +225,7 @@ class Controller:
             self._log.error("settings not changed", every_time=True, reason=str(error))
             return
         self._settings = new
+        self._note_certificates()
         keys = ("probers", "gue_port")
         if any(getattr(new.config, key) != getattr(old.config, key) for key in keys):
             self._close_prober()

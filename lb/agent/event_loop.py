@@ -20,6 +20,7 @@ import structlog
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import IN_USE, Cluster, ServerState
 from controlplane.domain.vips import in_order
+from controlplane.store.http.validity import ending_soon
 from lb.agent.attach.attachment import Attachment
 from lb.agent.config import AgentConfig
 from lb.agent.documents.cluster_view import cluster_vips, deepest, pools_in_service
@@ -371,8 +372,11 @@ class Agent:
         elif parts.facts.current.ready and parts.take_over.overdue(time.monotonic()):
             parts.facts.update(ready=False)
             parts.facts.set_trouble("take-over", OVERDUE)
+        now = time.time()
+        soon = ending_soon(parts.facts.current.certificates, now)
+        parts.facts.set_trouble("certificates", soon)
         try:
-            status = status_of(parts.facts.current, parts.config, time.time())
+            status = status_of(parts.facts.current, parts.config, now)
             write_status(parts.config.run_dir, status)
         except BrigadeError as error:  # a full /run must not stop documents from being followed
             self._log.warning("no status file", reason=str(error))

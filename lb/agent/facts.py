@@ -45,6 +45,7 @@ class Facts:
     last read; ``settings_last_good``: the last good settings are in use, not the file;
     ``restart_needed`` is how many changed keys need a restart.
     ``paths`` is by peer; ``path_report`` is ``None`` until the first probes are sent.
+    ``certificates`` is when those in use end, by the key that names their file.
     ``missing`` names what this server cannot do without and does not have now; ``repairs`` counts
     what was put back, by its name. ``watch_seconds`` is the CPU time of the last look at it all.
     ``misnamed``: the controller knows this server's name with another DIP; ``twin``: the store
@@ -88,6 +89,7 @@ class Facts:
     settings_last_good: bool = False
     settings_read_at: float | None = None
     restart_needed: int = 0
+    certificates: Mapping[str, float] = field(default_factory=dict)
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     path_report: PathReport | None = None
     misnamed: bool = False

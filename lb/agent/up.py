@@ -47,6 +47,7 @@ from lb.agent.ready.boot_wait import Beginning, BootWait
 from lb.agent.ready.leave import LeaveWatch
 from lb.agent.ready.systemd import sd_notify
 from lb.agent.ready.take_over import TakeOver
+from lb.agent.report.certificates import note_certificates
 from lb.agent.report.checks import Checker
 from lb.agent.report.metrics import AgentCollector, serve_metrics
 from lb.agent.report.samplers import ConnectionCounter, LoadSampler
@@ -182,6 +183,7 @@ class Runner:
         self._facts.update(ready=announced and (config.run_dir / READY_FILE).exists())
         journal.note(run_dir_made=journal.record.run_dir_made or not config.run_dir.exists())
         self._note_start()
+        note_certificates(config, self._facts)
         self._serve_metrics()
         acknowledger = Acknowledger(self._store(), config.name, self._origin, self._facts)
         followed = self._store()
@@ -278,6 +280,7 @@ class Runner:
             self._log.error("settings not changed", every_time=True, reason=str(error))
             return
         self._settings = new
+        note_certificates(new.config, facts)
         announcer.configure(new.config)
         sampler.configure(new.config.load)
         self._file.save(new)

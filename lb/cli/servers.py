@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ import click
 from rich.table import Table
 
 from controlplane.domain.controller_state import DrainRequest
+from controlplane.domain.errors import ConfigError
 from controlplane.operator.overview import keeps_text, overview
 from controlplane.operator.requests import request_text
+from controlplane.settings.models import ControlConfig
+from controlplane.store.http.validity import chain_end, ending_soon
 from lb.cli._controller_store import config_option, opened
 from lb.cli._options import json_option
 from lb.cli._show import show_whole
@@ -28,14 +33,28 @@ LISTEN_SECONDS = 0.6
 def command(as_json: bool, config_path: Path) -> None:
     """Show servers, tables and drain requests of the controller.
 
-    They are read from its store, so it also works while no controller runs.
+    They are read from its store, so it also works while no controller runs. A certificate of the
+    controller that ends within a week is a TROUBLE.
     """
     with opened(config_path) as (config, store):
         found = overview(store, config, LISTEN_SECONDS)
+    found["troubles"] = list(troubles(config, time.time()))
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         print_servers(found)
+
+
+def troubles(config: ControlConfig, now: float) -> Iterator[str]:
+    """Yield what is wrong with files of the controller. ``now``: Unix seconds."""
+    if config.listen and config.listen.certificate:
+        try:
+            ends = {"listen.certificate": chain_end(config.listen.certificate)}
+        except ConfigError as error:
+            yield str(error)
+        else:
+            if soon := ending_soon(ends, now):
+                yield soon
 
 
 def print_servers(found: dict[str, Any]) -> None:
@@ -72,6 +91,8 @@ def print_servers(found: dict[str, Any]) -> None:
     show_whole(servers)
     _print_notes(found)
     print_requests(found)
+    for line in found.get("troubles", ()):
+        click.echo(f"TROUBLE: {line}")
     for document in found["documents"]:
         waiting = ", ".join(document["waiting_for"])
         settled = "settled" if document["settled"] else f"waiting for {waiting}"

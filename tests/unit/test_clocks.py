@@ -34,6 +34,8 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("controlplane/store/state_dir.py", "document_age_seconds"): "for people: lbctl table",
     ("controlplane/controller/loop.py", "round"): "for people: when decisions were made",
     ("controlplane/controller/wall_clock.py", "__init__"): "for people: its steps are reported",
+    ("controlplane/controller/process.py", "between"): "dates of certificates are wall clock times",
+    ("lb/cli/servers.py", "command"): "the same",
     ("controlplane/controller/metrics.py", "show_start"): PEOPLE,
     ("controlplane/controller/metrics.py", "show_reload"): PEOPLE,
     ("controlplane/logs.py", "_shared"): PEOPLE,

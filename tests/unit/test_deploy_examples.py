@@ -56,6 +56,46 @@ def test_prometheus_accepts_the_alerts() -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+CERTIFICATE_ALERT = """
+rule_files: [{rules}]
+evaluation_interval: 1h
+tests:
+  - interval: 1h
+    input_series:
+      - series: 'bucket_brigade_certificate_end_timestamp_seconds{{file="ca_file", instance="s1"}}'
+        values: "1728000x480"
+      - series: 'bucket_brigade_controller_certificate_end_timestamp_seconds{{file="x"}}'
+        values: "{controller}x480"
+    alert_rule_test:
+      - eval_time: 143h
+        alertname: BucketBrigadeCertificateEnds
+        exp_alerts: [{early}]
+      - eval_time: 145h
+        alertname: BucketBrigadeCertificateEnds
+        exp_alerts:
+          - exp_labels: {{file: ca_file, instance: s1}}
+          {late}
+"""
+"""The agent's ends after 20 days: the alert begins 14 days before, after 144 hours."""
+
+
+@pytest.mark.parametrize(("controller", "alert"), [(10**10, ""), (86_400, "exp_labels: {file: x}")])
+def test_a_certificate_that_ends_within_two_weeks_is_an_alert(
+    tmp_path: Path, controller: int, alert: str
+) -> None:
+    if shutil.which("promtool") is None:
+        missing("promtool is not installed (apt-get install prometheus)")
+    test = tmp_path / "test.yml"
+    early, late = (f"{{{alert}}}", f"- {alert}") if alert else ("", "")
+    rules = EXAMPLES / "alerts.yml"
+    test.write_text(
+        CERTIFICATE_ALERT.format(rules=rules, controller=controller, early=early, late=late)
+    )
+    command = ["promtool", "test", "rules", str(test)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_alerts_are_about_metrics_that_exist() -> None:
     sources = "".join(
         (ROOT / path).read_text(encoding="utf-8")

@@ -176,6 +176,9 @@ def _settings(facts: Facts) -> Iterator[Metric]:
     yield _single(
         "settings_restart_needed", "Changed keys that need a restart", facts.restart_needed
     )
+    text = "When a certificate in use ends, by the key that names its file"
+    ends = sorted(facts.certificates.items())
+    yield _gauge("certificate_end_timestamp_seconds", text, "file", ends)
     if facts.settings_read_at is not None:
         yield _single(
             "settings_read_timestamp_seconds",

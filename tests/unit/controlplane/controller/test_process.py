@@ -266,6 +266,25 @@ def test_a_new_token_and_a_new_certificate_are_used_after_a_reload(lbctl: Lbctl)
     assert NEW not in log
 
 
+def test_a_certificate_that_ends_soon_is_shown_until_it_is_replaced(lbctl: Lbctl) -> None:
+    lbctl.listen()
+    certificate(lbctl.directory, days=3)
+    process = lbctl.control()
+    wait_until(lambda: "a certificate ends soon" in lbctl.events(), "it is logged")
+    detail = lbctl.line("a certificate ends soon")["detail"]
+    assert detail.startswith("the certificate of listen.certificate ends in 2 days: replace it")
+    assert f"TROUBLE: {detail}" in lbctl.run("servers").stdout
+    name = 'bucket_brigade_controller_certificate_end_timestamp_seconds{file="listen.certificate"}'
+    first = next(line for line in lbctl.metrics().splitlines() if line.startswith(name))
+    certificate(lbctl.directory, days=300)
+    assert first in lbctl.metrics(), "the old one is in use"
+    lbctl.reload(process)
+    wait_until(lambda: "a certificate ends soon: over" in lbctl.events(), "over")
+    assert first not in lbctl.metrics()
+    assert "TROUBLE" not in lbctl.run("servers").stdout
+    assert ended(process, signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize(
     "fault", ["fixed key", "not TOML", "unknown key", "token", "certificate", "private key"]
 )

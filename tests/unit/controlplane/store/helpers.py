@@ -98,10 +98,10 @@ class Worker:
         return json.loads(out.strip().splitlines()[-1])
 
 
-def certificate(directory: Path) -> tuple[Path, Path]:
+def certificate(directory: Path, days: int = 30) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that is its own authority, and its key."""
     pem, key = directory / "cert.pem", directory / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(days)]
     names = ["-subj", "/CN=lb", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run([*command, *names, "-out", pem, "-keyout", key], check=True, capture_output=True)
     return pem, key

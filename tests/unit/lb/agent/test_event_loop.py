@@ -194,6 +194,15 @@ def test_everything_is_filled_before_it_is_attached_and_acknowledged_after(world
     assert world.wanted[-1] is True
 
 
+def test_a_certificate_that_ends_within_a_week_is_a_trouble_before_it_ends(world: World) -> None:
+    world.facts.update(certificates={"ca_file": time.time() + 3.5 * 86_400})
+    world.run(until=lambda: "certificates" in world.facts.current.troubles)
+    line = world.facts.current.troubles["certificates"]
+    assert line.startswith("the certificate of ca_file ends in 3 days: replace it and reload")
+    world.facts.update(certificates={"ca_file": time.time() + 8 * 86_400})
+    world.run(until=lambda: "certificates" not in world.facts.current.troubles)
+
+
 def test_it_waits_a_little_for_neighbours_but_not_for_ever(world: World) -> None:
     world.run(documents(), NeighbourChange({2: MAC, 9: MAC}, 1), until=attached(world))
     assert f"set_neighbour 2 {MAC.hex()}" in world.log

@@ -18,11 +18,13 @@ from controlplane.store.http.server import ServeConfig, serve
 from lb.agent.config import AgentConfig, LoadConfig, Settings, SettingsFile
 from lb.agent.facts import SharedFacts
 from lb.agent.machine.signals import signals_handled
+from lb.agent.report.certificates import note_certificates
 from lb.agent.report.samplers import LoadSampler
 from lb.agent.up import Runner
 from lb.agent.worker import Reload, Stop
 from netns.polling import wait_until
 from tests.unit.controlplane.store.conftest import TOKEN, write_token
+from tests.unit.controlplane.store.helpers import certificate
 
 NEW = "another-token-of-tests-9876543210"
 URL = "http://192.0.2.1:7000"
@@ -141,6 +143,24 @@ def test_the_stores_of_all_parts_use_a_new_token(tmp_path: Path) -> None:
         write_token(served, NEW)
         serving.credentials.use(config.credentials())
         assert [store.kinds() for store in stores] == [{}, {}, {}]
+
+
+def test_the_end_of_the_authority_in_use_is_known_from_the_start_and_after_a_reload(
+    tmp_path: Path,
+) -> None:
+    pem, _ = certificate(tmp_path)
+    file = File(tmp_path, "https://192.0.2.1:7000")
+    file.write(file.text + f'ca_file = "{pem}"\n')
+    with ExitStack() as stack:
+        runner = file.runner(stack)
+        note_certificates(runner.settings.config, runner._facts)
+        first = runner._facts.current.certificates["ca_file"]
+        assert time.time() + 29 * 86_400 < first < time.time() + 31 * 86_400
+        more = certificate(tmp_path, days=300)[0].read_text()
+        assert runner._facts.current.certificates == {"ca_file": first}, "the old one is in use"
+        pem.write_text(more)
+        file.reload(runner)
+        assert runner._facts.current.certificates["ca_file"] > first + 200 * 86_400
 
 
 @pytest.mark.parametrize("fault", ["x =", "dipp = 1\n", "token"])

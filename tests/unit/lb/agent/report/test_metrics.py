@@ -61,7 +61,7 @@ def test_every_fact_is_a_metric() -> None:
     )
     facts.begin_repairs(["vips", "forwarder"])
     facts.count_repair("vips")
-    facts.update(missing=("dip",), watch_seconds=0.002)
+    facts.update(missing=("dip",), watch_seconds=0.002, certificates={"ca_file": 5000.0})
     facts.count_refused("table/web", "stale_generation")
     facts.count_hook("on_ready", "failed")
     found = samples(facts)
@@ -86,6 +86,7 @@ def test_every_fact_is_a_metric() -> None:
         "repairs_total['vips']": 1,
         "repairs_total['forwarder']": 0,
         "missing['dip']": 1,
+        "certificate_end_timestamp_seconds['ca_file']": 5000,
         "watch_duration_seconds[]": 0.002,
     }
     for name, value in expected.items():
