@@ -414,7 +414,8 @@ class Agent:
             )
         if wrong is not None and wrong != parts.facts.current.troubles.get("identity"):
             self._log.error(wrong, every_time=True)
-        parts.facts.update(misnamed=wrong is not None)
+        listed_dip = str(own.dip) if own is not None and wrong is not None else ""
+        parts.facts.update(misnamed=wrong is not None, listed_dip=listed_dip)
         parts.facts.set_trouble("identity", wrong)
 
     def _documents_are_new_enough(self) -> bool:

@@ -49,7 +49,8 @@ class Facts:
     ``missing`` names what this server cannot do without and does not have now; ``repairs`` counts
     what was put back, by its name. ``watch_seconds`` is the CPU time of the last look at it all.
     ``misnamed``: the controller knows this server's name with another DIP; ``twin``: the store
-    refuses this machine, because the name belongs to another one.
+    refuses this machine, because the name belongs to another one. ``listed_dip``: the DIP that the
+    controller knows this name by, if it is another machine's; ``state`` is that machine's.
     ``leaving``: `lbctl down` waits until no table names this server; ``withdrawing``: it needs the
     routes withdrawn.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
@@ -93,6 +94,7 @@ class Facts:
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     path_report: PathReport | None = None
     misnamed: bool = False
+    listed_dip: str = ""
     twin: bool = False
     leaving: bool = False
     withdrawing: bool = False

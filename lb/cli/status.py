@@ -30,10 +30,7 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     if status.get("trace"):
         lines.append(("trace", "ON, packets cost more; if no trace runs, use lbctl trace --off"))
     ready = "ready" if status["ready"] else "not ready for traffic"
-    state = (
-        f"the controller lists it as {status['state']}" if status["state"] else "no documents yet"
-    )
-    lines.append(("state", f"{ready}; {state}"))
+    lines.append(("state", f"{ready}; {_state(status)}"))
     for kind, generation in sorted(status["generations"].items()):
         age = now - status["since"].get(kind, now)
         lines.append((kind, f"generation {generation}, in use for {age:.0f} s"))
@@ -63,6 +60,22 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     ]
     lines += [("TROUBLE", text) for text in status["troubles"].values()]
     return lines
+
+
+def _state(status: dict[str, Any]) -> str:
+    """Return how the controller lists this machine, or whose state that is."""
+    if not status["state"]:
+        return "no documents yet"
+    if status.get("listed_dip"):
+        other = f"the machine with DIP {status['listed_dip']}"
+    elif status.get("twin"):
+        other = "another machine that reports under this name"
+    else:
+        return f"the controller lists it as {status['state']}"
+    return (
+        f"THIS MACHINE IS IGNORED: the controller lists {other} as {status['server']}, "
+        f"{status['state']}"
+    )
 
 
 def _contact(last: float | None, now: float) -> str:

@@ -31,6 +31,8 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
         "attached": facts.attached,
         "xdp_mode": facts.xdp_mode,
         "state": facts.state,
+        "listed_dip": facts.listed_dip,
+        "twin": facts.twin,
         "source": facts.source,
         "generations": dict(facts.generations),
         "since": dict(facts.since),

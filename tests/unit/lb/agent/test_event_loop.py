@@ -315,6 +315,7 @@ def test_a_server_that_the_cluster_knows_by_another_dip_is_not_ready(world: Worl
     assert "by DIP 10.0.0.2" in world.facts.current.troubles["identity"]
     assert "agent.toml" in world.facts.current.troubles["identity"]
     assert world.facts.current.misnamed
+    assert world.facts.current.listed_dip == "10.0.0.2"
 
 
 def test_a_machine_that_the_store_refuses_is_not_ready(world: World) -> None:

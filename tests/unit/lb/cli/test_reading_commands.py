@@ -216,6 +216,31 @@ def test_status_shows_whether_the_agent_runs(
 
 
 @pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({}, "the controller lists it as active"),
+        (
+            {"listed_dip": "10.0.0.7"},
+            "THIS MACHINE IS IGNORED: the controller lists the machine with DIP 10.0.0.7 as s1, "
+            "active",
+        ),
+        (
+            {"twin": True},
+            "THIS MACHINE IS IGNORED: the controller lists another machine that reports under this "
+            "name as s1, active",
+        ),
+    ],
+)
+def test_status_shows_whose_state_the_controller_lists(
+    settings: AgentConfig, facts: dict[str, object], text: str
+) -> None:
+    known = SharedFacts(0.0)
+    known.update(state="active", **facts)
+    status = {**status_of(known.current, settings, 1.0), "agent_running": False}
+    assert dict(lines_of(status, 1.0))["state"] == f"not ready for traffic; {text}"
+
+
+@pytest.mark.parametrize(
     ("of_all", "text"),
     [
         (False, "lowered by 40 bytes for the encapsulation"),
