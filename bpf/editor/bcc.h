@@ -54,6 +54,7 @@ long bpf_skb_pull_data(struct __sk_buff *skb, u32 length);
 long bpf_skb_adjust_room(struct __sk_buff *skb, s32 grow, u32 mode, u64 flags);
 long bpf_skb_change_proto(struct __sk_buff *skb, __be16 protocol, u64 flags);
 long bpf_redirect(u32 ifindex, u64 flags);
+struct bpf_tcp_sock *bpf_tcp_sock(struct bpf_sock *sk);
 struct bpf_sock *bpf_skc_lookup_tcp(void *ctx, struct bpf_sock_tuple *tuple, u32 size, u64 netns,
 				    u64 flags);
 struct bpf_sock *bpf_sk_lookup_udp(void *ctx, struct bpf_sock_tuple *tuple, u32 size, u64 netns,

@@ -221,13 +221,17 @@ def test_status_shows_whether_the_agent_runs(
         ({}, "the controller lists it as active"),
         (
             {"listed_dip": "10.0.0.7"},
-            "THIS MACHINE IS IGNORED: the controller lists the machine with DIP 10.0.0.7 as s1, "
-            "active",
+            (
+                "THIS MACHINE IS IGNORED: the controller lists the machine with DIP 10.0.0.7 "
+                "as s1, active"
+            ),
         ),
         (
             {"twin": True},
-            "THIS MACHINE IS IGNORED: the controller lists another machine that reports under this "
-            "name as s1, active",
+            (
+                "THIS MACHINE IS IGNORED: the controller lists another machine that reports "
+                "under this name as s1, active"
+            ),
         ),
     ],
 )
