@@ -126,20 +126,31 @@ def parse(packet: bytes) -> EchoReply | TooBig | None:
     return None
 
 
-def filter_program(
-    own: IPv4Address, identifier: int, gue_port: int
-) -> tuple[tuple[int, int, int, int], ...]:
-    """Return a classic BPF program (code, jt, jf, k) for the raw ICMP socket.
+Filter = tuple[tuple[int, int, int, int], ...]
+"""A classic BPF program (code, jt, jf, k) for a raw ICMP socket. It keeps the start of a packet."""
 
-    It keeps the start of answers with our identifier, and of "fragmentation needed" about our
-    packets to the GUE port: other ICMP of this machine would push them out of the socket's buffer.
+
+def answer_filter(identifier: int) -> Filter:
+    """Return the filter that keeps answers with our identifier.
+
+    Other ICMP of this machine would push them out of the socket's buffer.
     """
     return (
         (0xB1, 0, 0, 0),  # x = length of the IP header
         (0x50, 0, 0, 0),  # a = ICMP type
-        (0x15, 0, 2, ECHO_REPLY),
+        (0x15, 0, 3, ECHO_REPLY),
         (0x48, 0, 0, 4),  # a = identifier
-        (0x15, 11, 12, identifier),
+        (0x15, 0, 1, identifier),
+        (0x06, 0, 0, 128),  # keep so many bytes
+        (0x06, 0, 0, 0),  # refuse
+    )
+
+
+def error_filter(own: IPv4Address, gue_port: int) -> Filter:
+    """Return the filter that keeps "fragmentation needed" about our packets to the GUE port."""
+    return (
+        (0xB1, 0, 0, 0),  # x = length of the IP header
+        (0x50, 0, 0, 0),  # a = ICMP type
         (0x15, 0, 11, UNREACHABLE),
         (0x50, 0, 0, 1),  # a = ICMP code
         (0x15, 0, 9, TOO_BIG),

@@ -13,10 +13,12 @@ from controlplane.domain.overhead import WRAP_BYTES
 from lb.agent.path.packet import (
     SMALL_BYTES,
     EchoReply,
+    Filter,
     Probe,
     TooBig,
+    answer_filter,
     checksum,
-    filter_program,
+    error_filter,
     parse,
     wrapped,
 )
@@ -102,9 +104,8 @@ def test_any_bytes_are_a_value_or_nothing(data: bytes) -> None:
     parse(data)
 
 
-def accepts(packet: bytes, identifier: int = 0x1234) -> bool:
-    """Run the filter, as the kernel would."""
-    program = filter_program(OWN, identifier, GUE_PORT)
+def accepts(program: Filter, packet: bytes) -> bool:
+    """Run a filter, as the kernel would."""
     a = x = position = 0
     formats = {0x50: "!B", 0x48: "!H", 0x40: "!I"}
     while True:
@@ -124,13 +125,22 @@ def accepts(packet: bytes, identifier: int = 0x1234) -> bool:
             return k > 0
 
 
-def test_the_filter_keeps_answers_and_errors_about_our_packets_only() -> None:
-    assert accepts(echo_reply(PROBE))
-    assert not accepts(echo_reply(PROBE), identifier=0x1235)
+def test_a_filter_keeps_answers_only() -> None:
     quoted = wrapped(PROBE, GUE_PORT)[:28]
-    assert accepts(too_big(quoted))
-    assert not accepts(too_big(quoted, code=1))
-    assert not accepts(too_big(wrapped(PROBE, 6081)[:28]))
+    program = answer_filter(0x1234)
+    assert accepts(program, echo_reply(PROBE))
+    assert not accepts(answer_filter(0x1235), echo_reply(PROBE))
+    assert not accepts(program, too_big(quoted)), "anybody can forge one"
+    assert not accepts(program, wrapped(PROBE, GUE_PORT)[WRAP_BYTES:]), "requests"
+
+
+def test_a_filter_keeps_errors_about_our_packets_only() -> None:
+    quoted = wrapped(PROBE, GUE_PORT)[:28]
+    program = error_filter(OWN, GUE_PORT)
+    assert accepts(program, too_big(quoted))
+    assert not accepts(program, too_big(quoted, code=1))
+    assert not accepts(program, too_big(wrapped(PROBE, 6081)[:28]))
     others = Probe(PEER, OWN, 1, 1, TOKEN)
-    assert not accepts(too_big(wrapped(others, GUE_PORT)[:28])), "not from this server"
-    assert not accepts(wrapped(PROBE, GUE_PORT)[WRAP_BYTES:]), "requests"
+    assert not accepts(program, too_big(wrapped(others, GUE_PORT)[:28])), "not from this server"
+    assert not accepts(program, echo_reply(PROBE))
+    assert not accepts(program, wrapped(PROBE, GUE_PORT)[WRAP_BYTES:]), "requests"
