@@ -32,6 +32,7 @@ from controlplane.publish.cluster import ClusterPublisher
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.decisions import DecisionWriter
 from controlplane.publish.guard import DrainGuard, Held
+from controlplane.publish.paths import listed
 from controlplane.publish.pool import PoolOutcome, PoolPublisher
 from controlplane.publish.published import Published
 from controlplane.publish.state import StateKeeper, rounded
@@ -46,6 +47,7 @@ MOST_SKIPPED = 10_000
 MOST_PASSED_A_ROUND = 16
 """Generations that are passed in one round: others wait for it, deaths first of all."""
 NOT_PUBLISHING = "nothing can be published"
+UNKNOWN = "ignored: reports of names that are not in the settings"
 UNPROBED = "cannot probe: no server of this pool will be declared down"
 
 
@@ -195,6 +197,7 @@ class Loop:
             requests=fleet.drain_requests,
         )
         self._log_requests(fleet)
+        self._conditions.set(UNKNOWN, "store", listed(fleet.unknown))
         self._cluster.resume(state)
         self._state.keep(rounded(state), self.published.generations(), now)
 

@@ -41,6 +41,9 @@ class ControlMetrics:
         self.split = gauge(
             "servers_split", "1 while servers do not reach each other and none may leave"
         )
+        self.unknown = gauge(
+            "unknown_names", "Names under which somebody reports and that are not in the settings"
+        )
         self.share = gauge("share", "Relative share of a pool", "pool", "server")
         self.buckets = gauge("buckets", "Buckets a server is current for", "pool", "server")
         self.generation = gauge("generation", "Newest published generation", "kind")
@@ -151,6 +154,7 @@ class ControlMetrics:
         for gauge in by_server:
             gauge.clear()
         self.split.set(done.groups.split)
+        self.unknown.set(len(done.fleet.unknown))
         for server in done.cluster.servers:
             view = done.fleet.servers[server.name]
             for state in ServerState:

@@ -34,6 +34,8 @@ class FleetView:
     twins: Mapping[str, Twin] = field(default_factory=dict)
     """Machines that are ignored, by the name of another one that they claim."""
     drain_requests: Mapping[str, DrainRequest] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+    """Names under which somebody reports, and that neither the cluster nor the settings have."""
 
     def acknowledged_by(self, server: str, kind: str) -> int:
         """Return the generation of this kind that a server has in use, 0 for none."""

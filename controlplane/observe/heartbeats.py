@@ -28,21 +28,32 @@ class Heartbeats:
         self.longest_gap_seconds = longest_gap_seconds
         self._last: float | None = None
         self._marks: dict[str, tuple[str, int]] = {}
+        self._names: frozenset[str] | None = None
         self._heard: dict[str, float] = {}
         self._detached: dict[str, float] = {}
         self._not_ready: dict[str, float] = {}
 
     def observe(
-        self, reports: Mapping[str, Report], now: float, in_use: Collection[str] = ()
+        self,
+        reports: Mapping[str, Report],
+        now: float,
+        in_use: Collection[str] = (),
+        names: Collection[str] | None = None,
     ) -> None:
-        """Record which reports are new. ``in_use``: servers that should be ready."""
+        """Record which reports are new.
+
+        ``in_use``: servers that should be ready. ``names``: whose reports were read (``None``:
+        all). A report that is read for the first time may be old.
+        """
         self._forgive_own_gap(now)
         marks = {name: (report.boot_id, report.sequence) for name, report in reports.items()}
         if self._last is not None:
             for name, mark in marks.items():
-                if self._marks.get(name) != mark:
+                was_read = self._names is None or name in self._names
+                if was_read and self._marks.get(name) != mark:
                     self._heard[name] = now
         self._marks = marks
+        self._names = None if names is None else frozenset(names)
         self._last = now
         detached = (name for name, report in reports.items() if report.detached)
         not_ready = (n for n, report in reports.items() if n in in_use and not _is_fit(report))

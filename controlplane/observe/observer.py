@@ -63,14 +63,15 @@ class Observer:
     def look(self, config: ControlConfig, cluster: Cluster | None, now: float) -> FleetView:
         """Read the store, read probe answers and send probes. Raises ``StoreError``."""
         members = cluster.servers if cluster else ()
-        reports = self._store.reports()
-        acknowledged = self._store.acknowledgements()
-        drain_requests = self._store.drain_requests()
         configured = [server.name for server in config.server]
+        names = dict.fromkeys([server.name for server in members] + configured)
+        reports = self._store.reports(names.keys())
+        acknowledged = self._store.acknowledgements(names.keys())
+        drain_requests = self._store.drain_requests()
         in_use = frozenset(server.name for server in members if server.state in IN_USE)
-        self._heartbeats.observe(reports, now, in_use)
+        self._heartbeats.observe(reports, now, in_use, names.keys())
         found = server_views(
-            dict.fromkeys([server.name for server in members] + configured),
+            names,
             self._heartbeats,
             now,
             silent_after_seconds=config.silent_after_seconds,
@@ -87,6 +88,7 @@ class Observer:
             config.silent_wait_seconds,
             self._store.twins(),
             drain_requests,
+            frozenset(self._store.names()) - names.keys(),
         )
         self._probe(config, fleet, now)
         self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)

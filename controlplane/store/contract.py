@@ -21,7 +21,7 @@ from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from controlplane.domain.decisions import Decisions
     from controlplane.domain.objects import Report, Twin
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 NOBODY = Origin()
 """The origin of what an older agent sends."""
 
+MOST_UNKNOWN = 256
+"""Names that no cluster document has, under which somebody reports or acknowledges."""
 UNKNOWN_REQUEST = DrainRequest()
 
 
@@ -164,8 +166,21 @@ class ControllerStore(AgentStore, OperatorStore):
         """Create a key. ``StoreConflict`` if the id is taken by other bytes."""
 
     @abstractmethod
-    def acknowledgements(self) -> Mapping[str, Mapping[str, int]]:
-        """Return, for each server that ever acknowledged, kind -> generation."""
+    def acknowledgements(
+        self, servers: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[str, int]]:
+        """Return, for each server that ever acknowledged, kind -> generation.
+
+        ``servers``: read only those of these.
+        """
+
+    @abstractmethod
+    def names(self) -> Collection[str]:
+        """Return the names under which somebody ever reported or acknowledged.
+
+        Anybody with the token can invent names. At most ``MOST_UNKNOWN`` that ``know_dips`` does
+        not have are stored; others get ``StoreDenied``.
+        """
 
     @abstractmethod
     def know_dips(self, dips: Mapping[str, str]) -> None:
@@ -180,8 +195,11 @@ class ControllerStore(AgentStore, OperatorStore):
         """Forget the machine that was refused under this name."""
 
     @abstractmethod
-    def reports(self) -> Mapping[str, Report]:
-        """Return the newest report of every server that ever reported."""
+    def reports(self, servers: Collection[str] | None = None) -> Mapping[str, Report]:
+        """Return the newest report of every server that ever reported.
+
+        ``servers``: read only those of these.
+        """
 
     @abstractmethod
     def wait_reports(self, timeout_seconds: float) -> None:

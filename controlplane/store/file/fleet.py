@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,13 @@ import structlog
 from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.names import is_name
 from controlplane.domain.objects import Origin, Report, Twin
-from controlplane.store.contract import NOBODY, UNKNOWN_REQUEST, StoreCorrupt
+from controlplane.store.contract import (
+    MOST_UNKNOWN,
+    NOBODY,
+    UNKNOWN_REQUEST,
+    StoreCorrupt,
+    StoreDenied,
+)
 from controlplane.store.file.atomic import (
     make_directory,
     names_in,
@@ -76,21 +82,24 @@ class Fleet:
         check_kind(kind)
         check_generation(generation)
         with self._writing:
+            self._check_known(server, path)
             self._twins.check(server, origin, self._file(self._reports, server))
             known = self._read(path, _MAX_ACKNOWLEDGEMENT_BYTES, _generations) or {}
             if known.get(kind) != generation:
                 data = json.dumps({**known, kind: generation}).encode()
                 replace_file(path, data, self._temporaries, durable=False)
 
-    def acknowledgements(self) -> dict[str, dict[str, int]]:
+    def acknowledgements(self, servers: Collection[str] | None = None) -> dict[str, dict[str, int]]:
         """Return, for each server that ever acknowledged, kind -> generation."""
-        return self._read_all(self._acknowledgements, _MAX_ACKNOWLEDGEMENT_BYTES, _generations)
+        limit = _MAX_ACKNOWLEDGEMENT_BYTES
+        return self._read_all(self._acknowledgements, limit, _generations, servers)
 
     def report(self, report: Report) -> None:
         """Replace a server's report."""
         path = self._file(self._reports, report.server)
         data = encode_report(report)
         with self._writing:
+            self._check_known(report.server, path)
             self._twins.check(report.server, report.origin, path)
             replace_file(path, data, self._temporaries, durable=False)
             self._twins.wrote(report, path)
@@ -107,9 +116,29 @@ class Fleet:
         """Forget the machine that was refused under this name."""
         remove_file(self._file(self._twins.directory, server), durable=False)
 
-    def reports(self) -> dict[str, Report]:
+    def names(self) -> frozenset[str]:
+        """Return the names under which somebody ever reported or acknowledged."""
+        return frozenset([*_servers_in(self._reports), *_servers_in(self._acknowledgements)])
+
+    def _check_known(self, server: str, path: Path) -> None:
+        """Let a name that no cluster has be stored, if it is not one too many.
+
+        Raises:
+            StoreDenied: somebody invents names.
+
+        """
+        if self._twins.knows(server) or path.exists():
+            return
+        unknown = [name for name in self.names() if not self._twins.knows(name)]
+        if server not in unknown and len(unknown) >= MOST_UNKNOWN:
+            raise StoreDenied(
+                f"{server} is not in the controller's settings, and {MOST_UNKNOWN} such names are "
+                "in use already: correct name in agent.toml, or add the server to control.toml"
+            )
+
+    def reports(self, servers: Collection[str] | None = None) -> dict[str, Report]:
         """Return the newest report of every server that ever reported."""
-        found = self._read_all(self._reports, MAX_REPORT_BYTES, decode_report)
+        found = self._read_all(self._reports, MAX_REPORT_BYTES, decode_report, servers)
         return {server: report for server, report in found.items() if report.server == server}
 
     def request_drain(self, server: str, *, requested: bool, request: DrainRequest) -> None:
@@ -145,15 +174,18 @@ class Fleet:
         return directory / f"{check_name(server, 'server')}{_SUFFIX}"
 
     def _read_all(
-        self, directory: Path, limit_bytes: int, parse: Callable[[bytes], T]
+        self,
+        directory: Path,
+        limit_bytes: int,
+        parse: Callable[[bytes], T],
+        servers: Collection[str] | None,
     ) -> dict[str, T]:
+        """Return the content of the files of these servers, ``None``: of all."""
         found = {}
-        for name in names_in(directory):
-            server = name.removesuffix(_SUFFIX)
-            if name.endswith(_SUFFIX) and is_name(server):
-                content = self._read(directory / name, limit_bytes, parse)
-                if content is not None:
-                    found[server] = content
+        for server in _servers_in(directory) if servers is None else servers:
+            content = self._read(self._file(directory, server), limit_bytes, parse)
+            if content is not None:
+                found[server] = content
         return found
 
     def _read(self, path: Path, limit_bytes: int, parse: Callable[[bytes], T]) -> T | None:
@@ -168,6 +200,12 @@ class Fleet:
             return None
         self._invalid.discard(path)
         return content
+
+
+def _servers_in(directory: Path) -> list[str]:
+    """Return the servers that have a file in a directory."""
+    names = [n.removesuffix(_SUFFIX) for n in names_in(directory) if n.endswith(_SUFFIX)]
+    return [name for name in names if is_name(name)]
 
 
 def _generations(data: bytes) -> dict[str, int]:

@@ -23,7 +23,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -178,10 +178,17 @@ class FileStore(ControllerStore):
         with self._using("cannot store a key"):
             self._keyring.create(key_id, key)
 
-    def acknowledgements(self) -> Mapping[str, Mapping[str, int]]:
+    def acknowledgements(
+        self, servers: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[str, int]]:
         """Return, for each server that ever acknowledged, kind -> generation."""
         with self._using("cannot read the acknowledgements"):
-            return self._fleet.acknowledgements()
+            return self._fleet.acknowledgements(servers)
+
+    def names(self) -> Collection[str]:
+        """Return the names under which somebody ever reported or acknowledged."""
+        with self._using("cannot read the names of servers"):
+            return self._fleet.names()
 
     def know_dips(self, dips: Mapping[str, str]) -> None:
         """Set the DIPs of the servers: reports and acknowledgements of others are refused."""
@@ -198,10 +205,10 @@ class FileStore(ControllerStore):
         with self._using("cannot forget a refused machine"):
             self._fleet.forget_twin(server)
 
-    def reports(self) -> Mapping[str, Report]:
+    def reports(self, servers: Collection[str] | None = None) -> Mapping[str, Report]:
         """Return the newest report of every server that ever reported."""
         with self._using("cannot read the reports"):
-            return self._fleet.reports()
+            return self._fleet.reports(servers)
 
     def wait_reports(self, timeout_seconds: float) -> None:
         """Block until the fleet has changed since the last call returned, or the timeout."""

@@ -52,6 +52,10 @@ class Twins:
             data = json.dumps(dict(sorted(dips.items()))).encode()
             replace_file(self._dips, data, self._temporaries, durable=False)
 
+    def knows(self, server: str) -> bool:
+        """Whether the cluster has a server of this name."""
+        return server in self._read_dips()
+
     def check(self, server: str, origin: Origin, current: Path) -> None:
         """Let a machine report or acknowledge as this server, or refuse it.
 

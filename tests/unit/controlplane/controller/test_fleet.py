@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from controlplane.domain.objects import ServiceHealth, Table
+from controlplane.domain.objects import Report, ServiceHealth, Table
 from controlplane.operator.overview import overview
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
@@ -378,3 +378,19 @@ def test_a_pool_that_one_agent_would_not_let_go_comes_back_as_it_was(fleet: Flee
     wait_until(lambda: fleet.states().get("s3") == "active", "a newcomer joins again")
     wait_until(fleet.calm, "settled")
     assert fleet.cluster().pools == (web,)
+
+
+def test_reports_under_invented_names_are_counted_and_not_read(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of them may have half a megabyte, and there is a round for each report of the fleet."""
+    fleet.up(2)
+    assert fleet.metric("unknown_names") == 0
+    for number in range(3):
+        fleet.store.report(Report(f"invented{number}", "b", 1, 0.0))
+    wait_until(lambda: fleet.metric("unknown_names") == 3, "they are counted")
+    assert fleet.rounds[-1].fleet.reports.keys() == {"s1", "s2"}
+    assert "reports of names that are not in the settings" in capsys.readouterr().out
+    for number in range(3):
+        fleet.store.forget(f"invented{number}")
+    wait_until(lambda: fleet.metric("unknown_names") == 0, "none is left")

@@ -122,3 +122,16 @@ def test_a_server_leaves_only_as_long_as_it_asks(
         configured=("a",),
     )["a"]
     assert (view.leaving, view.withdrawn) == (leaving, withdrawn)
+
+
+def test_the_old_report_of_a_server_that_was_just_added_is_no_heartbeat() -> None:
+    """Reports of names that are not in the settings are not read: nobody knows how old it is."""
+    beats = Heartbeats(0.0)
+    beats.observe(reports(s1=1), 0.0, names=["s1"])
+    beats.observe(reports(s1=1, s2=7), 1.0, names=["s1", "s2"])
+    assert not beats.heard("s2")
+    beats.observe(reports(s1=1, s2=8), 2.0, names=["s1", "s2"])
+    assert beats.heard("s2")
+    beats.observe(reports(s1=2, s2=8), 3.0, names=["s1", "s2", "s3"])
+    beats.observe(reports(s1=2, s2=8, s3=1), 4.0, names=["s1", "s2", "s3"])
+    assert beats.heard("s3"), "its first one"

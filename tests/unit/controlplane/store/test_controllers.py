@@ -11,7 +11,14 @@ import pytest
 
 from controlplane.domain.controller_state import CONTROLLER, DrainRequest
 from controlplane.domain.objects import Report
-from controlplane.store.contract import ControllerStore, StoreConflict, StoreUnavailable, Version
+from controlplane.store.contract import (
+    MOST_UNKNOWN,
+    ControllerStore,
+    StoreConflict,
+    StoreDenied,
+    StoreUnavailable,
+    Version,
+)
 from tests.unit.controlplane.store.conftest import Backing
 from tests.unit.controlplane.store.helpers import Worker, later
 
@@ -60,6 +67,26 @@ def test_a_forgotten_server_leaves_nothing(controller: ControllerStore) -> None:
     assert set(controller.reports()) == {"beta"}
     assert set(controller.acknowledgements()) == {"beta"}
     assert set(controller.drain_requests()) == {"beta"}
+
+
+def test_invented_names_are_bounded_and_known_ones_are_not(controller: ControllerStore) -> None:
+    """Anybody with the token can invent names; servers of the cluster go on, newcomers can come."""
+    for number in range(MOST_UNKNOWN):
+        controller.report(Report(f"x{number}", "b", 1, 0.0))
+    with pytest.raises(StoreDenied, match=r"alpha is not in the controller's settings, and 256"):
+        controller.report(Report("alpha", "b", 1, 0.0))
+    with pytest.raises(StoreDenied, match="alpha is not in"):
+        controller.acknowledge("alpha", "cluster", 1)
+    controller.report(Report("x7", "b", 2, 0.0))
+    controller.acknowledge("x7", "cluster", 1)
+    controller.know_dips({"alpha": "10.0.0.1"})
+    controller.report(Report("alpha", "b", 1, 0.0))
+    controller.acknowledge("alpha", "cluster", 1)
+    assert len(controller.names()) == MOST_UNKNOWN + 1
+    assert set(controller.reports(["alpha", "beta"])) == {"alpha"}
+    assert set(controller.acknowledgements(["alpha", "beta"])) == {"alpha"}
+    controller.forget("x7")
+    controller.report(Report("beta", "b", 1, 0.0))
 
 
 Act = Callable[[ControllerStore], None]
