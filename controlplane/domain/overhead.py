@@ -17,3 +17,7 @@ def overhead_bytes(depth: int) -> int:
     if not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"a chain is 1 to {MAX_DEPTH} servers deep, not {depth}")
     return WRAP_BYTES + HOP_BYTES * (depth - 1)
+
+
+LEAST_MTU = 1280 + overhead_bytes(MAX_DEPTH)
+"""Nothing lowers the MTU below this: IPv6 senders never go below 1280 bytes (RFC 8200)."""

@@ -13,6 +13,7 @@ import structlog
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controlplane.domain.errors import ConfigError
+from controlplane.domain.overhead import LEAST_MTU
 from controlplane.domain.settings_changes import Accepted, keep
 from controlplane.domain.store_url import DEFAULT_STORE, FILE_SCHEME, TLS_SCHEME, is_file
 from controlplane.settings.toml import (
@@ -34,6 +35,7 @@ from controlplane.store.saved_settings import SavedSettings, key_of_text, read_c
 
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
 STORE = re.compile(rf"{FILE_SCHEME}.+|https?://[^/\s]+/?")
+MAX_MTU = 0xFFFF
 PATH_KEYS = ("token_file", "ca_file", "state_dir", "run_dir", "bpffs")
 LOAD_KEYS = {"cgroup": ("cgroup",), "metric": ("url", "metric", "kind")}
 METRIC = text_like(r"[a-zA-Z_:][a-zA-Z0-9_:]*", "the name of a Prometheus metric, without labels")
@@ -101,6 +103,7 @@ class AgentConfig(StrictModel):
     xdp_mode: XdpMode = "native"
     mss: Literal["auto", "lower", "off"] = "auto"
     mss_table: Whole = Field(6080, ge=1, le=MAX_TABLE)
+    least_path_mtu: Whole = Field(LEAST_MTU, ge=LEAST_MTU, le=MAX_MTU)
     on_ready: tuple[str, ...] = ()
     on_withdraw: tuple[str, ...] = ()
     hook_timeout_seconds: Number = Field(10.0, gt=0, le=600)

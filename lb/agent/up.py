@@ -197,7 +197,12 @@ class Runner:
         mss = self._mss_keeper(link, journal)
         sampler = LoadSampler(config.load, self._facts)
         paths = PathProber(
-            config.name, config.dip, self._facts, self._path_mtu_changed, self._changed
+            config.name,
+            config.dip,
+            self._facts,
+            self._path_mtu_changed,
+            self._changed,
+            config.least_path_mtu,
         )
         notices = Notices(link.index, self._changed)
         self._start(acknowledger, announcer, checker, neighbours, notices, mss, sampler, paths)

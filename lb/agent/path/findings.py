@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from controlplane.domain.objects import PathReport
+from controlplane.domain.overhead import LEAST_MTU
 from lb.agent.facts import PathFacts
-from lb.agent.path.path_mtu import LEAST_MTU
 from lb.agent.path.peer import PeerPath, Reach
 
 NAMED = 8
@@ -48,13 +48,29 @@ def path_facts(paths: Paths) -> dict[str, PathFacts]:
     }
 
 
-def mtu_in_use(paths: Paths, peers: Peers) -> int | None:
-    """Return the smallest MTU found on paths to peers in use, ``None``: none is narrower."""
-    found = [p.mtu.known for name, p in paths.items() if p.mtu.known and name in peers.in_use]
-    return max(LEAST_MTU, min(found)) if found else None
+@dataclass(frozen=True)
+class Link:
+    """This server's address, the MTU of its interface, and the least MTU that it lowers to.
+
+    The programs have one MTU, and a VIP one MSS, for all peers: a path that is narrower than the
+    least one is not followed, so that one server cannot lower both for everybody without a bound.
+    """
+
+    own: IPv4Address
+    mtu: int
+    least_mtu: int = LEAST_MTU
 
 
-def troubles(paths: Paths, peers: Peers, own: IPv4Address, link_mtu: int) -> dict[str, str | None]:
+def mtu_in_use(paths: Paths, peers: Peers, least_mtu: int = LEAST_MTU) -> int | None:
+    """Return the smallest MTU found on paths to peers in use, ``None``: none is narrower.
+
+    Paths that do not carry ``least_mtu`` are left out.
+    """
+    known = [p.mtu.known for name, p in paths.items() if name in peers.in_use]
+    return min((mtu for mtu in known if mtu and mtu >= least_mtu), default=None)
+
+
+def troubles(paths: Paths, peers: Peers, link: Link) -> dict[str, str | None]:
     """Return a TROUBLE line for each topic, ``None``: all is well.
 
     A server that never ran is not a trouble, nor is one that is down: the controller shows both.
@@ -62,9 +78,10 @@ def troubles(paths: Paths, peers: Peers, own: IPv4Address, link_mtu: int) -> dic
     lost = [name for name in with_reach(paths, Reach.LOST) if name not in peers.down]
     in_use = {name: path for name, path in paths.items() if name in peers.in_use}
     return {
-        "paths": _lost(lost, own),
+        "paths": _lost(lost, link.own),
         "paths_unknown": _unknown(with_reach(in_use, Reach.UNKNOWN)),
-        "path_mtu": _narrow(in_use, link_mtu),
+        "path_mtu": _narrow(in_use, link),
+        "path_mtu_least": _too_narrow(in_use, link),
     }
 
 
@@ -87,14 +104,28 @@ def _unknown(names: Sequence[str]) -> str | None:
     )
 
 
-def _narrow(paths: Paths, link_mtu: int) -> str | None:
+def _too_narrow(paths: Paths, link: Link) -> str | None:
+    narrow = {n: p.mtu.known for n, p in paths.items() if p.mtu.known}
+    names = [name for name, mtu in narrow.items() if mtu < link.least_mtu]
+    if not names:
+        return None
+    return (
+        f"packets of {link.least_mtu} bytes (least_path_mtu) do not reach {named(names)}: those "
+        f"above {min(narrow[name] for name in names)} bytes are lost there, and the MTU and MSS "
+        "for the other servers stay. Make the MTU of all server links equal, or drain them"
+    )
+
+
+def _narrow(paths: Paths, link: Link) -> str | None:
+    link_mtu = link.mtu
     stuck = [name for name, path in paths.items() if path.mtu.stuck]
     if stuck:
         return (
             f"packets of the interface's MTU of {link_mtu} do not reach {named(stuck)}, nor do "
             f"those of {LEAST_MTU} bytes, but small ones do: correct the MTU of the links between"
         )
-    narrow = {name: path.mtu.known for name, path in paths.items() if path.mtu.known}
+    known = {name: path.mtu.known for name, path in paths.items() if path.mtu.known}
+    narrow = {name: mtu for name, mtu in known.items() if mtu >= link.least_mtu}
     if not narrow:
         return None
     return (

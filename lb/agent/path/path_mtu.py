@@ -9,11 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from controlplane.domain.bounds import MAX_DEPTH
-from controlplane.domain.overhead import overhead_bytes
+from controlplane.domain.overhead import LEAST_MTU
 
-LEAST_MTU = 1280 + overhead_bytes(MAX_DEPTH)
-"""Nothing lowers the MTU below this: IPv6 senders never go below 1280 bytes (RFC 8200)."""
 USUAL_MTUS = (
     *(LEAST_MTU, 1400, 1420, 1440, 1450, 1460, 1476, 1480, 1492, 1500, 1540, 1544, 1548),
     *(1550, 1600, 2000, 3000, 4000, 8000, 8900, 8950, 9000, 9100, 9216),

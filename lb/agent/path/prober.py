@@ -11,8 +11,17 @@ from ipaddress import IPv4Address
 import structlog
 
 from controlplane.domain.objects import IN_USE, Cluster, ServerState
+from controlplane.domain.overhead import LEAST_MTU
 from lb.agent.facts import SharedFacts
-from lb.agent.path.findings import Peers, mtu_in_use, path_facts, path_report, troubles, unsent
+from lb.agent.path.findings import (
+    Link,
+    Peers,
+    mtu_in_use,
+    path_facts,
+    path_report,
+    troubles,
+    unsent,
+)
 from lb.agent.path.packet import parse
 from lb.agent.path.schedule import Fleet, Schedule
 from lb.agent.path.sockets import ProbeSockets
@@ -37,7 +46,8 @@ class PathProber(Worker):
     """Probes each peer in turn; what it finds goes into the facts.
 
     ``on_mtu`` is called from this thread whenever the MTU that the paths carry changes, with
-    ``None`` if it is the interface's; ``on_change`` after a change of the TROUBLE lines.
+    ``None`` if it is the interface's; ``on_change`` after a change of the TROUBLE lines. Paths that
+    are narrower than ``least_mtu`` are not followed.
     """
 
     def __init__(
@@ -47,8 +57,10 @@ class PathProber(Worker):
         facts: SharedFacts,
         on_mtu: Callable[[int | None], None],
         on_change: Callable[[], None],
+        least_mtu: int = LEAST_MTU,
     ) -> None:
         super().__init__("paths")
+        self._least_mtu = least_mtu
         self._name = name
         self._own = own
         self._facts = facts
@@ -147,12 +159,13 @@ class PathProber(Worker):
         if self._in_use is None:
             return
         fleet, peers, paths = self._in_use.fleet, self._in_use.peers, schedule.paths
-        mtu = mtu_in_use(paths, peers)
+        mtu = mtu_in_use(paths, peers, self._least_mtu)
         if mtu != self._mtu:
             self._mtu = mtu
             self._on_mtu(mtu)
         self._facts.update(paths=path_facts(paths), path_report=path_report(paths))
-        for topic, line in troubles(paths, peers, fleet.own, fleet.link_mtu).items():
+        link = Link(fleet.own, fleet.link_mtu, self._least_mtu)
+        for topic, line in troubles(paths, peers, link).items():
             self._set_trouble(topic, line)
         refused = {name: why for name, why in self._unsent.items() if name in peers.in_use}
         self._set_trouble("paths_send", unsent(refused))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from controlplane.domain.objects import PathReport
+from controlplane.domain.overhead import LEAST_MTU
 from lb.agent.facts import PathFacts
 from lb.agent.path.findings import (
     NAMED,
+    Link,
     Peers,
     mtu_in_use,
     named,
@@ -17,7 +19,6 @@ from lb.agent.path.findings import (
     unsent,
 )
 from lb.agent.path.packet import SMALL_BYTES
-from lb.agent.path.path_mtu import LEAST_MTU
 from lb.agent.path.peer import LOST_AFTER, PeerPath
 
 OWN = IPv4Address("10.0.0.1")
@@ -43,8 +44,10 @@ def silent(path: PeerPath) -> PeerPath:
 PATHS = {"s4": silent(new()), "s3": silent(reached()), "s2": reached(), "s5": new()}
 
 
-def lines(paths: dict[str, PeerPath], peers: Peers | None = None) -> dict[str, str]:
-    found = troubles(paths, peers or Peers(frozenset(paths)), OWN, 1600)
+def lines(
+    paths: dict[str, PeerPath], peers: Peers | None = None, least: int = LEAST_MTU
+) -> dict[str, str]:
+    found = troubles(paths, peers or Peers(frozenset(paths)), Link(OWN, 1600, least))
     return {topic: line for topic, line in found.items() if line is not None}
 
 
@@ -87,6 +90,24 @@ def test_the_narrowest_path_to_a_server_in_use_counts() -> None:
     assert set(found) == {"path_mtu"}
     assert "do not reach s2, s3" in found["path_mtu"]
     assert "MTU of 1400" in found["path_mtu"]
+
+
+def test_one_server_does_not_lower_the_mtu_for_all_below_what_is_configured() -> None:
+    """The programs have one MTU and a VIP one MSS: that server loses larger packets instead."""
+    paths = {"s2": reached(1500), "s3": reached(1400), "s4": reached()}
+    peers = Peers(frozenset(paths))
+    assert mtu_in_use(paths, peers, 1400) == 1400
+    assert mtu_in_use(paths, peers, 1450) == 1500
+    assert mtu_in_use(paths, peers, 1548) is None
+    found = lines(paths, least=1450)
+    assert (
+        "do not reach s2: this server encapsulates packets for an MTU of 1500" in found["path_mtu"]
+    )
+    assert found["path_mtu_least"].startswith(
+        "packets of 1450 bytes (least_path_mtu) do not reach s3: those above 1400 bytes are lost"
+    )
+    assert set(lines(paths, least=1548)) == {"path_mtu_least"}
+    assert set(lines(paths, least=1400)) == {"path_mtu"}
 
 
 def test_a_path_that_carries_less_than_allowed_is_named_and_lowers_nothing() -> None:

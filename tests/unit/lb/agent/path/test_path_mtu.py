@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.domain.overhead import LEAST_MTU
 from lb.agent.path.packet import SMALL_BYTES
-from lb.agent.path.path_mtu import FAILURES, LEAST_MTU, RISE_SECONDS, PathMtu
+from lb.agent.path.path_mtu import FAILURES, RISE_SECONDS, PathMtu
 from lb.agent.path.peer import PeerPath, Reach
 
 

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from controlplane.domain.overhead import LEAST_MTU
 from lb.agent.path.packet import EchoReply, TooBig, checksum, parse, wrapped
-from lb.agent.path.path_mtu import LEAST_MTU
 from lb.agent.path.sockets import ProbeSockets
 from netns.polling import wait_until
 from tests.unit.lb.agent.path.test_packet import GUE_PORT, echo_reply, too_big
