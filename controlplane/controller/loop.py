@@ -68,6 +68,8 @@ class Round:
     cut_off: frozenset[str] = frozenset()
     groups: Groups = field(default_factory=Groups)
     held: Held = field(default_factory=dict)
+    presence_refused: Mapping[str, int] = field(default_factory=dict)
+    """Server -> presences that could not be read, since the start."""
 
 
 class Loop:
@@ -171,6 +173,7 @@ class Loop:
             self._cluster.paths.cut_off.names,
             self._cluster.paths.groups,
             held,
+            self.observer.presence.refused,
         )
         self._keep_state(fleet, now)
         self._show(done)

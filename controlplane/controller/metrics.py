@@ -69,6 +69,10 @@ class ControlMetrics:
             "claims_refused", "Reports and acknowledgements of another machine", "server"
         )
         self._claims_seen: dict[str, int] | None = None
+        self.presence = counter(
+            "presence_refused", "Reports whose presence could not be read", "server"
+        )
+        self._presence_seen: dict[str, int] = {}
         self.sent = counter("probes_sent", "Probes sent")
         self.unanswered = counter("probes_unanswered", "Probes without answer")
         self.rounds = counter("rounds", "Rounds of the loop")
@@ -165,6 +169,9 @@ class ControlMetrics:
             self.cut_off.labels(server.name).set(server.name in done.cut_off)
             self.losses.labels(server.name).set(len(done.groups.losses.get(server.name, ())))
         self._show_claims(done)
+        for name, refused in done.presence_refused.items():
+            self.presence.labels(name).inc(max(0, refused - self._presence_seen.get(name, 0)))
+        self._presence_seen = dict(done.presence_refused)
         for counter, total in (
             (self.sent, done.probes_sent),
             (self.unanswered, done.probes_unanswered),

@@ -260,13 +260,22 @@ class Twin:
 
 
 @dataclass(frozen=True)
+class Strays:
+    """How many open connections of a server no table of a pool leads to, by one cause."""
+
+    pool: str
+    cause: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Report:
     """The state of one agent, which it reports every 250 ms.
 
     ``sent_at`` is the agent's own clock and only for people; a controller dates reports by when
     *it* sees ``sequence`` change. ``load`` is busy time over capacity in the source's window, 1.0
     for all of it, ``None`` for unknown. ``checks`` does not have a service that was never checked.
-    ``connections`` counts the open connections on VIPs: TCP, and UDP flows of services that are not
+    ``connections`` counts open connections of services: TCP, and UDP flows of services that are not
     stateless. ``stopped`` is set in the last report of an agent, once its forwarder is detached.
     ``detached``: the agent found that its programs are not attached, so packets for its DIP are
     lost. ``refused_cluster`` is the generation of the newest cluster document if this agent refused
@@ -275,6 +284,8 @@ class Report:
     as ``forwarder``, ``vips``, ``dip``: it must not get traffic, whatever ``ready`` is while its
     routes are being withdrawn.
     ``leaving``: `lbctl down` runs on this server and waits until no table names it.
+    ``strays``: connections that are cut off. ``presence``: a dump of this server's sockets, as
+    ``controlplane.documents.presence`` encodes it and reads it; ``None``: this report has none.
     ``dip`` and ``machine``: see ``Origin``; ``boot_id`` is of this run of the agent.
     """
 
@@ -295,6 +306,8 @@ class Report:
     paths: PathReport | None = None
     missing: tuple[str, ...] = ()
     leaving: bool = False
+    strays: tuple[Strays, ...] = ()
+    presence: object = None
     dip: str = ""
     machine: str = ""
 

@@ -11,6 +11,7 @@ from controlplane.decide.views import FleetView
 from controlplane.domain.objects import CLUSTER, IN_USE, Cluster, ServerState
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.heartbeats import Heartbeats, server_views, with_probes
+from controlplane.observe.presence import Presence
 from controlplane.observe.probe.packet import Probe
 from controlplane.observe.probe.schedule import ProbeSchedule
 from controlplane.observe.probe.sockets import Prober
@@ -41,13 +42,17 @@ class Targets(NamedTuple):
 
 
 class Observer:
-    """Reads a store and probes silent servers. Without a ``prober`` it only reads."""
+    """Reads a store and probes silent servers. Without a ``prober`` it only reads.
+
+    ``presence``: where servers have connections, as they report it.
+    """
 
     def __init__(
         self, store: ControllerStore, config: ControlConfig, prober: Prober | None, now: float
     ) -> None:
         self._store = store
         self._heartbeats = Heartbeats(now, longest_gap_seconds=_longest_gap(config))
+        self.presence = Presence()
         self.probing = ProbeSchedule(config.probe_interval_seconds)
         self.prober = prober
         self._documents: list[Cluster] = []
@@ -70,6 +75,7 @@ class Observer:
         drain_requests = self._store.drain_requests()
         in_use = frozenset(server.name for server in members if server.state in IN_USE)
         self._heartbeats.observe(reports, now, in_use, names.keys())
+        self.presence.observe(reports)
         found = server_views(
             names,
             self._heartbeats,

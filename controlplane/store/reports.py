@@ -14,12 +14,14 @@ from typing import Any
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
 from controlplane.domain.names import is_name, printable, shown
-from controlplane.domain.objects import Origin, PathReport, Report, ServiceHealth
+from controlplane.domain.objects import Origin, PathReport, Report, ServiceHealth, Strays
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.names import check_name
 
-MAX_REPORT_BYTES = 512 << 10
-"""About 250 bytes for each of MAX_CHECKED_SERVICES checks."""
+MAX_REPORT_BYTES = 640 << 10
+"""About 250 bytes for each of MAX_CHECKED_SERVICES checks, 64 KiB for presence and the rest."""
+MAX_STRAYS = 64
+"""Pairs of a pool and a cause."""
 MAX_TEXT = 160
 MAX_ERRORS = 16
 MAX_PATHS = 1024
@@ -36,6 +38,7 @@ def encode_report(report: Report) -> bytes:
         "errors": list(report.errors),
         "paths": _paths_body(report.paths),
         "missing": list(report.missing),
+        "strays": [vars(one) for one in report.strays[:MAX_STRAYS]],
     }
     data = json.dumps(_report(given), default=vars, ensure_ascii=False, separators=(",", ":"))
     return _bounded(data.encode())
@@ -82,6 +85,8 @@ def _report(content: Mapping[str, Any]) -> Report:
         paths=_paths(content.get("paths")),
         missing=_names(content, "missing"),
         leaving=_flag(content, "leaving"),
+        strays=_strays(content.get("strays", [])),
+        presence=content.get("presence"),
         **vars(read_origin(content)),
     )
 
@@ -147,6 +152,21 @@ def _names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not all(isinstance(name, str) and is_name(name) for name in value):
         raise StoreCorrupt(f"a report's {key} must be a list of names, not {shown(value)}")
     return tuple(value)
+
+
+def _strays(content: object) -> tuple[Strays, ...]:
+    if not isinstance(content, list) or len(content) > MAX_STRAYS:
+        raise StoreCorrupt(f"a report's strays must be a list of at most {MAX_STRAYS}")
+    return tuple(map(_stray, content))
+
+
+def _stray(content: object) -> Strays:
+    known = content if isinstance(content, dict) else {}
+    pool, cause, count = (known.get(key) for key in ("pool", "cause", "count"))
+    named = all(isinstance(name, str) and is_name(name) for name in (pool, cause))
+    if not named or type(count) is not int or not 0 <= count <= MAX_COUNT:
+        raise StoreCorrupt("a report's strays must be objects with a pool, a cause and a count")
+    return Strays(str(pool), str(cause), count)
 
 
 def _count(content: Mapping[str, Any], key: str) -> int:

@@ -38,7 +38,7 @@ from lb.agent.ready.leave import (
     check_controller,
     wait_until_unused,
 )
-from lb.agent.report.connections import count_connections
+from lb.agent.report.presence.dump import count_open
 from lb.agent.report.status_file import STATUS_FILE
 from lb.agent.vips.addresses import remove_vips
 from lb.agent.watch.preflight import check_root
@@ -89,9 +89,7 @@ def connections(config: AgentConfig, record: Record | None) -> int:
         return 0
     saved = StateDir(config.state_dir).load_document(CLUSTER)
     try:
-        services = decode_cluster(saved).services if saved else ()
-        vips = {*record.vips, *(service.vip for service in services)}
-        return count_connections(vips, services)
+        return count_open(decode_cluster(saved).services) if saved else 0
     except (DocumentError, OSError) as error:
         raise BrigadeError(
             f"connections on VIPs cannot be counted ({error}): modprobe tcp_diag udp_diag, or use "

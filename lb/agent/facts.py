@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controlplane.documents.presence import Dump
 from controlplane.domain.objects import PathReport, Service, ServiceHealth, Vip
+from lb.led_here import Steering
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class PathFacts:
     losses: int
     reachable: bool | None
     mtu: int | None = None
+
+
+@dataclass(frozen=True)
+class PresenceFacts:
+    """The newest dump of this server's sockets, as reports have it, and taken when (monotonic)."""
+
+    dump: Dump
+    body: Mapping[str, Any]
+    body_bytes: int
+    taken_at: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,10 @@ class Facts:
     controller knows this name by, if it is another machine's; ``state`` is that machine's.
     ``leaving``: `lbctl down` waits until no table names this server; ``withdrawing``: it needs the
     routes withdrawn.
+    ``steering`` is by what connections are sorted into pools and buckets, ``None`` until the
+    programs are attached. ``connections`` are open ones on VIPs. ``strays`` counts those that no
+    table leads to now, by pool and cause, ``strays_total`` all since the start.
+    ``dump_seconds`` is the CPU time of the last dump of the sockets.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -75,6 +91,11 @@ class Facts:
     heard_at: float | None = None
     load: float | None = None
     connections: int = 0
+    steering: Steering | None = field(default=None, repr=False)
+    presence: PresenceFacts | None = None
+    strays: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    strays_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    dump_seconds: float = 0.0
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
     neighbours_unresolved: int = 0
     xdp_tx_lost: int | None = None

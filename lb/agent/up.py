@@ -50,7 +50,9 @@ from lb.agent.ready.take_over import TakeOver
 from lb.agent.report.certificates import note_certificates
 from lb.agent.report.checks import Checker
 from lb.agent.report.metrics import AgentCollector, serve_metrics
-from lb.agent.report.samplers import ConnectionCounter, LoadSampler
+from lb.agent.report.presence.counter import ConnectionCounter
+from lb.agent.report.presence.sharing import Sharing
+from lb.agent.report.samplers import LoadSampler
 from lb.agent.report.store_reports import Acknowledger, Reporter, compose_report
 from lb.agent.report.transmit import TransmitCheck
 from lb.agent.vips.keeper import VipKeeper
@@ -208,7 +210,7 @@ class Runner:
         self._start(acknowledger, announcer, checker, neighbours, notices, mss, sampler, paths)
         self._start(*self._observers(link))
         vips = VipKeeper(netlink, journal)
-        in_use = DocumentsInUse(dataplane, vips)
+        in_use = DocumentsInUse(dataplane, vips, server=config.name)
         state_dir = StateDir(config.state_dir)
         watched = Watched(
             netlink=netlink,
@@ -375,12 +377,15 @@ class Runner:
 
     def _observers(self, link: LinkInfo) -> Iterator[Worker]:
         config, facts = self._config, self._facts
+        sharing = Sharing()
 
         def compose(sequence: int) -> Report:
+            known = facts.current
             report = compose_report(
-                facts.current, config.name, self._boot_id, sequence, time.time(), lb.__version__
+                known, config.name, self._boot_id, sequence, time.time(), lb.__version__
             )
-            return replace(report, **vars(self._origin))
+            presence = sharing.choose(known.presence, time.monotonic())
+            return replace(report, presence=presence, **vars(self._origin))
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)

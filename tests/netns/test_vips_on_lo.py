@@ -9,12 +9,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import pytest
 
-from controlplane.domain.objects import Vip
+from controlplane.domain.objects import TCP, Service, Vip
 from lb.agent.machine import sysctls
 from lb.agent.machine.boot import current_namespace
 from lb.agent.machine.undo_record import Journal, Record, read_record
 from lb.agent.netlink.route_socket import RouteSocket
-from lb.agent.report.connections import count_connections
+from lb.agent.report.presence.dump import count_open
 from lb.agent.vips.addresses import remove_vips
 from lb.agent.vips.keeper import VipKeeper
 from netns import brigade
@@ -106,7 +106,8 @@ def test_every_form_is_delivered_and_its_connections_are_counted(
     network: Network, vips_up: Host
 ) -> None:
     def count(*vips: str) -> int:
-        return vips_up.call(count_connections, [ip_network(vip) for vip in vips])
+        services = (Service(vip, ip_network(vip), TCP, PORT, "web") for vip in vips)
+        return vips_up.call(count_open, tuple(services))
 
     with ExitStack() as held:
         with vips_up.entered():
@@ -121,12 +122,12 @@ def test_every_form_is_delivered_and_its_connections_are_counted(
             assert ip_address(accepted.getsockname()[0].removeprefix("::ffff:")) == ip_address(
                 address
             )
-        assert vips_up.call(count_connections, VIPS) == len(INSIDE)
+        assert count(*map(str, VIPS)) == len(INSIDE)
         assert count("198.18.7.0/24") == 2
         assert count("198.18.7.128/25") == 1
         assert count("2001:db8:1::/64", "192.0.2.10/32") == 2
         with call(network, str(brigade.dip(1))):
-            assert vips_up.call(count_connections, VIPS) == len(INSIDE), "a DIP is no VIP"
+            assert count(*map(str, VIPS)) == len(INSIDE), "a DIP is no VIP"
 
 
 def test_ours_go_and_others_stay(server: Host) -> None:

@@ -53,7 +53,7 @@ FLOORS = (
         "lb",
         (
             {".", "abi", "flow_hash", "paths"},
-            {"where", "dataplane"},
+            {"where", "flow_hashes", "led_here", "dataplane"},
             {"agent"},
             {"trace", "bench", "demo", "dry_run"},
             {"cli"},

@@ -20,6 +20,7 @@ from controlplane.domain.objects import CLUSTER, Cluster, Table, Vip, table_kind
 from lb.agent.documents.cluster_view import check_cluster, cluster_view, cluster_vips
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView
+from lb.led_here import PoolHere, Steering, pool_here
 
 
 class TableWriter(Protocol):
@@ -58,12 +59,21 @@ class DocumentsInUse:
 
     ``documents`` are their encoded bytes, ``since`` the Unix times when they were taken, by kind,
     for people; ``taken_at`` the same by the monotonic clock.
-    ``view`` is the data plane's view of the cluster.
+    ``view`` is the data plane's view of the cluster. ``steering`` is how the documents steer
+    this server's connections, ``None`` without a cluster document; a new object with each change.
+    ``server`` is this server's name.
     """
 
     def __init__(
-        self, dataplane: TableWriter, vips: Vips, clock: Callable[[], float] = time.time
+        self,
+        dataplane: TableWriter,
+        vips: Vips,
+        clock: Callable[[], float] = time.time,
+        server: str = "",
     ) -> None:
+        self._server = server
+        self._here: dict[str, PoolHere] = {}
+        self.steering: Steering | None = None
         self._dataplane = dataplane
         self._vips = vips
         self._clock = clock
@@ -110,6 +120,7 @@ class DocumentsInUse:
             del self._waiting[pool]  # the follower delivers it again if the pool is added again
         for pool in [p for p in self.tables if cluster.pool(p) is None]:
             self._forget_table(pool)
+        self._steer(cluster)
         self._vips.extend(wanted)
 
     def take_table(self, pool: str, data: bytes, keys: Mapping[str, bytes]) -> bool:
@@ -148,7 +159,7 @@ class DocumentsInUse:
     def _load(self, table: Table, cluster: Cluster, keys: Mapping[str, bytes]) -> None:
         pool = cluster.pool(table.pool)
         key = keys.get(pool.key_id) if pool is not None else None
-        if key is None:
+        if pool is None or key is None:
             raise DocumentError("no_key", f"table of {table.pool}: its key could not be read")
         try:
             self._dataplane.set_table(table.pool, table.chains, key)
@@ -156,7 +167,15 @@ class DocumentsInUse:
             raise DocumentError("data_plane", str(error)) from error
         indices = frozenset(int(index) for index in np.unique(table.chains) if index)
         self.tables[table.pool] = LoadedTable(table.generation, indices)
+        before, own = self._here.get(table.pool), cluster.server(self._server)
+        self._here[table.pool] = pool_here(table, pool, key, own, time.monotonic(), before)
+        self._steer(cluster)
         self._update_dataplane(cluster)
+
+    def _steer(self, cluster: Cluster) -> None:
+        own = cluster.server(self._server)
+        dip = own.dip if own else None
+        self.steering = Steering(cluster.generation, cluster.services, dict(self._here), dip)
 
     def _note(self, kind: str, data: bytes) -> None:
         self.documents[kind] = data
@@ -166,6 +185,7 @@ class DocumentsInUse:
     def _forget_table(self, pool: str) -> None:
         self._dataplane.remove_table(pool)
         del self.tables[pool]
+        self._here.pop(pool, None)
         for kept in (self.since, self.taken_at, self.documents):
             kept.pop(table_kind(pool), None)
 

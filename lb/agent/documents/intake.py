@@ -66,6 +66,7 @@ class Intake:
             generations=generations,
             since=dict(self._in_use.since),
             taken_at=dict(self._in_use.taken_at),
+            steering=self._in_use.steering if self.attached else None,
         )
         if self.attached and (self._save(generations) or self._forget_saved()):
             self._acknowledge(generations)

@@ -68,7 +68,7 @@ class AgentCollector(Collector):
         facts = self._facts()
         yield from self._traffic()
         yield from _documents(facts, self._clock())
-        yield from _gauges(facts)
+        yield from _gauges(facts, self._clock())
         yield from _outcomes(facts)
         yield from _settings(facts)
         yield from _paths(facts)
@@ -127,14 +127,22 @@ def _documents(facts: Facts, now: float) -> Iterator[Metric]:
         yield _single("store_contact_age_seconds", text, max(0.0, now - facts.heard_at))
 
 
-def _gauges(facts: Facts) -> Iterator[Metric]:
+def _gauges(facts: Facts, now: float) -> Iterator[Metric]:
     yield _gauge("build_info", "Version of the agent", "version", [(lb.__version__, 1)])
     modes = ((mode, float(facts.attached and facts.xdp_mode == mode)) for mode in XDP_MODES)
     yield _gauge("xdp_mode", "1 for the mode that the forwarder is attached in", "mode", modes)
     yield _single("ready", "Whether this server may be given traffic", float(facts.ready))
     yield _single("agent_start_timestamp_seconds", "When this agent started", facts.started_at)
     yield _single("load_duration_seconds", "Time to compile and load", facts.load_seconds)
-    yield _single("connections", "Established TCP connections on VIPs", facts.connections)
+    yield _single("connections", "Open connections on VIPs", facts.connections)
+    if facts.presence is not None:
+        pools = sorted(facts.presence.dump.pools.items())
+        text = "Connections of a pool, opening and closing ones included"
+        yield _gauge("pool_connections", text, "pool", ((n, p.connections) for n, p in pools))
+        text = "CPU time of the last dump of the sockets"
+        yield _single("socket_dump_cpu_seconds", text, facts.dump_seconds)
+        age = max(0.0, now - facts.presence.taken_at)
+        yield _single("socket_dump_age_seconds", "Time since that dump", age)
     text = "DIPs without a next-hop MAC"
     yield _single("neighbours_unresolved", text, facts.neighbours_unresolved)
     if facts.xdp_tx_lost is not None:

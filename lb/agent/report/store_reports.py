@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from controlplane.domain.objects import Origin, Report
+from controlplane.domain.objects import Origin, Report, Strays
 from controlplane.store.contract import AgentStore, StoreConflict, StoreError
 from lb.agent.facts import Facts, SharedFacts
 from lb.agent.worker import Backoff, Worker
@@ -150,4 +150,11 @@ def compose_report(
         paths=facts.path_report,
         missing=facts.missing,
         leaving=facts.leaving,
+        strays=strays_of(facts),
     )
+
+
+def strays_of(facts: Facts) -> tuple[Strays, ...]:
+    """Return the strays of now, the most first."""
+    found = [Strays(pool, cause, count) for (pool, cause), count in facts.strays.items()]
+    return tuple(sorted(found, key=lambda one: (-one.count, one.pool, one.cause)))

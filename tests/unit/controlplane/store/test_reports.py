@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controlplane.domain.bounds import MAX_CHECKED_SERVICES
-from controlplane.domain.objects import PathReport, Report, ServiceHealth
+from controlplane.domain.objects import PathReport, Report, ServiceHealth, Strays
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.reports import (
     MAX_ERRORS,
@@ -37,6 +37,8 @@ GOOD: dict[str, Any] = {
     "paths": {"probed": 3, "lost": ["beta"], "unknown": ["gamma", "delta"]},
     "missing": ["forwarder"],
     "leaving": True,
+    "strays": [{"pool": "web", "cause": "forced", "count": 3}],
+    "presence": {"number": 1, "pools": {}},
     "dip": "10.0.0.1",
     "machine": "7d1b",
 }
@@ -54,6 +56,8 @@ def test_a_report_is_what_it_says() -> None:
         paths,
         missing=("forwarder",),
         leaving=True,
+        strays=(Strays("web", "forced", 3),),
+        presence={"number": 1, "pools": {}},
         dip="10.0.0.1",
         machine="7d1b",
     )
@@ -105,6 +109,12 @@ def test_unknown_keys_are_skipped_and_missing_ones_have_defaults() -> None:
         ("xdp_mode", {}),
         ("refused_cluster", -1),
         ("refused_cluster", True),
+        ("strays", {}),
+        ("strays", [7]),
+        ("strays", [{"pool": "web"}]),
+        ("strays", [{"pool": "web", "cause": "../up", "count": 1}]),
+        ("strays", [{"pool": "web", "cause": "forced", "count": -1}]),
+        ("strays", [{"pool": "web", "cause": "forced", "count": 1}] * 65),
         ("paths", []),
         ("paths", 7),
     ],

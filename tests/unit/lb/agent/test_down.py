@@ -93,7 +93,7 @@ def test_what_cannot_be_counted_is_in_use(
 
     record = announce(config)
     StateDir(config.state_dir).save_document(CLUSTER, encoded(a_cluster(1)))
-    monkeypatch.setattr(down, "count_connections", fail)
+    monkeypatch.setattr(down, "count_open", fail)
     with pytest.raises(BrigadeError, match=r"no udp_diag.*modprobe.*--force") as caught:
         down.connections(config, record)
     assert caught.value.exit_code == ExitCode.REFUSED

@@ -7,6 +7,7 @@ import pytest
 from controlplane.documents.fields import DocumentError
 from controlplane.domain.objects import Pool, ServerState
 from lb.agent.documents.in_use import DocumentsInUse
+from lb.led_here import Left, Steering
 from tests.unit.lb.agent.fakes import (
     KEYS,
     OTHER,
@@ -183,3 +184,37 @@ def test_vips_follow_even_if_the_data_plane_has_the_view_already(
     log.clear()
     in_use.take_cluster(encoded(a_cluster(2)))
     assert log == [f"shrink {VIP}", f"extend {VIP}"]
+
+
+def steering(in_use: DocumentsInUse) -> Steering:
+    assert in_use.steering is not None
+    return in_use.steering
+
+
+def test_connections_are_steered_by_what_is_in_use(dataplane: FakeDataplane) -> None:
+    in_use = DocumentsInUse(dataplane, FakeVips([]), server="s1")
+    in_use.take_cluster(encoded(a_cluster(3)))
+    first = steering(in_use)
+    assert (first.cluster_generation, first.dip, first.pools) == (3, dip(1), {})
+    in_use.take_table("web", encoded(a_table(1, [2, 1], 3)), KEYS)
+    second = steering(in_use)
+    assert second.pools["web"].leads.all()
+    assert second.pools["web"].key == KEYS["web-key"]
+    in_use.take_table("web", encoded(a_table(2, [2, 0], 3)), KEYS)
+    third = steering(in_use)
+    assert third.pools["web"].led_before.all()
+    assert not third.pools["web"].leads.any()
+    assert set(third.pools["web"].left.tolist()) == {Left.FORGOTTEN}
+    assert second.pools["web"].leads.all(), "what a dump in progress has does not change"
+    in_use.take_cluster(encoded(a_cluster(4, pools=("other",))))
+    assert steering(in_use).pools == {}
+
+
+def test_a_pool_that_comes_back_begins_anew(dataplane: FakeDataplane) -> None:
+    in_use = DocumentsInUse(dataplane, FakeVips([]), server="s1")
+    in_use.take_cluster(encoded(a_cluster(1)))
+    in_use.take_table("web", encoded(a_table(1, [1, 2])), KEYS)
+    in_use.take_cluster(encoded(a_cluster(2, pools=("other",))))
+    in_use.take_cluster(encoded(a_cluster(3)))
+    in_use.take_table("web", encoded(a_table(2, [2, 0])), KEYS)
+    assert set(steering(in_use).pools["web"].left.tolist()) == {Left.NEVER}

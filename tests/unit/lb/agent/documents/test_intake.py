@@ -54,8 +54,11 @@ def test_nothing_is_acknowledged_or_saved_before_the_programs_are_attached(world
     world.intake.take(good_batch())
     assert world.acknowledged == []
     assert read_last_good(world.state_dir) == Batch()
+    before = world.facts.current
+    assert before.steering is None, "no packet goes by it yet"
     world.intake.attached = True
     world.intake.publish()
+    assert world.facts.current.steering is world.in_use.steering is not None
     assert world.acknowledged == [{"cluster": 1, "table/web": 1}]
     assert read_last_good(world.state_dir) == good_batch()
 

@@ -7,14 +7,16 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import NoReturn
 
 import httpx2
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from controlplane.documents.presence import Dump, PoolPresence
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import TCP, ServiceHealth
 from lb import abi
-from lb.agent.facts import PathFacts, SharedFacts
+from lb.agent.facts import PathFacts, PresenceFacts, SharedFacts
 from lb.agent.report import metrics
 from lb.agent.report.metrics import AgentCollector, program_of, serve_metrics
 from lb.dataplane.objects import ServiceEntry
@@ -94,9 +96,21 @@ def test_every_fact_is_a_metric() -> None:
     assert any(name.startswith("bucket_brigade_build_info") for name in found)
 
 
+def test_pools_have_their_connections_and_dumps_their_age() -> None:
+    facts = SharedFacts(900.0)
+    web = PoolPresence("ab" * 8, 256, 17, np.zeros(256, np.bool_))
+    dump = Dump(3, None, 1, None, {"web": web})
+    facts.update(presence=PresenceFacts(dump, {}, 2, 995.0), dump_seconds=0.004)
+    found = samples(facts)
+    assert found["bucket_brigade_pool_connections['web']"] == 17
+    assert found["bucket_brigade_socket_dump_age_seconds[]"] == 5
+    assert found["bucket_brigade_socket_dump_cpu_seconds[]"] == 0.004
+
+
 def test_what_is_unknown_is_left_out() -> None:
     found = samples(SharedFacts(900.0))
-    assert not any("load_ratio" in name or "contact" in name for name in found)
+    unknown = ("load_ratio", "contact", "socket_dump", "pool_connections")
+    assert not any(part in name for name in found for part in unknown)
     assert found["bucket_brigade_ready[]"] == 0
 
 

@@ -1,0 +1,1 @@
+"""Where this server's connections are: counted by pool and bucket, and compared with its tables."""

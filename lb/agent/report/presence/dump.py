@@ -1,0 +1,132 @@
+"""One dump of this server's sockets: its connections by pool and bucket, and those cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.domain.objects import Service
+from lb.agent.report.presence import sockets
+from lb.agent.report.presence.kernel_filter import filter_of
+from lb.agent.report.presence.sockets import Sockets, read_sockets
+from lb.agent.report.presence.sorting import NONE, Sorter, packed
+from lb.flow_hashes import Words
+from lb.led_here import Steering
+
+OPEN = (
+    *(sockets.ESTABLISHED, sockets.FIN_WAIT1, sockets.FIN_WAIT2),
+    *(sockets.CLOSE_WAIT, sockets.LAST_ACK, sockets.CLOSING),
+)
+"""A connection that both ends had, and that may have data or an end to deliver."""
+IS_OPEN = np.isin(np.arange(256), OPEN)
+Read = Callable[[int, bytes], Iterator[Sockets]]
+
+
+@dataclass(frozen=True, eq=False)
+class Strays:
+    """Open connections in buckets that the tables in use do not lead here, as columns.
+
+    ``cookie``: the kernel's number for the socket; ``service`` and ``bucket`` of each.
+    """
+
+    cookie: Words
+    service: NDArray[np.int32]
+    bucket: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What one dump found.
+
+    ``occupied``: of each bucket of all pools (``Sorter.offsets``), whether it has a connection.
+    ``connections``: those, by pool. ``opened``: open ones of all services, whether their pools
+    have a table or not. ``begun``: monotonic.
+    """
+
+    begun: float
+    occupied: NDArray[np.bool_]
+    connections: NDArray[np.int64]
+    opened: int
+    strays: Strays
+
+
+def take_dump(sorter: Sorter, begun: float, read: Read = read_sockets) -> Found:
+    """Read this server's sockets once.
+
+    Raises:
+        OSError: the kernel has no inet_diag, or refuses.
+
+    """
+    tally = Tally(sorter, begun)
+    services = sorter.steering.services
+    for protocol in sorted(sorter.finder.protocols):
+        bytecode = filter_of(s for s in services if s.protocol == protocol)
+        for found in read(protocol, bytecode):
+            tally.add(found, protocol)
+    return tally.found()
+
+
+def count_open(services: tuple[Service, ...], read: Read = read_sockets) -> int:
+    """Return how many connections of these services are open, without their pools.
+
+    Raises:
+        OSError: the kernel has no inet_diag, or refuses.
+
+    """
+    return take_dump(Sorter(Steering(1, services, {})), 0.0, read).opened
+
+
+class Tally:
+    """Counts the connections of one dump."""
+
+    def __init__(self, sorter: Sorter, begun: float) -> None:
+        self._sorter = sorter
+        self._begun = begun
+        self._occupied = np.zeros(sorter.total, np.bool_)
+        self._connections = np.zeros(len(sorter.pools), np.int64)
+        self._opened = 0
+        self._strays: list[tuple[Words, NDArray[np.int32], NDArray[np.int64]]] = []
+        nothing = np.zeros(0, np.bool_)
+        self._leads = np.concatenate([nothing, *(here.leads for here in sorter.pools)])
+
+    def add(self, found: Sockets, protocol: int) -> None:
+        """Count some sockets of a protocol."""
+        sorter = self._sorter
+        services = sorter.services_of(found, protocol)
+        known = services != NONE
+        self._opened += int(np.count_nonzero(IS_OPEN[found.state] & known))
+        pools = sorter.pool_of[services]
+        known &= pools != NONE
+        if not known.any():
+            return
+        found, services, pools = found.chosen(known), services[known], pools[known]
+        buckets = sorter.buckets_of(found.flows, pools, protocol).astype(np.int64)
+        at = sorter.offsets[pools] + buckets
+        self._occupied[at] = True
+        self._connections += np.bincount(pools, minlength=len(self._connections))
+        # all is delivered that an application without a socket has written: ADR 13
+        over = (found.state == sockets.FIN_WAIT2) & ~found.owned
+        stray = ~self._leads[at] & IS_OPEN[found.state] & ~over
+        if stray.any():
+            which = np.flatnonzero(stray)
+            which = which[[not self._is_own(found, int(index)) for index in which]]
+            self._strays.append((found.cookie[which], services[which], buckets[which]))
+
+    def _is_own(self, found: Sockets, at: int) -> bool:
+        """Whether the client is on this server: no table decides about it."""
+        low, high = (int(word) for word in found.flows.source[at])
+        return packed(low, high, is_ipv4=bool(found.flows.is_ipv4[at])) in self._sorter.own
+
+    def found(self) -> Found:
+        """Return what was counted."""
+        cookies, services, buckets = (
+            (np.concatenate(column) for column in zip(*self._strays, strict=True))
+            if self._strays
+            else (np.zeros(0, np.uint64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+        )
+        once = np.unique(cookies, return_index=True)[1]  # a dump may have a socket twice
+        strays = Strays(cookies[once], services[once], buckets[once])
+        return Found(self._begun, self._occupied, self._connections, self._opened, strays)
