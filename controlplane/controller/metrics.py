@@ -44,6 +44,7 @@ class ControlMetrics:
         self.unknown = gauge(
             "unknown_names", "Names under which somebody reports and that are not in the settings"
         )
+        self.strays = gauge("server_strays", "Open connections that no table leads to", "server")
         self.share = gauge("share", "Relative share of a pool", "pool", "server")
         self.buckets = gauge("buckets", "Buckets a server is current for", "pool", "server")
         self.generation = gauge("generation", "Newest published generation", "kind")
@@ -155,7 +156,7 @@ class ControlMetrics:
 
     def _show_servers(self, done: Round) -> None:
         by_server = (self.state, self.silent, self.probes, self.cut_off, self.losses, self.held)
-        for gauge in by_server:
+        for gauge in (*by_server, self.strays):
             gauge.clear()
         self.split.set(done.groups.split)
         self.unknown.set(len(done.fleet.unknown))
@@ -166,6 +167,9 @@ class ControlMetrics:
             self.silent.labels(server.name).set(view.silent)
             self.probes.labels(server.name).set(view.probes_failed)
             self.held.labels(server.name).set(server.name in done.held)
+            if view.heard:
+                strays = done.fleet.reports[server.name].strays
+                self.strays.labels(server.name).set(sum(one.count for one in strays))
             self.cut_off.labels(server.name).set(server.name in done.cut_off)
             self.losses.labels(server.name).set(len(done.groups.losses.get(server.name, ())))
         self._show_claims(done)

@@ -49,7 +49,8 @@ def overview(
     so long that no new connections go to it), load (0 to 1 or null), connections, wished_draining,
     drain_request (by, at in Unix seconds, 0 if unknown, reason and force; null: none), drain_held
     (why it waits), keeps (pools whose buckets it keeps because no other server can take them),
-    unhealthy (services), refusing (services of a silent server where nothing listens, by the
+    strays (open connections that no table leads to, by pool and cause, each with its count; null if
+    the server is not heard), unhealthy (services), refusing (services of a silent server where nothing listens, by the
     controller's probes, while one leads), buckets by pool, share (part of each pool, 0 to 1),
     lost_by (servers whose packets to it are lost by their own report), cut_off (the others do not
     reach it, and are the majority, or have reached it again for too short a time), cut_off_reason
@@ -140,6 +141,7 @@ def _server(
         "twin": claim_text(fleet.twins[server.name]) if server.name in fleet.twins else None,
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
+        "strays": [vars(one) for one in report.strays] if report and view.heard else None,
         "wished_draining": view.drain_requested,
         "drain_request": vars(request) if request else None,
         "keeps": keeping(server.name, decided),

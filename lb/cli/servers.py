@@ -20,6 +20,7 @@ from controlplane.store.http.validity import chain_end, ending_soon
 from lb.cli._controller_store import config_option, opened
 from lb.cli._options import json_option
 from lb.cli._show import show_whole
+from lb.cli._strays import connections_text, count_of, strays_text
 
 LISTEN_SECONDS = 0.6
 """How long to wait for reports before a server counts as silent: agents report every 0.25 s."""
@@ -125,6 +126,12 @@ def _print_notes(found: dict[str, Any]) -> None:
             click.echo(
                 f"{server['name']} is silent, and {services} there {refuses} connections: start "
                 "its agent and its services"
+            )
+        if server["strays"]:
+            count = connections_text(count_of(server["strays"]))
+            click.echo(
+                f"STRAYS: {server['name']} has {count} that no table leads to, broken or about to "
+                f"be ({strays_text(server['strays'])})"
             )
     _print_paths(found)
     _print_twins(found["servers"])

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
+from lb.cli._strays import connections_text, count_of, strays_text
 
 
 def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
@@ -43,6 +44,7 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
         lines.append(("MSS", text + (own if status.get("mss_of_all") else "")))
     load = "unknown" if status["load"] is None else f"{status['load']:.0%}"
     lines.append(("load", f"{load}, {status['connections']} connections on VIPs"))
+    lines += _strays(status)
     for name, check in status["checks"].items():
         text = "healthy" if check["healthy"] else f"UNHEALTHY: {check['reason']}"
         lines.append((f"check {name}", text))
@@ -76,6 +78,19 @@ def _state(status: dict[str, Any]) -> str:
         f"THIS MACHINE IS IGNORED: the controller lists {other} as {status['server']}, "
         f"{status['state']}"
     )
+
+
+def _strays(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line about connections that are cut off, if there are or were some."""
+    now, total = status.get("strays", ()), status.get("strays_total", ())
+    lines = []
+    if now:
+        count = connections_text(count_of(now))
+        lines.append(("STRAYS", f"{count} that no table leads to ({strays_text(now)})"))
+    if total:
+        count = connections_text(count_of(total))
+        lines.append(("cut off", f"{count} since the agent started ({strays_text(total)})"))
+    return lines
 
 
 def _contact(last: float | None, now: float) -> str:

@@ -69,6 +69,7 @@ class AgentCollector(Collector):
         yield from self._traffic()
         yield from _documents(facts, self._clock())
         yield from _gauges(facts, self._clock())
+        yield from _strays(facts)
         yield from _outcomes(facts)
         yield from _settings(facts)
         yield from _paths(facts)
@@ -152,6 +153,17 @@ def _gauges(facts: Facts, now: float) -> Iterator[Metric]:
     yield _single("troubles", "Things that are wrong now: see lbctl status", len(facts.troubles))
     if facts.load is not None:
         yield _single("load_ratio", "Busy time over capacity, as reported", facts.load)
+
+
+def _strays(facts: Facts) -> Iterator[Metric]:
+    labels = ("pool", "cause")
+    text = "Open connections that no table leads to now"
+    now = GaugeMetricFamily(f"{PREFIX}_strays", text, labels=labels)
+    for of in sorted(facts.strays_total):
+        now.add_metric(of, facts.strays.get(of, 0))
+    yield now
+    text = "Connections that no table led to any more, each counted once"
+    yield _counter("strays_seen", text, labels, sorted(facts.strays_total.items()))
 
 
 def _outcomes(facts: Facts) -> Iterator[Metric]:

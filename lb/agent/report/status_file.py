@@ -12,6 +12,7 @@ from controlplane.domain.objects import vip_text
 from lb.agent.config import AgentConfig
 from lb.agent.facts import Facts
 from lb.agent.machine.atomic_file import write_atomically
+from lb.agent.report.store_reports import in_order
 
 STATUS_FILE = "status.json"
 
@@ -40,6 +41,9 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
         "vips": [vip_text(vip) for vip in facts.vips],
         "load": facts.load,
         "connections": facts.connections,
+        "dumps": facts.presence.dump.number if facts.presence else 0,
+        "strays": [vars(one) for one in in_order(facts.strays)],
+        "strays_total": [vars(one) for one in in_order(facts.strays_total) if one.count],
         "checks": {
             name: {"healthy": health.healthy, "reason": health.reason}
             for name, health in sorted(facts.checks.items())

@@ -150,11 +150,11 @@ def compose_report(
         paths=facts.path_report,
         missing=facts.missing,
         leaving=facts.leaving,
-        strays=strays_of(facts),
+        strays=tuple(in_order(facts.strays)),
     )
 
 
-def strays_of(facts: Facts) -> tuple[Strays, ...]:
-    """Return the strays of now, the most first."""
-    found = [Strays(pool, cause, count) for (pool, cause), count in facts.strays.items()]
-    return tuple(sorted(found, key=lambda one: (-one.count, one.pool, one.cause)))
+def in_order(strays: Mapping[tuple[str, str], int]) -> list[Strays]:
+    """Return counts by pool and cause as objects, the greatest first."""
+    found = [Strays(pool, str(cause), count) for (pool, cause), count in strays.items()]
+    return sorted(found, key=lambda one: (-one.count, one.pool, one.cause))

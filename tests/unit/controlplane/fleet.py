@@ -12,7 +12,15 @@ from ipaddress import IPv4Address
 
 from controlplane.documents.check import check_table, decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
-from controlplane.domain.objects import CLUSTER, Cluster, PathReport, Report, ServiceHealth, Table
+from controlplane.domain.objects import (
+    CLUSTER,
+    Cluster,
+    PathReport,
+    Report,
+    ServiceHealth,
+    Strays,
+    Table,
+)
 from controlplane.store.file.store import FileStore
 from lb.agent.documents.cluster_view import check_cluster
 
@@ -43,6 +51,8 @@ class Agent:
     most_services: int = 99
     leaving: bool = False
     refused: int = 0
+    strays: tuple[Strays, ...] = ()
+    presence: object = None
     cluster: Cluster | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     history: list[Table] = field(default_factory=list)
@@ -129,6 +139,8 @@ class Agent:
                 connections=self.connections,
                 checks=dict(self.checks),
                 refused_cluster=self.refused,
+                strays=self.strays,
+                presence=self.presence,
             )
         )
 

@@ -20,9 +20,19 @@ OPEN = (
     *(sockets.ESTABLISHED, sockets.FIN_WAIT1, sockets.FIN_WAIT2),
     *(sockets.CLOSE_WAIT, sockets.LAST_ACK, sockets.CLOSING),
 )
-"""A connection that both ends had, and that may have data or an end to deliver."""
+"""Not the states of a connection that is being opened: its client has nothing to lose yet."""
 IS_OPEN = np.isin(np.arange(256), OPEN)
 Read = Callable[[int, bytes], Iterator[Sockets]]
+
+
+def is_open(found: Sockets) -> NDArray[np.bool_]:
+    """Return which connections are open: both ends had them, and something may still be lost.
+
+    In FIN-WAIT-2 without an application, all is delivered that it has written (docs/adr/0013).
+    """
+    over = (found.state == sockets.FIN_WAIT2) & ~found.owned
+    open_ones: NDArray[np.bool_] = IS_OPEN[found.state] & ~over
+    return open_ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +107,7 @@ class Tally:
         sorter = self._sorter
         services = sorter.services_of(found, protocol)
         known = services != NONE
-        self._opened += int(np.count_nonzero(IS_OPEN[found.state] & known))
+        self._opened += int(np.count_nonzero(is_open(found) & known))
         pools = sorter.pool_of[services]
         known &= pools != NONE
         if not known.any():
@@ -107,9 +117,7 @@ class Tally:
         at = sorter.offsets[pools] + buckets
         self._occupied[at] = True
         self._connections += np.bincount(pools, minlength=len(self._connections))
-        # all is delivered that an application without a socket has written: ADR 13
-        over = (found.state == sockets.FIN_WAIT2) & ~found.owned
-        stray = ~self._leads[at] & IS_OPEN[found.state] & ~over
+        stray = ~self._leads[at] & is_open(found)
         if stray.any():
             which = np.flatnonzero(stray)
             which = which[[not self._is_own(found, int(index)) for index in which]]

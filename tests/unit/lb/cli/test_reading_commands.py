@@ -264,6 +264,25 @@ def test_status_shows_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, 
     assert shown["MSS"] == text
 
 
+def test_status_shows_connections_that_are_cut_off(settings: AgentConfig) -> None:
+    facts = SharedFacts(0.0)
+
+    def shown() -> dict[str, str]:
+        status = status_of(facts.current, settings, 1.0)
+        return dict(lines_of({**json.loads(json.dumps(status)), "agent_running": False}, 1.0))
+
+    facts.update(strays_total={("web", "forced"): 0})
+    assert not {"STRAYS", "cut off"} & shown().keys()
+    facts.update(
+        strays={("dns", "unknown"): 1, ("web", "forced"): 3, ("web", "lagging"): 1},
+        strays_total={("web", "forced"): 9},
+    )
+    assert shown()["STRAYS"] == (
+        "5 connections that no table leads to (web: 3 forced, 1 lagging; dns: 1 unknown)"
+    )
+    assert shown()["cut off"] == "9 connections since the agent started (web: 9 forced)"
+
+
 def test_a_table_is_summarised_by_current_and_later_hops() -> None:
     cluster = a_cluster(1, indices=(1, 2, 3))
     table = a_table(1, [0, 0])

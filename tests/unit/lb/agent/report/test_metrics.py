@@ -107,6 +107,17 @@ def test_pools_have_their_connections_and_dumps_their_age() -> None:
     assert found["bucket_brigade_socket_dump_cpu_seconds[]"] == 0.004
 
 
+def test_strays_have_series_before_the_first_one() -> None:
+    facts = SharedFacts(900.0)
+    facts.update(strays_total={("web", "forced"): 9, ("web", "unknown"): 0})
+    facts.update(strays={("web", "forced"): 2})
+    found = samples(facts)
+    assert found["bucket_brigade_strays['forced', 'web']"] == 2
+    assert found["bucket_brigade_strays['unknown', 'web']"] == 0
+    assert found["bucket_brigade_strays_seen_total['forced', 'web']"] == 9
+    assert found["bucket_brigade_strays_seen_total['unknown', 'web']"] == 0
+
+
 def test_what_is_unknown_is_left_out() -> None:
     found = samples(SharedFacts(900.0))
     unknown = ("load_ratio", "contact", "socket_dump", "pool_connections")

@@ -208,7 +208,7 @@ def test_strays_are_in_the_facts_with_zeros_for_what_did_not_happen(rig: Rig) ->
     rig.strays = [7]
     rig.counter.step()
     assert not rig.facts.current.strays
-    assert rig.facts.current.strays_total["web", "forced"] == 0
+    assert dict(rig.facts.current.strays_total)["web", "forced"] == 0, "a series of its own"
     rig.run(1.0)
     assert rig.facts.current.strays == {("web", "unknown"): 1}
     assert rig.facts.current.strays_total["web", "unknown"] == 1

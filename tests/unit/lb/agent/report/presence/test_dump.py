@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 
 import numpy as np
@@ -195,7 +195,23 @@ def test_what_the_application_has_closed_is_present_until_the_client_closes(
     assert caller.recv(1) == b""
     found = dump(tcp(port), led=())
     assert found.connections.tolist() == [1], "FIN-WAIT-2"
-    assert len(found.strays.cookie) == 0, "nothing is left to be lost"
+    assert (found.opened, len(found.strays.cookie)) == (0, 0), "nothing is left to be lost"
+
+
+def test_what_the_application_has_written_and_closed_is_open_until_it_has_arrived(
+    stack: ExitStack, listener: socket.socket
+) -> None:
+    port = listener.getsockname()[1]
+    caller = stack.enter_context(socket.create_connection((ADDRESS, port), 2))
+    accepted, _ = listener.accept()
+    accepted.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            accepted.send(bytes(1 << 16))
+    accepted.close()
+    found = dump(tcp(port), led=())
+    assert (found.opened, len(found.strays.cookie)) == (1, 1), "FIN-WAIT-1"
+    assert caller.recv(1) == b"\0"
 
 
 def test_time_wait_is_no_connection(stack: ExitStack, listener: socket.socket) -> None:
