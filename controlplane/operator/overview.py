@@ -50,16 +50,16 @@ def overview(
     drain_request (by, at in Unix seconds, 0 if unknown, reason and force; null: none), drain_held
     (why it waits), keeps (pools whose buckets it keeps because no other server can take them),
     strays (open connections that no table leads to, by pool and cause, each with its count; null if
-    the server is not heard), unhealthy (services), refusing (services of a silent server where nothing listens, by the
-    controller's probes, while one leads), buckets by pool, share (part of each pool, 0 to 1),
-    lost_by (servers whose packets to it are lost by their own report), cut_off (the others do not
-    reach it, and are the majority, or have reached it again for too short a time), cut_off_reason
-    (why it may not join yet, by the controller that leads, or null). ``split``: servers do not
-    reach each other, and no group of them has a majority. ``services``: name, vip, protocol, port
-    (null: any), pool. ``pools``: name, buckets, depth, hash_mode, generation, in_transition, probe
-    (what a probe of its servers is sent to, or null), unprobed (why it is null) and panic (too many
-    of its servers are unhealthy, so their checks are ignored; as the controller decided, while one
-    leads).
+    the server is not heard), unhealthy (services), refusing (services of a silent server where
+    nothing listens, by the controller's probes, while one leads), buckets by pool, share (part of
+    each pool, 0 to 1), lost_by (servers whose packets to it are lost by their own report), cut_off
+    (the others do not reach it, and are the majority, or have reached it again for too short a
+    time), cut_off_reason (why it may not join yet, by the controller that leads, or null).
+    ``split``: servers do not reach each other, and no group of them has a majority. ``services``:
+    name, vip, protocol, port (null: any), pool. ``pools``: name, buckets, depth, hash_mode,
+    generation, in_transition, probe (what a probe of its servers is sent to, or null), unprobed
+    (why it is null) and panic (too many of its servers are unhealthy, so their checks are ignored;
+    as the controller decided, while one leads).
     ``documents``: kind, generation, settled, waiting_for, ahead (the highest generation that a
     server has acknowledged, if the store is behind it, else null).
     """
