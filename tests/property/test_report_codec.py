@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.objects import PathReport, Report, ServiceHealth
+from controlplane.domain.objects import PathReport, Report, ServiceHealth, Strays
 from controlplane.store.contract import StoreCorrupt
 from controlplane.store.reports import MAX_TEXT, decode_report, encode_report
 
@@ -40,6 +40,8 @@ REPORTS = st.builds(
         st.lists(NAMES, max_size=4).map(tuple),
     ),
     missing=st.lists(NAMES, max_size=32).map(tuple),
+    strays=st.lists(st.builds(Strays, NAMES, NAMES, COUNTS), max_size=64).map(tuple),
+    presence=st.none() | st.dictionaries(st.text(), COUNTS | TAME, max_size=3),
 )
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -29,9 +30,11 @@ from lb.flow_hash import Flow, bucket_of, siphash
 from lb.led_here import Steering, pool_here
 from tests.unit.lb.flows import columns
 
-ADDRESS = "127.0.0.77"
+OWN_NET = f"127.{64 + os.getpid() % 64}.{os.getpid() // 64 % 256}"
+"""Addresses of lo that no other run of these tests has at the same time."""
+ADDRESS, OTHER = f"{OWN_NET}.77", f"{OWN_NET}.78"
 VIP = IPv4Network(ADDRESS)
-DIP = IPv4Address("127.0.0.9")
+DIP = IPv4Address(f"{OWN_NET}.9")
 OWN = Server("s1", DIP, 1, ServerState.ACTIVE)
 KEYS = {"web": bytes(range(16)), "plain": bytes(range(1, 17))}
 BUCKETS = {"web": 65536, "plain": 256}
@@ -141,9 +144,9 @@ def test_the_kernel_leaves_other_sockets_out(connect: Connect, stack: ExitStack)
 
 
 def test_pools_have_keys_and_sizes_of_their_own(connect: Connect) -> None:
-    first, second = connect(), connect(address="127.0.0.78")
+    first, second = connect(), connect(address=OTHER)
     port = first.destination_port
-    services = tcp(port), tcp(port, IPv4Network("127.0.0.78/32"), "plain")
+    services = tcp(port), tcp(port, IPv4Network(OTHER), "plain")
     found = dump(*services, pools=("plain", "web"))
     assert occupied(found) == [bucket(second, "plain"), BUCKETS["plain"] + bucket(first)]
     assert found.connections.tolist() == [1, 1]
@@ -233,11 +236,11 @@ def test_a_stray_is_open_where_no_table_leads(connect: Connect) -> None:
     assert len(set(found.strays.cookie.tolist())) == len(expected)
 
 
-@pytest.mark.parametrize("client", [ADDRESS, "127.0.0.78", str(DIP)])
+@pytest.mark.parametrize("client", [ADDRESS, OTHER, str(DIP)], ids=["vip", "other", "dip"])
 def test_a_client_on_this_server_is_no_stray(connect: Connect, client: str) -> None:
     """Its packets never meet a table."""
     flow = connect(client)
-    services = tcp(flow.destination_port), tcp(1, IPv4Network("127.0.0.78/32"))
+    services = tcp(flow.destination_port), tcp(1, IPv4Network(OTHER))
     found = dump(*services, led=())
     assert len(found.strays.cookie) == 0
     assert found.opened == (client != ADDRESS)
@@ -252,7 +255,7 @@ def test_only_services_of_that_address_and_port_count(connect: Connect) -> None:
     assert count_open((tcp(port),)) == 1
     assert count_open((tcp(None),)) == 1
     assert count_open((tcp(port + 1),)) == 0
-    assert count_open((tcp(port, IPv4Network("127.0.0.78/32")),)) == 0
+    assert count_open((tcp(port, IPv4Network(OTHER)),)) == 0
     assert count_open((udp(port),)) == 0
     mapped = tcp(port, IPv6Network("::ffff:0:0/96"))
     assert count_open((mapped,)) == 0, "an IPv4 connection is of no IPv6 VIP"
@@ -260,11 +263,11 @@ def test_only_services_of_that_address_and_port_count(connect: Connect) -> None:
 
 @pytest.mark.parametrize(
     ("prefix", "count"),
-    [("127.0.0.76/30", 1), ("127.0.0.64/26", 1), ("127.0.0.80/28", 0), ("127.0.0.77/32", 1)],
+    [("76/30", 1), ("64/26", 1), ("80/28", 0), ("77/32", 1)],
 )
 def test_prefixes_count_what_is_in_them(connect: Connect, prefix: str, count: int) -> None:
     port = connect().destination_port
-    assert count_open((tcp(port, ip_network(prefix)),)) == count
+    assert count_open((tcp(port, ip_network(f"{OWN_NET}.{prefix}")),)) == count
 
 
 def udp_socket(stack: ExitStack, address: str, port: int = 0) -> socket.socket:
@@ -288,7 +291,7 @@ def test_udp_flows_count_where_services_keep_them(stack: ExitStack) -> None:
     assert count_open((udp(port, stateless=True),)) == 0
     assert count_open((udp(port + 1),)) == 0, "another port"
     assert count_open((udp(None),)) == 1
-    assert count_open((udp(port, IPv4Network("127.0.0.78/32")),)) == 0, "no VIP"
+    assert count_open((udp(port, IPv4Network(OTHER)),)) == 0, "no VIP"
     own = udp_socket(stack, ADDRESS, port)
     own.connect((ADDRESS, 9))
     assert count_open((udp(port),)) == 1, "a server's own check is no client"
