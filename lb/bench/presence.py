@@ -28,6 +28,7 @@ from lb.agent.facts import SharedFacts
 from lb.agent.report.presence.counter import QUICK, ConnectionCounter
 from lb.led_here import Steering, pool_here
 
+COMMAND = ("unshare", "--net")
 SIZES = (100, 100_000)
 BUCKETS = 65_536
 ROUNDS = 5
@@ -66,10 +67,11 @@ def measure() -> list[Row]:
 
 
 def _measure_apart(connections: int) -> Row:
-    words = ["unshare", "--net", sys.executable, "-m", __name__, str(connections)]
+    words = [*COMMAND, sys.executable, "-m", __name__, str(connections)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BrigadeError(f"cannot measure: {done.stderr.strip().splitlines()[-1]}")
+        reason = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+        raise BrigadeError(f"cannot measure in a network namespace of its own: {reason}")
     return Row(**json.loads(done.stdout))
 
 
