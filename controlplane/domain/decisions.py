@@ -58,7 +58,8 @@ class PoolDecisions:
     """A pool in the last round.
 
     ``shares`` and ``caps`` (in buckets) are by server, as the builder had them. ``generation`` is
-    the table's, ``waiting_for`` who does not have it in use yet.
+    the table's, ``waiting_for`` who does not have it in use yet. ``forced``: hops that this
+    controller has pushed out within their drain time since its start; ``None``: not reported.
     """
 
     generation: int = 0
@@ -67,6 +68,7 @@ class PoolDecisions:
     shares: Mapping[str, float] = field(default_factory=dict)
     caps: Mapping[str, int] = field(default_factory=dict)
     servers: Mapping[str, ServerBuckets] = field(default_factory=dict)
+    forced: int | None = None
 
 
 @dataclass(frozen=True)

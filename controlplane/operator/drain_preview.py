@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from controlplane.builder import BuildRequest
 from controlplane.decide.drain_effect import DrainEffect, drain_effect
-from controlplane.decide.guards import breaks, capacity_of, lacks
+from controlplane.decide.guards import Capacity, breaks, capacity_of, lacks
 from controlplane.decide.health import PoolHealth
 from controlplane.decide.pool_step import members, pool_states
 from controlplane.decide.signs import joins_when_ready
@@ -32,6 +32,7 @@ class PoolPreview:
     """One pool: how many servers stay active, and what moves.
 
     ``reasons``: why guards refuse it. ``last``: no other server can take the buckets, so they stay.
+    ``lacking``: the reason that does not end by itself; empty: it is not one.
     """
 
     pool: str
@@ -42,6 +43,7 @@ class PoolPreview:
     forced: int
     reasons: tuple[str, ...] = ()
     last: bool = False
+    lacking: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,18 @@ def preview_drain(
     store: ControllerStore, config: ControlConfig, name: str, listen_seconds: float
 ) -> DrainPreview:
     """Observe, then compute the next tables without this server. Raises ``StoreError``."""
-    published, fleet = listen(store, config, listen_seconds)
-    cluster = published.cluster
-    server = cluster.server(name) if cluster else None
-    if cluster is None or server is None:
+    return preview_of(store, config, name, *listen(store, config, listen_seconds))
+
+
+def preview_of(
+    store: ControllerStore, config: ControlConfig, name: str, published: Published, fleet: FleetView
+) -> DrainPreview:
+    """Compute the next tables without this server from what was observed. Raises ``StoreError``."""
+    seen = _seen(store, config, name, published, fleet)
+    server = seen.cluster.server(name) if seen else None
+    if seen is None or server is None:
         return DrainPreview(name, serving=False, requested=name in store.drain_requests())
-    view, report, decided = fleet.servers[name], fleet.reports.get(name), decisions_of(store)
-    leaving = {
-        other.name
-        for other in cluster.servers
-        if other.name != name
-        and fleet.servers[other.name].drain_requested
-        and other.name not in decided.held
-    }
-    seen = _Seen(
-        config, published, cluster, fleet, decided, leaving, _fleet_seconds(store, published)
-    )
+    view, report = fleet.servers[name], fleet.reports.get(name)
     serving, configured = server.state in SERVING, config.server_named(name)
     previews = [
         _pool(pool, server, seen)
@@ -109,6 +107,35 @@ def preview_drain(
     return DrainPreview(name, serving, view.drain_requested, connections, tuple(previews))
 
 
+def capacities(
+    store: ControllerStore, config: ControlConfig, published: Published, fleet: FleetView
+) -> dict[str, Capacity]:
+    """Return who serves each pool, with the drains that are requested. Raises ``StoreError``."""
+    seen = _seen(store, config, "", published, fleet)
+    if seen is None:
+        return {}
+    pools = [pool for pool in config.pool if pool.name in published.tables]
+    return {pool.name: _capacity(pool, seen, _health(pool, seen)) for pool in pools}
+
+
+def _seen(
+    store: ControllerStore, config: ControlConfig, name: str, published: Published, fleet: FleetView
+) -> _Seen | None:
+    """Return what is known for the drain of a server, ``None`` before the first document."""
+    cluster, decided = published.cluster, decisions_of(store)
+    if cluster is None:
+        return None
+    leaving = {
+        other.name
+        for other in cluster.servers
+        if other.name != name
+        and fleet.servers[other.name].drain_requested
+        and other.name not in decided.held
+    }
+    now = _fleet_seconds(store, published)
+    return _Seen(config, published, cluster, fleet, decided, leaving, now)
+
+
 def _fleet_seconds(store: ControllerStore, published: Published) -> float:
     """Return the fleet time that a controller stored last; it is at most a little too low."""
     stored = 0.0
@@ -119,11 +146,8 @@ def _fleet_seconds(store: ControllerStore, published: Published) -> float:
 
 
 def _pool(pool: PoolConfig, server: Server, seen: _Seen) -> PoolPreview:
-    found = health_of(pool.name, seen.cluster, seen.config, seen.fleet)
-    panic = panics(pool.name, seen.cluster, seen.config, seen.fleet, seen.decided)
-    health = PoolHealth(found.unhealthy, panic)
-    views = seen.fleet.servers
-    capacity = capacity_of(seen.config, pool, seen.cluster, views, health, seen.leaving)
+    health = _health(pool, seen)
+    capacity = _capacity(pool, seen, health)
     effect = _effect(pool, server, seen, health)
     reasons = (lacks(server.name, capacity), breaks(pool.name, effect))
     return PoolPreview(
@@ -135,7 +159,19 @@ def _pool(pool: PoolConfig, server: Server, seen: _Seen) -> PoolPreview:
         effect.forced,
         tuple(reason for reason in reasons if reason),
         last=effect.nobody,
+        lacking=reasons[0] or "",
     )
+
+
+def _health(pool: PoolConfig, seen: _Seen) -> PoolHealth:
+    found = health_of(pool.name, seen.cluster, seen.config, seen.fleet)
+    panic = panics(pool.name, seen.cluster, seen.config, seen.fleet, seen.decided)
+    return PoolHealth(found.unhealthy, panic)
+
+
+def _capacity(pool: PoolConfig, seen: _Seen, health: PoolHealth) -> Capacity:
+    views = seen.fleet.servers
+    return capacity_of(seen.config, pool, seen.cluster, views, health, seen.leaving)
 
 
 def _effect(pool: PoolConfig, server: Server, seen: _Seen, health: PoolHealth) -> DrainEffect:

@@ -77,6 +77,7 @@ class PoolPublisher:
         self._wanted: BuildRequest | None = None
         self._round: _Round | None = None
         self._panic = Panic()
+        self._forced = 0
         self.health = PoolHealth()
 
     @property
@@ -148,6 +149,7 @@ class PoolPublisher:
             shares={names[i]: share for i, share in request.shares.items() if i in names},
             caps={names[i]: cap for i, cap in request.caps.items() if i in names},
             servers=explain(self._facts(table, done, request)),
+            forced=self._forced,
         )
 
     def _facts(self, table: Table, done: _Round, request: BuildRequest) -> PoolFacts:
@@ -270,6 +272,7 @@ class PoolPublisher:
                 forgotten=result.forgotten,
                 pending=result.pending,
             )
+            self._forced += result.forced
             self._log_forced(result)
         return PoolOutcome(decision, health, result, seconds)
 

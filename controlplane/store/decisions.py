@@ -60,6 +60,7 @@ def _pool(content: Mapping[str, Any], name: str) -> PoolDecisions:
         shares=_by_name(pool, "shares", _number),
         caps=_by_name(pool, "caps", _count),
         servers=_by_name(pool, "servers", _server),
+        forced=None if pool.get("forced") is None else _count(pool, "forced"),
     )
 
 

@@ -105,6 +105,14 @@ def test_live_hops_are_not_pushed_out_without_force(fleet: Fleet) -> None:
     wait_until(lambda: "s2" not in fleet.current(), "by force")
     wait_until(lambda: bool(fleet.metric("hops_forced_total", pool="web")), "and counted")
 
+    def stored() -> int | None:
+        decided = fleet.store.decisions()
+        return decided.pools["web"].forced if decided else None
+
+    wait_until(
+        lambda: stored() == fleet.metric("hops_forced_total", pool="web"), "also for commands"
+    )
+
 
 @pytest.fixture
 def control(fleet: Fleet) -> Path:

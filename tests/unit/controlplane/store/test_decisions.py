@@ -33,6 +33,7 @@ SOME = Decisions(
             shares={"s1": 0.5},
             caps={"s1": 10},
             servers={"s1": ServerBuckets(1, 64, (Missing(Reason.CHAIN_FULL, 63, "why"),), "last")},
+            forced=3,
         )
     },
 )
@@ -50,6 +51,12 @@ def test_they_come_back_as_they_were(tmp_path: Path) -> None:
         store.decisions()
     assert decisions_of(store) == Decisions(), "a command goes on without them"
     store.close()
+
+
+def test_an_earlier_controller_does_not_report_forced_hops() -> None:
+    content = json.loads(encode_decisions(SOME))
+    del content["pools"]["web"]["forced"]
+    assert decode_decisions(json.dumps(content).encode()).pools["web"].forced is None
 
 
 def changed(**values: Any) -> bytes:
