@@ -86,9 +86,7 @@ def roll(arguments: Arguments, config: ControlConfig, store: ControllerStore) ->
             show.event(written.write(journal.BEGIN, **options.as_values()))
         else:
             show.event(written.write(journal.RESUMED, choice=resumption.choice))
-        if unprobed:
-            show.line(f"not probed through the tunnel: {unprobed}")
-        work.run(written, resumption)
+        work.run(written, resumption, unprobed)
 
 
 class _Work:
@@ -118,16 +116,19 @@ class _Work:
         probes = TunnelProbes(prober, config, time.monotonic)
         self._world = FleetWorld(store, config, self._commands, probes, options.reason)
 
-    def run(self, written: Journal, resumption: Resumption | None) -> None:
-        """Give every server its turn. Raises ``BrigadeError``: it stopped."""
+    def run(self, written: Journal, resumption: Resumption | None, unprobed: str) -> None:
+        """Give every server its turn. Raises ``BrigadeError``: it stopped.
+
+        ``unprobed``: why this machine cannot probe; empty: it can.
+        """
         facts = listened(self._world)
         now = time.monotonic()
         turns = [Turn(name, dip, since=now) for name, dip in self._options.servers]
         if resumption is not None:
             turns = resumption.turns(facts, written, now)
         self._show.line(f"{begin_line(turns)}; journal {self._path}")
-        for sign in sorted(facts.signs):
-            self._show.line(f"already so, not watched: {sign.server} {sign.text}".rstrip())
+        signs = [f"{sign.server} {sign.text}".lstrip() for sign in sorted(facts.signs)]
+        self._show.event(written.write(journal.FOUND, already=signs, unprobed=unprobed))
         run = Run(
             turns,
             self._world,
@@ -157,16 +158,12 @@ class _Work:
 
     def _finish(self, outcome: Outcome, written: Journal, resumption: Resumption | None) -> None:
         if outcome.reason:
-            text = stopped(outcome, self._go_on())
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 self._offer_undrain(outcome, written)
-            raise BrigadeError(text, outcome.exit_code)
-        before = resumption.history if resumption else None
-        seconds = outcome.seconds + (before.seconds if before else 0.0)
-        broken = outcome.broken
-        if broken is not None and before:
-            broken += before.broken
-        self._show.line(summary(outcome, seconds, broken))
+            raise BrigadeError(stopped(outcome, self._go_on()), outcome.exit_code)
+        before = resumption.history.seconds if resumption else 0.0
+        seconds = outcome.seconds + before
+        self._show.line(summary(outcome, seconds, resumed=resumption is not None))
 
     def _go_on(self) -> str:
         config = click.get_current_context().get_parameter_source("config_path")
@@ -184,8 +181,10 @@ class _Work:
                 continue
             fresh = turn.phase is Phase.DRAINING
             if click.confirm(f"cancel the drain of {turn.name} now?", default=fresh):
-                event = journal.CANCELLED if fresh else journal.UNDRAIN
-                written.write(event, server=turn.name)
+                if fresh:
+                    written.write(journal.CANCELLED, server=turn.name)
+                elif not turn.code:  # what follows a command that failed, is asked by --resume
+                    written.write(journal.UNDRAIN, server=turn.name)
                 self._world.undrain(turn.name, turn.request)
                 turn.phase = Phase.WAITING if fresh else Phase.JOINING
 

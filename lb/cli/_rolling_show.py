@@ -71,6 +71,8 @@ class Show:
             click.echo(json.dumps(event, ensure_ascii=False))
             return
         name, what = event.get("server", ""), event["event"]
+        if what == journal.FOUND:
+            self._found(event)
         if what == journal.DRAIN:
             self._begun[name] = self._clock()
         if what not in TEXTS:
@@ -80,6 +82,12 @@ class Show:
             text += f" after {duration_text(self._clock() - self._begun[name])}"
         if self._live is None or what == journal.DONE:
             self.line(f"{name} {text}")
+
+    def _found(self, event: dict[str, Any]) -> None:
+        if event["unprobed"]:
+            self.line(f"not probed through the tunnel: {event['unprobed']}")
+        for sign in event["already"]:
+            self.line(f"already so, stops nothing: {sign}")
 
     def progress(self, turns: Sequence[Turn]) -> None:
         """Show what the servers wait for whose turn it is."""

@@ -22,7 +22,7 @@ Event = dict[str, Any]
 BEGIN, RESUMED, STOPPED, END = "begin", "resumed", "stopped", "end"
 DRAIN, HELD, COMMAND, ENDED = "drain", "drain_held", "command", "command_ended"
 SKIPPED, UNDRAIN, DONE = "command_skipped", "undrain", "done"
-CANCELLED = "drain_cancelled"
+CANCELLED, FOUND = "drain_cancelled", "found"
 
 
 class Journal:
@@ -106,7 +106,6 @@ class History:
     begin: Event
     servers: dict[str, Progress] = field(default_factory=dict)
     seconds: float = 0.0
-    broken: int = 0
     ended: bool = False
 
     def open_servers(self) -> dict[str, Progress]:
@@ -149,7 +148,6 @@ def replay(events: list[Event]) -> History:
             _take(found.servers, name, event)
         if event["event"] in (STOPPED, END):
             found.seconds += event["seconds"]
-            found.broken += event.get("broken") or 0
         found.ended = event["event"] == END
     return found
 

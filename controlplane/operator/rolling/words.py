@@ -19,10 +19,15 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min" if seconds < 2 * HOUR else f"{minutes // 60} h {minutes % 60} min"
 
 
-def summary(outcome: Outcome, seconds: float, broken: int | None) -> str:
-    """Return the last line of a run that is complete. ``broken`` ``None``: nobody measured it."""
+def summary(outcome: Outcome, seconds: float, *, resumed: bool = False) -> str:
+    """Return the last line of a run that is complete.
+
+    ``resumed``: nobody has watched the fleet between the run's parts.
+    """
     count = len(outcome.turns)
-    measured = "broken connections not measured" if broken is None else f"{broken} broken"
+    measured = "broken connections not measured"
+    if outcome.broken is not None:
+        measured = f"{outcome.broken} broken{' since it was resumed' if resumed else ''}"
     text = f"{count} server{'' if count == 1 else 's'}, {measured}, {duration_text(seconds)}"
     left = sum(turn.left or 0 for turn in outcome.turns)
     if left:

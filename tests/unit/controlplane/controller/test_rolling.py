@@ -231,7 +231,12 @@ def test_a_server_that_gets_silent_elsewhere_stops_it(
     fleet: Fleet, control: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = writes(control, "sleep 3")
-    thread = threading.Timer(1.0, fleet.agents["s4"].end)
+
+    def end_it() -> None:
+        wait_until(lambda: order(control) != [], "the first command runs", 60.0)
+        fleet.agents["s4"].end()
+
+    thread = threading.Thread(target=end_it)
     thread.start()
     assert rolling(control, command=command) == ExitCode.FAILED
     thread.join()
@@ -268,7 +273,7 @@ def test_a_signal_stops_it_after_the_command_with_a_journal_that_is_right(
     assert "interrupted. Now: s1 is drained, its command has succeeded" in error
     assert "to end it: lbctl undrain s1" in error
     assert [e["event"] for e in events(control)] == [
-        "begin", "drain", "command", "command_ended", "stopped",
+        "begin", "found", "drain", "command", "command_ended", "stopped",
     ]  # fmt: skip
     assert rolling(control, "--resume", command=()) == 0
     assert [line.split()[0] for line in order(control)] == ["s1", "s2"]
@@ -319,7 +324,8 @@ def test_on_a_terminal_the_drain_is_cancelled_if_the_operator_agrees(
     assert process.wait(20) == ExitCode.INTERRUPTED
     shown += os.read(ours, 4096).decode()
     assert "draining" in shown
-    assert "interrupted. Now: " in shown
+    assert "interrupted. Now: 0 done, 2 not begun. To go on: lbctl rolling --resume" in shown
+    assert "to end it" not in shown
     assert fleet.store.drain_requests() == {}
     assert order(control) == []
     for end in (ours, theirs):

@@ -78,7 +78,8 @@ class FakeWorld:
         empty = server.drained_at is not None and self.now - server.drained_at >= DRAIN_SECONDS
         connections = server.left if empty else 9
         noted = server.state is ServerState.DRAINING
-        reported = self.now if server.quiet_since is None else server.quiet_since
+        quiet = server.quiet_since
+        reported = self.now if quiet is None else min(quiet, self.now)
         return ServerFacts(
             state=server.state,
             mark=Mark(server.run, int(reported / REPORT_SECONDS)),

@@ -13,6 +13,7 @@ from controlplane.domain.objects import ServerState
 from controlplane.operator.rolling.facts import Limits, Phase, Sign, Turn
 from controlplane.operator.rolling.run import CommandEnd, Guard
 from controlplane.operator.rolling.watch import LEADER_SECONDS, NO_LEADER, SIGN_SECONDS
+from controlplane.operator.rolling.words import summary
 from tests.unit.controlplane.operator.rolling.fake_world import (
     COMMAND_SECONDS,
     NOTICE_SECONDS,
@@ -222,7 +223,15 @@ def test_broken_is_zero_only_if_every_server_counted(tmp_path: Path) -> None:
     assert made.go().broken is None
     every = case(tmp_path / "every")
     every.world.strays = {"s1": 0, "s2": 0}
-    assert every.go().broken == 0
+    outcome = every.go()
+    assert outcome.broken == 0
+    assert summary(outcome, 2460) == "2 servers, 0 broken, 41 min"
+    assert summary(outcome, 60, resumed=True) == "2 servers, 0 broken since it was resumed, 60 s"
+    outcome.broken, outcome.turns[0].left = None, 3
+    assert summary(outcome, 60) == (
+        "2 servers, broken connections not measured, 60 s; 3 connections were still open when "
+        "their server's command began"
+    )
 
 
 def test_new_trouble_of_another_server_stops_it_and_that_of_its_own_does_not(
