@@ -138,10 +138,14 @@ class Run:
         outcome.forced = sum(self.watch.forced.grown.values())
         outcome.seconds = self.clock() - begun
         values = {"seconds": round(outcome.seconds, 1), "broken": outcome.broken}
-        if outcome.reason:
-            self._note(journal.STOPPED, reason=outcome.reason, **values)
-        else:
-            self._note(journal.END, servers=len(self.turns), **values)
+        try:
+            if outcome.reason:
+                self._note(journal.STOPPED, reason=outcome.reason, **values)
+            else:
+                self._note(journal.END, servers=len(self.turns), **values)
+        except BrigadeError as error:  # the state of the fleet is reported all the same
+            outcome.reason = outcome.reason or str(error)
+            outcome.exit_code = outcome.exit_code or error.exit_code
         return outcome
 
     def _all(self) -> None:

@@ -360,13 +360,14 @@ def test_a_journal_that_cannot_be_written_stops_it_before_the_act(
     write = made.journal.write
 
     def full(event: str, **values: object) -> dict[str, object]:
-        if event == "command":
+        if event in ("command", "stopped"):
             raise BrigadeError("the disk is full")
         return write(event, **values)
 
     monkeypatch.setattr(made.journal, "write", full)
     outcome = made.go()
     assert outcome.reason == "the disk is full"
+    assert [turn.phase for turn in outcome.open_turns] == [Phase.DRAINING]
     assert [act[:2] for act in made.world.acts] == [("drain", "s1")]
 
 
