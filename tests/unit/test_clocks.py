@@ -53,7 +53,6 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("lb/agent/event_loop.py", "_tick"): PEOPLE,
     ("lb/agent/ready/announcer.py", "_write_ready_file"): PEOPLE,
     ("lb/agent/watch/start.py", "_report"): PEOPLE,
-    ("lb/demo/steps/rolling.py", "_restart"): "the same",
     ("lb/cli/_rolling.py", "roll"): "for people: when events of the journal happened",
     ("lb/cli/status.py", "command"): PEOPLE,
     ("lb/cli/why.py", "command"): PEOPLE,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from controlplane.domain.errors import BrigadeError, ExitCode
+from controlplane.domain.errors import BrigadeError
 from lb.demo import scenario
 from lb.demo.site import content, nginx, router, settings, work_service
 from lb.demo.site.counters import Counters
@@ -31,7 +31,6 @@ from netns.brigade import (
     server_name,
 )
 from netns.build import set_link
-from netns.errors import NetworkError
 from netns.host import Host
 from netns.network import Network
 from netns.polling import wait_until
@@ -39,8 +38,6 @@ from netns.process import Process
 
 CONTROLLER_METRICS = "http://127.0.0.1:9108/metrics"
 START_SECONDS = 60.0
-AGAIN_SECONDS = 1.0
-"""How long to wait before a drain is requested again that a guard refused."""
 DOWN_SECONDS = 90.0
 """`lbctl down` waits for the tables without its server, for up to a minute."""
 WORK_UNIT_MS = 6.0
@@ -185,6 +182,25 @@ class Site:
         for process in self.running[number].values():
             process.stop()
         self.running[number] = {}
+
+    def restart(self, number: int) -> None:
+        """Restart a server's services and its agent; its programs in the kernel go on."""
+        for process in self.running[number].values():
+            process.stop()
+        self.start_services(number)
+        self.start_agent(number)
+
+    def reboot(self, number: int) -> None:
+        """Restart all of a server as an operator does: `lbctl down`, everything ends, and starts.
+
+        Raises:
+            NetworkError: `lbctl down` refused, or failed.
+
+        """
+        self.counters.read()  # they end with the programs
+        self.take_down(number)
+        self.start_services(number)
+        self.start_agent(number)
 
     def stop_agent_and_services(self, number: int) -> None:
         """Kill a server's agent and its services; its machine and its programs continue."""
@@ -336,26 +352,6 @@ class Site:
         """Run `lbctl` on the controller's machine, as an operator would; return what it prints."""
         command = [lbctl(), *words, "--config", str(self.control_file)]
         return self.controller.run(command, seconds).stdout
-
-    def drain(self, name: str, seconds: float) -> int:
-        """Drain a server, wait for its end, and return how often a guard refused that at first.
-
-        Raises:
-            NetworkError: it was not accepted, or not drained, within ``seconds``.
-
-        """
-        until = time.monotonic() + seconds
-        words = ["drain", name, "--wait", "--timeout", str(seconds)]
-        command = [lbctl(), *words, "--config", str(self.control_file)]
-        refused = 0
-        while True:
-            done = self.controller.run(command, seconds + START_SECONDS, check=False)
-            if done.returncode == 0:
-                return refused
-            if done.returncode != ExitCode.REFUSED or time.monotonic() > until:
-                raise NetworkError(f"lbctl drain {name}: {done.stderr.strip()}")
-            refused += 1
-            time.sleep(AGAIN_SECONDS)
 
     def controller_metric(self, name: str, **labels: str) -> float | None:
         """Return the sum of a controller's metric with these labels; None if it has no sample."""

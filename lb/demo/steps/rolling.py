@@ -1,22 +1,33 @@
-"""Rolling: all servers are restarted one after the other, twice, with the default settings."""
+"""Rolling: `lbctl rolling` restarts all servers, twice in a row, with the default settings."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from controlplane.domain.errors import BrigadeError
 from lb.demo import scenario
 from lb.demo.results import StepResult
-from lb.demo.site import counters
+from lb.demo.site import counters, remote
+from lb.demo.site.remote import Remote
+from lb.demo.site.site import lbctl
 from lb.demo.steps import experiment
 from lb.demo.steps.context import StepContext
 from lb.demo.traffic.churn import IS_BACK, LEAVES
 from lb.demo.traffic.cohort import BrokenFlow, Cohort, Count
 from netns.brigade import server_name
+from netns.process import Process
 
-ROUNDS = 2
-DRAIN_SECONDS = 120.0
+RESTART, REBOOT = "restart", "reboot"
+ROUNDS = (RESTART, REBOOT)
+"""What the command does in each round: restart the services and the agent, or all of it with `lbctl
+down` before and `lbctl up` after."""
+AT_ONCE = 2
+"""Servers whose turn it is at the same time; four servers can spare two."""
+POLL_SECONDS = 0.1
 IDLE_PART = 0.4
 PLACES = 1.15
 """So many more places than flows that must be open: some are just being opened or completed."""
@@ -34,7 +45,7 @@ class Rolls:
     broken: Sequence[BrokenFlow] = ()
     flows: int = 0
     refused: int = 0
-    """Drains that a guard refused, until one was accepted."""
+    """Drains that the controller held back, until one was accepted."""
     forced: int | None = 0
     """None: the controller does not count them."""
     first_hop: int = 0
@@ -42,8 +53,8 @@ class Rolls:
 
 
 def rolling(context: StepContext) -> list[StepResult]:
-    """Restart all servers twice in a row."""
-    context.progress.heading(f"rolling: every server is restarted, {ROUNDS} times in a row")
+    """Restart all servers twice in a row, by `lbctl rolling`."""
+    context.progress.heading(f"rolling: every server is restarted, {len(ROUNDS)} times in a row")
     context.use_daily_pool(without=scenario.NEWCOMER, known=False)
     site = context.site
     site.control.stop()
@@ -99,10 +110,16 @@ def _restart_all(context: StepContext, rolls: Rolls) -> None:
     with context.progress.task("opening flows of mixed lifetimes"):
         cohort.wait_open()
     rolls.open_flows.append(cohort.count())
-    for _ in range(ROUNDS):
-        for number in context.serving():
-            _restart(context, number, cohort, rolls)
-            rolls.open_flows.append(cohort.count())
+    numbers = {server_name(number): number for number in context.serving()}
+    actions = {
+        RESTART: lambda name: site.restart(numbers[name]),
+        REBOOT: lambda name: site.reboot(numbers[name]),
+    }
+    socket = site.controller.run_dir / "remote.sock"
+    with Remote(socket, actions):
+        for how in ROUNDS:
+            with context.progress.task(f"lbctl rolling: {how} of {', '.join(numbers)}"):
+                _Round(context, cohort, rolls).run(how, remote.command(socket, how))
     cohort.finish()
     verdict = cohort.verdict()
     rolls.broken, rolls.flows = verdict.broken, verdict.flows
@@ -135,21 +152,55 @@ def _packets(context: StepContext) -> tuple[int, int]:
     return first_hop, sum(one[counters.DAISY_CHAINED] for one in sums)
 
 
-def _restart(context: StepContext, number: int, cohort: Cohort, rolls: Rolls) -> None:
-    """Drain, down, up, undrain: as docs/running.md has it."""
-    site, name = context.site, server_name(number)
-    begun = time.monotonic()
-    with context.progress.task(f"{name}: lbctl drain --wait, down, up, undrain"):
-        cohort.note(f"{LEAVES} {name}")
-        rolls.refused += site.drain(name, DRAIN_SECONDS)
-        rolls.waited.append(time.monotonic() - begun)
-        context.site.counters.read()
-        site.take_down(number)
-        started_at = time.time()
-        site.start_services(number)
-        site.start_agent(number)
-        # It gets ready only when its drain is cancelled.
-        site.run_lbctl("undrain", name)
-        cohort.note(f"{IS_BACK} {name}")
-        site.await_ready([number], started_at)
-    rolls.seconds.append(time.monotonic() - begun)
+class _Round:
+    """One `lbctl rolling` for all servers, followed by its events."""
+
+    def __init__(self, context: StepContext, cohort: Cohort, rolls: Rolls) -> None:
+        self._context = context
+        self._cohort = cohort
+        self._rolls = rolls
+        self._begun: dict[str, float] = {}
+
+    def run(self, how: str, command: Sequence[str]) -> None:
+        """Restart all servers. Raises ``BrigadeError``: the command stopped before that."""
+        site = self._context.site
+        journal = site.controller.base / f"rolling-{how}.jsonl"
+        options = ["--json", "--at-once", str(AT_ONCE), "--journal", str(journal)]
+        words = [lbctl(), "rolling", *options, "--config", str(site.control_file), "--", *command]
+        process = site.controller.popen(words, f"rolling-{how}")
+        for event in _events(process):
+            self._take(event)
+        if process.wait(0.0):
+            last = process.output().strip().splitlines()[-1:]
+            raise BrigadeError(f"lbctl rolling: {''.join(last)}")
+
+    def _take(self, event: dict[str, Any]) -> None:
+        name, now, rolls = event.get("server", ""), time.monotonic(), self._rolls
+        match event["event"]:
+            case "drain":
+                self._begun[name] = now
+                self._cohort.note(f"{LEAVES} {name}")
+            case "drain_held":
+                rolls.refused += 1
+            case "command":
+                rolls.waited.append(now - self._begun[name])
+            case "undrain":
+                self._cohort.note(f"{IS_BACK} {name}")
+            case "done":
+                rolls.seconds.append(now - self._begun[name])
+                rolls.open_flows.append(self._cohort.count())
+
+
+def _events(process: Process) -> Iterator[dict[str, Any]]:
+    """Yield the events that `lbctl rolling --json` prints, until it ends."""
+    shown = 0
+    while True:
+        ended = process.poll() is not None
+        whole = process.output().rpartition("\n")[0].splitlines()
+        for line in whole[shown:]:
+            if line.startswith("{"):
+                yield json.loads(line)
+        shown = len(whole)
+        if ended:
+            return
+        time.sleep(POLL_SECONDS)
