@@ -40,16 +40,20 @@ def names(text: str, servers: Collection[str]) -> bool:
 
 @dataclass
 class Growth:
-    """How much counters have grown, each since it was first seen. A counter may begin anew."""
+    """How much counters have grown, each since it was first seen. A counter may begin anew.
+
+    ``from_zero``: what is seen for the first time counts as grown from 0.
+    """
 
     last: dict[str, int] = field(default_factory=dict)
     grown: dict[str, int] = field(default_factory=dict)
+    from_zero: bool = False
 
     def observe(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Take the counts of now; return what has grown since the call before."""
         more = {}
         for name, count in counts.items():
-            before = self.last.get(name, count)
+            before = self.last.get(name, 0 if self.from_zero else count)
             if count > before:
                 more[name] = count - before
                 self.grown[name] = self.grown.get(name, 0) + more[name]
@@ -65,13 +69,13 @@ class Watch:
     forced: Growth = field(default_factory=Growth)
     strays: Growth = field(default_factory=Growth)
     _since: dict[Sign, float] = field(default_factory=dict)
-    _begun: bool = False
 
     def begin(self, facts: FleetFacts) -> frozenset[Sign]:
         """Take the state of now as the one to compare with; return what is wrong in it."""
         self.known = frozenset(map(key_of, facts.signs))
         self.forced.observe(facts.forced or {})
         self.strays.observe(facts.strays)
+        self.strays.from_zero = True  # an agent that has none mentions it only now and then
         return facts.signs
 
     def measured(self, servers: Collection[str]) -> bool:

@@ -211,6 +211,12 @@ def test_a_stray_connection_stops_it(tmp_path: Path) -> None:
     assert outcome.broken == 2
 
 
+def test_strays_of_a_server_that_has_mentioned_none_yet_count(tmp_path: Path) -> None:
+    made = case(tmp_path)
+    worse(made, lambda: made.world.strays.update(s2=1))
+    assert made.go().reason == "connections broke: no table leads to 1 on s2"
+
+
 def test_a_hop_that_is_pushed_out_stops_it(tmp_path: Path) -> None:
     made = case(tmp_path)
     worse(made, lambda: made.world.forced.update(web=5))
