@@ -70,6 +70,8 @@ def returned(turn: Turn, facts: ServerFacts, now: float, limits: Limits) -> Verd
         turn.was_well = not missing
     elif not missing and facts.state is not ServerState.REGISTERED:
         missing = [f"it is {facts.state or 'unknown'}"]
+    elif not missing and facts.lost_by:  # it is cut off, and would not join
+        missing = [_lost_packets(facts)]
     return _until(turn, missing, now, limits.ready_seconds)
 
 
@@ -114,9 +116,13 @@ def _not_well(turn: Turn, facts: ServerFacts, now: float) -> Iterator[str]:
     elif turn.healthy_since is None or now - turn.healthy_since < facts.notice_seconds:
         yield f"its checks have to pass for {facts.notice_seconds:.0f} s"
     if facts.lost_by:
-        yield f"packets to it are lost from {', '.join(facts.lost_by)}"
+        yield _lost_packets(facts)
     if turn.probed is None or turn.probed:
         yield f"probe through the tunnel: {turn.probed or 'no answer yet'}"
+
+
+def _lost_packets(facts: ServerFacts) -> str:
+    return f"packets to it are lost from {', '.join(facts.lost_by)}"
 
 
 def _lost(facts: ServerFacts) -> str:

@@ -159,6 +159,20 @@ def test_a_server_that_left_the_cluster_is_judged_after_its_drain_is_cancelled(
     assert made.names("done") == []
 
 
+def test_a_server_that_is_cut_off_after_its_command_stays_drained(tmp_path: Path) -> None:
+    """The controller takes it out, so it is registered; nothing reaches it through the tunnel."""
+    made = case(tmp_path, 1, limits=Limits(ready_seconds=60, share_seconds=60))
+
+    def cut_off(name: str) -> None:
+        one = made.world.servers[name]
+        one.state, one.lost_by = ServerState.REGISTERED, ("s2", "s3")
+
+    made.world.on_end = cut_off
+    outcome = made.go()
+    assert "packets to it are lost from s2, s3" in outcome.reason
+    assert made.names("undrain") == []
+
+
 def test_the_next_one_waits_for_the_share_and_for_settled_documents(tmp_path: Path) -> None:
     made = case(tmp_path, limits=Limits(share_seconds=90))
     made.world.servers["s1"].lacking = ("pool web lacks 60 buckets: slow start",)
