@@ -21,10 +21,9 @@ def strays_of(report: Report) -> int | None:
 
     An agent that counts them sends ``presence`` now and then; one that does not has neither.
     """
-    strays = getattr(report, "strays", None)
-    if strays:
-        return sum(int(one.count) for one in strays)
-    return 0 if getattr(report, "presence", None) is not None else None
+    if report.strays:
+        return sum(one.count for one in report.strays)
+    return None if report.presence is None else 0
 
 
 def key_of(sign: Sign) -> Sign:
