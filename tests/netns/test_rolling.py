@@ -105,7 +105,7 @@ def test_a_server_whose_web_server_does_not_come_back_stays_drained(
         site.restart(1)
 
 
-def test_a_server_that_others_do_not_reach_stops_it(site: Site, tmp_path: Path) -> None:
+def test_a_server_that_others_do_not_reach_stays_drained(site: Site, tmp_path: Path) -> None:
     """Its agent is well, its checks pass: only the way through the tunnel is blocked."""
     journal = tmp_path / "journal.jsonl"
     socket = site.controller.run_dir / "remote.sock"
@@ -122,7 +122,9 @@ def test_a_server_that_others_do_not_reach_stops_it(site: Site, tmp_path: Path) 
         )
     try:
         assert done.returncode in (ExitCode.TIMEOUT, ExitCode.FAILED)
-        assert "probe through the tunnel" in done.stderr or "are lost from" in done.stderr
+        # By what it stops depends on how far the controller is with taking it out.
+        signs = ("probe through the tunnel", "are lost from", "it is down")
+        assert any(sign in done.stderr for sign in signs)
         assert '"undrain"' not in journal.read_text()
     finally:
         faults.unblock(site, 3)

@@ -68,10 +68,11 @@ def returned(turn: Turn, facts: ServerFacts, now: float, limits: Limits) -> Verd
     if not missing and facts.state in IN_USE:
         missing = list(_not_well(turn, facts, now))
         turn.was_well = not missing
-    elif not missing and facts.state is not ServerState.REGISTERED:
-        missing = [f"it is {facts.state or 'unknown'}"]
-    elif not missing and facts.lost_by:  # it is cut off, and would not join
-        missing = [_lost_packets(facts)]
+    else:
+        if facts.state is not ServerState.REGISTERED:
+            missing.append(f"it is {facts.state or 'unknown'}")
+        if facts.lost_by:  # it is cut off, and would not join
+            missing.append(_lost_packets(facts))
     return _until(turn, missing, now, limits.ready_seconds)
 
 
