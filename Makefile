@@ -16,7 +16,7 @@ SECONDS ?= 300
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* tests/vm/*.sh) $(addprefix deploy/examples/,announce withdraw)
 C_CODE = $(sort $(shell find bpf tests -name '*.[ch]' 2>/dev/null))
 
-.PHONY: help setup demo test field vm lint fmt type bench mutants fuzz libfuzzer lock clean
+.PHONY: help setup demo test field vm lint fmt type bench histories mutants fuzz libfuzzer lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -59,6 +59,9 @@ fmt: setup ## format Python and C in place
 bench: setup ## what a packet costs, what a table costs
 	@scripts/as-root $(VENV)/bin/lbctl bench dataplane $(ARGS)
 	@$(VENV)/bin/lbctl bench control $(ARGS)
+
+histories: setup ## all histories of one bucket, everything that can happen at once (minutes)
+	@$(PY) -m tests.property.one_bucket
 
 mutants: setup ## break the code on purpose, one way at a time: the tests must notice
 	@scripts/as-root $(PY) -m tests.mutants $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,8 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
       below its target.
     - A time after ``now`` cannot be: it is replaced by ``now``, so that the hops are kept for their
       full time from now on, and not for ever.
-    - Only if ``settled``: prepared moves are completed, new ones prepared, old hops forgotten. A
+    - Only if ``settled``: prepared moves are completed, new ones prepared, old hops forgotten, and
+      hops leave that have no connections: if nothing else changes, only with ``drop_now``. A
       bucket's new current server was always in its chain one generation earlier; at depth 1, where
       there are no later hops, moves take one step.
     - The first table (``old`` is ``None``) is divided by share; its ``moved_at`` is 0.
@@ -38,6 +41,8 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
     impossible = moved_at > now
     moved_at[impossible] = now
     bereaved, orphans = _all(chains) if old is None else _remove_dead(chains, servers.known)
+    if request.occupancy is not None:
+        request = replace(request, occupancy=request.occupancy.without(bereaved))
     held: PerServer = np.bincount(chains[:, 0], minlength=MAX_SERVERS + 1)
     held -= np.bincount(chains[orphans, 0], minlength=held.size)
     targets = find_targets(request.pool.buckets, servers, request.cap_factor, held)
@@ -46,11 +51,11 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
     moves = plan_moves(draft, request, targets)
     coming = np.bincount(np.concatenate((moves.rotate_to, moves.prepare_to)), minlength=held.size)
     lacking = np.maximum(targets.buckets - draft.held - coming, 0)
-    changed = bereaved > 0
+    changed = bereaved.size > 0
     if request.settled:
         apply(moves, draft, now)
-        changed |= moves.rotate.size + moves.prepare.size + moves.forget.size > 0
-        changed |= bool(impossible.any())
+        changed |= moves.rotate.size + moves.prepare.size + moves.leaving.old > 0
+        changed |= bool(impossible.any()) or (request.drop_now and moves.leaving.empty > 0)
     return BuildResult(
         table=_finish(request, draft) if changed else None,
         held_back=moves.held_back,
@@ -58,6 +63,8 @@ def build(old: Table | None, request: BuildRequest) -> BuildResult:
         targets={int(i): int(targets.buckets[i]) for i in np.flatnonzero(servers.eligible)},
         coming={int(i): int(coming[i]) for i in np.flatnonzero(coming)},
         lacking={int(i): int(lacking[i]) for i in np.flatnonzero(lacking)},
+        dropped=moves.leaving.empty if changed and request.settled else 0,
+        lost_connections=moves.lost_connections,
         **_counts(moves, orphans.size, depth=draft.depth, settled=request.settled),
     )
 
@@ -84,11 +91,11 @@ def _start(old: Table | None, request: BuildRequest) -> tuple[Chains, NDArray[np
     return old.chains.copy(), old.moved_at.copy()
 
 
-def _remove_dead(chains: Chains, known: NDArray[np.bool_]) -> tuple[int, Buckets]:
+def _remove_dead(chains: Chains, known: NDArray[np.bool_]) -> tuple[Buckets, Buckets]:
     """Take servers that are not known out of all chains, in place.
 
-    Returns how many chains changed or were empty, and the buckets without a current server; their
-    chains hold only the remaining later hops.
+    Returns the buckets whose chains changed or were empty, and those without a current server;
+    their chains hold only the remaining later hops.
     """
     orphaned = ~known[chains[:, 0]] | (chains[:, 0] == 0)
     touched = orphaned.copy()
@@ -96,12 +103,12 @@ def _remove_dead(chains: Chains, known: NDArray[np.bool_]) -> tuple[int, Buckets
         touched |= ~known[chains[:, position]]
     rows = np.flatnonzero(touched)
     chains[rows] = compact(np.where(known[chains[rows]], chains[rows], 0))
-    return rows.size, np.flatnonzero(orphaned)
+    return rows, np.flatnonzero(orphaned)
 
 
-def _all(chains: Chains) -> tuple[int, Buckets]:
+def _all(chains: Chains) -> tuple[Buckets, Buckets]:
     """Return what `_remove_dead` returns for empty chains, without looking at them."""
-    return chains.shape[0], np.arange(chains.shape[0])
+    return np.arange(chains.shape[0]), np.arange(chains.shape[0])
 
 
 def _adopt(draft: Draft, orphans: Buckets, targets: Targets, now: int) -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from controlplane.builder.chains import Chains, put_first, put_second
 from controlplane.builder.choose import Buckets, Indices, match, mix, rank_within
+from controlplane.builder.leaving import Leaving, find_leaving
+from controlplane.builder.occupancy import Hops
 from controlplane.builder.request import BuildRequest, PerServer
 from controlplane.builder.targets import Targets
 
@@ -38,21 +40,22 @@ class Draft:
 class Moves:
     """What to change, as bucket numbers and the server that each bucket goes to.
 
-    ``rotate``: a later hop of the chain becomes current. ``forget``: later hops are removed.
+    ``rotate``: a later hop of the chain becomes current. ``leaving``: later hops are removed.
     ``prepare``: a newcomer is put second (at depth 1 it replaces the current server). ``forced``:
     how many of the prepared moves push out a hop within its drain time. ``forgotten``: how many
     hops go because they are old, removed or pushed out. ``held_back``: how many
-    moves wait for a drain time to pass.
+    moves wait for a drain time to pass. ``lost_connections``: see ``BuildResult``.
     """
 
     rotate: Buckets
     rotate_to: Indices
-    forget: Buckets
+    leaving: Leaving
     prepare: Buckets
     prepare_to: Indices
     forced: int
     forgotten: int
     held_back: int
+    lost_connections: float | None
 
 
 def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Moves:
@@ -63,21 +66,30 @@ def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Moves:
     current server, preferably where no hop or the oldest hop falls off. Hops within their drain
     time are pushed out only for servers that must give buckets up: those above their cap, which is
     0 for servers that are not eligible.
+
+    If it is known where connections are, buckets move first that have none at the server that gives
+    them up, and hops with connections are pushed out last. Empty hops leave, and make space.
     """
     give = np.maximum(draft.held - targets.buckets, 0)
     take = np.maximum(targets.buckets - draft.held, 0)
     age = np.maximum(request.now - draft.moved_at.astype(np.float64), 0.0)
     recent = (age < request.drain_time_seconds) & (draft.moved_at != NEVER)
-    rotate, rotate_to = _rotations(draft.chains, recent, give, take)
+    known = request.occupancy
+    busy = None if known is None else known.occupied
+    rotate, rotate_to = _rotations(draft.chains, recent, give, take, busy)
     resting = np.ones(age.size, dtype=np.bool_)
     resting[rotate] = False
-    forget = _hops(draft, 0)
-    if request.forget_after_seconds is not None:
-        forget = _hops(draft, 1) & resting & (age >= request.forget_after_seconds)
-    tail_since = np.where(_hops(draft, draft.depth - 1) & ~forget, draft.moved_at, NEVER)
+    leaving = find_leaving(draft.chains, request, resting, age)
+    falls = _hops(draft, draft.depth - 1)
+    falls[leaving.rows] = False
+    tail_since = np.where(falls, draft.moved_at, NEVER)
     giving = np.flatnonzero((give[draft.chains[:, 0]] > 0) & resting)
     # First where no hop falls off, then where the last move is longest ago.
-    giving = giving[np.argsort(tail_since[giving], kind="stable")]
+    order: list[NDArray[np.generic]] = [tail_since[giving]]
+    if known is not None:
+        used = known.known[giving, -1] & known.occupied[giving, -1]
+        order += [known.occupied[giving, 0], falls[giving] & used]
+    giving = giving[np.lexsort(order)]
     protected = recent[giving] & (tail_since[giving] != NEVER)
     free = _take_up_to(giving[~protected], draft.chains, give)
     must = np.clip(targets.buckets + give - targets.caps, 0, give).astype(np.int64)
@@ -88,14 +100,21 @@ def plan_moves(draft: Draft, request: BuildRequest, targets: Targets) -> Moves:
     return Moves(
         rotate=rotate,
         rotate_to=rotate_to,
-        forget=np.flatnonzero(forget),
+        leaving=leaving,
         prepare=prepare,
         prepare_to=mix(take)[: prepare.size],
         forced=forced.size,
-        forgotten=int(np.count_nonzero(draft.chains[forget, 1:]))
-        + int(np.count_nonzero(tail_since[free] != NEVER)),
+        forgotten=leaving.old + int(np.count_nonzero(tail_since[free] != NEVER)),
         held_back=int(give.sum()) - forced.size,
+        lost_connections=_lost(prepare[falls[prepare]], draft, request),
     )
+
+
+def _lost(rows: Buckets, draft: Draft, request: BuildRequest) -> float | None:
+    """Return the connections of the last hops of these buckets, ``None`` if they are not known."""
+    if request.occupancy is None:
+        return None
+    return request.occupancy.connections_at(rows, draft.chains, draft.depth - 1)
 
 
 def _hops(draft: Draft, position: int) -> NDArray[np.bool_]:
@@ -107,9 +126,16 @@ def _hops(draft: Draft, position: int) -> NDArray[np.bool_]:
 
 
 def _rotations(
-    chains: Chains, recent: NDArray[np.bool_], give: PerServer, take: PerServer
+    chains: Chains,
+    recent: NDArray[np.bool_],
+    give: PerServer,
+    take: PerServer,
+    busy: Hops | None,
 ) -> tuple[Buckets, Indices]:
-    """Choose buckets that go to a server of their own chain; lowers ``give`` and ``take``."""
+    """Choose buckets that go to a server of their own chain; lowers ``give`` and ``take``.
+
+    ``busy``: which hops may have connections; those are the last that give a bucket up.
+    """
     rows: list[Buckets] = [np.empty(0, dtype=np.intp)]
     servers: list[Indices] = [np.empty(0, dtype=np.uint16)]
     done = np.zeros(chains.shape[0], dtype=np.bool_)
@@ -118,6 +144,8 @@ def _rotations(
         ordered = np.concatenate(
             (np.flatnonzero(wanted & recent), np.flatnonzero(wanted & ~recent))
         )
+        if busy is not None:
+            ordered = ordered[np.argsort(busy[ordered, 0], kind="stable")]
         pairs = match(chains[ordered, 0], chains[ordered, position], give, take)
         rows.append(ordered[pairs])
         servers.append(chains[rows[-1], position])
@@ -139,7 +167,7 @@ def apply(moves: Moves, draft: Draft, now: int) -> None:
     chains, moved_at = draft.chains, draft.moved_at
     chains[moves.rotate] = put_first(chains[moves.rotate], moves.rotate_to)
     moved_at[moves.rotate] = now
-    chains[moves.forget, 1:] = 0
+    moves.leaving.apply(chains)
     if draft.depth == 1:
         chains[moves.prepare, 0] = moves.prepare_to
         moved_at[moves.prepare] = now

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from controlplane.builder.occupancy import Occupancy
 from controlplane.domain.bounds import MAX_SERVERS
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import SERVING, Pool, ServerState, Table
@@ -48,7 +49,9 @@ class BuildRequest:
     connection limit, ``cap_factor`` bounds every server's to this multiple of the mean (0: no
     bound). ``settled``: every server that counts has the old table in use. ``now`` is in fleet
     seconds, as all times in tables (docs/adr/0012). ``forget_after_seconds`` ``None``: old hops are
-    kept.
+    kept; ``forget_occupied``: those that have connections go, too. ``occupancy`` ``None``: nothing
+    is known, every hop counts as occupied. ``drop_now``: empty hops may leave in a table of their
+    own; else only in one that changes something else.
     """
 
     pool: Pool
@@ -62,6 +65,9 @@ class BuildRequest:
     caps: Mapping[int, int] = field(default_factory=dict)
     cap_factor: float = 0.0
     forget_after_seconds: float | None = None
+    forget_occupied: bool = True
+    occupancy: Occupancy | None = None
+    drop_now: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +82,8 @@ class BuildResult:
     ``unplaced``: buckets that exceed the caps. ``targets``: the buckets that each server should
     have, for every server that may be given any. ``coming``: of those, the ones that this plan
     moves to it or prepares; ``lacking``: the ones that no bucket can be found for, because chains
-    are full.
+    are full. ``dropped``: hops that left because they have no connections. ``lost_connections``: of
+    the hops that were pushed out, forced or not, about; ``None``: not known.
     """
 
     table: Table | None
@@ -90,6 +97,8 @@ class BuildResult:
     targets: dict[int, int]
     coming: dict[int, int] = field(default_factory=dict)
     lacking: dict[int, int] = field(default_factory=dict)
+    dropped: int = 0
+    lost_connections: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

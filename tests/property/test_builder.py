@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 
-from controlplane.builder import build
+from controlplane.builder import Occupancy, build
+from controlplane.domain.bounds import MAX_SERVERS
 from tests.property.builder_world import (
     BUCKETS,
     DRAIN,
@@ -410,3 +411,20 @@ def test_no_change_is_no_table(world: World, history: Any) -> None:
             same_time = step.result.table.moved_at == possible
             same_current = step.result.table.chains[:, 0] == step.old.chains[:, 0]
             assert (same_time | ~same_current).all()
+
+
+# What is not known changes nothing.
+
+
+@given(worlds, histories)
+@lives
+def test_without_any_report_of_connections_tables_are_the_same(world: World, history: Any) -> None:
+    for step in live(world, history):
+        if step.old is None:
+            continue
+        nothing = np.zeros(step.old.chains.shape, dtype=np.bool_)
+        unknown = Occupancy(nothing, ~nothing, nothing, np.zeros(MAX_SERVERS + 1))
+        request = replace(step.request, occupancy=unknown, forget_occupied=False, drop_now=False)
+        result = build(step.old, request)
+        assert same(result.table, step.result.table)
+        assert (result.forced, result.forgotten) == (step.result.forced, step.result.forgotten)
