@@ -100,6 +100,11 @@ class BuildResult:
     dropped: int = 0
     lost_connections: float | None = None
 
+    @property
+    def only_drops(self) -> bool:
+        """Whether nothing changed but that empty hops left."""
+        return bool(self.dropped) and not (self.moved or self.prepared or self.forgotten)
+
 
 @dataclass(frozen=True, eq=False)
 class Servers:

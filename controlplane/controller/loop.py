@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
@@ -31,6 +32,7 @@ from controlplane.observe.probe.sockets import Prober
 from controlplane.publish.cluster import ClusterPublisher
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.decisions import DecisionWriter
+from controlplane.publish.empty_hops import EmptyHops
 from controlplane.publish.guard import DrainGuard, Held
 from controlplane.publish.paths import listed
 from controlplane.publish.pool import PoolOutcome, PoolPublisher
@@ -99,6 +101,7 @@ class Loop:
         self._begun = False
         self._pools: dict[str, PoolPublisher] = {}
         self._guard = DrainGuard()
+        self._empty_hops = EmptyHops(store, self._conditions, self.observer.last_dumps)
         self._decisions = DecisionWriter(store, self._conditions)
         self._view: RoundView | None = None
         self._next_tick = 0.0
@@ -270,13 +273,28 @@ class Loop:
             )
             for pool in view.cluster.pools
         }
+        self._look_for_empty_hops(view)
         outcomes = {}
         for pool in view.cluster.pools:
             publisher = self._pools[pool.name]
             publisher.pool = pool
             settlement = self._settlement(table_kind(pool.name), view.fleet)
-            outcomes[pool.name] = publisher.publish_next(settlement, view)
+            known = partial(self._empty_hops.occupancy, pool, servers=view.cluster.servers)
+            outcomes[pool.name] = publisher.publish_next(settlement, view, known)
         return outcomes
+
+    def _look_for_empty_hops(self, view: RoundView) -> None:
+        names = [pool.name for pool in view.cluster.pools]
+        settlements = {
+            name: found
+            for name in names
+            if (found := self._settlement(table_kind(name), view.fleet)) is not None
+        }
+        facts = self.published.facts
+        changing = {name for name in settlements if facts[name].in_transition}
+        self._empty_hops.follow(view.cluster, settlements, changing, view.now)
+        if view.ticked:
+            self._empty_hops.read(view.cluster.servers, view.now)
 
     def _settlement(self, kind: str, fleet: FleetView) -> Settlement | None:
         generation = self.published.generations().get(kind)

@@ -59,6 +59,7 @@ class ControlMetrics:
         self.forgotten = counter(
             "hops_forgotten", "Hops dropped because of their age, forced ones not included", "pool"
         )
+        self.empty = counter("hops_empty", "Hops that left because they had no connections", "pool")
         self.build = Histogram(
             f"{PREFIX}_build_seconds",
             "Time to build a table",
@@ -198,7 +199,7 @@ class ControlMetrics:
         _by_server(self.buckets, done.buckets, names)
         for pool, outcome in done.outcomes.items():
             self.panic.labels(pool).set(outcome.health.panic)
-            for counter in (self.moved, self.prepared, self.forced, self.forgotten):
+            for counter in (self.moved, self.prepared, self.forced, self.forgotten, self.empty):
                 counter.labels(pool)  # a rate needs the 0 before the first event
             if outcome.result is None or outcome.build_seconds is None:
                 continue
@@ -208,6 +209,7 @@ class ControlMetrics:
                 self.prepared.labels(pool).inc(outcome.result.prepared)
                 self.forced.labels(pool).inc(outcome.result.forced)
                 self.forgotten.labels(pool).inc(outcome.result.forgotten)
+                self.empty.labels(pool).inc(outcome.result.dropped)
 
 
 def _by_server(

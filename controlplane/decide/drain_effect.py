@@ -52,7 +52,9 @@ def _forced(table: Table, request: BuildRequest) -> int:
         forced += result.forced
         if result.table is None:
             break
-        table, request = result.table, replace(request, generation=request.generation + 1)
+        table = result.table
+        # What is known of connections is about the hops of the first table.
+        request = replace(request, generation=request.generation + 1, occupancy=None)
     return forced
 
 

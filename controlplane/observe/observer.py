@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
+from controlplane.documents.presence import Dump
 from controlplane.domain.objects import CLUSTER, IN_USE, Cluster, ServerState
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.heartbeats import Heartbeats, server_views, with_probes
@@ -100,6 +101,11 @@ class Observer:
         self._next_silence = _next_silence(found.values(), config.silent_after_seconds, now)
         probed = with_probes(found, self.probing.failed(), self.probing.refused())
         return replace(fleet, servers=probed)
+
+    def last_dumps(self, server: str) -> tuple[Dump, ...]:
+        """Return the last dumps of a server's sockets, the newest last, of one run of its agent."""
+        seen = self.presence.of(server)
+        return seen.dumps if seen else ()
 
     def next_look(self) -> float | None:
         """When silence or a probe next needs a look, monotonic; ``None``: when a report changes."""

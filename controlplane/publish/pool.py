@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import structlog
 
-from controlplane.builder import BuildRequest, BuildResult, NoServerLeft, build
+from controlplane.builder import BuildRequest, BuildResult, NoServerLeft, Occupancy, build
 from controlplane.decide.drain_effect import DrainEffect, drain_effect
 from controlplane.decide.health import CALM_SECONDS, Panic, PoolHealth, next_panic, pool_health
 from controlplane.decide.pool_step import (
@@ -34,6 +34,8 @@ from controlplane.publish.pool_shares import Balance
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig, PoolConfig
 
+DROP_SECONDS = 5.0
+"""How often empty hops may leave in a table of their own: each is a new table for every server."""
 NOBODY_LEFT = "no server left, the last table stays"
 
 
@@ -76,6 +78,7 @@ class PoolPublisher:
         self._config = PoolConfig(name=pool.name, buckets=pool.buckets, depth=pool.depth)
         self._wanted: BuildRequest | None = None
         self._round: _Round | None = None
+        self._dropped_at = float("-inf")
         self._panic = Panic()
         self._forced = 0
         self.health = PoolHealth()
@@ -92,8 +95,15 @@ class PoolPublisher:
             return DrainEffect()
         return drain_effect(table, self._wanted, index)
 
-    def publish_next(self, settlement: Settlement | None, view: RoundView) -> PoolOutcome:
+    def publish_next(
+        self,
+        settlement: Settlement | None,
+        view: RoundView,
+        known: Callable[[Table], Occupancy | None] = lambda _: None,
+    ) -> PoolOutcome:
         """Publish the next table if there is one to publish now.
+
+        ``known``: what is known of the connections behind a table's hops.
 
         Raises ``StoreError``: it could not be published; the next round tries again.
         """
@@ -125,12 +135,16 @@ class PoolPublisher:
             self.balance.update(config, self._pool_view(view, states, facts, health), view.now)
         self._log_conditions(decision, health)
         request = self._request(table, decision, view)
+        if table is not None:
+            request = replace(request, occupancy=known(table))
         self.health, self._wanted = health, request
         self._round = _Round(view, decision, settlement)
         attempt = (table and table.generation, decision, tuple(sorted(self.balance.shares)))
         if decision.step is Step.WAIT or (attempt == self._last_attempt and not view.ticked):
             return PoolOutcome(decision, health)
         outcome = self._build(table, decision, health, request)
+        if outcome.result and outcome.result.only_drops:
+            self._dropped_at = view.now
         self._round = replace(self._round, plan=outcome.result)
         self._last_attempt = attempt
         return outcome
@@ -242,6 +256,8 @@ class PoolPublisher:
             now=view.fleet_seconds,
             drain_time_seconds=config.drain_time_seconds,
             forget_after_seconds=view.config.forget_after_seconds(config),
+            forget_occupied=config.forget_after_seconds is not None,
+            drop_now=view.now >= self._dropped_at + DROP_SECONDS,
         )
 
     def _build(
@@ -270,6 +286,7 @@ class PoolPublisher:
                 prepared=result.prepared,
                 forced=result.forced,
                 forgotten=result.forgotten,
+                empty=result.dropped,
                 pending=result.pending,
             )
             self._forced += result.forced
@@ -284,6 +301,7 @@ class PoolPublisher:
                 "hops forced out within their drain time, their connections break",
                 about=self.pool.name,
                 hops=result.forced,
+                connections=_about(result.lost_connections),
                 remedy=f"longer pauses between drains,{deeper} or a shorter drain_time_seconds",
             )
 
@@ -293,3 +311,8 @@ class PoolPublisher:
         draining = frozenset() if health.panic else health.unhealthy
         log.set("unhealthy, draining in this pool", name, draining)
         log.set("going on without silent agents", name, decision.gone_on_without)
+
+
+def _about(connections: float | None) -> str | int:
+    """Return a number of connections as it is logged: it is an estimate."""
+    return "unknown" if connections is None else round(connections)

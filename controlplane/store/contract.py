@@ -23,6 +23,7 @@ from controlplane.domain.objects import Origin
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from controlplane.documents.presence import Mark
     from controlplane.domain.decisions import Decisions
     from controlplane.domain.objects import Report, Twin
 
@@ -72,7 +73,13 @@ def is_newer(kinds: Mapping[str, int], seen: Mapping[str, int]) -> bool:
 
 
 class AgentStore(ABC):
-    """What an agent may do: read and follow documents, acknowledge, report."""
+    """What an agent may do: read and follow documents, acknowledge, report.
+
+    ``mark``: the newest mark of the leading controller that came with the answer to a report;
+    ``None``: none yet (docs/adr/0015).
+    """
+
+    mark: Mark | None = None
 
     @abstractmethod
     def latest(self, kind: str) -> Version | None:
@@ -216,6 +223,10 @@ class ControllerStore(AgentStore, OperatorStore):
     @abstractmethod
     def decisions(self) -> Decisions | None:
         """Return what a controller decided last, ``None`` if none ever wrote it."""
+
+    @abstractmethod
+    def put_mark(self, mark: Mark) -> None:
+        """Give out a mark: every report that is answered from now on has it. Not durable."""
 
     @abstractmethod
     def forget(self, server: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controlplane.documents.presence import Dump
+from controlplane.documents.presence import Dump, Mark
 from controlplane.domain.objects import PathReport, Service, ServiceHealth, Vip
 from lb.led_here import Steering
 
@@ -69,6 +69,7 @@ class Facts:
     programs are attached. ``connections`` are open ones on VIPs. ``strays`` counts those that no
     table leads to now, by pool and cause, ``strays_total`` all since the start.
     ``dump_seconds`` is the CPU time of the last dump of the sockets.
+    ``mark``: the newest mark that the controller has given this agent.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
     """
 
@@ -96,6 +97,7 @@ class Facts:
     strays: Mapping[tuple[str, str], int] = field(default_factory=dict)
     strays_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dump_seconds: float = 0.0
+    mark: Mark | None = None
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
     neighbours_unresolved: int = 0
     xdp_tx_lost: int | None = None

@@ -42,7 +42,8 @@ FLOORS = (
         "controlplane",
         (
             {".", "domain", "logs"},
-            {"documents", "settings", "store", "builder"},
+            {"documents"},
+            {"settings", "store", "builder"},
             {"decide"},
             {"observe"},
             {"publish"},

@@ -10,6 +10,7 @@
     twins/<server>.json                a machine that claims a name of another one
     dips.json                          the DIPs that belong to the names
     decisions.json                     what the leader decided last, for people
+    mark                               the leader's newest mark, for agents
     leader                             locked by the leading controller, holds its name
     tmp/                               files not yet whole
 
@@ -27,6 +28,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from controlplane.documents.presence import Mark
 from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.decisions import Decisions
 from controlplane.domain.names import shown
@@ -59,12 +61,15 @@ from controlplane.store.file.fleet import Fleet
 from controlplane.store.file.generations import Generations
 from controlplane.store.file.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
 from controlplane.store.file.keyring import Keyring
+from controlplane.store.marks import mark_to_text, text_to_mark
 from controlplane.store.names import check_document, check_generation, kind_to_stem, stem_to_kind
 
 DECISIONS = "decisions.json"
+MARK = "mark"
 _CLOSE_SECONDS = 0.2
 """How soon waiting threads notice that the store was closed."""
 _MAX_OWNER_BYTES = 256
+_MAX_MARK_BYTES = 64
 
 
 class FileStore(ControllerStore):
@@ -129,6 +134,7 @@ class FileStore(ControllerStore):
         """Replace this server's report."""
         with self._using("cannot report"):
             self._fleet.report(report)
+            self.mark = self._read_mark()
 
     def is_led(self) -> bool:
         """Return whether a controller on this machine leads."""
@@ -228,6 +234,12 @@ class FileStore(ControllerStore):
             data = encode_decisions(decisions)
             replace_file(self.directory / DECISIONS, data, self._temporaries, durable=False)
 
+    def put_mark(self, mark: Mark) -> None:
+        """Give out a mark: every report that is answered from now on has it. Not durable."""
+        with self._using("cannot give out a mark"):
+            data = mark_to_text(mark).encode()
+            replace_file(self.directory / MARK, data, self._temporaries, durable=False)
+
     def decisions(self) -> Decisions | None:
         """Return what a controller decided last, ``None`` if none ever wrote it."""
         with self._using("cannot read the decisions"):
@@ -316,6 +328,13 @@ class FileStore(ControllerStore):
         if self._closed.is_set():
             raise StoreUnavailable("the store was closed")
         return watch.wait(min(_CLOSE_SECONDS, deadline - time.monotonic()))
+
+    def _read_mark(self) -> Mark | None:
+        try:
+            data = read_file(self.directory / MARK, _MAX_MARK_BYTES)
+        except FileNotFoundError:
+            return None
+        return text_to_mark(data.decode(errors="replace"))
 
     def _generations(self, kind: str) -> Generations:
         path = self._documents / kind_to_stem(check_document(kind))

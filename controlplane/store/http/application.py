@@ -20,10 +20,12 @@ from controlplane.store.http.credentials import CredentialsInUse
 from controlplane.store.http.notifier import Notifier
 from controlplane.store.http.protocol import (
     GENERATION_HEADER,
+    MARK_HEADER,
     MAX_POLL_SECONDS,
     MAX_REQUEST_BYTES,
     error_to_answer,
 )
+from controlplane.store.marks import mark_to_text
 from controlplane.store.names import check_kind
 from controlplane.store.reports import decode_report, parse_object, read_origin
 
@@ -85,7 +87,9 @@ class Requests:
         report = decode_report(await _body(request))
         _same_server(request, report.server)
         await run_in_threadpool(self._store.report, report)
-        return Response(status_code=204)
+        mark = self._store.mark
+        headers = {MARK_HEADER: mark_to_text(mark)} if mark else None
+        return Response(status_code=204, headers=headers)
 
 
 class BearerOnly:

@@ -30,10 +30,12 @@ from controlplane.store.contract import (
 from controlplane.store.file.generations import MAX_DOCUMENT_BYTES
 from controlplane.store.http.protocol import (
     GENERATION_HEADER,
+    MARK_HEADER,
     MAX_POLL_SECONDS,
     MAX_REQUEST_BYTES,
     answer_to_error,
 )
+from controlplane.store.marks import text_to_mark
 from controlplane.store.names import (
     check_document,
     check_generation,
@@ -54,10 +56,11 @@ _UNAUTHORIZED = 401
 
 @dataclass(frozen=True)
 class _Response:
-    """Status, generation and body of an answer. ``content`` may be a secret."""
+    """Status, generation, mark and body of an answer. ``content`` may be a secret."""
 
     status: int
     generation: str
+    mark: str
     content: bytes = field(repr=False)
 
 
@@ -128,7 +131,7 @@ class HttpStore(AgentStore):
     def report(self, report: Report) -> None:
         """Replace this server's report."""
         path = f"/v1/servers/{check_name(report.server, 'server')}/report"
-        self._ask("PUT", path, encode_report(report))
+        self.mark = text_to_mark(self._ask("PUT", path, encode_report(report)).mark)
 
     def is_led(self) -> bool:
         """Return whether the controller answers: only the one that leads serves the store."""
@@ -229,7 +232,8 @@ def _read(stream: httpx2.Response) -> _Response:
         if len(received) > limit:
             raise StoreCorrupt(f"the store's answer is larger than {limit} bytes")
     generation = stream.headers.get(GENERATION_HEADER, "")
-    return _Response(stream.status_code, generation, bytes(received))
+    mark = stream.headers.get(MARK_HEADER, "")
+    return _Response(stream.status_code, generation, mark, bytes(received))
 
 
 def _kinds(answer: _Response) -> dict[str, int]:

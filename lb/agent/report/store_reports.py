@@ -113,7 +113,12 @@ class Reporter(Worker):
         except StoreError as error:
             structlog.get_logger().warning("cannot report", reason=str(error))
             return self._backoff.failed()
-        self._facts.update(last_contact=self._clock(), heard_at=time.monotonic(), twin=False)
+        self._facts.update(
+            last_contact=self._clock(),
+            heard_at=time.monotonic(),
+            twin=False,
+            mark=self._store.mark,
+        )
         self._facts.set_trouble("twin", None)
         self._may_be_refused_until = time.monotonic() + TWIN_SECONDS
         self._backoff.succeeded()

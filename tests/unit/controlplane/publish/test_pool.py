@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import structlog
 
+from controlplane.builder import Occupancy
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView, RoundView
+from controlplane.domain.bounds import MAX_SERVERS
 from controlplane.domain.objects import TCP, Cluster, Pool, Server, ServerState, Service, Table
 from controlplane.publish.condition_log import ConditionLog
-from controlplane.publish.pool import PoolPublisher
+from controlplane.publish.pool import DROP_SECONDS, PoolPublisher
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
 from controlplane.store.file.store import FileStore
@@ -77,6 +79,7 @@ class OnePool:
         failing: Collection[str] = (),
         generation: int = 1,
         loads: Mapping[int, float | None] | None = None,
+        known: Callable[[Table], Occupancy | None] = lambda _: None,
         **states: ServerState,
     ) -> Table:
         """Do a round with servers s1... in these states; return the newest table."""
@@ -98,6 +101,7 @@ class OnePool:
                 ramps=ramps or {},
                 loads={"web": loads or {}},
             ),
+            known,
         )
         self._forced += outcome.result.forced if outcome.result else 0
         return self._published.tables["web"]
@@ -276,3 +280,41 @@ def test_in_a_panic_nothing_moves_for_load(make_pool: MakePool) -> None:
     for _ in range(10):
         table = pool.round(failing=ALL, loads={1: 0.9, 2: 0.1, 3: 0.1, 4: 0.1})
     assert current(table) == EVEN
+
+
+def no_connections(rows: slice) -> Callable[[Table], Occupancy]:
+    """Say that all later hops of these buckets have proved that they are empty."""
+
+    def known(table: Table) -> Occupancy:
+        leave = np.zeros(table.chains.shape, dtype=np.bool_)
+        leave[rows, 1:] = True
+        return Occupancy(~leave | leave, ~leave, leave, np.zeros(MAX_SERVERS + 1))
+
+    return known
+
+
+def test_empty_hops_leave_alone_every_5_s_at_most(pool: OnePool) -> None:
+    pool.round()
+    pool.round(s1=DRAINING)
+    full = pool.round(s1=DRAINING)
+    hops = later_hops(full, 1)
+    moved = np.flatnonzero(full.chains[:, 1] == 1)
+    some, more = slice(0, int(moved[9]) + 1), slice(0, int(moved[19]) + 1)
+    first = pool.round(s1=DRAINING, known=no_connections(some))
+    assert later_hops(first, 1) == hops - 10
+    waits = pool.round(s1=DRAINING, known=no_connections(more))
+    assert waits is first
+    pool.pass_time(DROP_SECONDS)
+    second = pool.round(s1=DRAINING, known=no_connections(more))
+    assert later_hops(second, 1) == hops - 20
+
+
+def test_empty_hops_leave_at_once_with_another_change(pool: OnePool) -> None:
+    pool.round()
+    pool.round(s1=DRAINING)
+    full = pool.round(s1=DRAINING)
+    moved = np.flatnonzero(full.chains[:, 1] == 1)
+    some, more = slice(0, int(moved[9]) + 1), slice(0, int(moved[19]) + 1)
+    pool.round(s1=DRAINING, known=no_connections(some))
+    table = pool.round(s1=DRAINING, s2=DRAINING, known=no_connections(more))
+    assert (table.chains[moved[:20], 1] != 1).all()

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from controlplane.documents.presence import Mark
 from controlplane.domain.controller_state import CONTROLLER
 from controlplane.domain.objects import Report, ServiceHealth
 from controlplane.store.contract import (
@@ -20,6 +21,7 @@ from controlplane.store.contract import (
     StoreUnavailable,
     Version,
 )
+from controlplane.store.marks import text_to_mark
 from tests.unit.controlplane.store.conftest import Backing
 from tests.unit.controlplane.store.helpers import later
 
@@ -280,3 +282,19 @@ def test_an_agent_can_copy_the_controllers_state_but_it_is_not_a_document_in_use
     assert agent.kinds() == {}
     with pytest.raises(StoreCorrupt):
         agent.acknowledge("alpha", CONTROLLER, 1)
+
+
+def test_an_answer_to_a_report_has_the_newest_mark(agents: Backing) -> None:
+    agent, leader = agents.agent(), agents.controller()
+    agent.report(Report("s1", "b", 1, 0.0))
+    assert agent.mark is None
+    for mark in (Mark(2**53 - 1, 1), Mark(2**53 - 1, 2), Mark(7, 1)):
+        leader.put_mark(mark)
+        assert agent.mark != mark, "it comes with an answer"
+        agent.report(Report("s1", "b", 2, 0.0))
+        assert agent.mark == mark
+
+
+@pytest.mark.parametrize("text", ["", "1", "1.2.3", "-1.2", "1.x", "1." + "9" * 19, "1.2\n"])
+def test_a_mark_that_cannot_be_read_is_none(text: str) -> None:
+    assert text_to_mark(text) is None

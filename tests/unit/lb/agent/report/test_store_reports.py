@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.documents.presence import Mark
 from controlplane.domain.objects import Origin, PathReport, Report, ServiceHealth
 from controlplane.store.contract import StoreConflict, StoreUnavailable
 from lb.agent.facts import SharedFacts
@@ -79,6 +80,12 @@ def test_reports_keep_a_beat_and_count_on(store: FakeStore, facts: SharedFacts) 
     reporter.step()
     assert [report.sequence for report in store.reports] == [1, 2]
     assert facts.current.last_contact == 7.0
+
+
+def test_the_mark_of_an_answer_is_a_fact(store: FakeStore, facts: SharedFacts) -> None:
+    store.mark = Mark(3, 4)
+    Reporter(store, a_report, facts).step()
+    assert facts.current.mark == Mark(3, 4)
 
 
 def test_a_dead_store_is_tried_again_less_often_but_at_least_every_2_s(
