@@ -95,9 +95,9 @@ def may_leave(table: Table, key_id: str, in_use: InUse, dumps: Dumps) -> NDArray
     if in_use.since is None or in_use.landed is None or in_use.generation != table.generation:
         return leave
     for index, rows, positions in _hops_by_server(table, first=1):
-        empty = _empty_buckets(table, key_id, in_use, dumps.get(index, ()))
-        if empty is not None:
-            leave[rows, positions] = empty[rows]
+        pair = _proof(table, key_id, in_use, dumps.get(index, ()))
+        if pair is not None:
+            leave[rows, positions] = ~(pair[0].occupied[rows] | pair[1].occupied[rows])
     return leave
 
 
@@ -112,14 +112,14 @@ def occupancy(table: Table, key_id: str, in_use: InUse, dumps: Dumps) -> Occupan
         if found is not None:
             known[rows, positions] = True
             occupied[rows, positions] = found.occupied[rows]
-            per_bucket[index] = found.connections / max(1, int(found.occupied.sum()))
+            per_bucket[index] = found.connections / max(1, int(np.count_nonzero(found.occupied)))
     return Occupancy(known, occupied, may_leave(table, key_id, in_use, dumps), per_bucket)
 
 
-def _empty_buckets(
+def _proof(
     table: Table, key_id: str, in_use: InUse, last: Sequence[Dump]
-) -> NDArray[np.bool_] | None:
-    """Return the buckets that a server has proved empty, ``None``: these dumps prove nothing."""
+) -> tuple[PoolPresence, PoolPresence] | None:
+    """Return what the two dumps found that count, ``None``: these dumps prove nothing."""
     pair = last[-IN_A_ROW:]
     if len(pair) < IN_A_ROW or pair[1].number != pair[0].number + 1:
         return None
@@ -130,8 +130,7 @@ def _empty_buckets(
     found = [_found(dump, table, key_id, in_use.cluster_generation) for dump in pair]
     if found[0] is None or found[1] is None:
         return None
-    empty: NDArray[np.bool_] = ~(found[0].occupied | found[1].occupied)
-    return empty
+    return found[0], found[1]
 
 
 def _is_after(mark: Mark | None, needed: Mark | None) -> bool:

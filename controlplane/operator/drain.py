@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
+from controlplane.documents.presence import Dump
 from controlplane.domain.errors import BrigadeError, ExitCode, UsageError
 from controlplane.domain.names import guess
 from controlplane.domain.objects import CLUSTER, SERVING, Cluster, Report, ServerState
@@ -25,6 +28,8 @@ VERDICT_POLL_SECONDS = 0.05
 class DrainProgress:
     """What still connects clients to a server.
 
+    ``in_buckets``: in how many buckets of all pools its last dump of sockets found connections;
+    ``None``: it does not report it.
     ``buckets``: how many it is current for, in all pools. ``waiting_for``: servers that have not
     taken the newest tables into use. ``connections``: on its VIPs; ``None``: no report yet.
     ``noted``: the controller has acted on the request, so the server gets no more buckets.
@@ -40,6 +45,7 @@ class DrainProgress:
     """Why the controller holds the drain back."""
     keeps: tuple[str, ...] = ()
     """Pools whose buckets it keeps, because no other server can take them."""
+    in_buckets: int | None = None
 
     @property
     def done(self) -> bool:
@@ -52,6 +58,8 @@ class DrainProgress:
         connections = "an unknown number of" if self.connections is None else self.connections
         buckets = f"{self.buckets} buckets and " if self.buckets else ""
         text = f"has {buckets}{connections} connections"
+        if self.connections and self.in_buckets is not None:
+            text += f", in {self.in_buckets} buckets"
         if self.held:
             text += f", its drain is held back: {'; '.join(self.held)}"
         elif not self.noted:
@@ -104,6 +112,13 @@ def _connections(view: ServerView, report: Report | None) -> int | None:
     return report.connections if report and view.heard else None
 
 
+def occupied_buckets(dumps: Sequence[Dump]) -> int | None:
+    """Return in how many buckets the last of these dumps found connections; ``None``: no dump."""
+    if not dumps:
+        return None
+    return sum(int(np.count_nonzero(pool.occupied)) for pool in dumps[-1].pools.values())
+
+
 def wait_drained(
     store: ControllerStore,
     config: ControlConfig,
@@ -132,7 +147,12 @@ def wait_drained(
             return found
         decided = decisions_of(store)
         held = () if found.noted else decided.held.get(name, ())
-        found = replace(found, held=held, keeps=tuple(keeping(name, decided)))
+        found = replace(
+            found,
+            held=held,
+            keeps=tuple(keeping(name, decided)),
+            in_buckets=occupied_buckets(observer.last_dumps(name)),
+        )
         on_progress(found)
         if deadline is not None and now >= deadline:
             text = f"{name} still {found} after {timeout_seconds:g} s; its drain stays requested"

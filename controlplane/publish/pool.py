@@ -135,7 +135,7 @@ class PoolPublisher:
             self.balance.update(config, self._pool_view(view, states, facts, health), view.now)
         self._log_conditions(decision, health)
         request = self._request(table, decision, view)
-        if table is not None:
+        if table is not None and decision.step is not Step.DEATHS_ONLY:
             request = replace(request, occupancy=known(table))
         self.health, self._wanted = health, request
         self._round = _Round(view, decision, settlement)

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+import numpy as np
+
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
+from controlplane.documents.presence import Dump, PoolPresence
 from controlplane.domain.objects import CLUSTER, Cluster, Report, Server, ServerState
 from controlplane.domain.table_facts import TableFacts
-from controlplane.operator.drain import DrainProgress, progress
+from controlplane.operator.drain import DrainProgress, occupied_buckets, progress
 
 ALIVE = ServerView("", known=True, heard=True)
 SILENT = replace(ALIVE, heard=False, silent=True, silent_seconds=60.0)
@@ -65,3 +68,13 @@ def test_connections_that_nobody_tells_of_are_not_none() -> None:
 def test_one_that_is_gone_is_not_waited_for() -> None:
     assert ask(ServerState.DOWN, connections=5).done
     assert ask(connections=5, s1=replace(ALIVE, stopped=True)).done
+
+
+def test_it_shows_in_how_many_buckets_connections_are_left() -> None:
+    occupied = np.arange(256) < 3
+    pools = {name: PoolPresence("0" * 16, 256, 7, occupied) for name in ("web", "mail")}
+    older = Dump(1, None, 1, None, {})
+    assert occupied_buckets([]) is None
+    left = occupied_buckets([older, Dump(2, None, 1, None, pools)])
+    assert str(DrainProgress(0, (), 14, in_buckets=left)) == "has 14 connections, in 6 buckets"
+    assert str(DrainProgress(0, (), 14)) == "has 14 connections"
