@@ -18,7 +18,7 @@ from controlplane.store.contract import ControllerStore, StoreError
 EPOCH_BITS = 53
 NO_MARKS = "no mark can be given out: empty hops stay in their chains"
 COST_SHARE = 0.05
-"""Of this thread's time, dumps are decoded at most for so much."""
+"""Of this thread's time, at most so much is for reading dumps and comparing them with tables."""
 
 LastDumps = Callable[[str], tuple[Dump, ...]]
 """The last dumps of a server's agent, the newest last."""
@@ -45,6 +45,7 @@ class EmptyHops:
         self._key_ids: dict[str, str] = {}
         self._dumps: dict[str, tuple[Dump, ...]] = {}
         self._next_at = 0.0
+        self._spent_seconds = 0.0
 
     def follow(
         self,
@@ -82,7 +83,9 @@ class EmptyHops:
         self._dumps = {name: dumps for name, dumps in found.items() if dumps}
         for pool in self._pools.values():
             pool.known = None
-        self._next_at = now + (time.monotonic() - began) / COST_SHARE
+        self._spent_seconds += time.monotonic() - began
+        self._next_at = now + self._spent_seconds / COST_SHARE
+        self._spent_seconds = 0.0
 
     def occupancy(self, pool: Pool, table: Table, servers: Collection[Server]) -> Occupancy | None:
         """Return what is known of the table's hops, ``None`` for nothing."""
@@ -91,9 +94,11 @@ class EmptyHops:
         if state is None or key_id is None or not self._dumps:
             return None
         if state.known is None or state.of_generation != table.generation:
+            began = time.monotonic()
             dumps = {s.index: self._dumps[s.name] for s in servers if s.name in self._dumps}
             state.known = occupancy(table, key_id, state.in_use, dumps)
             state.of_generation = table.generation
+            self._spent_seconds += time.monotonic() - began
         return state.known
 
     def _key_id(self, pool: Pool) -> str | None:

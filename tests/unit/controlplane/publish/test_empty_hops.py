@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -14,8 +15,9 @@ from controlplane.decide.empty_hops import COOKIE_SECONDS, FLIGHT_SECONDS, OPENI
 from controlplane.decide.settlement import Settlement
 from controlplane.documents.presence import Dump, Mark, PoolPresence, key_id_of
 from controlplane.domain.objects import UDP, Cluster, Pool, Server, Service, Table
+from controlplane.publish import empty_hops
 from controlplane.publish.condition_log import ConditionLog
-from controlplane.publish.empty_hops import EmptyHops, opening_seconds
+from controlplane.publish.empty_hops import COST_SHARE, EmptyHops, opening_seconds
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
 
@@ -167,13 +169,21 @@ def test_a_mark_that_the_store_does_not_take_is_given_out_later(
     assert term.mark() is not None
 
 
-def test_reading_dumps_leaves_the_thread_its_time(term: Term) -> None:
+def test_reading_dumps_leaves_the_thread_its_time(
+    term: Term, monkeypatch: pytest.MonkeyPatch
+) -> None:
     term.dump(100.0)
     read = term.reads
     term.hops.read(SERVERS, 100.0)
     assert term.reads == read
     term.hops.read(SERVERS, 160.0)
     assert term.reads == 2 * read
+    term.follow(160.0)
+    monkeypatch.setattr(empty_hops, "occupancy", lambda *_: time.sleep(0.2))
+    term.known()
+    term.hops.read(SERVERS, 200.0)
+    term.hops.read(SERVERS, 200.0 + 0.2 / COST_SHARE - 0.1)
+    assert term.reads == 3 * read
 
 
 def test_a_pool_with_udp_waits_for_slow_applications() -> None:
