@@ -57,8 +57,9 @@ class Dump:
 
     ``number`` rises by one a dump since the agent's start. ``mark``: the newest that the agent had
     before the dump began. ``cluster_generation``: of the cluster document by which sockets were
-    sorted into pools. ``cookies_age``: seconds since the kernel last sent a SYN cookie, as far as
-    the agent knows; ``None``: none in all the time that it has looked, at least two minutes.
+    sorted into pools. ``cookies_age``: when it began, seconds since the kernel last sent a SYN
+    cookie, as far as the agent knows; ``None``: none in all the time that it has looked, at least
+    two minutes.
     """
 
     number: int

@@ -110,6 +110,8 @@ class ConnectionCounter(Worker):
         if self._sorter is None or self._sorter.steering is not steering:
             self._sorter = Sorter(steering)
             self._strays.follow(steering, now)
+        # Before the dump: it can miss a cookie that becomes a socket meanwhile (docs/adr/0015).
+        cookies_age = self._cookies.age(now)
         found = self._take(self._sorter, now)
         newest = self._facts.current.steering
         if newest is None or newest.cluster_generation != steering.cluster_generation:
@@ -120,7 +122,7 @@ class ConnectionCounter(Worker):
             self._number,
             mark,
             steering.cluster_generation,
-            self._cookies.age(self._clock()),
+            cookies_age,
             presence_of(found, self._sorter),
         )
         body = encode_presence(dump, MOST_BODY_BYTES)

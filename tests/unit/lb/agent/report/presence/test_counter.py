@@ -14,6 +14,7 @@ import pytest
 from controlplane.documents.presence import Mark, decode_presence, key_id_of
 from controlplane.domain.objects import TCP, Pool, Server, ServerState, Service, Table
 from lb.agent.facts import SharedFacts
+from lb.agent.report.presence.cookies import CookieAge
 from lb.agent.report.presence.counter import (
     LOOK_SECONDS,
     QUICK,
@@ -102,6 +103,32 @@ def test_a_dump_is_in_the_facts(rig: Rig) -> None:
     sent = decode_presence(facts.presence.body)
     assert (sent.number, sent.pools["web"].connections) == (1, 4)
     assert KEY.hex() not in str(facts.presence.body)
+
+
+def test_the_age_of_cookies_is_that_of_the_dumps_beginning(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = 5
+    read = CookieAge(lambda: f"TcpExt: SyncookiesSent\nTcpExt: {sent}\n")
+    monkeypatch.setattr(rig.counter, "_cookies", read)
+    rig.run(130.0)
+
+    def send_one() -> None:
+        nonlocal sent
+        sent += 1
+        rig.during = nothing
+
+    rig.during = send_one
+    before = rig.numbers()
+    ages = []
+    while rig.numbers() < before + 2:
+        number = rig.numbers()
+        rig.now += rig.counter.step()
+        if rig.numbers() > number:
+            presence = rig.facts.current.presence
+            assert presence is not None
+            ages.append(presence.dump.cookies_age)
+    assert ages == [None, 0.0]
 
 
 def test_without_documents_nothing_is_dumped(rig: Rig) -> None:
