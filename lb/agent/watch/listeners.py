@@ -115,15 +115,21 @@ def parse(family: int, body: bytes) -> Listener | None:
 
 
 class WatchedListeners:
-    """Compares services with listeners. ``services`` and ``checks`` return those of now."""
+    """Compares services with listeners. ``services`` and ``checks`` return those of now.
+
+    ``has_buckets``: whether this server is in chains of a pool. UDP services are looked for only in
+    such pools: the settings' ``pools`` of a server are not in the documents.
+    """
 
     def __init__(
         self,
         services: Callable[[], Iterable[Service]],
         checks: Callable[[], Mapping[str, ServiceHealth]],
         read: Callable[[Iterable[int]], Iterable[Listener]] = read_listeners,
+        has_buckets: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._services = services
+        self._has_buckets = has_buckets
         self._checks = checks
         self._read = read
 
@@ -132,7 +138,7 @@ class WatchedListeners:
         yield Thing(LISTENERS, self._look, essential=False, patience_seconds=PATIENCE_SECONDS)
 
     def _look(self) -> Drift | None:
-        wanted = [s for s in self._services() if s.protocol in LISTENING and s.port is not None]
+        wanted = [s for s in self._services() if self._is_wanted(s)]
         if not wanted:
             return None
         on_port: defaultdict[tuple[int, int | None], list[Listener]] = defaultdict(list)
@@ -149,6 +155,12 @@ class WatchedListeners:
         return Drift(
             f"no socket of this network namespace listens for {names}", self._remedy(missing)
         )
+
+    def _is_wanted(self, service: Service) -> bool:
+        """Whether a service should listen here. Not each server serves every pool."""
+        if service.protocol not in LISTENING or service.port is None:
+            return False
+        return service.protocol == TCP or self._has_buckets(service.pool)
 
     def _remedy(self, missing: Iterable[Service]) -> str:
         """Return what to do: a service that answers its check runs, but elsewhere."""

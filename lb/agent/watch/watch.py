@@ -93,7 +93,9 @@ class Watch:
         ).things()
         yield from WatchedFiles(parts.announcer, parts.journal).things()
         yield from WatchedListeners(
-            lambda: _services(parts), lambda: parts.facts.current.checks
+            lambda: _services(parts),
+            lambda: parts.facts.current.checks,
+            has_buckets=lambda pool: _has_buckets(parts, pool),
         ).things()
 
 
@@ -102,3 +104,10 @@ def _services(parts: Watched) -> Iterator[Service]:
     cluster = parts.in_use.cluster
     up = frozenset(parts.facts.current.vips)
     yield from (s for s in cluster.services if s.vip in up) if cluster else ()
+
+
+def _has_buckets(parts: Watched, pool: str) -> bool:
+    """Whether this server is in chains of a pool's table in use."""
+    steering = parts.facts.current.steering
+    here = steering.pools.get(pool) if steering else None
+    return here is not None and bool(here.leads.any())

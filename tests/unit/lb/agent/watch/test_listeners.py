@@ -117,6 +117,18 @@ def test_a_dead_udp_service_is_named() -> None:
     assert "for web (192.0.2.10 port 80)" in trouble(service("web"), dns, found=(bound,))
 
 
+def test_a_udp_service_of_a_pool_without_this_server_may_be_elsewhere() -> None:
+    services = (service("dns", protocol=UDP), service("web"))
+
+    def read(_: object) -> tuple[Listener, ...]:
+        return ()
+
+    (thing,) = WatchedListeners(lambda: services, dict, read, lambda _: False).things()
+    drift = thing.look()
+    assert drift is not None
+    assert "listens for web (" in str(drift)
+
+
 def test_udp_sockets_are_read_from_the_kernel(stack: ExitStack) -> None:
     """A connected one gets no packet of a new flow."""
     four = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
