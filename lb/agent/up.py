@@ -388,7 +388,7 @@ class Runner:
             return replace(report, presence=presence, **vars(self._origin))
 
         yield Reporter(self._store(), compose, facts)
-        yield ConnectionCounter(facts, lambda: facts.current.mark)
+        yield ConnectionCounter(facts)
         yield TransmitCheck(link, self._counters, facts)
         yield LeaveWatch(config.interface, facts, self._changed)
 

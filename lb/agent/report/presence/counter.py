@@ -52,21 +52,16 @@ STEADY = Pace(99.0, 1.0)
 
 
 class ConnectionCounter(Worker):
-    """Dumps the sockets, and puts what it found into the facts.
-
-    ``mark``: returns the newest mark that this agent has had from the controller.
-    """
+    """Dumps the sockets, and puts what it found into the facts, which have the newest mark."""
 
     def __init__(
         self,
         facts: SharedFacts,
-        mark: Callable[[], Mark | None] = lambda: None,
         take: Callable[[Sorter, float], Found] = take_dump,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("connections")
         self._facts = facts
-        self._mark = mark
         self._take = take
         self._clock = clock
         self._cookies = CookieAge()
@@ -80,7 +75,8 @@ class ConnectionCounter(Worker):
 
     def step(self) -> float:
         """Take a dump if one is due; return how long to pause before the next look."""
-        steering, mark = self._facts.current.steering, self._mark()
+        known = self._facts.current
+        steering, mark = known.steering, known.mark
         if steering is None:
             return LOOK_SECONDS
         if (steering, mark) != self._by:

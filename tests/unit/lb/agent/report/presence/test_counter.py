@@ -49,7 +49,6 @@ class Rig:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.cpu, self.cost = 1000.0, 0.0, 0.0
-        self.mark: Mark | None = None
         self.failure: OSError | None = None
         self.during: Callable[[], None] = nothing
         self.strays: Sequence[int] = ()
@@ -57,7 +56,7 @@ class Rig:
         self.facts = SharedFacts(0.0)
         self.facts.update(steering=steering())
         monkeypatch.setattr(time, "thread_time", lambda: self.cpu)
-        self.counter = ConnectionCounter(self.facts, lambda: self.mark, self.take, lambda: self.now)
+        self.counter = ConnectionCounter(self.facts, self.take, lambda: self.now)
 
     def take(self, sorter: Sorter, begun: float) -> Found:
         self.begun.append(begun)
@@ -90,7 +89,8 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def test_a_dump_is_in_the_facts(rig: Rig) -> None:
-    rig.mark, rig.cost = Mark(1, 7), 0.004
+    rig.facts.update(mark=Mark(1, 7))
+    rig.cost = 0.004
     rig.counter.step()
     facts = rig.facts.current
     assert (facts.connections, facts.dump_seconds) == (3, 0.004)
@@ -171,7 +171,7 @@ def test_a_new_table_or_mark_makes_the_next_dumps_quick(rig: Rig, what: str) -> 
     if what == "table":
         rig.facts.update(steering=steering())
     else:
-        rig.mark = Mark(1, 1)
+        rig.facts.update(mark=Mark(1, 1))
     rig.run(30.0)
     quick = QUICK.pause(rig.cost) + rig.cost + LOOK_SECONDS
     assert rig.begun[0] - changed <= quick
@@ -184,7 +184,7 @@ def test_quick_dumps_are_at_most_three_percent(rig: Rig) -> None:
     rig.cost = 0.2
 
     def changed() -> None:
-        rig.mark = Mark(1, len(rig.begun))
+        rig.facts.update(mark=Mark(1, len(rig.begun)))
 
     rig.during = changed
     since = rig.now
@@ -196,9 +196,10 @@ def test_the_mark_is_the_one_before_the_dump(rig: Rig) -> None:
     """One that comes during a dump says nothing about the sockets that were read before."""
 
     def marked() -> None:
-        rig.mark = Mark(2, len(rig.begun))
+        rig.facts.update(mark=Mark(2, len(rig.begun)))
 
-    rig.mark, rig.during = Mark(1, 1), marked
+    rig.facts.update(mark=Mark(1, 1))
+    rig.during = marked
     rig.counter.step()
     assert rig.facts.current.presence is not None
     assert rig.facts.current.presence.dump.mark == Mark(1, 1)
