@@ -28,6 +28,7 @@ from lb.agent.report.presence.sockets import ESTABLISHED, Sockets, read_sockets
 from lb.agent.report.presence.sorting import Sorter
 from lb.flow_hash import Flow, bucket_of, siphash
 from lb.led_here import Steering, pool_here
+from netns.polling import wait_until
 from tests.unit.lb.flows import columns
 
 OWN_NET = f"127.{64 + os.getpid() % 64}.{os.getpid() // 64 % 256}"
@@ -186,7 +187,8 @@ def test_a_half_closed_connection_is_one_and_a_closed_one_is_not(
     accepted.close()
     assert caller.recv(1) == b""
     caller.close()
-    assert (dump(service).opened, dump(service).connections.tolist()) == (0, [0])
+    wait_until(lambda: dump(service).connections.tolist() == [0], "the last ACK has arrived")
+    assert dump(service).opened == 0
 
 
 def test_what_the_application_has_closed_is_present_until_the_client_closes(
@@ -196,6 +198,7 @@ def test_what_the_application_has_closed_is_present_until_the_client_closes(
     caller = stack.enter_context(socket.create_connection((ADDRESS, port), 2))
     listener.accept()[0].close()
     assert caller.recv(1) == b""
+    wait_until(lambda: dump(tcp(port)).opened == 0, "the ACK of the FIN has arrived")
     found = dump(tcp(port), led=())
     assert found.connections.tolist() == [1], "FIN-WAIT-2"
     assert (found.opened, len(found.strays.cookie)) == (0, 0), "nothing is left to be lost"
@@ -223,7 +226,7 @@ def test_time_wait_is_no_connection(stack: ExitStack, listener: socket.socket) -
     listener.accept()[0].close()
     assert caller.recv(1) == b""
     caller.close()
-    assert dump(tcp(port)).connections.tolist() == [0]
+    wait_until(lambda: dump(tcp(port)).connections.tolist() == [0], "it is in TIME-WAIT")
 
 
 def test_a_stray_is_open_where_no_table_leads(connect: Connect) -> None:
