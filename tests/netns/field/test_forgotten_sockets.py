@@ -17,13 +17,15 @@ from netns.polling import wait_until
 from tests.model.frames import tcp_packet
 from tests.netns.stage import BOTH, TCP_PLACES, Stage
 from tests.netns.talk import TcpClient
-from tests.tcp_repair import establish
+from tests.tcp_repair import establish, numbers_of
 
 SIZE = 200_000
 FIRST_PORT = 43_000
 WRONG, RIGHT = 2, 3
 """The server with the other socket, which is asked first, and that of the connection."""
 FAR = 1 << 30
+HALF = 1 << 31
+"""As far from another sequence number as possible."""
 
 
 def connect(stage: Stage, family: str, port: int) -> TcpClient:
@@ -82,7 +84,8 @@ def test_a_connection_passes_the_server_of_one_whose_client_vanished(
         with stage.host(WRONG).entered():
             old = close.enter_context(socket.socket(new.sock.family, socket.SOCK_STREAM))
         client, vip = new.sock.getsockname()[:2], new.sock.getpeername()[:2]
-        establish(old, vip, client, rcv_nxt=FAR, snd_nxt=FAR)
+        received, sent = numbers_of(new.sock)
+        establish(old, vip, client, rcv_nxt=sent + HALF, snd_nxt=received + HALF)
         stage.chain(WRONG, RIGHT)
         assert sockets(stage, port, "established") == 1
         new.read()
