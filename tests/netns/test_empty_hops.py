@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from lb.demo import scenario
 from lb.demo.site.site import Site
-from netns.brigade import brigade, server_name
-from netns.network import Network
+from netns.brigade import server_name
 from netns.polling import wait_until
 from tests.netns import sites
 from tests.netns.sites import bucket, chains, cohort, finished, grown, index_of
@@ -19,18 +14,6 @@ from tests.netns.sites import bucket, chains, cohort, finished, grown, index_of
 DRAINED = 3
 LEAVE_SECONDS = 30.0
 """2 s and 5 s for what is on its way, two dumps, a table that waits 5 s, and a busy machine."""
-
-
-@pytest.fixture(scope="module")
-def running_site() -> Iterator[Site]:
-    """Four servers with agents, and a controller."""
-    with Network(brigade(servers=len(scenario.FIRST_SERVERS) + 1)) as network:
-        made = Site(network)
-        try:
-            sites.start(made)
-            yield made
-        finally:
-            made.store.close()
 
 
 def behind(site: Site, number: int) -> NDArray[np.intp]:

@@ -109,6 +109,18 @@ class Fleet:
         }
         return ControlConfig.model_validate({**QUICK, **basis, **settings})
 
+    def write_settings(self, servers: int) -> Path:
+        """Write a settings file with so many servers, for commands; return its path."""
+        lines = [f'store = "file:{self.directory}"', 'probers = ["10.0.0.9"]']
+        quick = {key: value for key, value in QUICK.items() if isinstance(value, float)}
+        lines += [f"{key} = {value}" for key, value in quick.items()]
+        for server in self.config(servers).server:
+            lines += ["[[server]]", f'name = "{server.name}"', f'dip = "{server.dip}"']
+        lines += ["[[pool]]", 'name = "web"', "buckets = 256", 'balance = "equal"']
+        path = self.directory.parent / "control.toml"
+        path.write_text("\n".join([*lines, ""]))
+        return path
+
     def agent(self, name: str, **settings: Any) -> Agent:
         store = FileStore(self.directory)
         self._stores.append(store)

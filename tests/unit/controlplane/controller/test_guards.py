@@ -15,7 +15,7 @@ from controlplane.operator.overview import decisions_of
 from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
 from netns.polling import wait_until
-from tests.unit.controlplane.conftest import QUICK, Fleet
+from tests.unit.controlplane.conftest import Fleet
 
 FORCED = DrainRequest(force=True)
 
@@ -117,15 +117,7 @@ def test_live_hops_are_not_pushed_out_without_force(fleet: Fleet) -> None:
 @pytest.fixture
 def control(fleet: Fleet) -> Path:
     """The settings file of a fleet of four."""
-    lines = [f'store = "file:{fleet.directory}"', 'probers = ["10.0.0.9"]']
-    quick = {key: value for key, value in QUICK.items() if isinstance(value, float)}
-    lines += [f"{key} = {value}" for key, value in quick.items()]
-    for server in fleet.config(4).server:
-        lines += ["[[server]]", f'name = "{server.name}"', f'dip = "{server.dip}"']
-    lines += ["[[pool]]", 'name = "web"', "buckets = 256", 'balance = "equal"']
-    path = fleet.directory.parent / "control.toml"
-    path.write_text("\n".join([*lines, ""]))
-    return path
+    return fleet.write_settings(4)
 
 
 def run(control: Path, *words: str) -> int:

@@ -22,7 +22,7 @@ from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.errors import ExitCode
 from controlplane.domain.objects import ServiceHealth
 from netns.polling import wait_until
-from tests.unit.controlplane.conftest import QUICK, Fleet
+from tests.unit.controlplane.conftest import Fleet
 
 SERVICE = {
     "name": "http", "vip": "192.0.2.1", "protocol": "tcp", "port": 80, "pool": "web",
@@ -37,14 +37,7 @@ def control(fleet: Fleet) -> Iterator[Path]:
     fleet.up(4, service=[SERVICE])
     for agent in fleet.agents.values():
         agent.checks = WELL
-    lines = [f'store = "file:{fleet.directory}"', 'probers = ["10.0.0.9"]']
-    quick = {key: value for key, value in QUICK.items() if isinstance(value, float)}
-    lines += [f"{key} = {value}" for key, value in quick.items()]
-    for server in fleet.config(4).server:
-        lines += ["[[server]]", f'name = "{server.name}"', f'dip = "{server.dip}"']
-    lines += ["[[pool]]", 'name = "web"', "buckets = 256", 'balance = "equal"']
-    path = fleet.directory.parent / "control.toml"
-    path.write_text("\n".join([*lines, ""]))
+    path = fleet.write_settings(4)
     with fleet.store.lead("test"):
         yield path
 
