@@ -85,3 +85,21 @@ def test_a_flow_stays_where_its_first_datagram_waits_when_the_router_chooses_a_l
             send(stage, udp, b"second")
         assert answers(udp) == dict.fromkeys(("first", "second"), server_name(SLOW))
         assert udp.ask() == server_name(SLOW)
+
+
+def test_the_udp_service_outlives_a_moment_without_its_vip(stage: Stage) -> None:
+    place = UDP_PLACES["v4"]
+    address = ["address", "del", f"{place.vip}/32", "dev", "lo"]
+    stage.chain(SLOW)
+    with UdpClient(stage.client, place) as known, UdpClient(stage.client, place) as new:
+        assert known.ask() == server_name(SLOW)
+        with suspended(stage.agents[SLOW]):
+            with suspended(*stage.udp_services[SLOW]):
+                send(stage, known, b"waits")
+                send(stage, new, b"waits too")
+                stage.host(SLOW).run(["ip", *address])
+            known.sock.settimeout(HEAR_SECONDS)
+            with pytest.raises(TimeoutError):
+                known.sock.recv(2048)
+        assert known.ask() == server_name(SLOW)
+        assert new.ask() == server_name(SLOW)

@@ -1,10 +1,12 @@
 """Replacement for BGP on the router: servers announce themselves, the kernel gets an ECMP route.
 
 The process runs in the router's namespace. The route of each VIP has those servers as next hops
-that are announced, whose link has carrier, and that the operator has not excluded. A request is one
-line of JSON on a Unix socket. The answer lists the servers in use and comes after the kernel has
-the routes. Servers send `{"announce": DIP}` and `{"withdraw": DIP}`. The operator sends
-`{"exclude": [DIP, ...]}`, the full list of servers that get no traffic. `{}` changes nothing.
+that are announced and that the operator has not excluded. As a BGP session with BFD does, an
+announcement ends when the link loses its carrier: a server that was without power is announced
+again by its agent. A request is one line of JSON on a Unix socket. The answer lists the servers in
+use and comes after the kernel has the routes. Servers send `{"announce": DIP}` and `{"withdraw":
+DIP}`. The operator sends `{"exclude": [DIP, ...]}`, the full list of servers that get no traffic.
+`{}` changes nothing.
 """
 
 from __future__ import annotations
@@ -39,9 +41,13 @@ class RouteState:
         if "exclude" in request:
             self.excluded = {str(dip) for dip in request["exclude"]}
 
-    def in_use(self, with_carrier: Iterable[str]) -> list[str]:
+    def keep(self, with_carrier: Iterable[str]) -> None:
+        """Forget the announcements of all servers but these, whose links have carrier."""
+        self.announced &= set(with_carrier)
+
+    def in_use(self) -> list[str]:
         """Return the servers that get traffic, in order."""
-        return sorted((self.announced & set(with_carrier)) - self.excluded)
+        return sorted(self.announced - self.excluded)
 
 
 class RouterProcess:
@@ -95,7 +101,8 @@ class RouterProcess:
         return [dip for dip, interface in self._links.items() if interface in up]
 
     def _apply(self) -> None:
-        in_use = self._state.in_use(self._with_carrier())
+        self._state.keep(self._with_carrier())
+        in_use = self._state.in_use()
         if in_use == self._routed:
             return
         for vip in self._vips:

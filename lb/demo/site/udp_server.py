@@ -18,8 +18,19 @@ from typing import Any
 FORGET_SECONDS = 30.0
 """The socket of a client that sent nothing for this long is closed."""
 DATAGRAM_BYTES = 65535
-ICMP_ERRORS = frozenset({errno.ECONNREFUSED, errno.EMSGSIZE})
-"""The client has closed its socket, or an answer was too big for a link on its path, udp(7)."""
+TRANSIENT_ERRORS = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.EMSGSIZE,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EADDRNOTAVAIL,
+        errno.EINVAL,
+    }
+)
+"""The client has closed its socket, an answer was too big for a link on its path, udp(7), or this
+machine has no route to the client or not the VIP at the moment. One answer is lost, no more.
+"""
 Address = Any
 """An address of the socket module: two fields for IPv4, four for IPv6."""
 
@@ -74,21 +85,25 @@ class UdpServer:
                 return
             except OSError as error:
                 # An ICMP error is reported once; datagrams may be queued after it.
-                _raise_unless_icmp(error)
+                _raise_unless_transient(error)
                 continue
-            # Between bind and connect, a new socket can receive a datagram of any client.
-            own = self._client_socket(sock.family, sock.getsockname(), client)
-            own.received_at = time.monotonic()
             try:
+                # Between bind and connect, a new socket can receive a datagram of any client.
+                own = self._client_socket(sock.family, sock.getsockname(), client)
+                own.received_at = time.monotonic()
                 own.sock.send(self._name + b" " + data)
             except OSError as error:
-                _raise_unless_icmp(error)
+                _raise_unless_transient(error)
 
     def _client_socket(self, family: int, local: Address, client: Address) -> ClientSocket:
         found = self._clients.get((local, client))
         if found is None:
             sock = self._socket(family, local)
-            sock.connect(client)
+            try:
+                sock.connect(client)
+            except OSError:
+                sock.close()
+                raise
             self._selector.register(sock, selectors.EVENT_READ)
             found = self._clients[local, client] = ClientSocket(sock, 0.0)
         return found
@@ -100,8 +115,8 @@ class UdpServer:
             own.sock.close()
 
 
-def _raise_unless_icmp(error: OSError) -> None:
-    if error.errno not in ICMP_ERRORS:
+def _raise_unless_transient(error: OSError) -> None:
+    if error.errno not in TRANSIENT_ERRORS:
         raise error
 
 

@@ -36,6 +36,8 @@ def test_the_router_uses_servers_that_are_announced_have_carrier_and_are_not_exc
         ({"announce": B}, [A, B, C], [B]),
         ({"announce": A}, [A, B, C], [A, B]),
         ({}, [B, C], [B]),
+        ({}, [A, B, C], [B]),
+        ({"announce": A}, [A, B, C], [A, B]),
         ({"exclude": [B]}, [A, B, C], [A]),
         ({"exclude": []}, [A, B, C], [A, B]),
         ({"withdraw": A}, [A, B, C], [B]),
@@ -43,7 +45,8 @@ def test_the_router_uses_servers_that_are_announced_have_carrier_and_are_not_exc
     ]
     for request, with_carrier, used in requests:
         state.apply(request)
-        assert state.in_use(with_carrier) == used
+        state.keep(with_carrier)
+        assert state.in_use() == used
 
 
 def test_counters_that_shrank_began_again_at_zero() -> None:
