@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.property.one_bucket import Rules, explore
+from tests.property.one_bucket import explore
+from tests.property.one_bucket.states import Rules
 
 HISTORIES = {
     "TCP": Rules(depth=2),
