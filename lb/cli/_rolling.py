@@ -21,7 +21,12 @@ from controlplane.observe.probe.sockets import NoProber, Prober, open_prober
 from controlplane.operator.drain_preview import capacities, preview_of
 from controlplane.operator.overview import listen
 from controlplane.operator.rolling import journal, session
-from controlplane.operator.rolling.command import Commands, check_command, words_for
+from controlplane.operator.rolling.command import (
+    Commands,
+    check_command,
+    is_the_same_for_all,
+    words_for,
+)
 from controlplane.operator.rolling.facts import FleetFacts, Limits, Phase, Turn
 from controlplane.operator.rolling.journal import Journal, read_journal
 from controlplane.operator.rolling.plan import check_at_once, select
@@ -127,6 +132,8 @@ class _Work:
         if resumption is not None:
             turns = resumption.turns(facts, written, now)
         self._show.line(f"{begin_line(turns)}; journal {self._path}")
+        if is_the_same_for_all(self._options.command):
+            self._show.line("the command has neither {name} nor {dip}: it is the same for all")
         signs = [f"{sign.server} {sign.text}".lstrip() for sign in sorted(facts.signs)]
         self._show.event(written.write(journal.FOUND, already=signs, unprobed=unprobed))
         run = Run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.domain.errors import BrigadeError, UsageError
+from controlplane.domain.names import closest
 from controlplane.operator.rolling.run import CommandEnd
 
+REPLACED = ("name", "dip")
+"""What a command may have in braces."""
+LIKENESS = 0.75
+"""So alike is a misspelled name; others may be meant for the command itself: `awk {print}`."""
 END_SECONDS = 5.0
 """Between SIGTERM and SIGKILL for a command that takes too long."""
 TAIL_LINES = 5
@@ -24,15 +30,24 @@ def words_for(command: Sequence[str], name: str, dip: str) -> list[str]:
     return [word.replace("{name}", name).replace("{dip}", dip) for word in command]
 
 
+def is_the_same_for_all(command: Sequence[str]) -> bool:
+    """Return whether a command has nothing that is replaced."""
+    return not any(f"{{{name}}}" in word for name in REPLACED for word in command)
+
+
 def check_command(command: Sequence[str], servers: Sequence[tuple[str, str]]) -> None:
-    """Check that this machine has the program, for each server.
+    """Check that this machine has the program, for each server, and the names in braces.
 
     Raises:
-        UsageError: it does not, or there is no command.
+        UsageError: it does not, a name in braces is misspelled, or there is no command.
 
     """
     if not command:
         raise UsageError("there is no command: lbctl rolling [OPTIONS] -- COMMAND {name} {dip}")
+    for word in re.findall(r"\{([a-z_]+)\}", " ".join(command)):
+        meant = closest(word, REPLACED, LIKENESS)
+        if meant not in (None, word):
+            raise UsageError(f"{{{word}}} would stay as it is; did you mean {{{meant}}}?")
     for program in {words_for(command[:1], name, dip)[0] for name, dip in servers}:
         if shutil.which(program) is None:
             raise UsageError(f"this machine does not have the command {program}: nothing was done")

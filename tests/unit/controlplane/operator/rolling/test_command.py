@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import BrigadeError, UsageError
-from controlplane.operator.rolling.command import Commands, check_command, words_for
+from controlplane.operator.rolling.command import (
+    Commands,
+    check_command,
+    is_the_same_for_all,
+    words_for,
+)
 from controlplane.operator.rolling.run import CommandEnd
 from netns.polling import wait_until
 
@@ -34,6 +39,23 @@ def test_names_and_dips_are_replaced_and_other_braces_stay() -> None:
     assert words_for(command, "s1", "10.0.0.1") == [
         "ssh", "root@10.0.0.1", "echo s1 ${HOME} {} {x} {s1}", "{}",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("nam", "name"), ("names", "name"), ("ip", "dip"), ("dipp", "dip")]
+)
+def test_a_misspelled_name_in_braces_is_refused(word: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"\{{{word}\}} would stay .* \{{{meant}\}}\?"):
+        check_command(["true", f"root@{{{word}}}", "{name}"], [("s1", "10.0.0.1")])
+
+
+def test_braces_of_other_programs_are_not_taken_for_a_mistake() -> None:
+    check_command(["true", "{print}", "{}", "${HOME}", "{a,b}", "{host}"], [("s1", "10.0.0.1")])
+
+
+def test_a_command_without_a_name_is_the_same_for_all() -> None:
+    assert is_the_same_for_all(["sh", "-c", "reboot {host}"])
+    assert not is_the_same_for_all(["ssh", "root@{dip}", "reboot"])
 
 
 def test_there_is_no_shell_and_output_is_kept_by_server(tmp_path: Path) -> None:
