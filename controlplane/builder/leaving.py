@@ -36,20 +36,17 @@ def find_leaving(
 ) -> Leaving:
     """Return which hops leave, of buckets that do not move now (``resting``).
 
-    These are empty ones, and all later hops of buckets whose last move is older than the time to
-    forget. Of the latter, those that have connections stay, unless ``forget_occupied``.
+    These are empty ones, and later hops of buckets whose last move is older than the time to
+    forget. Of the latter, those that may have connections stay, unless ``forget_occupied``.
     """
     occupancy, limit = request.occupancy, request.forget_after_seconds
-    forget = resting & (age >= limit) if limit is not None else np.zeros_like(resting)
-    later = chains != 0
+    later = (chains != 0) & resting[:, None]
     later[:, 0] = False
-    old = later & forget[:, None]
-    empty = np.zeros_like(later)
-    if occupancy is not None:
-        empty = later & occupancy.may_leave & resting[:, None]
-        old &= ~empty
-        if not request.forget_occupied:
-            old &= ~(occupancy.known & occupancy.occupied)
+    nothing = np.zeros_like(later)
+    empty = later & occupancy.may_leave if occupancy is not None else nothing
+    old = later & ~empty & (age >= limit)[:, None] if limit is not None else nothing
+    if limit is not None and not request.forget_occupied:
+        old = old & occupancy.are_gone(chains, limit) if occupancy is not None else nothing
     rows = np.flatnonzero((empty | old).any(axis=1))
     counts = (int(np.count_nonzero(hops)) for hops in (empty, old))
     return Leaving(rows, (empty | old)[rows], *counts)

@@ -49,9 +49,9 @@ class BuildRequest:
     connection limit, ``cap_factor`` bounds every server's to this multiple of the mean (0: no
     bound). ``settled``: every server that counts has the old table in use. ``now`` is in fleet
     seconds, as all times in tables (docs/adr/0012). ``forget_after_seconds`` ``None``: old hops are
-    kept; ``forget_occupied``: those that have connections go, too. ``occupancy`` ``None``: nothing
-    is known, every hop counts as occupied. ``drop_now``: empty hops may leave in a table of their
-    own; else only in one that changes something else.
+    kept; ``forget_occupied``: those that may have connections go, too. ``occupancy`` ``None``:
+    nothing is known, every hop counts as occupied. ``drop_now``: empty hops may leave in a table of
+    their own; else only in one that changes something else.
     """
 
     pool: Pool

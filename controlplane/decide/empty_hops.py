@@ -101,11 +101,23 @@ def may_leave(table: Table, key_id: str, in_use: InUse, dumps: Dumps) -> NDArray
     return leave
 
 
-def occupancy(table: Table, key_id: str, in_use: InUse, dumps: Dumps) -> Occupancy:
-    """Return what the newest dumps show of the hops of the table, and which may leave."""
+def occupancy(
+    table: Table,
+    key_id: str,
+    in_use: InUse,
+    dumps: Dumps,
+    silent_seconds: Mapping[int, float] | None = None,
+) -> Occupancy:
+    """Return what the newest dumps show of the hops of the table, and which may leave.
+
+    ``silent_seconds``: for how long a server has sent no dump, by DIP index; without it: for ever.
+    """
     known = np.zeros(table.chains.shape, dtype=np.bool_)
     occupied = np.ones(table.chains.shape, dtype=np.bool_)
     per_bucket = np.zeros(MAX_SERVERS + 1)
+    silent = np.full(MAX_SERVERS + 1, np.inf)
+    for index, seconds in (silent_seconds or {}).items():
+        silent[index] = seconds
     for index, rows, positions in _hops_by_server(table, first=0):
         last = dumps.get(index, ())
         found = _found(last[-1], table, key_id, table.cluster_generation) if last else None
@@ -113,7 +125,8 @@ def occupancy(table: Table, key_id: str, in_use: InUse, dumps: Dumps) -> Occupan
             known[rows, positions] = True
             occupied[rows, positions] = found.occupied[rows]
             per_bucket[index] = found.connections / max(1, int(np.count_nonzero(found.occupied)))
-    return Occupancy(known, occupied, may_leave(table, key_id, in_use, dumps), per_bucket)
+    leaving = may_leave(table, key_id, in_use, dumps)
+    return Occupancy(known, occupied, leaving, per_bucket, silent)
 
 
 def _proof(

@@ -44,6 +44,9 @@ class EmptyHops:
         self._pools: dict[str, _Pool] = {}
         self._key_ids: dict[str, str] = {}
         self._dumps: dict[str, tuple[Dump, ...]] = {}
+        self._dumped_at: dict[str, float] = {}
+        """When a server's dumps were last there, or were missed first."""
+        self._read_at = 0.0
         self._next_at = 0.0
         self._spent_seconds = 0.0
 
@@ -81,6 +84,8 @@ class EmptyHops:
         began = time.monotonic()
         found = {server.name: self._last(server.name) for server in servers}
         self._dumps = {name: dumps for name, dumps in found.items() if dumps}
+        before, self._read_at = self._dumped_at, now
+        self._dumped_at = {n: now if dumps else before.get(n, now) for n, dumps in found.items()}
         for pool in self._pools.values():
             pool.known = None
         self._spent_seconds += time.monotonic() - began
@@ -91,15 +96,19 @@ class EmptyHops:
         """Return what is known of the table's hops, ``None`` for nothing."""
         state = self._pools.get(pool.name)
         key_id = self._key_id(pool)
-        if state is None or key_id is None or not self._dumps:
+        if state is None or key_id is None:
             return None
         if state.known is None or state.of_generation != table.generation:
             began = time.monotonic()
             dumps = {s.index: self._dumps[s.name] for s in servers if s.name in self._dumps}
-            state.known = occupancy(table, key_id, state.in_use, dumps)
+            silent = {s.index: self._silent_seconds(s.name) for s in servers}
+            state.known = occupancy(table, key_id, state.in_use, dumps, silent)
             state.of_generation = table.generation
             self._spent_seconds += time.monotonic() - began
         return state.known
+
+    def _silent_seconds(self, server: str) -> float:
+        return self._read_at - self._dumped_at.get(server, self._read_at)
 
     def _key_id(self, pool: Pool) -> str | None:
         if pool.key_id not in self._key_ids:

@@ -423,7 +423,9 @@ def test_without_any_report_of_connections_tables_are_the_same(world: World, his
         if step.old is None:
             continue
         nothing = np.zeros(step.old.chains.shape, dtype=np.bool_)
-        unknown = Occupancy(nothing, ~nothing, nothing, np.zeros(MAX_SERVERS + 1))
+        unknown = Occupancy(
+            nothing, ~nothing, nothing, np.zeros(MAX_SERVERS + 1), np.full(MAX_SERVERS + 1, np.inf)
+        )
         request = replace(step.request, occupancy=unknown, forget_occupied=False, drop_now=False)
         result = build(step.old, request)
         assert same(result.table, step.result.table)

@@ -38,7 +38,8 @@ def known(
     if leave is not None:
         occupied[leave], may_leave[leave] = False, True
     per_bucket = np.full(MAX_SERVERS + 1, connections)
-    return Occupancy(np.ones_like(occupied), occupied, may_leave, per_bucket)
+    silent = np.zeros(MAX_SERVERS + 1)
+    return Occupancy(np.ones_like(occupied), occupied, may_leave, per_bucket, silent)
 
 
 def test_empty_hops_leave_and_others_stay() -> None:
@@ -148,6 +149,24 @@ def test_time_alone_ends_no_connection_unless_the_operator_says_so(
         ),
     )
     assert chains(result) == Counter(left)
+
+
+@pytest.mark.parametrize(("silent_seconds", "forgotten"), [(DRAIN - 1, 0), (DRAIN, BUCKETS)])
+def test_what_is_not_known_for_the_moment_is_not_forgotten(
+    silent_seconds: float, forgotten: int
+) -> None:
+    """A dump is void just after each change of the cluster, an agent restarts, a leader is new."""
+    old = table(((1, 2), BUCKETS), moved_at=LONG_AGO)
+    found = known(old)
+    found.known[:, 1] = False
+    found.silent_seconds[2] = silent_seconds
+    forgetful = request(
+        occupancy=found,
+        states={1: S.ACTIVE, 2: S.DRAINING},
+        forget_after_seconds=DRAIN,
+        forget_occupied=False,
+    )
+    assert build(old, forgetful).forgotten == forgotten
 
 
 def test_a_bucket_whose_chain_lost_a_dead_server_is_not_known_any_more() -> None:

@@ -22,24 +22,31 @@ from tests.unit.controlplane.conftest import Fleet
 from tests.unit.controlplane.fleet import Agent
 
 BUCKETS = 256
-BUSY = [3, 60, 100, 200]
+BUSY = [3, 60, 100, 150, 200]
 """Buckets in which every agent of these tests has a connection."""
 
 
 @dataclass
 class Counting(Agent):
-    """An agent that dumps its sockets for every report. ``restarts``: before each of them."""
+    """An agent that dumps its sockets for every report, or for one ``in_every`` so many.
+
+    ``restarts``: before each report.
+    """
 
     cookies_age: float | None = None
     silent_about: bool = False
     restarts: bool = False
+    in_every: int = 1
     number: int = 0
+    last: object = None
     marks: list[Mark | None] = field(default_factory=list)
 
     def _report(self, *, stopped: bool = False) -> None:
         self._sequence += 1
         self.boot_id = str(self._sequence) if self.restarts else self.boot_id
-        presence = None if self.silent_about else self._dump()
+        if self._sequence % self.in_every == 0:
+            self.last = self._dump()
+        presence = None if self.silent_about else self.last
         self.store.report(
             Report(
                 self.name,
@@ -117,3 +124,24 @@ def test_without_proof_every_hop_stays(fleet: Fleet, fault: str) -> None:
     drained(fleet, "s3")
     fleet.go_on(1.5)
     assert buckets_of(fleet, 3) == was
+
+
+def test_moves_do_not_end_connections_that_are_older_than_the_drain_time(fleet: Fleet) -> None:
+    """In a pool with UDP. Each move makes all dumps void for a moment: the cluster is newer."""
+    udp = {"name": "game", "vip": "192.0.2.1", "protocol": "udp", "port": 70, "pool": "web"}
+    pool = {"name": "web", "buckets": BUCKETS, "balance": "equal", "drain_time_seconds": 1.0}
+    services = [service.model_dump(exclude_unset=True) for service in fleet.config(4).service]
+    fleet.up(4, pool=[pool], service=[*services, udp])
+    for agent in fleet.agents.values():
+        assert isinstance(agent, Counting)
+        agent.in_every = 20
+    was = buckets_of(fleet, 3)
+    drained(fleet, "s3")
+    busy = sorted(set(was) & set(BUSY))
+    assert busy
+    fleet.go_on(1.5)
+    drained(fleet, "s2")
+    fleet.store.request_drain("s2", requested=False)
+    wait_until(lambda: fleet.states()["s2"] == "active" and fleet.calm(), "s2 is back")
+    fleet.go_on(0.5)
+    assert set(busy) <= set(buckets_of(fleet, 3))

@@ -144,13 +144,33 @@ def test_another_terms_marks_prove_nothing(term: Term) -> None:
     assert successor.leaving() == 0
 
 
-def test_without_the_key_or_any_dump_nothing_is_known(term: Term) -> None:
+def test_without_the_key_nothing_is_known(term: Term) -> None:
     term.follow(100.0)
-    assert term.known() is None
     term.dump(100.0)
     assert term.known() is not None
     other = Pool("web", buckets=256, depth=2, key_id="lost")
     assert term.hops.occupancy(other, table(), SERVERS) is None
+
+
+def test_it_is_known_how_long_a_server_has_sent_no_dump(term: Term) -> None:
+    """From the beginning of this term, or from its last dump on."""
+    term.follow(100.0)
+    for now, silent in ((100.0, [0.0, 0.0]), (160.0, [60.0, 60.0])):
+        term.hops.read(SERVERS, now)
+        found = term.known()
+        assert found is not None
+        assert not found.known.any()
+        assert found.silent_seconds[1:3].tolist() == silent
+    term.dump(220.0, cluster=1)
+    found = term.known()
+    assert found is not None
+    assert not found.known.any(), "it is void"
+    assert found.silent_seconds[1:3].tolist() == [120.0, 0.0]
+    term.dumps = ()
+    term.hops.read(SERVERS, 280.0)
+    found = term.known()
+    assert found is not None
+    assert found.silent_seconds[1:3].tolist() == [180.0, 60.0]
 
 
 def test_a_mark_that_the_store_does_not_take_is_given_out_later(

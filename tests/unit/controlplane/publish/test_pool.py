@@ -288,7 +288,8 @@ def no_connections(rows: slice) -> Callable[[Table], Occupancy]:
     def known(table: Table) -> Occupancy:
         leave = np.zeros(table.chains.shape, dtype=np.bool_)
         leave[rows, 1:] = True
-        return Occupancy(~leave | leave, ~leave, leave, np.zeros(MAX_SERVERS + 1))
+        zeros = np.zeros(MAX_SERVERS + 1)
+        return Occupancy(~leave | leave, ~leave, leave, zeros, zeros)
 
     return known
 
