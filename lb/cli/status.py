@@ -15,17 +15,14 @@ from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 from lb.cli._strays import connections_text, count_of, strays_text
 
+OLD_SECONDS = 5.0
+"""Agents write their status every second. One that did not for so long is suspended, or hangs."""
+
 
 def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     """Return the lines that show a status, each a label and a text."""
     lines = [("server", f"{status['server']}, DIP {status['dip']} on {status['interface']}")]
-    if status["agent_running"]:
-        lines.append(("agent", f"running, process {status['agent_pid']}"))
-    else:
-        since = now - status["written_at"]
-        lines.append(
-            ("agent", f"NOT RUNNING, last status {since:.0f} s ago; the lines below are old")
-        )
+    lines.append(("agent", _agent(status, now)))
     attached = f"attached, {status['xdp_mode']} XDP" if status["attached"] else "NOT ATTACHED"
     lines.append(("programs", attached))
     if status.get("trace"):
@@ -62,6 +59,18 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     ]
     lines += [("TROUBLE", text) for text in status["troubles"].values()]
     return lines
+
+
+def _agent(status: dict[str, Any], now: float) -> str:
+    """Return whether the agent runs, and whether this status is its own and of now."""
+    pid, since = status["agent_pid"], f"{now - status['written_at']:.0f} s ago"
+    if not status["agent_running"]:
+        return f"NOT RUNNING, last status {since}; the lines below are old"
+    if pid != status["pid"]:
+        return f"STARTING, process {pid}; the lines below are of the agent before, {since}"
+    if now - status["written_at"] > OLD_SECONDS:
+        return f"process {pid} DOES NOTHING, last status {since}; the lines below are old"
+    return f"running, process {pid}"
 
 
 def _state(status: dict[str, Any]) -> str:

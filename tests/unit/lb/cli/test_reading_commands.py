@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -202,7 +203,7 @@ def test_status_shows_whether_the_agent_runs(
     facts = SharedFacts(0.0)
     facts.update(ready=True, attached=True, xdp_mode="native", generations={"table/web": 5})
     facts.set_trouble("store", "the store [bold]is away")
-    write_status(settings.run_dir, status_of(facts.current, settings, 100.0))
+    write_status(settings.run_dir, status_of(facts.current, settings, time.time()))
     assert run("status", "--config", str(config), "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["agent_running"], status["ready"]) == (False, True)
@@ -213,6 +214,25 @@ def test_status_shows_whether_the_agent_runs(
     with interface_lock(settings.interface):
         assert run("status", "--config", str(config)) == 0
     assert "running, process" in capsys.readouterr().out
+
+
+GONE = {"agent_running": False, "agent_pid": None}
+
+
+@pytest.mark.parametrize(
+    ("pid", "now", "text"),
+    [
+        (7, 104.0, "running, process 7"),
+        (8, 109.0, "STARTING, process 8; the lines below are of the agent before, 9 s ago"),
+        (7, 109.0, "process 7 DOES NOTHING, last status 9 s ago; the lines below are old"),
+    ],
+)
+def test_status_shows_that_it_is_not_of_the_agent_that_runs_now(
+    settings: AgentConfig, pid: int, now: float, text: str
+) -> None:
+    status = status_of(SharedFacts(0.0).current, settings, 100.0)
+    shown = {**status, "pid": 7, "agent_running": True, "agent_pid": pid}
+    assert dict(lines_of(shown, now))["agent"] == text
 
 
 @pytest.mark.parametrize(
@@ -240,7 +260,7 @@ def test_status_shows_whose_state_the_controller_lists(
 ) -> None:
     known = SharedFacts(0.0)
     known.update(state="active", **facts)
-    status = {**status_of(known.current, settings, 1.0), "agent_running": False}
+    status = {**status_of(known.current, settings, 1.0), **GONE}
     assert dict(lines_of(status, 1.0))["state"] == f"not ready for traffic; {text}"
 
 
@@ -260,7 +280,7 @@ def test_status_shows_whose_state_the_controller_lists(
 def test_status_shows_whose_mss_is_lowered(settings: AgentConfig, of_all: bool, text: str) -> None:
     facts = SharedFacts(0.0)
     facts.update(mss_overhead=40, mss_of_all=of_all)
-    shown = dict(lines_of({**status_of(facts.current, settings, 1.0), "agent_running": False}, 1.0))
+    shown = dict(lines_of({**status_of(facts.current, settings, 1.0), **GONE}, 1.0))
     assert shown["MSS"] == text
 
 
@@ -269,7 +289,7 @@ def test_status_shows_connections_that_are_cut_off(settings: AgentConfig) -> Non
 
     def shown() -> dict[str, str]:
         status = status_of(facts.current, settings, 1.0)
-        return dict(lines_of({**json.loads(json.dumps(status)), "agent_running": False}, 1.0))
+        return dict(lines_of({**json.loads(json.dumps(status)), **GONE}, 1.0))
 
     facts.update(strays_total={("web", "forced"): 0})
     assert not {"STRAYS", "cut off"} & shown().keys()
