@@ -18,7 +18,7 @@ from typing import Any
 from controlplane.domain.names import is_name
 from controlplane.domain.objects import Origin, Report, Twin
 from controlplane.store.contract import StoreConflict, StoreCorrupt
-from controlplane.store.file.atomic import names_in, read_file, replace_file
+from controlplane.store.file.atomic import names_in, read_file, remove_file, replace_file
 from controlplane.store.reports import MAX_REPORT_BYTES, decode_report, parse_object, read_origin
 
 LIVE_SECONDS = 5.0
@@ -45,6 +45,7 @@ class Twins:
         self._known: tuple[object, Mapping[str, str]] = (None, {})
         self._believed: dict[str, tuple[object, Report]] = {}
         self._marks: dict[str, tuple[tuple[str, int], float]] = {}
+        self._accepted: dict[str, Origin] = {}
 
     def know(self, dips: Mapping[str, str]) -> None:
         """Save the DIPs of the cluster's servers; a repetition writes nothing."""
@@ -89,6 +90,7 @@ class Twins:
         return found
 
     def _refuse(self, server: str, origin: Origin, reason: str) -> None:
+        self._accepted.pop(server, None)
         path = self.directory / f"{server}{_SUFFIX}"
         before = self._read_twin(path)
         count = min(_MAX_COUNT, before.refused + 1 if before else 1)
@@ -130,8 +132,20 @@ class Twins:
         return seen[1]
 
     def wrote(self, report: Report, path: Path) -> None:
-        """Note that this process has just written a report, which it need not read again."""
-        self._believed[report.server] = _version(path), report
+        """Note that this process has just written a report, which it need not read again.
+
+        A machine that was refused before, as one that boots is while the name may still be in use
+        by the boot before, is refused no more.
+        """
+        server = report.server
+        self._believed[server] = _version(path), report
+        self._live(server, report)  # from now on it is known for how long it does not change
+        if self._accepted.get(server) != report.origin:
+            self._accepted[server] = report.origin
+            refused = self.directory / f"{server}{_SUFFIX}"
+            twin = self._read_twin(refused)
+            if twin is not None and twin.origin == report.origin:
+                remove_file(refused, durable=False)
 
     def _read_twin(self, path: Path) -> Twin | None:
         try:

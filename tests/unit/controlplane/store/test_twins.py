@@ -92,22 +92,44 @@ def test_a_replacement_takes_over_by_itself_once_the_old_machine_is_silent(
     controller: ControllerStore, agent: AgentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same name and DIP, another boot: installed again, moved, or booted."""
-    monkeypatch.setattr(twins, "LIVE_SECONDS", 0.0)
     controller.know_dips({"s3": "10.0.0.3"})
     agent.report(report(RIGHT))
     with pytest.raises(StoreConflict):
-        agent.report(report(REINSTALLED))  # nobody can know yet whether the old one is silent
+        agent.report(report(REINSTALLED))
+    monkeypatch.setattr(twins, "LIVE_SECONDS", 0.0)
     agent.report(report(REINSTALLED))
     agent.acknowledge("s3", "cluster", 1, REINSTALLED)
     assert believed(controller) == REINSTALLED
+    assert controller.twins() == {}, "it is the server now, and nothing has to be stopped"
+    monkeypatch.setattr(twins, "LIVE_SECONDS", 60.0)
+    with pytest.raises(StoreConflict):
+        agent.report(report(RIGHT, 2))
+    assert controller.twins()["s3"].origin == RIGHT
 
 
-def test_silence_is_measured_from_the_last_change(tmp_path_factory: pytest.TempPathFactory) -> None:
-    directory, now = tmp_path_factory.mktemp("store"), [100.0]
-    (directory / "tmp").mkdir()
+def fleet_with_clock(directory: Path, now: list[float]) -> Fleet:
+    (directory / "tmp").mkdir(exist_ok=True)
     fleet = Fleet(directory, directory / "tmp")
     fleet.make_directories()
     fleet._twins._clock = lambda: now[0]
+    return fleet
+
+
+def test_who_served_a_machine_knows_how_long_it_is_silent(tmp_path: Path) -> None:
+    """Others have to look for a while: `file:` agents, and a controller that has just begun."""
+    now = [100.0]
+    first, second = (fleet_with_clock(tmp_path, now) for _ in range(2))
+    first.report(report(RIGHT))
+    now[0] += twins.LIVE_SECONDS
+    with pytest.raises(StoreConflict):
+        second.report(report(REINSTALLED))
+    first.report(report(REINSTALLED))
+    assert first.twins() == {}
+
+
+def test_silence_is_measured_from_the_last_change(tmp_path: Path) -> None:
+    now = [100.0]
+    fleet = fleet_with_clock(tmp_path, now)
 
     def accepted() -> bool:
         try:
