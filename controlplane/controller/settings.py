@@ -131,6 +131,15 @@ class SettingsFile:
         except StoreError as error:
             self._log.warning("the last good settings are not saved", reason=str(error))
 
+    def accepted_before(self) -> ControlConfig | None:
+        """Return what a controller of this file goes on with while the file is refused.
+
+        ``None``: nothing was saved. Raises ``ConfigError``: what was saved is damaged.
+        """
+        url = key_of_text(self._path, "store", DEFAULT_STORE)
+        accepted = self._saved(url).load() if is_file(url) else None
+        return control_config(accepted.tables, self._path) if accepted else None
+
     def _last_good(self, cluster: Cluster | None) -> Settings | None:
         url = key_of_text(self._path, "store", DEFAULT_STORE)
         if not is_file(url):

@@ -315,6 +315,10 @@ def test_a_refused_file_keeps_the_last_good_settings_over_a_restart(
     wait_until(lambda: refusal(url, TOKEN, authority) is None, "it serves as before")
     wait_until(lambda: "settings refused: the last good ones are in use" in lbctl.events(), "said")
     assert "bucket_brigade_controller_settings_last_good 1.0" in lbctl.metrics()
+    if fault in ("not TOML", "unknown key"):
+        shown = lbctl.run("servers")
+        assert (shown.returncode, "cluster generation" in shown.stdout) == (0, True), shown
+        assert "warning: the last good settings are in use, not the file: " in shown.stderr
     lbctl.reload(process, "settings not changed")
     lbctl.settings.write_text(good.replace("tick_seconds = 0.1", "tick_seconds = 0.2"))
     write_token(lbctl.directory, NEW)
