@@ -214,10 +214,10 @@ def _interrupts(run: Run, show: Show) -> Iterator[None]:
         if run.interrupted:
             raise KeyboardInterrupt
         run.interrupted = True
-        show.line(
-            f"{signal.Signals(number).name}: it stops once the command that runs has ended; the "
-            "same again ends it at once"
-        )
+        working = ", ".join(turn.name for turn in run.turns if turn.phase is Phase.COMMAND)
+        until = f" once the command for {working} has ended" if working else ""
+        name = signal.Signals(number).name
+        show.line(f"{name}: it stops{until}; the same again ends it at once")
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

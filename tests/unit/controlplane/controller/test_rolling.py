@@ -261,7 +261,7 @@ def test_a_signal_stops_it_after_the_command_with_a_journal_that_is_right(
     process.send_signal(number)
     out, error = process.communicate(timeout=20)
     assert process.returncode == ExitCode.INTERRUPTED
-    assert f"{number.name}: it stops once the command" in out
+    assert f"{number.name}: it stops once the command for s1 has ended" in out
     assert error.count("\n") == 1
     assert "interrupted. Now: s1 is drained, its command has succeeded" in error
     assert "to end it: lbctl undrain s1" in error
