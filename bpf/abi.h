@@ -116,7 +116,7 @@ _Static_assert(LB_CNT_COUNT <= 64, "LB_TRACE_VERDICTS has a bit for each counter
  * Raised with every change of layout or meaning: tools refuse pins of another one.
  * A test notices other sizes, offsets and constants, not other meanings.
  */
-#define LB_LAYOUT 3
+#define LB_LAYOUT 4
 
 struct lb_config {
 	/*
@@ -502,6 +502,30 @@ struct lb_service_stats {
 	__u64 bytes;
 };
 _Static_assert(sizeof(struct lb_service_stats) == 16, "lb_service_stats");
+
+/*
+ * ---- resets: docs/wire.md, section 8 ----
+ *
+ * A flow for which a reset without ACK has left a VIP.  Addresses and ports as they
+ * lie in a packet from the client; an IPv4 address is in the first four bytes, the
+ * others are zero.
+ */
+#define LB_RESETS 8192
+
+struct lb_reset_flow {
+	__u64 client[2];
+	__u64 vip[2];
+	__u32 ports; /* the client's, then the VIP's */
+	__u32 version;
+};
+_Static_assert(sizeof(struct lb_reset_flow) == 40, "lb_reset_flow");
+
+/* What the egress program has seen. */
+enum lb_reset_count {
+	LB_RESET_FIRST, /* flows: the first reset in 60 s of each */
+	LB_RESET_AGAIN, /* their other resets */
+	LB_RESET_COUNTS,
+};
 
 /* ---- lbctl trace: a packet at the end of a program ---- */
 

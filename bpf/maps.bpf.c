@@ -48,6 +48,10 @@ struct lb_opening {
 
 BPF_TABLE("lru_hash", struct lb_flow_key, struct lb_opening, lb_openings, LB_OPENINGS);
 
+/* Flows with resets, and the time of the first one; how many resets there were. */
+BPF_TABLE("lru_hash", struct lb_reset_flow, u64, lb_resets, LB_RESETS);
+BPF_PERCPU_ARRAY(lb_reset_counts, u64, LB_RESET_COUNTS);
+
 /*
  * The state, which the loader creates, as a constant address (BPF_PSEUDO_MAP_VALUE of
  * its descriptor): never null.  The compiler loads it anew wherever it is written, so

@@ -46,7 +46,7 @@ PEER_BITS = 12
 PEER_ROWS = 1 << PEER_BITS
 PEER_WIDTH = 8
 POOL_NAME_LEN = 64
-LAYOUT = 3
+LAYOUT = 4
 
 HASH_A = 0x9E3779B97F4A7C15
 HASH_B = 0xC2B2AE3D27D4EB4F
@@ -83,6 +83,7 @@ GUE_FORWARD_SYN = 0x08
 
 FRAGMENTS = 8192
 FRAGMENT_IPV6 = 0x100
+RESETS = 8192
 TOO_BIG_WINDOW_SHIFT = 26
 TOO_BIG_MOST = 64
 
@@ -126,6 +127,13 @@ class RedirectorSlot(IntEnum):
 
     RARE = 0
     TRACED_RARE = 1
+
+
+class ResetCount(IntEnum):
+    """enum lb_reset_count: what the egress program has seen."""
+
+    FIRST = 0
+    AGAIN = 1
 
 
 COUNTERS: tuple[str, ...] = (
@@ -261,6 +269,9 @@ FRAGMENT_KEY = np.dtype(
 FRAGMENT = np.dtype([("ports", "<u4"), ("protocol", "<u4")])
 TOO_BIG_WINDOW = np.dtype([("number", "<u8"), ("sent", "<u8")])
 SERVICE_STATS = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
+RESET_FLOW = np.dtype(
+    [("client", "<u8", 2), ("vip", "<u8", 2), ("ports", "<u4"), ("version", "<u4")]
+)
 TRACE_EVENT = np.dtype(
     [
         ("time", "<u8"),
@@ -355,6 +366,8 @@ def constants() -> dict[str, int]:
     names |= {f"LB_REDIRECTOR_{slot.name}": int(slot) for slot in RedirectorSlot}
     names["LB_FORWARDER_SLOT_COUNT"] = len(ForwarderSlot)
     names["LB_REDIRECTOR_SLOT_COUNT"] = len(RedirectorSlot)
+    names |= {f"LB_RESET_{kind.name}": int(kind) for kind in ResetCount}
+    names["LB_RESET_COUNTS"] = len(ResetCount)
     names |= {
         f"LB_{name}": value
         for name, value in globals().items()

@@ -25,6 +25,7 @@ from lb.agent.machine.lock import find_holder
 from lb.agent.mss.goal import VipPaths, goal_for, table_taken
 from lb.agent.mss.mirror import foreign_routes
 from lb.agent.mss.rules import ANY_SOURCE, MAX_PREFIXES, RULE_PRIORITY, rule_text, rules_wanted
+from lb.agent.netlink.answer_links import answer_links
 from lb.agent.netlink.links import LinkInfo, has_vlans
 from lb.agent.netlink.messages import FAMILY
 from lb.agent.netlink.route_socket import RouteSocket
@@ -84,6 +85,11 @@ def _programs(
         yield f"add a clsact qdisc to {link.name}"
     ours = sorted(attachment.our_redirectors())
     yield _attached("redirector", f"tc ingress of {link.name}", ours)
+    ours = sorted(attachment.egress.ours())
+    yield _attached("egress program", f"tc egress of {link.name}", ours)
+    for name in answer_links(netlink):
+        if name != link.name:
+            yield _attached("egress program", f"tc egress of {name}", ours)
     attached = xdp.query_xdp(netlink, link.index)
     where = f"XDP of {link.name}, {config.xdp_mode} mode"
     yield _attached("forwarder", where, sorted(attached.ids))

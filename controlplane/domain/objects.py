@@ -269,6 +269,14 @@ class Strays:
 
 
 @dataclass(frozen=True)
+class FlowName:
+    """A TCP flow as servers name it to each other: pool, and hash (docs/wire.md, section 8)."""
+
+    pool: str
+    hash: int
+
+
+@dataclass(frozen=True)
 class Report:
     """The state of one agent, which it reports every 250 ms.
 

@@ -19,7 +19,7 @@ from controlplane.domain.objects import CLUSTER, Origin, Report, vip_text
 from controlplane.store.contract import AgentStore, StoreError
 from controlplane.store.open import open_agent_store
 from controlplane.store.state_dir import StateDir
-from lb.agent.attach import bpffs, clsact, guests, xdp
+from lb.agent.attach import bpffs, clsact, egress, guests, xdp
 from lb.agent.attach.program_info import pinned_ids
 from lb.agent.config import XDP_MODES, AgentConfig
 from lb.agent.documents.last_good import tables_in
@@ -116,6 +116,7 @@ def find_record(config: AgentConfig) -> Record | None:
         config.xdp_mode,
         forwarders=tuple(sorted(forwarders)),
         redirectors=tuple(sorted(redirectors)),
+        egresses=tuple(sorted(pinned_ids(pins, [bpffs.EGRESS]))),
         mss_table=config.mss_table,
     )
 
@@ -377,6 +378,9 @@ def _detach(netlink: RouteSocket, ifindex: int, record: Record, show: Show) -> N
     redirectors = frozenset(record.redirectors) | pinned_ids(pins, bpffs.REDIRECTORS)
     if clsact.detach_filter(netlink, ifindex, redirectors):
         show(f"detached the redirector from {record.interface}")
+    egresses = frozenset(record.egresses) | pinned_ids(pins, [bpffs.EGRESS])
+    for name in egress.detach(netlink, record, egresses):
+        show(f"detached the egress program from {name}")
     if record.clsact_made and clsact.remove_clsact_if_unused(netlink, ifindex):
         show(f"removed the clsact qdisc of {record.interface}")
 

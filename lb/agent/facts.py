@@ -48,6 +48,7 @@ class Facts:
     ages: the wall clock may be stepped.
     ``mss_overhead`` is by how many bytes the MSS of VIP connections is lowered, 0 if it is not;
     ``mss_of_all``: there are so many VIPs that all this host's connections are lowered.
+    ``answer_links``: the interfaces by which answers to clients can leave.
     ``detached``: no program of ours, of this agent or of one before it, is attached: packets for
     this DIP are lost. ``refused_cluster`` is the generation of the newest cluster document if it
     was refused, else 0.
@@ -68,6 +69,7 @@ class Facts:
     ``steering`` is by what connections are sorted into pools and buckets, ``None`` until the
     programs are attached. ``connections`` are open ones on VIPs. ``strays`` counts those that no
     table leads to now, by pool and cause, ``strays_total`` all since the start.
+    ``orphans_total`` counts flows whose segments arrived and had nowhere to go, by pool and kind.
     ``dump_seconds`` is the CPU time of the last dump of the sockets.
     ``mark``: the newest mark that the controller has given this agent.
     ``troubles`` has one line a topic, for people. ``source`` is where the documents came from.
@@ -96,6 +98,7 @@ class Facts:
     presence: PresenceFacts | None = None
     strays: Mapping[tuple[str, str], int] = field(default_factory=dict)
     strays_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    orphans_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dump_seconds: float = 0.0
     mark: Mark | None = None
     checks: Mapping[str, ServiceHealth] = field(default_factory=dict)
@@ -104,6 +107,7 @@ class Facts:
     load_seconds: float = 0.0
     mss_overhead: int = 0
     mss_of_all: bool = False
+    answer_links: tuple[str, ...] = ()
     troubles: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
     refused_cluster: int = 0

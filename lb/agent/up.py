@@ -50,6 +50,7 @@ from lb.agent.ready.take_over import TakeOver
 from lb.agent.report.certificates import note_certificates
 from lb.agent.report.checks import Checker
 from lb.agent.report.metrics import AgentCollector, serve_metrics
+from lb.agent.report.orphans.counter import OrphanCounter
 from lb.agent.report.presence.counter import ConnectionCounter
 from lb.agent.report.presence.sharing import Sharing
 from lb.agent.report.samplers import LoadSampler
@@ -347,6 +348,11 @@ class Runner:
         with self._lock:
             return self._dataplane.service_counters() if self._dataplane else {}
 
+    def _with_dataplane(self, use: Callable[[Dataplane], object]) -> object:
+        """Use the data plane under its lock; ``None`` if there is none."""
+        with self._lock:
+            return use(self._dataplane) if self._dataplane else None
+
     def _serve_metrics(self) -> None:
         collector = AgentCollector(
             lambda: self._facts.current, self._counters, self._service_counters, time.monotonic
@@ -389,6 +395,7 @@ class Runner:
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)
+        yield OrphanCounter(facts, self._with_dataplane)
         yield TransmitCheck(link, self._counters, facts)
         yield LeaveWatch(config.interface, facts, self._changed)
 

@@ -22,7 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lb.bench.feeder import XDP_ATTACH_TYPE, Harness, Program, under_test
-from lb.bench.workload import FLOW_BITS, Row, fill, forwarder_rows, identity, redirector_rows
+from lb.bench.workload import (
+    FLOW_BITS,
+    Row,
+    egress_rows,
+    fill,
+    forwarder_rows,
+    identity,
+    redirector_rows,
+)
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.load import bpf_syscall
 
@@ -160,21 +168,25 @@ def _one_round(
     one, many = (under_test(dataplane.forwarder_fd, row) for row in (ack, flows))
     beside(one, FLOWS_BESIDE_ONE, many)
     for row in rows:
-        if not row.name.startswith("redirector"):
+        if row.program == "forwarder":
             side_by_side(row.name, under_test(dataplane.forwarder_fd, row))
             continue
         nothing = harness.tc(harness.nothing(row), effort.samples)
-        program = harness.tc(under_test(dataplane.redirector_fd, row), effort.samples)
+        program = harness.tc(under_test(_tc_program(dataplane, row), row), effort.samples)
         found["noop_tc"].append(nothing)
         found[row.name].append(program)
         found[RATIO + row.name].append(program / nothing)
 
 
+def _tc_program(dataplane: Dataplane, row: Row) -> int:
+    return dataplane.egress_fd if row.program == "egress" else dataplane.redirector_fd
+
+
 def _warm_up(harness: Harness, dataplane: Dataplane, rows: Sequence[Row]) -> None:
     ack = _named(FLOOR_ROW, rows)
     for row in rows:
-        if row.name.startswith("redirector"):
-            harness.tc(under_test(dataplane.redirector_fd, row), 4)
+        if row.program != "forwarder":
+            harness.tc(under_test(_tc_program(dataplane, row), row), 4)
         else:
             harness.xdp(harness.floor(ack), under_test(dataplane.forwarder_fd, row), 16)
 
@@ -204,10 +216,7 @@ def _result(
     return Measured(
         floor_ns=median["floor"],
         noop_tc_ns=median["noop_tc"],
-        rows=[
-            cost(row.name, "noop_tc" if row.name.startswith("redirector") else "floor")
-            for row in rows
-        ],
+        rows=[cost(row.name, "floor" if row.program == "forwarder" else "noop_tc") for row in rows],
         flows=cost(FLOWS_BESIDE_ONE, FLOOR_ROW),
         controls=[cost(name, "floor") for name in CONTROLS],
         harness_ns=median["harness"],
@@ -236,7 +245,7 @@ def measure(effort: Effort, progress: Progress, *, pin: Path | None = None) -> M
         DataplaneError: the programs do not load, or a result differs from the row.
 
     """
-    rows = [*forwarder_rows(), *redirector_rows()]
+    rows = [*forwarder_rows(), *redirector_rows(), *egress_rows()]
     found = Samples(list)
     programs: dict[str, dict[str, int]] = {}
     load_seconds = []

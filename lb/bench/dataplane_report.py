@@ -26,6 +26,10 @@ MEANINGS = {
     "redirector_other": "a packet that is not GUE: passed",
     "redirector_accept": "GUE at its last hop: decapsulated",
     "redirector_pass_on": "GUE of an unknown connection: rewritten for the next hop",
+    "egress_segment": "a full TCP segment that leaves a VIP",
+    "egress_wrap": "GUE that leaves for the next hop",
+    "egress_ack": "a TCP ACK that leaves a VIP",
+    "egress_reset": "a reset without ACK that leaves a VIP, of a flow that is remembered",
 }
 
 
@@ -88,7 +92,9 @@ def _program(name: str, program: dict[str, int]) -> str:
 def as_table(measured: Measured) -> str:
     """Return the result as text for people."""
     forwarder = [cost for cost in measured.rows if cost.base == "floor"]
-    redirector = [cost for cost in measured.rows if cost.base != "floor"]
+    tc = [cost for cost in measured.rows if cost.base != "floor"]
+    egress = [cost for cost in tc if cost.name.startswith("egress")]
+    redirector = [cost for cost in tc if cost not in egress]
     lines = [
         f"Nanoseconds per packet on one core of {cpu_model()}, Linux {os.uname().release};",
         f"{SERVICES:,} services, {DIPS:,} DIPs, {BUCKETS:,} buckets, all counters on.",
@@ -102,6 +108,9 @@ def as_table(measured: Measured) -> str:
         "Redirector (TC), from entry to the next packet, without sending.",
         f"A program that does nothing: {measured.noop_tc_ns:.1f} ns.",
         *(_line(cost, MEANINGS.get(cost.name, "")) for cost in redirector),
+        "",
+        "Egress program (TC), likewise.",
+        *(_line(cost, MEANINGS.get(cost.name, "")) for cost in egress),
         "",
         "Controls of the harness: the floor with a read of the clock must cost more than it,",
         "the floor compared with itself must not.",

@@ -127,7 +127,7 @@ class Harness:
 
     def nothing(self, row: Row) -> Program:
         """Return the program that does nothing, with a row's packets: the cost of the harness."""
-        if row.name.startswith("redirector"):
+        if row.program != "forwarder":
             return Program(self.fds["lb_nothing_tc"], row, NOTHING_TC, 0)
         return Program(self.fds["lb_nothing_xdp"], row, NOTHING_XDP, 0)
 

@@ -12,6 +12,7 @@ from controlplane.domain.objects import TCP, UDP
 FRAME_BYTES = 64
 """Length of an IPv4 frame; IPv6 with only a TCP header takes 74."""
 SYN = 0x02
+RST = 0x04
 ACK = 0x10
 OWN_MAC = bytes.fromhex("02000000aa01")
 ROUTER_MAC = bytes.fromhex("02000000aafe")

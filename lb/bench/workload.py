@@ -11,7 +11,7 @@ import numpy as np
 
 from controlplane.domain.objects import TCP, UDP
 from lb.abi import HOP_LEN, WRAP_LEN
-from lb.bench.frames import ACK, OWN_MAC, SYN, ethernet, gue, tcp, udp
+from lb.bench.frames import ACK, OWN_MAC, RST, SYN, ethernet, gue, tcp, udp
 from lb.dataplane.dataplane import Dataplane
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
 
@@ -41,7 +41,9 @@ POOL = "web"
 MOVING_POOL = "moving"
 MTU = 1600
 TX, PASS = 3, 2
-TC_OK, TC_REDIRECT = 0, 7
+TC_OK, TC_REDIRECT, TC_NEXT = 0, 7, 0xFFFFFFFF
+SHORT_BYTES, SEGMENT_BYTES = 92, 1460
+"""The feeder writes 90 bytes of a frame; the egress program looks into frames of up to 96."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class Row:
     verdict: int
     growth: int
     flow_bits: int = 0
+
+    @property
+    def program(self) -> str:
+        """The program that it is for: forwarder, redirector or egress."""
+        first = self.name.split("_")[0]
+        return first if first in {"redirector", "egress"} else "forwarder"
 
 
 def identity() -> Identity:
@@ -222,4 +230,21 @@ def redirector_rows() -> list[Row]:
             TC_REDIRECT,
             0,
         ),
+    ]
+
+
+def egress_rows() -> list[Row]:
+    """Return the rows of what leaves, which are compared with the same TC program."""
+    numbers = random.Random(SEED)
+    service = services()[0]
+    vip, port = service.vip.network_address, service.port or 0
+    clients = _clients(PACKETS_OF_A_ROW, numbers)
+    acks, resets = ([tcp(vip, port, *c, flags) for c in clients] for flags in (ACK, RST))
+    first, second = FIRST_DIP + 1, FIRST_DIP + 2
+    wraps = [gue(first, OWN_DIP, packet, [second]) for packet in acks]
+    return [
+        Row("egress_segment", [ethernet(p + bytes(SEGMENT_BYTES)) for p in acks], TC_NEXT, 0),
+        Row("egress_wrap", [ethernet(packet) for packet in wraps], TC_NEXT, 0),
+        Row("egress_ack", [ethernet(p).ljust(SHORT_BYTES, b"x") for p in acks], TC_NEXT, 0),
+        Row("egress_reset", [ethernet(p).ljust(SHORT_BYTES, b"x") for p in resets], TC_NEXT, 0),
     ]

@@ -1,4 +1,4 @@
-"""How strays are shown: connections that no table leads to."""
+"""How connections that broke or will are shown: strays, orphans, proved ones."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def strays_text(strays: Iterable[Mapping[str, Any]]) -> str:
-    """Return strays by pool and cause: ``web: 2 forced, 1 unknown; dns: 1 forgotten``."""
+def strays_text(strays: Iterable[Mapping[str, Any]], by: str = "cause") -> str:
+    """Return counts by pool and by one key: ``web: 2 forced, 1 unknown; dns: 1 moved``."""
     pools: defaultdict[str, list[str]] = defaultdict(list)
     for one in strays:
-        pools[one["pool"]].append(f"{one['count']} {one['cause']}")
+        pools[one["pool"]].append(f"{one['count']} {one[by]}")
     return "; ".join(f"{pool}: {', '.join(parts)}" for pool, parts in pools.items())
 
 

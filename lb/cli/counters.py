@@ -29,6 +29,7 @@ def read(dataplane: PinnedDataplane) -> dict[str, Any]:
     """Return all counters as values for JSON."""
     return {
         "verdicts": dataplane.counters(),
+        "resets": dataplane.reset_counts()._asdict(),
         "services": [
             service_row(service, counts) for service, counts in dataplane.service_counters().items()
         ],
@@ -66,6 +67,10 @@ def render(counters: dict[str, Any], every_second: Mapping[str, float] | None) -
         if count:
             rate = [f"{every_second[name]:,.0f}"] if every_second is not None else []
             table.add_row(name, program_of(name), f"{count:,}", *rate)
+    for name, count in counters["resets"].items():
+        if count:
+            rate = [] if every_second is None else [""]
+            table.add_row(f"reset_{name}", "egress", f"{count:,}", *rate)
     for service in counters["services"]:
         vip = f"[{service['vip']}]" if ":" in service["vip"] else service["vip"]
         name = f"{service['protocol']} {vip}:{port_text(service['port'])}"

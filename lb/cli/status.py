@@ -42,6 +42,7 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     load = "unknown" if status["load"] is None else f"{status['load']:.0%}"
     lines.append(("load", f"{load}, {status['connections']} connections on VIPs"))
     lines += _strays(status)
+    lines += _orphans(status)
     for name, check in status["checks"].items():
         text = "healthy" if check["healthy"] else f"UNHEALTHY: {check['reason']}"
         lines.append((f"check {name}", text))
@@ -100,6 +101,16 @@ def _strays(status: dict[str, Any]) -> list[tuple[str, str]]:
         count = connections_text(count_of(total))
         lines.append(("cut off", f"{count} since the agent started ({strays_text(total)})"))
     return lines
+
+
+def _orphans(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line about flows whose segments had nowhere to go here, if there were some."""
+    total = status.get("orphans_total", ())
+    if not total:
+        return []
+    by_kind = strays_text(total, by="kind")
+    count = connections_text(count_of(total))
+    return [("orphans", f"{count} had no socket here since the agent started ({by_kind})")]
 
 
 def _contact(last: float | None, now: float) -> str:

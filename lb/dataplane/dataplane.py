@@ -1,4 +1,4 @@
-"""The data plane of one server: its two programs, its maps, and every way to change them."""
+"""The data plane of one server: its programs, its maps, and every way to change them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from lb.dataplane.load.pinning import pin_again, pin_all
 from lb.dataplane.load.root_array import RootArray, put_program
 from lb.dataplane.lookup.writer import ClusterTables
 from lb.dataplane.maps.counters import CounterReader
+from lb.dataplane.maps.resets import ResetCounts, ResetFlows, ResetReader
 from lb.dataplane.maps.state import State
 from lb.dataplane.maps.tables import InnerTables, TableStore
 from lb.dataplane.objects import ClusterView, Identity, ServiceEntry
@@ -41,6 +42,7 @@ SOURCES = (
     "too_big.bpf.c",
     "redirector.bpf.c",
     "redirector_rare.bpf.c",
+    "egress.bpf.c",
 )
 TRACE_SOURCE = "trace.bpf.c"
 """Joined in front of the others for `lbctl trace` alone."""
@@ -50,6 +52,7 @@ FORWARDER_RARE = "lb_forwarder_rare"
 TOO_BIG = "lb_too_big"
 REDIRECTOR = "lb_redirector"
 REDIRECTOR_RARE = "lb_redirector_rare"
+EGRESS = "lb_egress"
 PROGRAMS = {
     ROOT: "XDP",
     FORWARDER: "XDP",
@@ -57,6 +60,7 @@ PROGRAMS = {
     TOO_BIG: "XDP",
     REDIRECTOR: "SCHED_CLS",
     REDIRECTOR_RARE: "SCHED_CLS",
+    EGRESS: "SCHED_CLS",
 }
 FORWARDER_SLOTS = {FORWARDER_RARE: abi.ForwarderSlot.RARE, TOO_BIG: abi.ForwarderSlot.TOO_BIG}
 """Programs that the forwarder calls."""
@@ -73,6 +77,8 @@ REDIRECTOR_PROGRAMS = "lb_redirector_programs"
 TABLES = "lb_tables"
 COUNTERS = "lb_counters"
 SERVICE_STATS = "lb_service_stats"
+RESETS = "lb_resets"
+RESET_COUNTS = "lb_reset_counts"
 CALLED: Mapping[str, Mapping[str, int]] = {
     FORWARDER_PROGRAMS: FORWARDER_SLOTS,
     REDIRECTOR_PROGRAMS: REDIRECTOR_SLOTS,
@@ -88,11 +94,14 @@ MAPS = {
     "lb_decisions": "decisions",
     "lb_fresh": "fresh",
     "lb_openings": "openings",
+    RESETS: "resets",
+    RESET_COUNTS: "reset_counts",
 }
 """Maps that the sources define, with the names of their pins."""
 PIN_NAMES = {  # every version finds the same maps under the same names
     ROOT: "forwarder",
     REDIRECTOR: "redirector",
+    EGRESS: "egress",
     STATE: "state",
     INLINE_TABLES: "near",
     root_array.NAME: "root",
@@ -181,6 +190,7 @@ class Dataplane(ExitStack):
         self._state.config["layout"] = abi.LAYOUT
         self._state.config["sources"] = sources_digest()
         self._reader = CounterReader(loaded.maps[COUNTERS], loaded.maps[SERVICE_STATS])
+        self._resets = ResetReader(loaded.maps[RESETS], loaded.maps[RESET_COUNTS])
         self._tables = TableStore(
             self._state, InnerTables(loaded.maps[INLINE_TABLES], loaded.maps[TABLES])
         )
@@ -231,6 +241,11 @@ class Dataplane(ExitStack):
     def redirector_fd(self) -> int:
         """The TC program."""
         return self._loaded.programs[REDIRECTOR]
+
+    @property
+    def egress_fd(self) -> int:
+        """The TC program for packets that leave."""
+        return self._loaded.programs[EGRESS]
 
     def programs(self) -> dict[str, int]:
         """Every loaded program's file descriptor, by its name in C."""
@@ -308,6 +323,14 @@ class Dataplane(ExitStack):
             for service in self._cluster.services
         }
 
+    def reset_counts(self) -> ResetCounts:
+        """How many resets without ACK have left VIPs since the load."""
+        return self._resets.counts()
+
+    def reset_flows(self) -> ResetFlows:
+        """Flows that had such a reset, as far as they are remembered."""
+        return self._resets.flows()
+
     def pin(self, directory: Path) -> None:
         """Pin programs and maps in a new folder of a bpffs, all of them or none.
 
@@ -365,8 +388,10 @@ class Dataplane(ExitStack):
             return True
         return name == FORWARDER and root_array.uses_map(now, self.map_fd(FORWARDER_PROGRAMS))
 
-    def program_ids(self) -> tuple[int, int]:
-        """The kernel's ids of forwarder and redirector."""
-        forwarder = bpf_syscall.prog_info(self.forwarder_fd)
-        redirector = bpf_syscall.prog_info(self.redirector_fd)
-        return forwarder.prog_id, redirector.prog_id
+    def program_ids(self) -> tuple[int, int, int]:
+        """The kernel's ids of forwarder, redirector and egress program."""
+        forwarder, redirector, egress = (
+            bpf_syscall.prog_info(fd).prog_id
+            for fd in (self.forwarder_fd, self.redirector_fd, self.egress_fd)
+        )
+        return forwarder, redirector, egress

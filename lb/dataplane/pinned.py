@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from lb import abi
 from lb.dataplane.dataplane import (
     COUNTERS,
+    EGRESS,
     INLINE_TABLES,
     PIN_NAMES,
     REDIRECTOR,
+    RESET_COUNTS,
+    RESETS,
     ROOT,
     SERVICE_STATS,
     STATE,
@@ -26,6 +29,7 @@ from lb.dataplane.errors import DataplaneError
 from lb.dataplane.load import bpf_syscall
 from lb.dataplane.lookup.names import read_name, sort_key
 from lb.dataplane.maps.counters import CounterReader
+from lb.dataplane.maps.resets import ResetCounts, ResetReader
 from lb.dataplane.maps.state import MappedArray, State
 from lb.dataplane.maps.tables import PoolWord, inner_count, key_of_schedule, slots_of, unpack_chains
 from lb.dataplane.objects import ServiceEntry
@@ -47,12 +51,13 @@ class PinnedDataplane(ExitStack):
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._tables_fd = fds[TABLES]
             self._inline_fd = fds[INLINE_TABLES]
-            self._programs = fds[ROOT], fds[REDIRECTOR]
+            self._programs = fds[ROOT], fds[REDIRECTOR], fds[EGRESS]
             self._state = State(fds[STATE], writable=False)
             stack.callback(self._state.close)
             if int(self._state.config["layout"]) != abi.LAYOUT:
                 raise DataplaneError(f"{directory} was pinned by another version: lbctl up again")
             self._reader = CounterReader(fds[COUNTERS], fds[SERVICE_STATS])
+            self._resets = ResetReader(fds[RESETS], fds[RESET_COUNTS])
             self.push(stack.pop_all())
 
     @staticmethod
@@ -77,6 +82,10 @@ class PinnedDataplane(ExitStack):
     def counters(self) -> dict[str, int]:
         """Every verdict's packets since the load, by the names of docs/wire.md."""
         return self._reader.verdicts()
+
+    def reset_counts(self) -> ResetCounts:
+        """How many resets without ACK have left VIPs since the load."""
+        return self._resets.counts()
 
     def _service_rows(self) -> list[tuple[ServiceEntry, int]]:
         pools = [bytes(name).decode(errors="replace") for name in self._state.pools["name"]]
@@ -168,10 +177,10 @@ class PinnedDataplane(ExitStack):
             for index, mac in macs.items()
         }
 
-    def program_ids(self) -> tuple[int, int]:
-        """The kernel's ids of forwarder and redirector."""
-        forwarder, redirector = (bpf_syscall.prog_info(fd).prog_id for fd in self._programs)
-        return forwarder, redirector
+    def program_ids(self) -> tuple[int, int, int]:
+        """The kernel's ids of forwarder, redirector and egress program."""
+        forwarder, redirector, egress = (bpf_syscall.prog_info(fd).prog_id for fd in self._programs)
+        return forwarder, redirector, egress
 
 
 def _copy(fd: int, tables: int, number: int, part: slice) -> NDArray[np.uint64]:

@@ -23,6 +23,7 @@ ROWS = {
     *("tcp4_syn", "tcp4_ack", "udp4", "tcp6_ack", "tcp4_ack_2e19_flows"),
     *("tcp4_ack_in_transition", "tcp4_any_port_and_prefix", "all_services_2e19_flows"),
     *("not_for_vip", "not_for_vip6", "redirector_other", "redirector_accept", "redirector_pass_on"),
+    *("egress_segment", "egress_wrap", "egress_ack", "egress_reset"),
 }
 
 

@@ -2,20 +2,24 @@
 
 Each line of a connection is a request. `send N` is answered by the service's name, a line, and N
 bytes of `CONTENT`, over and over. `take N` is followed by N bytes and answered by a line with the
-name and their CRC-32. `close 0` ends the connection, the service first. Needs nothing but Python's
+name and their CRC-32. `close 0` ends the connection, the service first; `reset 0` without a word to
+the client (SO_LINGER 0), `leave 0` with the client's next data unread. Needs nothing but Python's
 own library: servers run it as a program.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import socket
 import socketserver
+import struct
 import threading
 import zlib
 
+NO_LINGER = struct.pack("ii", 1, 0)
 CONTENT = random.Random(1).randbytes(1 << 18)
 
 
@@ -28,9 +32,18 @@ class Handler(socketserver.StreamRequestHandler):
         """Answer requests until the client has none."""
         for line in self.rfile:
             word, number = line.split()
-            if word == b"close":
+            if word in {b"close", b"reset", b"leave"}:
+                self._end(word)
                 return
             (self._send if word == b"send" else self._take)(int(number))
+
+    def _end(self, how: bytes) -> None:
+        if how == b"leave":
+            self.request.recv(1, socket.MSG_PEEK)
+        if how == b"reset":
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        if how != b"close":
+            os.close(self.request.detach())  # at once, without a FIN
 
     def _send(self, left: int) -> None:
         self.wfile.write(self.server.name + b"\n")

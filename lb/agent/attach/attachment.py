@@ -1,4 +1,4 @@
-"""Attaches the two programs to the interface, or replaces their predecessors."""
+"""Attaches the programs to the interface, or replaces their predecessors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Protocol
 
 import structlog
 
+from controlplane.domain.errors import BrigadeError
 from lb.agent.attach import bpffs, clsact, guests, xdp
+from lb.agent.attach.egress import EgressAttachment
 from lb.agent.attach.program_info import open_program, pinned_ids
 from lb.agent.config import AgentConfig, XdpMode
 from lb.agent.machine import sysctls
@@ -29,8 +31,12 @@ class Programs(Protocol):
     def redirector_fd(self) -> int:
         """The TC program."""
 
-    def program_ids(self) -> tuple[int, int]:
-        """Return the kernel's ids of forwarder and redirector."""
+    @property
+    def egress_fd(self) -> int:
+        """The TC program for packets that leave."""
+
+    def program_ids(self) -> tuple[int, int, int]:
+        """Return the kernel's ids of forwarder, redirector and egress program."""
 
     def pin(self, directory: Path) -> None:
         """Pin programs and maps."""
@@ -50,6 +56,7 @@ class Attachment:
         self._config = config
         self._journal = journal
         self._pins = config.bpffs / bpffs.pin_name(config.interface)
+        self.egress = EgressAttachment(netlink, link, config, journal)
 
     def our_forwarders(self) -> frozenset[int]:
         """Return the ids of XDP programs that are ours: recorded, or pinned by an agent."""
@@ -72,18 +79,19 @@ class Attachment:
         clsact.refuse_foreign_filter(filters, self.our_redirectors(), interface)
 
     def attach(self, programs: Programs) -> None:
-        """Pin, then redirector, then forwarder, one step each; then the old pins go.
+        """Pin, then redirector, egress program, forwarder, one step each; then the old pins go.
 
         Others' programs continue with the new forwarder right before it is attached, or with the
         old one again if that is refused. One in another mode is detached before that, and attached
         again if it is refused. At every moment each program and map that a packet can reach is
         pinned.
         """
-        forwarder, redirector = programs.program_ids()
+        forwarder, redirector, egress = programs.program_ids()
         old = sorted(self.our_forwarders())
         self._journal.note(
             forwarders=(*old, forwarder),
             redirectors=(*sorted(self.our_redirectors()), redirector),
+            egresses=(*sorted(self.egress.ours()), egress),
             xdp_mode=self._config.xdp_mode,
             directories_made=self._directories(),
         )
@@ -95,11 +103,12 @@ class Attachment:
             self._remove_unused(fresh)
             self._add_clsact()
             clsact.attach_filter(self._netlink, self._link.index, programs.redirector_fd)
+            self._attach_egress(programs)
             with programs.in_root():
                 self._attach_forwarder(programs.forwarder_fd)
             self._warn_of_abandoned(fresh)
             bpffs.swap_in(base, interface, fresh)
-        self._journal.note(forwarders=(forwarder,), redirectors=(redirector,))
+        self._journal.note(forwarders=(forwarder,), redirectors=(redirector,), egresses=(egress,))
         self._log_guests()
 
     def attach_again(self, programs: Programs) -> None:
@@ -174,6 +183,13 @@ class Attachment:
         if not clsact.has_clsact(self._netlink, self._link.index):
             self._journal.note(clsact_made=True)
             clsact.add_clsact(self._netlink, self._link.index)
+
+    def _attach_egress(self, programs: Programs) -> None:
+        """Attach the egress program, if that is possible: no packet needs it."""
+        try:
+            self.egress.attach_where_it_was(programs.egress_fd)
+        except (BrigadeError, OSError) as error:
+            structlog.get_logger().warning("broken connections are not counted", reason=str(error))
 
     def _attach_forwarder(self, descriptor: int) -> None:
         mode, link = self._config.xdp_mode, self._link

@@ -24,6 +24,7 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 FORWARDER = "forwarder"
 REDIRECTOR = "redirector"
+EGRESS = "egress"
 TRACED_FORWARDER = "traced_forwarder"
 TRACED_REDIRECTOR = "traced_redirector"
 FORWARDERS = (FORWARDER, TRACED_FORWARDER)

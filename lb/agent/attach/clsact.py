@@ -1,7 +1,8 @@
-"""The redirector's hook: a direct-action filter on an interface's clsact ingress.
+"""The hooks of the TC programs: direct-action filters on both sides of an interface's clsact.
 
-One fixed priority and handle, so that a replacement is one step (cls_bpf swaps programs under
-RCU). Filters of others are left alone; so is a clsact qdisc that we did not make.
+One fixed priority, and a fixed handle on each side, so that a replacement is one step (cls_bpf
+swaps programs under RCU). Filters of others are left alone; so is a clsact qdisc that we did not
+make.
 """
 
 from __future__ import annotations
@@ -39,6 +40,31 @@ ETH_P_ALL = socket.htons(3)
 PRIORITY = 49
 HANDLE = 0xBB
 NAME = b"bucket-brigade\0"
+HANDLE_OF_OTHERS = 0xBB0000
+"""Added to an interface's index: the handle of its agent's filters on other interfaces."""
+MOST_INDEX = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where a program of ours has its filter: on which side, and by which handle."""
+
+    program: str
+    side: str
+    parent: int
+    handle: int
+
+
+REDIRECTOR = Hook("redirector", "ingress", INGRESS, HANDLE)
+EGRESS_PROGRAM = Hook("egress program", "egress", EGRESS, HANDLE)
+
+
+def egress_of(index: int) -> Hook:
+    """Return the hook of the egress program on other interfaces than its agent's, of this index.
+
+    Agents of several interfaces share the others: each has its own filter there.
+    """
+    return Hook("egress program", "egress", EGRESS, HANDLE_OF_OTHERS | index & MOST_INDEX)
 
 
 @dataclass(frozen=True)
@@ -52,8 +78,12 @@ class Filter:
 
     @property
     def has_our_handle(self) -> bool:
-        """Whether it has the priority and the handle that we use."""
-        return (self.priority, self.handle) == (PRIORITY, HANDLE)
+        """Whether it has the priority and the handle of the redirector."""
+        return self.is_at(REDIRECTOR)
+
+    def is_at(self, hook: Hook) -> bool:
+        """Whether it has the priority and the handle of a hook."""
+        return (self.priority, self.handle) == (PRIORITY, hook.handle)
 
 
 def has_clsact(netlink: RouteSocket, ifindex: int) -> bool:
@@ -92,14 +122,16 @@ def _filter(body: bytes) -> Filter:
     return Filter(kind, info >> 16, handle, program_id)
 
 
-def has_our_filter(netlink: RouteSocket, ifindex: int, ours: Collection[int]) -> bool:
+def has_our_filter(
+    netlink: RouteSocket, ifindex: int, ours: Collection[int], hook: Hook = REDIRECTOR
+) -> bool:
     """Whether one of our programs is attached."""
-    filters = list_filters(netlink, ifindex)
-    return any(found.has_our_handle and found.program_id in ours for found in filters)
+    filters = list_filters(netlink, ifindex, hook.parent)
+    return any(found.is_at(hook) and found.program_id in ours for found in filters)
 
 
 def refuse_foreign_filter(filters: list[Filter], ours: frozenset[int], interface: str) -> None:
-    """Raise if somebody else's filter has our priority and handle."""
+    """Raise if somebody else's filter has the redirector's priority and handle."""
     for found in filters:
         if found.has_our_handle and found.program_id not in ours:
             raise BrigadeError(
@@ -110,14 +142,18 @@ def refuse_foreign_filter(filters: list[Filter], ours: frozenset[int], interface
             )
 
 
-def _our_filter(kind: int, ifindex: int, options: bytes = b"", flags: int = 0) -> Request:
-    body = TCMSG.pack(0, ifindex, HANDLE, INGRESS, PRIORITY << 16 | ETH_P_ALL)
+def _our_filter(
+    kind: int, ifindex: int, hook: Hook, options: bytes = b"", flags: int = 0
+) -> Request:
+    body = TCMSG.pack(0, ifindex, hook.handle, hook.parent, PRIORITY << 16 | ETH_P_ALL)
     body += attribute(TCA_KIND, b"bpf\0")
     return Request(kind, body + options, flags)
 
 
-def attach_filter(netlink: RouteSocket, ifindex: int, descriptor: int) -> None:
-    """Add the redirector, or replace its predecessor in one step."""
+def attach_filter(
+    netlink: RouteSocket, ifindex: int, descriptor: int, hook: Hook = REDIRECTOR
+) -> None:
+    """Add a program, or replace its predecessor in one step."""
     options = attribute(
         TCA_OPTIONS | NLA_F_NESTED,
         number(TCA_BPF_FD, descriptor)
@@ -125,16 +161,18 @@ def attach_filter(netlink: RouteSocket, ifindex: int, descriptor: int) -> None:
         + number(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)
         + number(TCA_BPF_CLASSID, 1),
     )
-    with netlink_errors("attach the redirector"):
-        require(netlink, _our_filter(RTM_NEWTFILTER, ifindex, options, ADD_OR_REPLACE))
+    with netlink_errors(f"attach the {hook.program}"):
+        require(netlink, _our_filter(RTM_NEWTFILTER, ifindex, hook, options, ADD_OR_REPLACE))
 
 
-def detach_filter(netlink: RouteSocket, ifindex: int, ours: frozenset[int]) -> bool:
+def detach_filter(
+    netlink: RouteSocket, ifindex: int, ours: frozenset[int], hook: Hook = REDIRECTOR
+) -> bool:
     """Remove our filter; return whether it was there."""
-    if not has_our_filter(netlink, ifindex, ours):
+    if not has_our_filter(netlink, ifindex, ours, hook):
         return False
-    with netlink_errors("detach the redirector"):
-        require(netlink, _our_filter(RTM_DELTFILTER, ifindex))
+    with netlink_errors(f"detach the {hook.program}"):
+        require(netlink, _our_filter(RTM_DELTFILTER, ifindex, hook))
     return True
 
 

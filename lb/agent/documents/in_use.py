@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from controlplane.documents.check import check_table, decode_cluster, decode_table
 from controlplane.documents.fields import DocumentError
-from controlplane.domain.objects import CLUSTER, Cluster, Table, Vip, table_kind
+from controlplane.domain.objects import CLUSTER, Cluster, ServerState, Table, Vip, table_kind
 from lb.agent.documents.cluster_view import check_cluster, cluster_view, cluster_vips
 from lb.dataplane.errors import DataplaneError
 from lb.dataplane.objects import ClusterView
@@ -168,7 +168,9 @@ class DocumentsInUse:
         indices = frozenset(int(index) for index in np.unique(table.chains) if index)
         self.tables[table.pool] = LoadedTable(table.generation, indices)
         before, own = self._here.get(table.pool), cluster.server(self._server)
-        self._here[table.pool] = pool_here(table, pool, key, own, time.monotonic(), before)
+        dead = [s.index for s in cluster.servers if s.state is ServerState.DOWN]
+        now = time.monotonic()
+        self._here[table.pool] = pool_here(table, pool, key, own, now, before, dead)
         self._steer(cluster)
         self._update_dataplane(cluster)
 

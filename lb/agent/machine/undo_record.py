@@ -20,13 +20,19 @@ from lb.agent.machine.boot import NamespaceId
 
 VERSION = 1
 FILE = "record.json"
+TUPLES = (
+    *("forwarders", "redirectors", "egresses"),
+    *("egress_links", "clsact_links", "directories_made"),
+)
 
 
 @dataclass(frozen=True)
 class Record:
     """What was changed, and in which network namespace.
 
-    ``forwarders`` and ``redirectors`` are BPF program ids; several while one replaces another.
+    ``forwarders``, ``redirectors`` and ``egresses`` are BPF program ids; several while one replaces
+    another. ``egress_links`` are other interfaces with the egress program, and ``clsact_links``
+    those of them that have a clsact qdisc of ours.
     ``sysctls`` maps a file below ``/proc/sys`` to (value before, value set). ``vips`` are those
     added to ``lo``, not those that were there before. ``announced``: ``on_ready`` has run, or was
     about to, and ``on_withdraw`` has not since. ``mss_table`` is the routing table with routes of
@@ -39,7 +45,10 @@ class Record:
     xdp_mode: str = "native"
     forwarders: tuple[int, ...] = ()
     redirectors: tuple[int, ...] = ()
+    egresses: tuple[int, ...] = ()
+    egress_links: tuple[str, ...] = ()
     clsact_made: bool = False
+    clsact_links: tuple[str, ...] = ()
     directories_made: tuple[str, ...] = ()
     sysctls: dict[str, tuple[str, str]] = field(default_factory=dict)
     vips: tuple[Vip, ...] = ()
@@ -63,8 +72,8 @@ def decode(text: str) -> Record:
     plain["namespace"] = NamespaceId(**plain.pop("place"))
     plain["sysctls"] = {path: (old, new) for path, (old, new) in plain["sysctls"].items()}
     plain["vips"] = tuple(ip_network(vip) for vip in plain["vips"])
-    for name in ("forwarders", "redirectors", "directories_made"):
-        plain[name] = tuple(plain[name])
+    for name in TUPLES:
+        plain[name] = tuple(plain.get(name, ()))
     return Record(**plain)
 
 

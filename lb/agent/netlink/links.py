@@ -26,6 +26,8 @@ IFF_UP = 0x1
 IFF_LOWER_UP = 1 << 16
 """netdevice(7): there is a carrier."""
 LOOPBACK_INDEX = 1
+ARPHRD_ETHER = 1
+"""linux/if_arp.h"""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,22 @@ def link_mtus(netlink: RouteSocket) -> dict[int, int]:
 def link_names(netlink: RouteSocket) -> dict[int, str]:
     """Return the name of each interface by index."""
     return {index: _text(found.get(IFLA_IFNAME, b"")) for index, found in _all_links(netlink)}
+
+
+def link_indices(netlink: RouteSocket) -> dict[str, int]:
+    """Return the index of each interface by name."""
+    return {name: index for index, name in link_names(netlink).items()}
+
+
+def ethernet_names(netlink: RouteSocket) -> dict[int, str]:
+    """Return the name of each interface whose frames begin with an Ethernet header, by index."""
+    bodies = netlink.dump(RTM_GETLINK, bytes(IFINFOMSG.size))
+    found = ((IFINFOMSG.unpack_from(b), dict(attributes(b, IFINFOMSG.size))) for b in bodies)
+    return {
+        header[2]: _text(of.get(IFLA_IFNAME, b""))
+        for header, of in found
+        if header[1] == ARPHRD_ETHER
+    }
 
 
 def has_vlans(netlink: RouteSocket, index: int) -> bool:

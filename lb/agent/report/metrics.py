@@ -164,6 +164,8 @@ def _strays(facts: Facts) -> Iterator[Metric]:
     yield now
     text = "Connections that no table led to any more, each counted once"
     yield _counter("strays_seen", text, labels, sorted(facts.strays_total.items()))
+    text = "Flows whose segments arrived here and had nowhere to go, by what happened to the bucket"
+    yield _counter("orphans", text, ("pool", "kind"), sorted(facts.orphans_total.items()))
 
 
 def _outcomes(facts: Facts) -> Iterator[Metric]:

@@ -44,6 +44,12 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
         "dumps": facts.presence.dump.number if facts.presence else 0,
         "strays": [vars(one) for one in in_order(facts.strays)],
         "strays_total": [vars(one) for one in in_order(facts.strays_total) if one.count],
+        "orphans_total": [
+            {"pool": pool, "kind": kind, "count": count}
+            for (pool, kind), count in sorted(facts.orphans_total.items())
+            if count
+        ],
+        "answer_links": list(facts.answer_links),
         "checks": {
             name: {"healthy": health.healthy, "reason": health.reason}
             for name, health in sorted(facts.checks.items())

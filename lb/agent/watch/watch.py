@@ -18,6 +18,7 @@ from lb.agent.netlink.route_socket import RouteSocket
 from lb.agent.ready.announcer import Announcer
 from lb.agent.vips.keeper import VipKeeper
 from lb.agent.watch.addresses import WatchedAddresses
+from lb.agent.watch.egress import WatchedEgress
 from lb.agent.watch.files import WatchedFiles
 from lb.agent.watch.interface import WatchedInterface
 from lb.agent.watch.listeners import WatchedListeners
@@ -90,6 +91,12 @@ class Watch:
         yield from WatchedAddresses(parts.config.interface, parts.journal, parts.vips).things()
         yield from WatchedPrograms(
             parts.netlink, parts.link, parts.config, parts.attachment, plane
+        ).things()
+        yield from WatchedEgress(
+            parts.config,
+            parts.attachment.egress,
+            plane,
+            lambda: parts.facts.current.answer_links,
         ).things()
         yield from WatchedFiles(parts.announcer, parts.journal).things()
         yield from WatchedListeners(

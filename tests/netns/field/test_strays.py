@@ -1,117 +1,46 @@
 """Connections that a table cuts off are counted before they break, and nothing else is.
 
-Three servers with agents. Nobody but the test publishes tables, so nothing is protected.
+Nobody but the test publishes tables, so nothing is protected.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
 from controlplane.documents.presence import key_id_of
-from controlplane.domain.objects import TCP, UDP, ServerState, Service
+from controlplane.domain.objects import TCP
 from controlplane.observe.presence import Presence
-from netns import brigade
-from netns.host import Host
-from netns.network import Network
 from netns.polling import wait_until
 from tests.model.flow import Flow, bucket_of
 from tests.model.frames import tcp_packet
 from tests.netns import talk
-from tests.netns.agent_helpers import BUCKETS, KEY, POOL, PORT, VIP, Fleet, cluster, table
+from tests.netns.agent_helpers import BUCKETS, KEY, POOL, PORT, VIP
+from tests.netns.field.steered import (
+    CLOSED_PORT,
+    FIRST,
+    NOBODY,
+    OTHER_PORT,
+    PLACES,
+    THIRD,
+    Site,
+    answers,
+    refused,
+    steered_site,
+)
 from tests.netns.raw import send_packets
-from tests.netns.talk import Place, TcpClient, UdpClient
+from tests.netns.talk import Place, TcpClient
 
-VIP6 = IPv6Address("2001:db8::10")
-PLACES = (Place(VIP, PORT), Place(VIP6, PORT))
-OTHER_PORT, UDP_PORT, CLOSED_PORT = 8001, 5300, 8002
-NOBODY = IPv4Address("203.0.113.9")
-"""A client that never answers: the router drops what is for it."""
-START_SECONDS = 60.0
 COUNTED_SECONDS = 2.0
-DUMPS = 4
-FIRST, SECOND, THIRD = (brigade.server_name(number) for number in (1, 2, 3))
-
-
-class Site:
-    """The fleet, and what server 1 knows of its connections."""
-
-    def __init__(self, network: Network) -> None:
-        self.fleet = Fleet(network)
-        self.client = network[brigade.client_name(1)]
-        self.generation = 0
-
-    @property
-    def server(self) -> Host:
-        return self.fleet.host(1)
-
-    def start(self) -> None:
-        vips = (IPv4Network(VIP), IPv6Network(VIP6))
-        services = [Service(f"web{vip.version}", vip, TCP, PORT, POOL) for vip in vips]
-        services += [
-            Service("crashing", vips[0], TCP, OTHER_PORT, POOL),
-            Service("echo", vips[0], UDP, UDP_PORT, POOL),
-        ]
-        self.fleet.publish(cluster(1, [ServerState.ACTIVE] * 3, services))
-        self.lead([1, 0])
-        for number in (1, 2, 3):
-            talk.serve_tcp(self.fleet.host(number), [PORT])
-            self.fleet.up(number)
-        wait_until(lambda: all(map(self.fleet.ready, (1, 2, 3))), "ready", START_SECONDS)
-
-    def udp_flow(self) -> UdpClient:
-        """Open the one flow of the UDP service. It runs from now on: it binds to the VIP."""
-        for number in (1, 2, 3):
-            talk.serve_udp(self.fleet.host(number), UDP_PORT, [VIP])
-        flow = UdpClient(self.client, Place(VIP, UDP_PORT))
-        wait_until(lambda: _asked(flow) == FIRST, "the UDP service answers")
-        return flow
-
-    def lead(self, chain: Sequence[int]) -> float:
-        """Publish a table with this chain in every bucket; return when all servers have it."""
-        self.generation += 1
-        self.fleet.publish(table(self.generation, chain))
-        if self.generation > 1:
-            wait_until(self._taken, "the table is in use")
-        return time.monotonic()
-
-    def _taken(self) -> bool:
-        return all(
-            self.fleet.acknowledged(number).get(f"table/{POOL}") == self.generation
-            for number in (1, 2, 3)
-        )
-
-    def strays(self, number: int = 1) -> dict[str, int]:
-        """What a server's newest report has, by cause."""
-        report = self.fleet.store.reports()[brigade.server_name(number)]
-        assert all(one.pool == POOL for one in report.strays)
-        return {one.cause: one.count for one in report.strays}
-
-    def await_dumps(self) -> None:
-        """Wait until server 1 has looked at its sockets some more times."""
-        before = self.fleet.status(1)["dumps"]
-        wait_until(lambda: self.fleet.status(1)["dumps"] >= before + DUMPS, "dumps", 30.0)
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric of server 1 over its labels."""
-        words = ["curl", "-s", f"http://{brigade.dip(1)}:9109/metrics"]
-        lines = self.server.run(words).stdout.splitlines()
-        values = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name}{{")]
-        assert values
-        return sum(map(float, values))
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Network(brigade.brigade(3, 1, (VIP, VIP6), dual_stack=True)) as network:
-        network[brigade.ROUTER].run(["ip", "route", "add", "blackhole", f"{NOBODY}/32"])
-        made = Site(network)
-        made.start()
+    with steered_site() as made:
         yield made
 
 
@@ -161,7 +90,7 @@ def test_what_applications_and_strangers_do_makes_no_stray(site: Site) -> None:
         assert waiting.name() == FIRST
         closed = [TcpClient(site.client, other) for other in PLACES]
         half_closed = held.enter_context(TcpClient(site.client, place))
-        wait_until(lambda: _answers(site, OTHER_PORT), "the service that crashes")
+        wait_until(lambda: answers(site, OTHER_PORT), "the service that crashes")
         crashed = held.enter_context(TcpClient(site.client, Place(VIP, OTHER_PORT)))
         assert crashed.name() == FIRST
         with site.server.entered():
@@ -187,27 +116,6 @@ def test_what_applications_and_strangers_do_makes_no_stray(site: Site) -> None:
         assert site.strays() == {}
         assert site.metric("bucket_brigade_strays_seen_total") == 0
         own.close()
-
-
-def _asked(client: UdpClient) -> str:
-    try:
-        return client.ask()
-    except ConnectionRefusedError:
-        return "nobody"
-
-
-def refused(client: Host, place: Place) -> None:
-    """Connect to a port where nothing listens; the VIP's server answers itself."""
-    with client.entered(), pytest.raises(OSError, match=r"refused|timed out"):
-        socket.create_connection(place.address, 2).close()
-
-
-def _answers(site: Site, port: int) -> bool:
-    try:
-        TcpClient(site.client, Place(VIP, port)).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_presence_is_in_the_reports_of_the_agents(site: Site) -> None:

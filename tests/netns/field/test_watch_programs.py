@@ -46,6 +46,7 @@ def tc(watched: Watched, *words: str) -> None:
     [
         ("redirector", "tc qdisc del dev eth0 clsact"),
         ("redirector", "tc filter del dev eth0 ingress"),
+        ("egress", "tc filter del dev eth0 egress"),
         ("forwarder", "ip link set dev eth0 xdp off"),
     ],
 )
@@ -53,7 +54,8 @@ def test_detached_programs_are_attached_again(watched: Watched, what: str, words
     with watched.put_back(what):
         watched.run(*words.split())
     assert "prog/xdp" in watched.run("ip", "-d", "link", "show", "dev", "eth0")
-    assert "bucket-brigade" in watched.run("tc", "filter", "show", "dev", "eth0", "ingress")
+    for side in ("ingress", "egress"):
+        assert "bucket-brigade" in watched.run("tc", "filter", "show", "dev", "eth0", side)
     watched.answers()
 
 

@@ -18,7 +18,11 @@ BUCKETS = 256
 
 
 def here(
-    *chains: Sequence[int], server: Server | None = OWN, before: PoolHere | None = None, now: float
+    *chains: Sequence[int],
+    server: Server | None = OWN,
+    before: PoolHere | None = None,
+    now: float,
+    dead: Sequence[int] = (),
 ) -> PoolHere:
     """What tables say whose first buckets have these chains, the others that of server 2."""
     slots = np.zeros((BUCKETS, 2), np.uint16)
@@ -26,7 +30,7 @@ def here(
     for bucket, chain in enumerate(chains):
         slots[bucket] = chain
     table = Table("web", 1, 1, slots, np.zeros(BUCKETS, np.uint32))
-    return pool_here(table, Pool("web", BUCKETS, 2), KEY, server, now, before)
+    return pool_here(table, Pool("web", BUCKETS, 2), KEY, server, now, before, dead)
 
 
 def test_every_place_in_a_chain_leads_here() -> None:
@@ -71,3 +75,24 @@ def test_it_stays_left_until_the_bucket_leads_here_again() -> None:
 
 def test_the_key_is_in_no_log() -> None:
     assert str(KEY) not in repr(here(now=0.0))
+
+
+def test_when_a_chain_changed_and_whether_it_lost_a_dead_server() -> None:
+    first = here([2, 1], [3, 2], [1, 3], [3, 1], now=5.0)
+    assert not np.isfinite(first.moved_at).any()
+    second = here([2, 1], [2, 0], [1, 2], [1, 3], before=first, now=9.0, dead=[3])
+    assert np.flatnonzero(second.moved_at == 9.0).tolist() == [1, 2, 3]
+    assert np.flatnonzero(second.died_at == 9.0).tolist() == [1, 2], "the last one keeps it"
+    third = here([2, 1], [2, 1], [1, 2], [1, 3], before=second, now=11.0)
+    assert third.moved_at[:4].tolist() == [float("-inf"), 11.0, 9.0, 9.0]
+    assert third.died_at[:4].tolist() == [float("-inf"), 9.0, 9.0, float("-inf")]
+
+
+def test_in_a_table_of_another_depth_buckets_with_the_same_servers_have_not_moved() -> None:
+    first = here([2, 1], [3, 2], now=5.0)
+    deeper = np.pad(first.chains, ((0, 0), (0, 1)))
+    deeper[1] = [3, 2, 1]
+    table = Table("web", 2, 1, deeper, np.zeros(BUCKETS, np.uint32))
+    second = pool_here(table, Pool("web", BUCKETS, 3), KEY, OWN, 9.0, first, [2])
+    assert np.flatnonzero(second.moved_at == 9.0).tolist() == [1]
+    assert not np.isfinite(second.died_at).any()

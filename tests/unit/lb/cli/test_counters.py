@@ -11,6 +11,7 @@ from typing import Self
 import pytest
 
 import lb.cli.main as cli
+from lb.dataplane.maps.resets import ResetCounts
 from lb.dataplane.objects import ServiceEntry
 
 
@@ -31,6 +32,9 @@ class Plane:
     def counters(self) -> dict[str, int]:
         return {"pass_local": self.packets, "drop_too_big": 0}
 
+    def reset_counts(self) -> ResetCounts:
+        return ResetCounts(3, 0)
+
     def service_counters(self) -> dict[ServiceEntry, tuple[int, int]]:
         entry = ServiceEntry(vip=IPv4Network("192.0.2.10"), protocol=6, port=80, pool="web")
         other = replace(entry, vip=IPv6Network("fd00::10"))
@@ -48,9 +52,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_bytes_by_service(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["counters", "--config", str(config)]) == 0
-    heading, verdict, service, other = capsys.readouterr().out.splitlines()
+    heading, verdict, resets, service, other = capsys.readouterr().out.splitlines()
     assert heading.split() == ["verdict", "program", "packets", "bytes"]
     assert verdict.split()[-1] == "50"
+    assert resets.split() == ["reset_first", "egress", "3"]
     assert service.split()[-2:] == ["50", "1,234,567"]
     assert "[fd00::10]:80" in other, "not taken for a style"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.errors import BrigadeError
 from lb.agent.attach import attachment, bpffs, clsact, guests, xdp
 from lb.agent.attach.attachment import Attachment
 from lb.agent.attach.xdp import AttachedXdp
@@ -25,13 +26,13 @@ LINK = LinkInfo(3, "eth0", bytes(6), 1500, up=True, addresses=frozenset())
 class Programs:
     """A data plane of which only the numbers matter."""
 
-    forwarder_fd, redirector_fd = 7, 8
+    forwarder_fd, redirector_fd, egress_fd = 7, 8, 9
 
     def __init__(self, happened: list[str]) -> None:
         self._happened = happened
 
-    def program_ids(self) -> tuple[int, int]:
-        return 70, 80
+    def program_ids(self) -> tuple[int, int, int]:
+        return 70, 80, 90
 
     def pin(self, directory: Path) -> None:
         self._happened.append("pin")
@@ -57,9 +58,13 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(what)
         assert 70 in record.forwarders
         assert 80 in record.redirectors
+        assert 90 in record.egresses
 
-    def attach_filter(_netlink: Any, _index: int, descriptor: int) -> None:
-        note(f"redirector {descriptor}")
+    def attach_filter(
+        _netlink: Any, index: int, descriptor: int, hook: clsact.Hook = clsact.REDIRECTOR
+    ) -> None:
+        assert index == LINK.index
+        note(f"{hook.program} {descriptor} on {hook.side}")
 
     def attach_xdp(
         _netlink: Any, _index: int, descriptor: int, mode: str, old: Any, *, remedy: str
@@ -78,7 +83,7 @@ def happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         note("pins take place")
         return tmp_path
 
-    monkeypatch.setattr(clsact, "has_clsact", lambda *_: False)
+    monkeypatch.setattr(clsact, "has_clsact", lambda *_: "clsact" in done)
     monkeypatch.setattr(clsact, "add_clsact", add_clsact)
     monkeypatch.setattr(clsact, "attach_filter", attach_filter)
     monkeypatch.setattr(xdp, "attach_xdp", attach_xdp)
@@ -111,12 +116,31 @@ def test_the_redirector_is_there_before_the_forwarder_and_all_is_written_down(
     assert happened == [
         "pin",
         "clsact",
-        "redirector 8",
+        "redirector 8 on ingress",
+        "egress program 9 on egress",
         "others continue with the new forwarder",
         "forwarder 7 native for 60",
         "pins take place",
     ]
-    assert (journal.record.forwarders, journal.record.redirectors) == ((70,), (80,))
+    record = journal.record
+    assert (record.forwarders, record.redirectors, record.egresses) == ((70,), (80,), (90,))
+
+
+def test_without_the_egress_program_packets_go_on(
+    tmp_path: Path, happened: list[str], journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = clsact.attach_filter
+
+    def attach_filter(
+        netlink: Any, index: int, descriptor: int, hook: clsact.Hook = clsact.REDIRECTOR
+    ) -> None:
+        if hook is clsact.EGRESS_PROGRAM:
+            raise BrigadeError("cannot attach the egress program: it is an ingress qdisc")
+        whole(netlink, index, descriptor, hook)
+
+    monkeypatch.setattr(clsact, "attach_filter", attach_filter)
+    Attachment(RouteSocket(), LINK, config(tmp_path), journal).attach(Programs(happened))
+    assert happened[-1] == "pins take place"
 
 
 def test_a_forwarder_that_is_refused_leaves_others_and_pins_as_they_were(

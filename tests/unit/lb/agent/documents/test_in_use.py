@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from controlplane.documents.fields import DocumentError
@@ -218,3 +219,15 @@ def test_a_pool_that_comes_back_begins_anew(dataplane: FakeDataplane) -> None:
     in_use.take_cluster(encoded(a_cluster(3)))
     in_use.take_table("web", encoded(a_table(2, [2, 0])), KEYS)
     assert set(steering(in_use).pools["web"].left.tolist()) == {Left.NEVER}
+
+
+def test_what_a_death_took_out_of_chains_is_known(dataplane: FakeDataplane) -> None:
+    in_use = DocumentsInUse(dataplane, FakeVips([]), server="s1")
+    in_use.take_cluster(encoded(a_cluster(1)))
+    in_use.take_table("web", encoded(a_table(1, [2, 1])), KEYS)
+    in_use.take_cluster(encoded(a_cluster(2, states={2: ServerState.DOWN})))
+    in_use.take_table("web", encoded(a_table(2, [1, 0], 2)), KEYS)
+    died_at = steering(in_use).pools["web"].died_at
+    assert np.isfinite(died_at).all()
+    in_use.take_table("web", encoded(a_table(3, [1, 0], 2)), KEYS)
+    assert (steering(in_use).pools["web"].died_at == died_at).all()

@@ -1,0 +1,1 @@
+"""Orphans: flows whose segments arrived here and had nowhere to go."""
