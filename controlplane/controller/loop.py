@@ -23,12 +23,13 @@ from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import not_ready, refused_by_probes, refusing
 from controlplane.decide.views import FleetView, RoundView
 from controlplane.domain.controller_state import ControllerState
-from controlplane.domain.decisions import Decisions
+from controlplane.domain.decisions import Decisions, Proved
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources
 from controlplane.observe.observer import Observer
 from controlplane.observe.probe.sockets import Prober
+from controlplane.publish.asked import AskedWriter
 from controlplane.publish.cluster import ClusterPublisher
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.decisions import DecisionWriter
@@ -72,6 +73,9 @@ class Round:
     held: Held = field(default_factory=dict)
     presence_refused: Mapping[str, int] = field(default_factory=dict)
     """Server -> presences that could not be read, since the start."""
+    proved: tuple[Proved, ...] = ()
+    flows_refused: Mapping[str, int] = field(default_factory=dict)
+    """Server -> reports and answers about flows that were not believed, since the start."""
 
 
 class Loop:
@@ -103,6 +107,7 @@ class Loop:
         self._guard = DrainGuard()
         self._empty_hops = EmptyHops(store, self._conditions, self.observer.last_dumps)
         self._decisions = DecisionWriter(store, self._conditions)
+        self._asked = AskedWriter(store, self._conditions)
         self._view: RoundView | None = None
         self._next_tick = 0.0
 
@@ -161,6 +166,7 @@ class Loop:
             held,
             refusing(cluster, fleet.servers),
             self._cluster.paths.reasons(now),
+            proved=self._proved(),
         )
         self._decisions.write(decided, self._pools, ticked=view.ticked)
         done = Round(
@@ -177,10 +183,18 @@ class Loop:
             self._cluster.paths.groups,
             held,
             self.observer.presence.refused,
+            decided.proved,
+            self.observer.orphans.refused,
         )
         self._keep_state(fleet, now)
         self._show(done)
         return done
+
+    def _proved(self) -> tuple[Proved, ...]:
+        """Ask for the flows that are to be asked for; return what is proved, the most first."""
+        orphans = self.observer.orphans
+        self._asked.write(orphans.asked)
+        return tuple(Proved(*pair, count) for pair, count in orphans.proved.most_common())
 
     def _begin(self, now: float) -> None:
         """In the first round, go on from the stored state. Raises ``StoreError``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -75,6 +76,16 @@ class ControlMetrics:
             "presence_refused", "Reports whose presence could not be read", "server"
         )
         self._presence_seen: dict[str, int] = {}
+        self.proved = counter(
+            "proved",
+            "Connections that a server has and another one answered with a reset",
+            "server",
+        )
+        self._proved_seen: dict[str, int] = {}
+        self.flows = counter(
+            "flows_refused", "Reports and answers about flows that were not believed", "server"
+        )
+        self._flows_seen: dict[str, int] = {}
         self.sent = counter("probes_sent", "Probes sent")
         self.unanswered = counter("probes_unanswered", "Probes without answer")
         self.rounds = counter("rounds", "Rounds of the loop")
@@ -177,12 +188,25 @@ class ControlMetrics:
         for name, refused in done.presence_refused.items():
             self.presence.labels(name).inc(max(0, refused - self._presence_seen.get(name, 0)))
         self._presence_seen = dict(done.presence_refused)
+        self._show_proved(done)
         for counter, total in (
             (self.sent, done.probes_sent),
             (self.unanswered, done.probes_unanswered),
         ):
             counter.inc(max(0, total - self._seen.get(counter, 0)))
             self._seen[counter] = total
+
+    def _show_proved(self, done: Round) -> None:
+        """Count by the server that has the connection: a rate needs the 0 before the first."""
+        servers = [server.name for server in done.cluster.servers]
+        held: Counts[str] = Counts()
+        for one in done.proved:
+            held[one.held_by] += one.count
+        for name in servers:
+            self.proved.labels(name).inc(max(0, held[name] - self._proved_seen.get(name, 0)))
+            refused = done.flows_refused.get(name, 0)
+            self.flows.labels(name).inc(max(0, refused - self._flows_seen.get(name, 0)))
+        self._proved_seen, self._flows_seen = dict(held), dict(done.flows_refused)
 
     def _show_claims(self, done: Round) -> None:
         """Count what was refused since the start: the store's counts outlive controllers."""

@@ -72,11 +72,22 @@ class PoolDecisions:
 
 
 @dataclass(frozen=True)
+class Proved:
+    """Connections that ``held_by`` has and for whose segments ``broken_by`` had no socket."""
+
+    broken_by: str
+    held_by: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Decisions:
     """All pools. ``at``: Unix seconds, for people. ``held``: server -> why its drain waits.
 
     ``refusing``: silent server -> services where nothing listens, by the controller's probes.
-    ``cut_off``: server that the others do not reach -> why it may not join yet.
+    ``cut_off``: server that the others do not reach -> why it may not join yet. ``proved``: broken
+    connections since this controller's start, by the server that had no socket and the one that has
+    it.
     """
 
     at: float = 0.0
@@ -84,3 +95,4 @@ class Decisions:
     refusing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cut_off: Mapping[str, str] = field(default_factory=dict)
     pools: Mapping[str, PoolDecisions] = field(default_factory=dict)
+    proved: tuple[Proved, ...] = ()

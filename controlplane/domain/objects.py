@@ -268,12 +268,29 @@ class Strays:
     count: int
 
 
+ANSWER_BITS = 24
+"""Of a flow's hash: a server that is asked for the flow has to know them."""
+
+
+@dataclass(frozen=True, order=True)
+class AskedFlow:
+    """A TCP flow that servers are asked for: its pool, and the hash without its last bits."""
+
+    pool: str
+    part: int
+
+
 @dataclass(frozen=True)
 class FlowName:
     """A TCP flow as servers name it to each other: pool, and hash (docs/wire.md, section 8)."""
 
     pool: str
     hash: int
+
+    @property
+    def asked(self) -> AskedFlow:
+        """How servers are asked for it."""
+        return AskedFlow(self.pool, self.hash >> ANSWER_BITS)
 
 
 @dataclass(frozen=True)
@@ -294,6 +311,8 @@ class Report:
     ``leaving``: `lbctl down` runs on this server and waits until no table names it.
     ``strays``: connections that are cut off. ``presence``: a dump of this server's sockets, as
     ``controlplane.documents.presence`` encodes it and reads it; ``None``: this report has none.
+    ``flows``: those that had nowhere to go here, and those that the controller asks for and this
+    server has, as ``controlplane.documents.flows`` encodes them; ``None``: there are none.
     ``dip`` and ``machine``: see ``Origin``; ``boot_id`` is of this run of the agent.
     """
 
@@ -316,6 +335,7 @@ class Report:
     leaving: bool = False
     strays: tuple[Strays, ...] = ()
     presence: object = None
+    flows: object = None
     dip: str = ""
     machine: str = ""
 

@@ -12,6 +12,7 @@ from controlplane.documents.presence import Dump
 from controlplane.domain.objects import CLUSTER, IN_USE, Cluster, ServerState
 from controlplane.domain.vips import VipPrefixes
 from controlplane.observe.heartbeats import Heartbeats, server_views, with_probes
+from controlplane.observe.orphans import Orphans
 from controlplane.observe.presence import Presence
 from controlplane.observe.probe.packet import Probe
 from controlplane.observe.probe.schedule import ProbeSchedule
@@ -45,7 +46,8 @@ class Targets(NamedTuple):
 class Observer:
     """Reads a store and probes silent servers. Without a ``prober`` it only reads.
 
-    ``presence``: where servers have connections, as they report it.
+    ``presence``: where servers have connections, as they report it. ``orphans``: which of them are
+    proved to be broken.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Observer:
         self._store = store
         self._heartbeats = Heartbeats(now, longest_gap_seconds=_longest_gap(config))
         self.presence = Presence()
+        self.orphans = Orphans()
         self.probing = ProbeSchedule(config.probe_interval_seconds)
         self.prober = prober
         self._documents: list[Cluster] = []
@@ -77,6 +80,7 @@ class Observer:
         in_use = frozenset(server.name for server in members if server.state in IN_USE)
         self._heartbeats.observe(reports, now, in_use, names.keys())
         self.presence.observe(reports)
+        self.orphans.observe(reports, now)
         found = server_views(
             names,
             self._heartbeats,

@@ -11,9 +11,12 @@ from controlplane.decide.health import PoolHealth, fold, pool_health
 from controlplane.decide.pool_step import members
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView
+from controlplane.documents.fields import DocumentError
+from controlplane.documents.flows import decode_flows
 from controlplane.domain.decisions import Decisions
 from controlplane.domain.objects import (
     Cluster,
+    Report,
     Server,
     ServerState,
     Service,
@@ -50,7 +53,10 @@ def overview(
     drain_request (by, at in Unix seconds, 0 if unknown, reason and force; null: none), drain_held
     (why it waits), keeps (pools whose buckets it keeps because no other server can take them),
     strays (open connections that no table leads to, by pool and cause, each with its count; null if
-    the server is not heard), unhealthy (services), refusing (services of a silent server where
+    the server is not heard), orphans (flows whose segments had nowhere to go there since its agent
+    started, by pool and kind, each with its count; null likewise), proved (connections that it has
+    and for whose segments another server, broken_by, had no socket, since the controller that leads
+    started, each with its count), unhealthy (services), refusing (services of a silent server where
     nothing listens, by the controller's probes, while one leads), buckets by pool, share (part of
     each pool, 0 to 1), lost_by (servers whose packets to it are lost by their own report), cut_off
     (the others do not reach it, and are the majority, or have reached it again for too short a
@@ -142,6 +148,12 @@ def _server(
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
         "strays": [vars(one) for one in report.strays] if report and view.heard else None,
+        "orphans": _orphans(report) if report and view.heard else None,
+        "proved": [
+            {"broken_by": one.broken_by, "count": one.count}
+            for one in decided.proved
+            if one.held_by == server.name
+        ],
         "wished_draining": view.drain_requested,
         "drain_request": vars(request) if request else None,
         "keeps": keeping(server.name, decided),
@@ -154,6 +166,15 @@ def _server(
         "buckets": buckets,
         "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},
     }
+
+
+def _orphans(report: Report) -> list[dict[str, Any]]:
+    """Return how many orphans a server has counted; what cannot be read counts as none."""
+    try:
+        counts = decode_flows(report.flows).counts
+    except DocumentError:
+        return []
+    return [{"pool": p, "kind": k, "count": count} for (p, k), count in sorted(counts.items())]
 
 
 def keeping(server: str, decided: Decisions) -> list[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from controlplane.documents.presence import Mark
     from controlplane.domain.decisions import Decisions
-    from controlplane.domain.objects import Report, Twin
+    from controlplane.domain.objects import AskedFlow, Report, Twin
 
 NOBODY = Origin()
 """The origin of what an older agent sends."""
@@ -76,10 +76,12 @@ class AgentStore(ABC):
     """What an agent may do: read and follow documents, acknowledge, report.
 
     ``mark``: the newest mark of the leading controller that came with the answer to a report;
-    ``None``: none yet (docs/adr/0015).
+    ``None``: none yet (docs/adr/0015). ``asked``: the flows that the controller asked for with that
+    answer (docs/adr/0017).
     """
 
     mark: Mark | None = None
+    asked: frozenset[AskedFlow] = frozenset()
 
     @abstractmethod
     def latest(self, kind: str) -> Version | None:
@@ -227,6 +229,10 @@ class ControllerStore(AgentStore, OperatorStore):
     @abstractmethod
     def put_mark(self, mark: Mark) -> None:
         """Give out a mark: every report that is answered from now on has it. Not durable."""
+
+    @abstractmethod
+    def put_asked(self, asked: Collection[AskedFlow]) -> None:
+        """Ask for these flows in every answer to a report from now on. Not durable."""
 
     @abstractmethod
     def forget(self, server: str) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from controlplane.domain.decisions import (
     Decisions,
     Missing,
     PoolDecisions,
+    Proved,
     Reason,
     ServerBuckets,
 )
@@ -27,12 +28,15 @@ MAX_DECISIONS_BYTES = 64 << 20
 MAX_TEXT = 400
 MAX_TEXTS = 64
 MAX_COUNT = (1 << 63) - 1
+MAX_PROVED = 1024
+"""Pairs of servers."""
 
 Value = TypeVar("Value")
 
 
 def encode_decisions(decisions: Decisions) -> bytes:
     """Return decisions as UTF-8 JSON. Raises ``StoreCorrupt``: they are too large."""
+    decisions = replace(decisions, proved=decisions.proved[:MAX_PROVED])
     data = json.dumps(asdict(decisions), ensure_ascii=False, separators=(",", ":")).encode()
     if len(data) > MAX_DECISIONS_BYTES:
         raise StoreCorrupt(f"decisions of {len(data)} bytes are over {MAX_DECISIONS_BYTES}")
@@ -48,7 +52,22 @@ def decode_decisions(data: bytes) -> Decisions:
         refusing=_by_name({"refusing": {}, **content}, "refusing", _texts),
         cut_off=_by_name({"cut_off": {}, **content}, "cut_off", _text),
         pools=_by_name(content, "pools", _pool),
+        proved=tuple(map(_proved, _list(content, "proved"))),
     )
+
+
+def _list(content: Mapping[str, Any], key: str) -> list[Any]:
+    value = content.get(key, [])
+    if not isinstance(value, list) or len(value) > MAX_PROVED:
+        raise StoreCorrupt(f"decisions: {shown(key)} must be a list of at most {MAX_PROVED}")
+    return value
+
+
+def _proved(content: object) -> Proved:
+    if not isinstance(content, dict):
+        raise StoreCorrupt("decisions: proved must be a list of objects")
+    broken_by, held_by = (check_name(content.get(k), "server") for k in ("broken_by", "held_by"))
+    return Proved(broken_by, held_by, _count(content, "count"))
 
 
 def _pool(content: Mapping[str, Any], name: str) -> PoolDecisions:

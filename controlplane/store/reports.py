@@ -87,6 +87,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         leaving=_flag(content, "leaving"),
         strays=_strays(content.get("strays", [])),
         presence=content.get("presence"),
+        flows=content.get("flows"),
         **vars(read_origin(content)),
     )
 

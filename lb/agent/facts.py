@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.documents.presence import Dump, Mark
-from controlplane.domain.objects import PathReport, Service, ServiceHealth, Vip
+from controlplane.domain.objects import (
+    AskedFlow,
+    FlowName,
+    PathReport,
+    Service,
+    ServiceHealth,
+    Vip,
+)
 from lb.led_here import Steering
 
 
@@ -69,6 +76,8 @@ class Facts:
     ``steering`` is by what connections are sorted into pools and buckets, ``None`` until the
     programs are attached. ``connections`` are open ones on VIPs. ``strays`` counts those that no
     table leads to now, by pool and cause, ``strays_total`` all since the start.
+    ``asked``: flows that the controller asks all servers for, because another one had no socket for
+    them; ``held``: those that this server has, and ``held_total`` how many since the start.
     ``orphans_total`` counts flows whose segments arrived and had nowhere to go, by pool and kind.
     ``dump_seconds`` is the CPU time of the last dump of the sockets.
     ``mark``: the newest mark that the controller has given this agent.
@@ -98,6 +107,9 @@ class Facts:
     presence: PresenceFacts | None = None
     strays: Mapping[tuple[str, str], int] = field(default_factory=dict)
     strays_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    asked: frozenset[AskedFlow] = frozenset()
+    held: tuple[FlowName, ...] = ()
+    held_total: int = 0
     orphans_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dump_seconds: float = 0.0
     mark: Mark | None = None

@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 import lb
+from controlplane.documents.flows import ReportedFlows, encode_flows
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import Origin, Report
 from controlplane.domain.settings_changes import changes
@@ -384,18 +385,22 @@ class Runner:
     def _observers(self, link: LinkInfo) -> Iterator[Worker]:
         config, facts = self._config, self._facts
         sharing = Sharing()
+        orphans = OrphanCounter(facts, self._with_dataplane)
 
         def compose(sequence: int) -> Report:
             known = facts.current
             report = compose_report(
                 known, config.name, self._boot_id, sequence, time.time(), lb.__version__
             )
-            presence = sharing.choose(known.presence, time.monotonic())
-            return replace(report, presence=presence, **vars(self._origin))
+            now = time.monotonic()
+            presence = sharing.choose(known.presence, now)
+            found = ReportedFlows(orphans.named(now), known.held, known.orphans_total)
+            flows = encode_flows(found)
+            return replace(report, presence=presence, flows=flows, **vars(self._origin))
 
         yield Reporter(self._store(), compose, facts)
         yield ConnectionCounter(facts)
-        yield OrphanCounter(facts, self._with_dataplane)
+        yield orphans
         yield TransmitCheck(link, self._counters, facts)
         yield LeaveWatch(config.interface, facts, self._changed)
 

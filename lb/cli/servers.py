@@ -133,6 +133,13 @@ def _print_notes(found: dict[str, Any]) -> None:
                 f"STRAYS: {server['name']} has {count} that no table leads to, broken or about to "
                 f"be ({strays_text(server['strays'])})"
             )
+        if server["proved"]:
+            count = connections_text(count_of(server["proved"]))
+            others = ", ".join(f"{one['count']} by {one['broken_by']}" for one in server["proved"])
+            click.echo(
+                f"BROKEN: {count} of {server['name']} answered with a reset by servers that do not "
+                f"have them, since the controller started ({others})"
+            )
     _print_paths(found)
     _print_twins(found["servers"])
     for pool in found["pools"]:

@@ -41,6 +41,7 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
         lines.append(("MSS", text + (own if status.get("mss_of_all") else "")))
     load = "unknown" if status["load"] is None else f"{status['load']:.0%}"
     lines.append(("load", f"{load}, {status['connections']} connections on VIPs"))
+    lines += _broken(status)
     lines += _strays(status)
     lines += _orphans(status)
     for name, check in status["checks"].items():
@@ -88,6 +89,17 @@ def _state(status: dict[str, Any]) -> str:
         f"THIS MACHINE IS IGNORED: the controller lists {other} as {status['server']}, "
         f"{status['state']}"
     )
+
+
+def _broken(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return how many connections of this server are known to be broken."""
+    cut, held = count_of(status.get("strays_total", ())), status.get("held_total", 0)
+    if not cut and not held:
+        return [("broken", "0 connections since the agent started")]
+    if not held:
+        return []  # the lines about strays have it
+    count = connections_text(held)
+    return [("BROKEN", f"{count} here answered with a reset by other servers")]
 
 
 def _strays(status: dict[str, Any]) -> list[tuple[str, str]]:

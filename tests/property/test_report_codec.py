@@ -42,6 +42,7 @@ REPORTS = st.builds(
     missing=st.lists(NAMES, max_size=32).map(tuple),
     strays=st.lists(st.builds(Strays, NAMES, NAMES, COUNTS), max_size=64).map(tuple),
     presence=st.none() | st.dictionaries(st.text(), COUNTS | TAME, max_size=3),
+    flows=st.none() | st.dictionaries(st.text(), COUNTS | TAME, max_size=3),
 )
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

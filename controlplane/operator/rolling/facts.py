@@ -63,6 +63,8 @@ class FleetFacts:
     ``waiting``: documents that are not settled, with whom they wait for. ``forced``: hops that the
     controller has pushed out of chains since its start, by pool; ``None``: not reported.
     ``strays``: server -> connections that no table leads to; without those that do not report it.
+    ``proved``: server -> its connections that another one answered with a reset, since the
+    controller's start.
     """
 
     servers: Mapping[str, ServerFacts] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class FleetFacts:
     waiting: tuple[str, ...] = ()
     forced: Mapping[str, int] | None = None
     strays: Mapping[str, int] = field(default_factory=dict)
+    proved: Mapping[str, int] = field(default_factory=dict)
 
 
 class Phase(StrEnum):

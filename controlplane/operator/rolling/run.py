@@ -134,7 +134,8 @@ class Run:
         except BrigadeError as error:
             outcome.reason, outcome.exit_code = str(error), error.exit_code
         if self.watch.measured([turn.name for turn in self.turns]):
-            outcome.broken = sum(self.watch.strays.grown.values())
+            strays, proved = self.watch.strays.grown, self.watch.proved.grown
+            outcome.broken = max(sum(strays.values()), sum(proved.values()))
         outcome.forced = sum(self.watch.forced.grown.values())
         outcome.seconds = self.clock() - begun
         values = {"seconds": round(outcome.seconds, 1), "broken": outcome.broken}

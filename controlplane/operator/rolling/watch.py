@@ -67,6 +67,7 @@ class Watch:
     known: frozenset[Sign] = frozenset()
     forced: Growth = field(default_factory=Growth)
     strays: Growth = field(default_factory=Growth)
+    proved: Growth = field(default_factory=Growth)
     _since: dict[Sign, float] = field(default_factory=dict)
 
     def begin(self, facts: FleetFacts) -> frozenset[Sign]:
@@ -74,6 +75,7 @@ class Watch:
         self.known = frozenset(map(key_of, facts.signs))
         self.forced.observe(facts.forced or {})
         self.strays.observe(facts.strays)
+        self.proved.observe(facts.proved)
         self.strays.from_zero = True  # an agent that has none mentions it only now and then
         return facts.signs
 
@@ -91,6 +93,10 @@ class Watch:
         if strays:
             parts = ", ".join(f"{count} on {name}" for name, count in sorted(strays.items()))
             return f"connections broke: no table leads to {parts}"
+        proved = self.proved.observe(facts.proved)
+        if proved:
+            parts = ", ".join(f"{count} of {name}" for name, count in sorted(proved.items()))
+            return f"connections broke: other servers answered {parts} with a reset"
         forced = self.forced.observe(facts.forced or {})
         if forced:
             parts = ", ".join(f"{count:,} of pool {pool}" for pool, count in sorted(forced.items()))

@@ -44,6 +44,14 @@ def notice_seconds(services: Iterable[Service]) -> float:
     )
 
 
+def _proved(servers: Iterable[Server], decided: Decisions) -> dict[str, int]:
+    """Return the proved connections of each server: also 0, which a new controller begins with."""
+    counts = {server.name: 0 for server in servers}
+    for one in decided.proved:
+        counts[one.held_by] = counts.get(one.held_by, 0) + one.count
+    return counts
+
+
 @dataclass(frozen=True)
 class _Seen:
     """What one look has read."""
@@ -93,6 +101,7 @@ class FleetWorld:
             waiting=tuple(self._waiting(fleet)),
             forced=forced if len(forced) == len(decided.pools) else None,
             strays={name: count for name, count in counts.items() if count is not None},
+            proved=_proved(servers, decided),
         )
 
     def preview(self, server: str) -> DrainPreview:

@@ -11,6 +11,7 @@
     dips.json                          the DIPs that belong to the names
     decisions.json                     what the leader decided last, for people
     mark                               the leader's newest mark, for agents
+    asked                              the flows that the leader asks agents for
     leader                             locked by the leading controller, holds its name
     tmp/                               files not yet whole
 
@@ -32,7 +33,8 @@ from controlplane.documents.presence import Mark
 from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.decisions import Decisions
 from controlplane.domain.names import shown
-from controlplane.domain.objects import Origin, Report, Twin
+from controlplane.domain.objects import AskedFlow, Origin, Report, Twin
+from controlplane.store.asked import MAX_ASKED_BYTES, asked_to_text, text_to_asked
 from controlplane.store.contract import (
     NOBODY,
     UNKNOWN_REQUEST,
@@ -66,6 +68,7 @@ from controlplane.store.names import check_document, check_generation, kind_to_s
 
 DECISIONS = "decisions.json"
 MARK = "mark"
+ASKED = "asked"
 _CLOSE_SECONDS = 0.2
 """How soon waiting threads notice that the store was closed."""
 _MAX_OWNER_BYTES = 256
@@ -135,6 +138,7 @@ class FileStore(ControllerStore):
         with self._using("cannot report"):
             self._fleet.report(report)
             self.mark = self._read_mark()
+            self.asked = self._read_asked()
 
     def is_led(self) -> bool:
         """Return whether a controller on this machine leads."""
@@ -240,6 +244,12 @@ class FileStore(ControllerStore):
             data = mark_to_text(mark).encode()
             replace_file(self.directory / MARK, data, self._temporaries, durable=False)
 
+    def put_asked(self, asked: Collection[AskedFlow]) -> None:
+        """Ask for these flows in every answer to a report from now on. Not durable."""
+        with self._using("cannot ask for flows"):
+            data = asked_to_text(asked).encode()
+            replace_file(self.directory / ASKED, data, self._temporaries, durable=False)
+
     def decisions(self) -> Decisions | None:
         """Return what a controller decided last, ``None`` if none ever wrote it."""
         with self._using("cannot read the decisions"):
@@ -335,6 +345,13 @@ class FileStore(ControllerStore):
         except FileNotFoundError:
             return None
         return text_to_mark(data.decode(errors="replace"))
+
+    def _read_asked(self) -> frozenset[AskedFlow]:
+        try:
+            data = read_file(self.directory / ASKED, MAX_ASKED_BYTES)
+        except FileNotFoundError:
+            return frozenset()
+        return text_to_asked(data.decode(errors="replace"))
 
     def _generations(self, kind: str) -> Generations:
         path = self._documents / kind_to_stem(check_document(kind))

@@ -15,10 +15,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controlplane.domain.names import shown
+from controlplane.store.asked import asked_to_text
 from controlplane.store.contract import AgentStore, StoreCorrupt, StoreDenied, StoreError
 from controlplane.store.http.credentials import CredentialsInUse
 from controlplane.store.http.notifier import Notifier
 from controlplane.store.http.protocol import (
+    ASKED_HEADER,
     GENERATION_HEADER,
     MARK_HEADER,
     MAX_POLL_SECONDS,
@@ -87,8 +89,10 @@ class Requests:
         report = decode_report(await _body(request))
         _same_server(request, report.server)
         await run_in_threadpool(self._store.report, report)
-        mark = self._store.mark
-        headers = {MARK_HEADER: mark_to_text(mark)} if mark else None
+        mark, asked = self._store.mark, self._store.asked
+        headers = {MARK_HEADER: mark_to_text(mark)} if mark else {}
+        if asked:
+            headers[ASKED_HEADER] = asked_to_text(asked)
         return Response(status_code=204, headers=headers)
 
 

@@ -17,6 +17,7 @@ import httpx2
 
 from controlplane.domain.errors import ConfigError
 from controlplane.domain.objects import Origin, Report
+from controlplane.store.asked import text_to_asked
 from controlplane.store.contract import (
     NOBODY,
     AgentStore,
@@ -29,6 +30,7 @@ from controlplane.store.contract import (
 )
 from controlplane.store.file.generations import MAX_DOCUMENT_BYTES
 from controlplane.store.http.protocol import (
+    ASKED_HEADER,
     GENERATION_HEADER,
     MARK_HEADER,
     MAX_POLL_SECONDS,
@@ -56,11 +58,12 @@ _UNAUTHORIZED = 401
 
 @dataclass(frozen=True)
 class _Response:
-    """Status, generation, mark and body of an answer. ``content`` may be a secret."""
+    """Status, generation, mark, flows asked for, and body: ``content`` may be a secret."""
 
     status: int
     generation: str
     mark: str
+    asked: str
     content: bytes = field(repr=False)
 
 
@@ -131,7 +134,8 @@ class HttpStore(AgentStore):
     def report(self, report: Report) -> None:
         """Replace this server's report."""
         path = f"/v1/servers/{check_name(report.server, 'server')}/report"
-        self.mark = text_to_mark(self._ask("PUT", path, encode_report(report)).mark)
+        answer = self._ask("PUT", path, encode_report(report))
+        self.mark, self.asked = text_to_mark(answer.mark), text_to_asked(answer.asked)
 
     def is_led(self) -> bool:
         """Return whether the controller answers: only the one that leads serves the store."""
@@ -233,7 +237,8 @@ def _read(stream: httpx2.Response) -> _Response:
             raise StoreCorrupt(f"the store's answer is larger than {limit} bytes")
     generation = stream.headers.get(GENERATION_HEADER, "")
     mark = stream.headers.get(MARK_HEADER, "")
-    return _Response(stream.status_code, generation, mark, bytes(received))
+    asked = stream.headers.get(ASKED_HEADER, "")
+    return _Response(stream.status_code, generation, mark, asked, bytes(received))
 
 
 def _kinds(answer: _Response) -> dict[str, int]:

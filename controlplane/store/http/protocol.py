@@ -12,8 +12,9 @@ GET     /v1/keys/<key id>                                            16 bytes
 POST    /v1/servers/<name>/acknowledgement  ``{"server", "kind",     204; 409: the name is
                                             "generation", "dip",     another machine's
                                             "machine"}``
-PUT     /v1/servers/<name>/report           a report                 204, the leader's mark in a
-                                                                     header; 409: the same
+PUT     /v1/servers/<name>/report           a report                 204, the leader's mark and the
+                                                                     flows that it asks for in
+                                                                     headers; 409: the same
 ======  ==================================  =======================  ==============================
 
 Every request carries ``Authorization: Bearer <token>`` (RFC 6750). An error is ``{"error": slug,
@@ -32,6 +33,7 @@ from controlplane.store.contract import (
 
 GENERATION_HEADER = "brigade-generation"
 MARK_HEADER = "brigade-mark"
+ASKED_HEADER = "brigade-asked"
 MAX_REQUEST_BYTES = 1 << 20
 MAX_POLL_SECONDS = 2.0
 """Longest single poll; a client that waits longer polls again, so it notices ``close()``."""

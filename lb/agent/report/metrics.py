@@ -166,6 +166,8 @@ def _strays(facts: Facts) -> Iterator[Metric]:
     yield _counter("strays_seen", text, labels, sorted(facts.strays_total.items()))
     text = "Flows whose segments arrived here and had nowhere to go, by what happened to the bucket"
     yield _counter("orphans", text, ("pool", "kind"), sorted(facts.orphans_total.items()))
+    text = "Connections here that another server answered with a reset"
+    yield _counter("held", text, (), [((), facts.held_total)])
 
 
 def _outcomes(facts: Facts) -> Iterator[Metric]:

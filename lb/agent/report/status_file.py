@@ -49,6 +49,7 @@ def status_of(facts: Facts, config: AgentConfig, now: float) -> dict[str, Any]:
             for (pool, kind), count in sorted(facts.orphans_total.items())
             if count
         ],
+        "held_total": facts.held_total,
         "answer_links": list(facts.answer_links),
         "checks": {
             name: {"healthy": health.healthy, "reason": health.reason}

@@ -118,6 +118,7 @@ class Reporter(Worker):
             heard_at=time.monotonic(),
             twin=False,
             mark=self._store.mark,
+            asked=self._store.asked,
         )
         self._facts.set_trouble("twin", None)
         self._may_be_refused_until = time.monotonic() + TWIN_SECONDS

@@ -101,7 +101,9 @@ class Site:
         """The sum of a metric of server 1 over its labels."""
         words = ["curl", "-s", f"http://{brigade.dip(1)}:9109/metrics"]
         lines = self.server.run(words).stdout.splitlines()
-        values = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name}{{")]
+        values = [
+            line.rpartition(" ")[2] for line in lines if line.startswith((f"{name}{{", f"{name} "))
+        ]
         assert values
         return sum(map(float, values))
 

@@ -53,6 +53,7 @@ class Agent:
     refused: int = 0
     strays: tuple[Strays, ...] = ()
     presence: object = None
+    flows: object = None
     cluster: Cluster | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     history: list[Table] = field(default_factory=list)
@@ -141,6 +142,7 @@ class Agent:
                 refused_cluster=self.refused,
                 strays=self.strays,
                 presence=self.presence,
+                flows=self.flows,
             )
         )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from controlplane.domain.objects import TCP
 from lb.agent.report.presence.sockets import ESTABLISHED, Sockets
 from lb.agent.report.presence.sorting import NONE, Sorter
-from lb.flow_hashes import FlowColumns, Words, flow_hashes, states_of
+from lb.flow_hashes import FlowColumns
 from lb.led_here import PoolHere
 
 RECENT_SECONDS = 900.0
@@ -60,20 +60,14 @@ def orphans_of(flows: FlowColumns, sorter: Sorter, now: float) -> list[Orphan]:
     if not len(pools):
         return []
     buckets = sorter.buckets_of(flows, pools, TCP).astype(np.int64)
-    names = tuple(sorter.steering.pools)
-    hashes = names_of(flows, sorter.pools, pools)
+    names = sorter.pool_names
+    hashes = sorter.names_of(flows, pools)
     return [
         Orphan(names[pool], int(name), kind_of(sorter.pools[pool], int(bucket), now))
         for pool, name, bucket in zip(
             pools.tolist(), hashes.tolist(), buckets.tolist(), strict=True
         )
     ]
-
-
-def names_of(flows: FlowColumns, here: tuple[PoolHere, ...], pools: NDArray[np.int32]) -> Words:
-    """Return the hashes by which servers name these TCP flows to each other."""
-    states = states_of([pool.key for pool in here])
-    return flow_hashes(flows, states[pools], TCP)
 
 
 def kind_of(here: PoolHere, bucket: int, now: float) -> Kind:

@@ -16,6 +16,7 @@ from controlplane.documents.presence import (
     encode_presence,
     key_id_of,
 )
+from controlplane.domain.objects import AskedFlow, FlowName
 from lb.agent.facts import PresenceFacts, SharedFacts
 from lb.agent.report.presence.cookies import CookieAge
 from lb.agent.report.presence.dump import Found, take_dump
@@ -28,6 +29,8 @@ UNCOUNTED = "connections on VIPs cannot be counted ({}): modprobe tcp_diag udp_d
 MOST_SECONDS = 60.0
 LOOK_SECONDS = 0.1
 """How often it looks for what may not wait: a new table, or a new mark."""
+QUICK_ANSWERS = 2
+"""So many dumps are quick after the controller has asked for another flow."""
 QUICK_DUMPS = 4
 """So many dumps after it are quick: two that agree, begun when others have the table, too."""
 MOST_BODY_BYTES = 64 << 10
@@ -57,7 +60,7 @@ class ConnectionCounter(Worker):
     def __init__(
         self,
         facts: SharedFacts,
-        take: Callable[[Sorter, float], Found] = take_dump,
+        take: Callable[[Sorter, float, frozenset[AskedFlow]], Found] = take_dump,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("connections")
@@ -69,6 +72,9 @@ class ConnectionCounter(Worker):
         self._sorter: Sorter | None = None
         self._number = 0
         self._by: tuple[Steering | None, Mark | None] = None, None
+        self._asked: frozenset[AskedFlow] = frozenset()
+        self._held: frozenset[FlowName] = frozenset()
+        self._held_total = 0
         self._quick_left = 0
         self._cost = 0.0
         self._ended = float("-inf")
@@ -82,6 +88,9 @@ class ConnectionCounter(Worker):
         if (steering, mark) != self._by:
             self._by = steering, mark
             self._quick_left = QUICK_DUMPS
+        if known.asked - self._asked:  # two dumps: one may miss a socket
+            self._quick_left = max(self._quick_left, QUICK_ANSWERS)
+        self._asked = known.asked
         pace = QUICK if self._quick_left else STEADY
         if self._clock() >= self._ended + pace.pause(self._cost):
             self._quick_left = max(0, self._quick_left - 1)
@@ -108,7 +117,9 @@ class ConnectionCounter(Worker):
             self._strays.follow(steering, now)
         # Before the dump: it can miss a cookie that becomes a socket meanwhile (docs/adr/0015).
         cookies_age = self._cookies.age(now)
-        found = self._take(self._sorter, now)
+        asked = self._facts.current.asked
+        found = self._take(self._sorter, now, asked)
+        self._note_held(found.held, asked)
         newest = self._facts.current.steering
         if newest is None or newest.cluster_generation != steering.cluster_generation:
             return  # sorted by services that are not in use any more
@@ -128,6 +139,13 @@ class ConnectionCounter(Worker):
             strays=self._strays.now,
             strays_total=_with_zeros(self._strays.total, steering),
         )
+
+    def _note_held(self, found: frozenset[FlowName], asked: frozenset[AskedFlow]) -> None:
+        """Answer for what was found as long as it is asked for."""
+        kept = frozenset(flow for flow in self._held if flow.asked in asked)
+        self._held_total += len(found - kept)
+        self._held = kept | found
+        self._facts.update(held=tuple(self._held), held_total=self._held_total)
 
 
 def presence_of(found: Found, sorter: Sorter) -> dict[str, PoolPresence]:

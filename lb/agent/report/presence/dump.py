@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.objects import Service
+from controlplane.domain.objects import ANSWER_BITS, TCP, AskedFlow, FlowName, Service
 from lb.agent.report.presence import sockets
 from lb.agent.report.presence.kernel_filter import filter_of
 from lb.agent.report.presence.sockets import Sockets, read_sockets
@@ -51,6 +52,8 @@ class Strays:
 class Found:
     """What one dump found.
 
+    ``held``: flows that it was asked for and that have an open socket here.
+
     ``occupied``: of each bucket of all pools (``Sorter.offsets``), whether it has a connection.
     ``connections``: those, by pool. ``opened``: open ones of all services, whether their pools
     have a table or not. ``begun``: monotonic.
@@ -61,16 +64,22 @@ class Found:
     connections: NDArray[np.int64]
     opened: int
     strays: Strays
+    held: frozenset[FlowName] = frozenset()
 
 
-def take_dump(sorter: Sorter, begun: float, read: Read = read_sockets) -> Found:
-    """Read this server's sockets once.
+def take_dump(
+    sorter: Sorter,
+    begun: float,
+    asked: Collection[AskedFlow] = (),
+    read: Read = read_sockets,
+) -> Found:
+    """Read this server's sockets once, and look for flows that are asked for.
 
     Raises:
         OSError: the kernel has no inet_diag, or refuses.
 
     """
-    tally = Tally(sorter, begun)
+    tally = Tally(sorter, begun, asked)
     services = sorter.steering.services
     for protocol in sorted(sorter.finder.protocols):
         bytecode = filter_of(s for s in services if s.protocol == protocol)
@@ -86,13 +95,13 @@ def count_open(services: tuple[Service, ...], read: Read = read_sockets) -> int:
         OSError: the kernel has no inet_diag, or refuses.
 
     """
-    return take_dump(Sorter(Steering(1, services, {})), 0.0, read).opened
+    return take_dump(Sorter(Steering(1, services, {})), 0.0, read=read).opened
 
 
 class Tally:
     """Counts the connections of one dump."""
 
-    def __init__(self, sorter: Sorter, begun: float) -> None:
+    def __init__(self, sorter: Sorter, begun: float, asked: Collection[AskedFlow] = ()) -> None:
         self._sorter = sorter
         self._begun = begun
         self._occupied = np.zeros(sorter.total, np.bool_)
@@ -100,6 +109,8 @@ class Tally:
         self._opened = 0
         self._strays: list[tuple[Words, NDArray[np.int32], NDArray[np.int64]]] = []
         nothing = np.zeros(0, np.bool_)
+        self._asked = _by_pool(asked, sorter)
+        self._held: set[FlowName] = set()
         self._leads = np.concatenate([nothing, *(here.leads for here in sorter.pools)])
 
     def add(self, found: Sockets, protocol: int) -> None:
@@ -117,11 +128,26 @@ class Tally:
         at = sorter.offsets[pools] + buckets
         self._occupied[at] = True
         self._connections += np.bincount(pools, minlength=len(self._connections))
+        if self._asked and protocol == TCP:
+            self._look_for_asked(found, pools)
         stray = ~self._leads[at] & is_open(found)
         if stray.any():
             which = np.flatnonzero(stray)
             which = which[[not self._is_own(found, int(index)) for index in which]]
             self._strays.append((found.cookie[which], services[which], buckets[which]))
+
+    def _look_for_asked(self, found: Sockets, pools: NDArray[np.int32]) -> None:
+        """Note open connections whose flows are asked for."""
+        wanted = is_open(found) & np.isin(pools, list(self._asked))
+        if not wanted.any():
+            return
+        pools = pools[wanted]
+        names = self._sorter.names_of(found.flows.chosen(wanted), pools)
+        for pool, parts in self._asked.items():
+            here = names[pools == pool]
+            hits = here[np.isin(here >> np.uint64(ANSWER_BITS), parts)]
+            pool_name = self._sorter.pool_names[pool]
+            self._held.update(FlowName(pool_name, int(name)) for name in hits)
 
     def _is_own(self, found: Sockets, at: int) -> bool:
         """Whether the client is on this server: no table decides about it."""
@@ -137,4 +163,17 @@ class Tally:
         )
         once = np.unique(cookies, return_index=True)[1]  # a dump may have a socket twice
         strays = Strays(cookies[once], services[once], buckets[once])
-        return Found(self._begun, self._occupied, self._connections, self._opened, strays)
+        return Found(
+            *(self._begun, self._occupied, self._connections, self._opened, strays),
+            frozenset(self._held),
+        )
+
+
+def _by_pool(asked: Collection[AskedFlow], sorter: Sorter) -> dict[int, Words]:
+    """Return the parts of hashes that are asked for, by the pool's number."""
+    parts: defaultdict[int, list[int]] = defaultdict(list)
+    numbers = {name: number for number, name in enumerate(sorter.pool_names)}
+    for one in asked:
+        if one.pool in numbers:
+            parts[numbers[one.pool]].append(one.part)
+    return {number: np.array(found, np.uint64) for number, found in parts.items()}

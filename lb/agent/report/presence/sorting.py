@@ -86,6 +86,7 @@ class Sorter:
         self.steering = steering
         services = steering.services
         self.pools = tuple(steering.pools.values())
+        self.pool_names = tuple(steering.pools)
         numbers = {name: number for number, name in enumerate(steering.pools)}
         self.pool_of = np.array([numbers.get(s.pool, NONE) for s in services] or [NONE], np.int32)
         sizes = [len(here.leads) for here in self.pools]
@@ -131,6 +132,10 @@ class Sorter:
             hashes[rest] = flow_hashes(flows.chosen(rest), states[rest], protocol)
         buckets: Words = hashes & self._masks[pools]
         return buckets
+
+    def names_of(self, flows: FlowColumns, pools: NDArray[np.int32]) -> Words:
+        """Return the hashes by which servers name these TCP flows to each other."""
+        return flow_hashes(flows, self._states[pools], TCP)
 
 
 def packed(low: int, high: int, *, is_ipv4: bool) -> bytes:

@@ -12,7 +12,8 @@ import pytest
 
 from controlplane.documents.presence import Mark
 from controlplane.domain.controller_state import CONTROLLER
-from controlplane.domain.objects import Report, ServiceHealth
+from controlplane.domain.objects import AskedFlow, Report, ServiceHealth
+from controlplane.store.asked import MOST_ASKED, text_to_asked
 from controlplane.store.contract import (
     AgentStore,
     ControllerStore,
@@ -293,6 +294,33 @@ def test_an_answer_to_a_report_has_the_newest_mark(agents: Backing) -> None:
         assert agent.mark != mark, "it comes with an answer"
         agent.report(Report("s1", "b", 2, 0.0))
         assert agent.mark == mark
+
+
+def test_an_answer_to_a_report_has_the_flows_that_are_asked_for(agents: Backing) -> None:
+    agent, leader = agents.agent(), agents.controller()
+    agent.report(Report("s1", "b", 1, 0.0))
+    assert agent.asked == frozenset()
+    many = frozenset(AskedFlow(f"pool-{n % 7}", (n << 33) + n) for n in range(MOST_ASKED))
+    for asked in (many, frozenset({AskedFlow("a" * 63, (1 << 40) - 1)}), frozenset[AskedFlow]()):
+        leader.put_asked(asked)
+        agent.report(Report("s1", "b", 2, 0.0))
+        assert agent.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 0),
+        ("web/0123456789", 1),
+        ("web/0123456789,web/012345678,web/012345678G,/0123456789,Web/0123456789,x", 1),
+        ("web/01234567890", 0),
+        (",".join(f"web/{n:010x}" for n in range(100_000)), MOST_ASKED),
+    ],
+)
+def test_what_is_asked_for_is_bounded_and_what_is_no_flow_is_left_out(
+    text: str, count: int
+) -> None:
+    assert len(text_to_asked(text)) == count
 
 
 @pytest.mark.parametrize("text", ["", "1", "1.2.3", "-1.2", "1.x", "1." + "9" * 19, "1.2\n"])

@@ -12,6 +12,7 @@ from controlplane.domain.decisions import (
     Decisions,
     Missing,
     PoolDecisions,
+    Proved,
     Reason,
     ServerBuckets,
 )
@@ -36,6 +37,7 @@ SOME = Decisions(
             forced=3,
         )
     },
+    (Proved("s2", "s1", 3), Proved("s3", "s1", 1)),
 )
 
 
@@ -75,6 +77,11 @@ def changed(**values: Any) -> bytes:
         {"cut_off": {"s1": 1}},
         {"pools": {"web": []}},
         {"pools": {"web": {}}},
+        {"proved": {}},
+        {"proved": [3]},
+        {"proved": [{"broken_by": "../s1", "held_by": "s1", "count": 1}]},
+        {"proved": [{"broken_by": "s1", "held_by": "s2", "count": -1}]},
+        {"proved": [{"broken_by": "s1", "held_by": "s2", "count": 1}] * 2000},
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
@@ -84,9 +91,11 @@ def test_what_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
 
 def test_those_of_an_earlier_controller_have_fewer_keys() -> None:
     content = json.loads(encode_decisions(SOME))
-    del content["refusing"], content["cut_off"], content["pools"]["web"]["servers"]["s1"]["keeps"]
+    del content["refusing"], content["cut_off"], content["proved"]
+    del content["pools"]["web"]["servers"]["s1"]["keeps"]
     found = decode_decisions(json.dumps(content).encode())
     assert (found.held, found.refusing, found.cut_off) == (SOME.held, {}, {})
+    assert found.proved == ()
     assert found.pools["web"].servers["s1"].keeps == ""
 
 

@@ -39,6 +39,7 @@ GOOD: dict[str, Any] = {
     "leaving": True,
     "strays": [{"pool": "web", "cause": "forced", "count": 3}],
     "presence": {"number": 1, "pools": {}},
+    "flows": {"held": [["web", "0123456789abcdef"]]},
     "dip": "10.0.0.1",
     "machine": "7d1b",
 }
@@ -58,6 +59,7 @@ def test_a_report_is_what_it_says() -> None:
         leaving=True,
         strays=(Strays("web", "forced", 3),),
         presence={"number": 1, "pools": {}},
+        flows={"held": [["web", "0123456789abcdef"]]},
         dip="10.0.0.1",
         machine="7d1b",
     )

@@ -157,7 +157,7 @@ class FakeStore(AgentStore):
         self.versions: dict[str, Version] = {}
         self.keys = dict(KEYS)
         self.failure: StoreError | None = None
-        self.asked: list[str] = []
+        self.fetched: list[str] = []
         self.acknowledged: list[tuple[str, int]] = []
         self.reports: list[Report] = []
         self.on_wait: Callable[[], None] = lambda: None
@@ -174,7 +174,7 @@ class FakeStore(AgentStore):
 
     def latest(self, kind: str) -> Version | None:
         self._check()
-        self.asked.append(kind)
+        self.fetched.append(kind)
         return self.versions.get(kind)
 
     def kinds(self) -> Mapping[str, int]:
@@ -188,7 +188,7 @@ class FakeStore(AgentStore):
 
     def key(self, key_id: str) -> bytes:
         self._check()
-        self.asked.append(f"key {key_id}")
+        self.fetched.append(f"key {key_id}")
         if key_id not in self.keys:
             raise StoreCorrupt(f"no key {key_id}")
         return self.keys[key_id]

@@ -58,6 +58,7 @@ class FakeWorld:
     signs: set[Sign] = field(default_factory=set)
     forced: dict[str, int] = field(default_factory=lambda: {"web": 0})
     strays: dict[str, int] = field(default_factory=dict)
+    proved: dict[str, int] = field(default_factory=dict)
     waiting: tuple[str, ...] = ()
     refusals: dict[str, Guard] = field(default_factory=dict)
     on_wait: Callable[[], None] = lambda: None
@@ -68,7 +69,8 @@ class FakeWorld:
     def look(self) -> FleetFacts:
         found = {name: self._facts(name, server) for name, server in self.servers.items()}
         return FleetFacts(
-            found, frozenset(self.signs), self.waiting, dict(self.forced), dict(self.strays)
+            *(found, frozenset(self.signs), self.waiting, dict(self.forced), dict(self.strays)),
+            dict(self.proved),
         )
 
     def _facts(self, name: str, server: FakeServer) -> ServerFacts:

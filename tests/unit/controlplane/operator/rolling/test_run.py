@@ -225,6 +225,23 @@ def test_a_stray_connection_stops_it(tmp_path: Path) -> None:
     assert outcome.broken == 2
 
 
+def test_a_proved_connection_stops_it(tmp_path: Path) -> None:
+    made = case(tmp_path, 3)
+    made.world.strays = {"s1": 0, "s2": 0, "s3": 0}
+    made.world.proved = {"s1": 5, "s2": 0, "s3": 0}
+    worse(made, lambda: made.world.proved.update(s1=6), after=20)
+    outcome = made.go()
+    assert outcome.reason == "connections broke: other servers answered 1 of s1 with a reset"
+    assert outcome.broken == 1
+
+
+def test_a_new_controller_counts_proved_connections_from_zero(tmp_path: Path) -> None:
+    made = case(tmp_path)
+    made.world.proved = {"s1": 5, "s2": 0}
+    worse(made, lambda: made.world.proved.update(s1=0))
+    assert made.go().reason == ""
+
+
 def test_strays_of_a_server_that_has_mentioned_none_yet_count(tmp_path: Path) -> None:
     made = case(tmp_path)
     worse(made, lambda: made.world.strays.update(s2=1))

@@ -70,7 +70,7 @@ def test_one_poll_brings_cluster_tables_and_keys(
     assert batch.cluster_generation == 1
     assert set(batch.tables) == {"web"}
     assert batch.keys == {"web-key": KEY}
-    assert store.asked.index("cluster") < store.asked.index("table/web")
+    assert store.fetched.index("cluster") < store.fetched.index("table/web")
 
 
 def test_nothing_is_fetched_twice(
@@ -79,10 +79,10 @@ def test_nothing_is_fetched_twice(
     store.put(a_cluster(1))
     store.put(a_table(1, [1, 0]))
     follower.step()
-    store.asked.clear()
+    store.fetched.clear()
     store.put(a_table(2, [2, 0]))
     follower.step()
-    assert store.asked == ["table/web"]
+    assert store.fetched == ["table/web"]
     assert isinstance(delivered[-1], Batch)
     assert delivered[-1].cluster is None
     assert set(delivered[-1].tables) == {"web"}

@@ -12,12 +12,22 @@ import numpy as np
 import pytest
 
 from controlplane.documents.presence import Mark, decode_presence, key_id_of
-from controlplane.domain.objects import TCP, Pool, Server, ServerState, Service, Table
+from controlplane.domain.objects import (
+    TCP,
+    AskedFlow,
+    FlowName,
+    Pool,
+    Server,
+    ServerState,
+    Service,
+    Table,
+)
 from lb.agent.facts import SharedFacts
 from lb.agent.report.presence.cookies import CookieAge
 from lb.agent.report.presence.counter import (
     LOOK_SECONDS,
     QUICK,
+    QUICK_ANSWERS,
     QUICK_DUMPS,
     STEADY,
     ConnectionCounter,
@@ -52,13 +62,14 @@ class Rig:
         self.failure: OSError | None = None
         self.during: Callable[[], None] = nothing
         self.strays: Sequence[int] = ()
+        self.flows: Sequence[FlowName] = ()
         self.begun: list[float] = []
         self.facts = SharedFacts(0.0)
         self.facts.update(steering=steering())
         monkeypatch.setattr(time, "thread_time", lambda: self.cpu)
         self.counter = ConnectionCounter(self.facts, self.take, lambda: self.now)
 
-    def take(self, sorter: Sorter, begun: float) -> Found:
+    def take(self, sorter: Sorter, begun: float, asked: frozenset[AskedFlow]) -> Found:
         self.begun.append(begun)
         self.cpu += self.cost
         self.now += self.cost
@@ -71,7 +82,8 @@ class Rig:
         found = Strays(
             np.array(self.strays, np.uint64), np.zeros(count, np.int32), np.full(count, 9, np.int64)
         )
-        return Found(begun, occupied, np.array([4]), 3, found)
+        held = frozenset(flow for flow in self.flows if flow.asked in asked)
+        return Found(begun, occupied, np.array([4]), 3, found, held)
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
@@ -103,6 +115,34 @@ def test_a_dump_is_in_the_facts(rig: Rig) -> None:
     sent = decode_presence(facts.presence.body)
     assert (sent.number, sent.pools["web"].connections) == (1, 4)
     assert KEY.hex() not in str(facts.presence.body)
+
+
+def held(rig: Rig) -> list[FlowName]:
+    return list(rig.facts.current.held)
+
+
+def test_what_is_asked_for_is_looked_for_soon_and_answered_as_long(rig: Rig) -> None:
+    rig.cost = 0.1  # so that dumps are 9.9 s apart, and quick ones 3.3 s
+    rig.run(60.0)
+    mine, other = FlowName("web", 7 << 24 | 1), FlowName("web", 8 << 24 | 1)
+    rig.flows = [mine]
+    began = rig.numbers()
+    rig.facts.update(asked=frozenset({mine.asked, other.asked}))
+    rig.run(QUICK.pause(rig.cost) + 2 * LOOK_SECONDS)
+    assert held(rig) == [mine]
+    rig.run(2 * QUICK.pause(rig.cost))
+    assert rig.numbers() - began >= QUICK_ANSWERS, "one dump may miss a socket"
+    rig.flows = []
+    rig.run(60.0)
+    assert held(rig) == [mine], "it is still asked for"
+    before = rig.numbers()
+    rig.facts.update(asked=frozenset({other.asked}))
+    rig.run(30.0)
+    assert held(rig) == []
+    assert rig.numbers() - before <= 4, "what was asked for before makes no haste"
+    rig.flows = [other]
+    rig.run(60.0)
+    assert rig.facts.current.held_total == 2
 
 
 def test_the_age_of_cookies_is_that_of_the_dumps_beginning(

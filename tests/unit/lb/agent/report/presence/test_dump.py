@@ -14,6 +14,8 @@ import pytest
 from controlplane.domain.objects import (
     TCP,
     UDP,
+    AskedFlow,
+    FlowName,
     HashMode,
     Pool,
     Server,
@@ -24,7 +26,7 @@ from controlplane.domain.objects import (
 )
 from lb.agent.report.presence.dump import Found, count_open, take_dump
 from lb.agent.report.presence.kernel_filter import filter_of
-from lb.agent.report.presence.sockets import ESTABLISHED, Sockets, read_sockets
+from lb.agent.report.presence.sockets import ESTABLISHED, SYN_RECV, Sockets, read_sockets
 from lb.agent.report.presence.sorting import Sorter
 from lb.flow_hash import Flow, bucket_of, siphash
 from lb.led_here import Steering, pool_here
@@ -131,9 +133,39 @@ def test_ipv6_clients_are_in_the_buckets_of_their_flows() -> None:
         np.arange(8, dtype=np.uint64),
     )
     sorter = Sorter(steering(tcp(port, IPv6Network("2001:db8::/64")), led=()))
-    taken = take_dump(sorter, 10.0, lambda *_: iter([found]))
+    taken = take_dump(sorter, 10.0, read=lambda *_: iter([found]))
     assert occupied(taken) == sorted(bucket(flow) for flow in flows)
     assert taken.strays.bucket.tolist() == [bucket(flow) for flow in flows]
+
+
+def test_open_connections_that_are_asked_for_are_found(connect: Connect) -> None:
+    flows = [connect("127.0.0.2") for _ in range(3)]
+    names = [FlowName("web", siphash(KEYS["web"], flow.hash_input)) for flow in flows]
+    services = tcp(flows[0].destination_port)
+    for mode in ("flow", "client"):
+        sorter = Sorter(steering(services, mode=mode))
+        for asked in ((), names[:1], names[1:]):
+            found = take_dump(sorter, 1.0, frozenset(name.asked for name in asked))
+            assert found.held == set(asked), "whatever the pool's mode"
+        other = AskedFlow("web", names[0].asked.part ^ 1), AskedFlow("gone", names[0].asked.part)
+        assert take_dump(sorter, 1.0, frozenset(other)).held == set()
+
+
+@pytest.mark.parametrize(("state", "open_one"), [(ESTABLISHED, True), (SYN_RECV, False)])
+def test_a_connection_that_is_being_opened_is_no_answer(state: int, open_one: bool) -> None:
+    vip = ip_address("192.0.2.10")
+    flow = Flow(ip_address("198.51.100.7"), 40000, vip, 80, TCP)
+    found = Sockets(
+        columns([flow]),
+        np.full(1, 80, np.uint16),
+        np.full(1, state, np.uint8),
+        np.ones(1, np.bool_),
+        np.zeros(1, np.uint64),
+    )
+    name = FlowName("web", siphash(KEYS["web"], flow.hash_input))
+    sorter = Sorter(steering(tcp(80, IPv4Network(vip))))
+    taken = take_dump(sorter, 1.0, [name.asked], lambda *_: iter([found]))
+    assert taken.held == ({name} if open_one else set())
 
 
 def test_the_kernel_leaves_other_sockets_out(connect: Connect, stack: ExitStack) -> None:
