@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from controlplane.domain.errors import BrigadeError
 from lb.agent.attach import bpffs, clsact
-from lb.agent.attach.program_info import pinned_ids
+from lb.agent.attach.program_info import describe_program, pinned_ids
 from lb.agent.config import AgentConfig
 from lb.agent.machine.undo_record import Journal, Record
 from lb.agent.netlink.links import LinkInfo, link_indices
@@ -70,16 +71,28 @@ class EgressAttachment:
         """Attach it there, or replace its predecessor: one step on each interface.
 
         Raises:
-            BrigadeError: the kernel refuses.
+            BrigadeError: another's is there, or the kernel refuses.
 
         """
+        ours = self.ours()
         for place in places:
             self._prepare(place)
+            self._refuse_foreign(place, ours)
             clsact.attach_filter(self._netlink, place.index, descriptor, place.hook)
 
     def attach_where_it_was(self, descriptor: int) -> None:
         """Attach it to our interface, and to those others that have it."""
         self.attach(descriptor, self.places(self._journal.record.egress_links))
+
+    def _refuse_foreign(self, place: Place, ours: frozenset[int]) -> None:
+        """Raise if somebody else's filter is there."""
+        for found in clsact.list_filters(self._netlink, place.index, place.hook.parent):
+            if found.is_at(place.hook) and found.program_id not in ours:
+                raise BrigadeError(
+                    f"another tc filter is where the egress program has to be on {place.name}, "
+                    f"{describe_program(found.program_id)}; if nothing needs it: tc filter del dev "
+                    f"{place.name} egress prio {clsact.PRIORITY}"
+                )
 
     def _prepare(self, place: Place) -> None:
         """Record that something is attached there, and add a clsact qdisc if there is none."""

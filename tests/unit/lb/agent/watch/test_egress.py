@@ -12,6 +12,7 @@ from controlplane.domain.errors import BrigadeError
 from lb.agent.attach import clsact, egress
 from lb.agent.attach.clsact import PRIORITY, Filter, Hook
 from lb.agent.attach.egress import EgressAttachment
+from lb.agent.attach.program_info import ProgramInfo
 from lb.agent.config import AgentConfig
 from lb.agent.machine.boot import NamespaceId
 from lb.agent.machine.undo_record import Journal, Record, read_record
@@ -41,6 +42,7 @@ class World:
         self.journal = Journal(folder, record)
         self.folder = folder
         monkeypatch.setattr(egress, "link_indices", lambda _: self.indices)
+        monkeypatch.setattr(egress, "describe_program", lambda number: ProgramInfo(number, "x"))
         monkeypatch.setattr(egress, "pinned_ids", lambda *_: frozenset())
         monkeypatch.setattr(clsact, "has_clsact", lambda _, index: index in self.qdiscs)
         monkeypatch.setattr(clsact, "add_clsact", lambda _, index: self.qdiscs.add(index))
@@ -114,6 +116,21 @@ def test_a_detached_one_is_put_back(world: World, name: str) -> None:
     world.put_back()
     assert (look(world.thing), world.on()) == (None, {"eth0", "eth1"})
     assert not world.thing.essential, "packets do not need it"
+
+
+@pytest.mark.parametrize("name", ["eth0", "eth1"])
+def test_somebody_elses_filter_is_named_and_never_replaced(world: World, name: str) -> None:
+    index = world.indices[name]
+    hook = clsact.EGRESS_PROGRAM if name == "eth0" else clsact.egress_of(3)
+    world.links = ("eth1",)
+    assert look(world.thing) is None
+    world.filters[index] = foreign = [Filter("bpf", PRIORITY, hook.handle, 98)]
+    assert f"not on {name}:" in (look(world.thing) or "")
+    with pytest.raises(BrigadeError, match=f"another tc filter .* {name}, x .id 98"):
+        world.put_back()
+    with pytest.raises(BrigadeError, match="another tc filter"):
+        world.attachment.attach_where_it_was(world.egress_fd)
+    assert world.filters[index] == foreign
 
 
 def test_what_cannot_be_attached_is_reported(world: World) -> None:
