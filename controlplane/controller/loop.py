@@ -19,11 +19,12 @@ from controlplane.controller.wall_clock import WallClock
 from controlplane.decide.deaths import Deaths
 from controlplane.decide.groups import Groups
 from controlplane.decide.health import fold
+from controlplane.decide.pool_step import ROUND_SECONDS
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import not_ready, refused_by_probes, refusing
 from controlplane.decide.views import FleetView, RoundView
 from controlplane.domain.controller_state import ControllerState
-from controlplane.domain.decisions import Decisions, Proved
+from controlplane.domain.decisions import Decisions, Proved, SeenDump
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources
@@ -42,9 +43,6 @@ from controlplane.publish.state import StateKeeper, rounded
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore, StoreConflict, StoreCorrupt
 
-PACE_SECONDS = 0.02
-"""Least time between rounds: reports of a fleet arrive in bursts. The loop sleeps at least as long
-as a round took."""
 MOST_SKIPPED = 10_000
 """An acknowledgement further ahead of the store than this is ignored."""
 MOST_PASSED_A_ROUND = 16
@@ -131,11 +129,11 @@ class Loop:
                 self._conditions.set(NOT_PUBLISHING, "loop", None)
             except StoreConflict as error:
                 self._log.warning("another controller was first", reason=str(error))
-                stop.wait(PACE_SECONDS)
+                stop.wait(ROUND_SECONDS)
             except BrigadeError as error:
                 self._conditions.set(NOT_PUBLISHING, "loop", str(error), level="error")
                 stop.wait(self.config.tick_seconds)
-            stop.wait(max(0.0, started + max(PACE_SECONDS, 2 * busy) - time.monotonic()))
+            stop.wait(max(0.0, started + max(ROUND_SECONDS, 2 * busy) - time.monotonic()))
 
     def _next_round(self) -> float:
         look = self.observer.next_look()
@@ -161,12 +159,14 @@ class Loop:
         fleet = self._cluster.paths.marked(replace(fleet, cluster=cluster), now)
         view = self._round_view(cluster, fleet, now)
         pools = self._publish_tables(view)
+        wall = time.time()
         decided = Decisions(
-            time.time(),
+            wall,
             held,
             refusing(cluster, fleet.servers),
             self._cluster.paths.reasons(now),
             proved=self._proved(),
+            dumps=self._dumps(wall, now),
         )
         self._decisions.write(decided, self._pools, ticked=view.ticked)
         done = Round(
@@ -195,6 +195,13 @@ class Loop:
         orphans = self.observer.orphans
         self._asked.write(orphans.asked)
         return tuple(Proved(*pair, count) for pair, count in orphans.proved.most_common())
+
+    def _dumps(self, wall: float, now: float) -> dict[str, SeenDump]:
+        """Return the last dump of each server, with when it was first seen, in wall clock time."""
+        return {
+            name: SeenDump(number, 0.0 if at is None else wall - (now - at))
+            for name, (number, at) in self.observer.presence.newest().items()
+        }
 
     def _begin(self, now: float) -> None:
         """In the first round, go on from the stored state. Raises ``StoreError``."""

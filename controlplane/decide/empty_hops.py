@@ -129,6 +129,15 @@ def occupancy(
     return Occupancy(known, occupied, leaving, per_bucket, silent)
 
 
+def newest_presence(table: Table, key_id: str, dumps: Dumps) -> dict[int, PoolPresence]:
+    """Return what the newest dumps found in the table's pool, of those that are about it."""
+    return {
+        index: found
+        for index, last in dumps.items()
+        if last and (found := _found(last[-1], table, key_id, table.cluster_generation))
+    }
+
+
 def _proof(
     table: Table, key_id: str, in_use: InUse, last: Sequence[Dump]
 ) -> tuple[PoolPresence, PoolPresence] | None:

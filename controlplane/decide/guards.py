@@ -12,8 +12,8 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from controlplane.decide.drain_effect import DrainEffect
 from controlplane.decide.health import PoolHealth
+from controlplane.decide.plan.effect import DrainEffect
 from controlplane.decide.server_state import ServerView
 from controlplane.domain.objects import PAST_REGISTERED, Cluster, ServerState
 from controlplane.settings.models import ControlConfig, PoolConfig

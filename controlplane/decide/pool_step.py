@@ -15,6 +15,9 @@ from controlplane.domain.objects import IN_USE, SERVING, Cluster, ServerState
 from controlplane.domain.table_facts import TableFacts
 from controlplane.settings.models import ControlConfig
 
+ROUND_SECONDS = 0.02
+"""Least time between rounds: reports of a fleet arrive in bursts. Each generation needs a round."""
+
 
 class Step(StrEnum):
     """What a round may do with a pool's table."""

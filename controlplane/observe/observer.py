@@ -79,7 +79,7 @@ class Observer:
         drain_requests = self._store.drain_requests()
         in_use = frozenset(server.name for server in members if server.state in IN_USE)
         self._heartbeats.observe(reports, now, in_use, names.keys())
-        self.presence.observe(reports)
+        self.presence.observe(reports, now)
         self.orphans.observe(reports, now)
         found = server_views(
             names,

@@ -32,6 +32,7 @@ class _Seen:
     boot_id: str
     numbers: tuple[int, ...]
     bodies: tuple[object, ...]
+    at: float | None = None
 
 
 class Presence:
@@ -42,11 +43,15 @@ class Presence:
 
     def __init__(self) -> None:
         self.refused: dict[str, int] = {}
+        self._began = False
         self._seen: dict[str, _Seen] = {}
         self._read: dict[str, tuple[str, int]] = {}
 
-    def observe(self, reports: Mapping[str, Report]) -> None:
-        """Take what is new in reports. Servers without a report are forgotten."""
+    def observe(self, reports: Mapping[str, Report], now: float = 0.0) -> None:
+        """Take what is new in reports; ``now`` is monotonic.
+
+        Servers without a report are forgotten.
+        """
         for known in (self._seen, self._read, self.refused):
             for name in known.keys() - reports.keys():
                 del known[name]
@@ -56,10 +61,11 @@ class Presence:
             self._read[name] = report.boot_id, report.sequence
             self.refused.setdefault(name, 0)
             try:
-                self._add(name, report)
+                self._add(name, report, now if self._began else None)
             except DocumentError as error:
                 self.refused[name] += 1
                 structlog.get_logger().warning("presence refused", about=name, reason=str(error))
+        self._began = True
 
     def of(self, server: str) -> SeenDumps | None:
         """Return the last dumps of a server, ``None`` if it has reported none."""
@@ -68,7 +74,14 @@ class Presence:
             return None
         return SeenDumps(seen.boot_id, tuple(map(decode_presence, seen.bodies)))
 
-    def _add(self, name: str, report: Report) -> None:
+    def newest(self) -> dict[str, tuple[int, float | None]]:
+        """Return the last dump of each server: its number, and when it was first seen.
+
+        ``None``: it was there already when this was first asked, and may be old.
+        """
+        return {name: (seen.numbers[-1], seen.at) for name, seen in self._seen.items()}
+
+    def _add(self, name: str, report: Report, at: float | None) -> None:
         """Keep a dump that is new. Raises ``DocumentError``: it cannot be read."""
         before = self._seen.get(name)
         if before is not None and before.boot_id == report.boot_id:
@@ -84,4 +97,5 @@ class Presence:
             report.boot_id,
             (*before.numbers, dump.number)[-KEPT:],
             (*before.bodies, report.presence)[-KEPT:],
+            at,
         )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import structlog
 
-from controlplane.decide.drain_effect import DrainEffect
 from controlplane.decide.guards import NOT_JUDGED, breaks, capacity_of, lacks
+from controlplane.decide.plan.effect import DrainEffect
 from controlplane.decide.views import FleetView
 from controlplane.domain.objects import SERVING, Server
 from controlplane.publish.pool import PoolPublisher

@@ -11,8 +11,8 @@ from types import MappingProxyType
 import structlog
 
 from controlplane.builder import BuildRequest, BuildResult, NoServerLeft, Occupancy, build
-from controlplane.decide.drain_effect import DrainEffect, drain_effect
 from controlplane.decide.health import CALM_SECONDS, Panic, PoolHealth, next_panic, pool_health
+from controlplane.decide.plan.effect import DrainEffect, drain_effect
 from controlplane.decide.pool_step import (
     PoolDecision,
     Step,

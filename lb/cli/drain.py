@@ -26,6 +26,7 @@ from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore, StoreError
 from lb.cli._controller_store import config_option, opened, warn_without_leader
 from lb.cli._options import json_option
+from lb.cli._plan_show import effect_lines, over_lines
 
 PRINT_SECONDS = 2.0
 LISTEN_SECONDS = 0.6
@@ -190,16 +191,21 @@ def _refusal(name: str, reasons: tuple[str, ...]) -> BrigadeError:
 
 
 def show(found: DrainPreview) -> None:
-    """Print what the drain will do, for people."""
+    """Print what the drain will do, for people: what it costs in capacity, then its plan."""
     if not found.serving:
         return
     connections = "an unknown number of" if found.connections is None else found.connections
     click.echo(f"{found.server} has {connections} connections; they stay, new ones go elsewhere")
+    foreseen = {one.pool: one for one in found.plan.stages[0].pools} if found.plan else {}
     for pool in found.pools:
         click.echo(
             f"pool {pool.pool}: {pool.buckets:,} buckets move, {pool.stay} of {pool.members} "
             f"servers stay active ({pool.needed} needed), {pool.forced:,} later hops forced out"
         )
+        for line in effect_lines(foreseen[pool.pool]) if pool.pool in foreseen else ():
+            click.echo(f"pool {pool.pool}: {line}")
+    for line in over_lines(found.plan) if found.plan else ():
+        click.echo(line)
     last = [pool.pool for pool in found.pools if pool.last]
     if last:
         click.echo(f"{found.server} is the last: {keeps_text(last)}")

@@ -39,6 +39,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("controlplane/controller/metrics.py", "show_start"): PEOPLE,
     ("controlplane/controller/metrics.py", "show_reload"): PEOPLE,
     ("controlplane/logs.py", "_shared"): PEOPLE,
+    ("controlplane/operator/knowledge.py", "see"): "for people: how old it is",
     ("controlplane/operator/requests.py", "drain_request"): PEOPLE,
     ("controlplane/operator/requests.py", "request_text"): PEOPLE,
     ("lb/agent/down.py", "_report_stop"): PEOPLE,

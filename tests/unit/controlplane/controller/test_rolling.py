@@ -215,7 +215,8 @@ def test_dry_run_shows_order_moves_and_guards(
     out = lines[lines.index("s2 has 7 connections; they stay, new ones go elsewhere") :]
     assert out[0] == "s2 has 7 connections; they stay, new ones go elsewhere"
     assert "64 buckets move, 3 of 4 servers stay active (2 needed)" in out[1]
-    assert out[2:4] == ["guards of s2: allowed", "then: echo 10.1.0.2"]
+    assert "the connections of 64 buckets are passed on, up to 25% of the pool's" in out[2]
+    assert out[3:5] == ["guards of s2: allowed", "then: echo 10.1.0.2"]
     assert fleet.store.drain_requests() == {}
     assert not (control.parent / "rolling").exists()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from controlplane.builder import BuildRequest
-from controlplane.decide.drain_effect import DrainEffect, drain_effect
 from controlplane.decide.guards import Capacity, breaks, capacity_of, lacks
 from controlplane.decide.health import PoolHealth
+from controlplane.decide.plan.effect import DrainEffect, drain_effect
 from controlplane.decide.server_state import ServerView
 from controlplane.domain.objects import Cluster, Pool, Server, ServerState, Table
 from controlplane.settings.models import ControlConfig

@@ -106,3 +106,17 @@ def test_servers_without_a_report_are_forgotten(presence: Presence) -> None:
     Agent(presence, "s2").report(body(1))
     assert presence.of("s1") is None
     assert presence.refused == {"s2": 0}
+
+
+def test_when_a_dump_was_first_seen_is_kept_unless_it_was_there_before() -> None:
+    presence = Presence()
+    reports = {name: Report(name, "a", 1, 0.0, presence=body(1)) for name in ("s1", "s2")}
+    presence.observe(reports, 5.0)
+    assert presence.newest() == {"s1": (1, None), "s2": (1, None)}
+    reports["s1"] = Report("s1", "a", 2, 0.0, presence=body(2))
+    for now in (6.0, 7.0):
+        presence.observe(reports, now)
+        assert presence.newest() == {"s1": (2, 6.0), "s2": (1, None)}
+    reports["s1"] = Report("s1", "a", 3, 0.0, presence=body(2))
+    presence.observe(reports, 8.0)
+    assert presence.newest()["s1"] == (2, 6.0), "the same dump in another report"
