@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from controlplane.builder import BuildResult
+import numpy as np
+
+from controlplane.builder import BuildRequest, BuildResult
 from controlplane.decide.health import Failing, PoolHealth
 from controlplane.decide.pool_step import PoolDecision, Step
 from controlplane.decide.server_state import ServerView
@@ -13,7 +15,7 @@ from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import FleetView
 from controlplane.domain.decisions import Missing, Reason, ServerBuckets
-from controlplane.domain.objects import SERVING, Cluster, Server, ServerState
+from controlplane.domain.objects import SERVING, Cluster, Server, ServerState, Table
 
 ALL_OF_IT = 1 << 62
 """A reason that explains whatever else does not."""
@@ -21,6 +23,46 @@ NOT_READY = "not ready: lbctl status there shows why"
 KEEPS = "no other server of the pool can take its buckets, so it keeps them until one can"
 SHOWN = 8
 """Names in a list, at most."""
+
+
+@dataclass(frozen=True)
+class FullChains:
+    """Buckets whose chain is full of hops within their drain time, by their last hop.
+
+    ``occupied``: its server has reported connections there, ``connections``: about so many.
+    ``empty``: it has reported none. The others' servers have reported nothing of them.
+    """
+
+    buckets: int
+    occupied: int = 0
+    connections: int = 0
+    empty: int = 0
+
+    def __str__(self) -> str:
+        unknown = self.buckets - self.occupied - self.empty
+        parts = [
+            f"{self.occupied:,} have about {self.connections:,} connections",
+            f"{self.empty:,} have none and leave soon",
+            f"{unknown:,} are unknown",
+        ]
+        counts = (self.occupied, self.empty, unknown)
+        return ", ".join(part for part, count in zip(parts, counts, strict=True) if count)
+
+
+def full_chains(table: Table, request: BuildRequest) -> FullChains | None:
+    """Return what is known of the last hops of full chains; ``None``: no chain is full."""
+    age = request.now - table.moved_at.astype(np.float64)
+    recent = (age < request.drain_time_seconds) & (table.moved_at != 0)
+    rows = np.flatnonzero(recent & (table.chains[:, -1] != 0))
+    if table.depth == 1 or not rows.size:
+        return None
+    known = request.occupancy
+    if known is None:
+        return FullChains(rows.size)
+    seen = rows[known.known[rows, -1]]
+    occupied = seen[known.occupied[seen, -1]]
+    connections = float(known.per_bucket[table.chains[occupied, -1]].sum())
+    return FullChains(rows.size, occupied.size, round(connections), seen.size - occupied.size)
 
 
 @dataclass(frozen=True)
@@ -49,6 +91,7 @@ class PoolFacts:
     cluster_settlement: Settlement | None
     plan: BuildResult | None = None
     silent: Collection[str] = field(default_factory=frozenset)
+    full_chains: FullChains | None = None
 
 
 def explain(facts: PoolFacts) -> dict[str, ServerBuckets]:
@@ -105,7 +148,10 @@ def _eligible(
     full = Missing(
         Reason.CHAIN_FULL,
         plan.lacking.get(index, 0),
-        "hops within their drain time must go first; this ends by itself",
+        "hops within their drain time must go first; this ends by itself"
+        + (
+            f" (of {facts.full_chains.buckets:,}: {facts.full_chains})" if facts.full_chains else ""
+        ),
     )
     return [*reasons, full, _moving(facts, plan.coming.get(index, 0))]
 

@@ -21,7 +21,7 @@ from controlplane.decide.pool_step import (
     pool_states,
     trusted_indices,
 )
-from controlplane.decide.reasons import PoolFacts, explain
+from controlplane.decide.reasons import PoolFacts, explain, full_chains
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import PoolView, RoundView
@@ -189,6 +189,7 @@ class PoolPublisher:
             cluster_settlement=view.fleet.settlement(CLUSTER, view.cluster.generation),
             plan=plan,
             silent=view.silent,
+            full_chains=full_chains(table, request) if plan and plan.lacking else None,
         )
 
     def _judge_health(self, view: RoundView, serving: Collection[str]) -> PoolHealth:

@@ -157,9 +157,10 @@ def _chained(first: Table, last: Table, presence: Presence) -> list[Chained]:
     """Return the buckets that changed hands and whose server before is still in the chain."""
     before = first.chains[:, 0]
     kept = (last.chains[:, 1:] == before[:, None]).any(axis=1) & (before != 0)
-    found = []
-    for index in np.unique(before[kept]):
-        rows = np.flatnonzero(kept & (before == index))
+    moved, found = np.flatnonzero(kept & (before != last.chains[:, 0])), []
+    givers = before[moved]
+    for index in np.unique(givers):
+        rows = moved[givers == index]
         found.append(Chained(int(index), rows.size, connections_at(presence, int(index), rows)))
     return found
 

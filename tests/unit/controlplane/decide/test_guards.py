@@ -136,7 +136,8 @@ def test_the_effect_of_a_drain_is_what_the_builder_would_do() -> None:
 
 
 def test_what_would_be_forced_anyway_is_not_this_drains() -> None:
-    states = {1: DRAINING, 2: ACTIVE, 3: ACTIVE}
+    states = {1: DRAINING, 2: ACTIVE, 3: ACTIVE, 4: DRAINING}
+    assert drain_effect(table(1, 4, age=100), request(2, states), 1).forced == 0
     assert drain_effect(table(1, 4, age=100), request(2, states), 2).forced == 0
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlplane.builder import BuildRequest, build
+from controlplane.builder import BuildRequest, Occupancy, build
 from controlplane.decide.health import PoolHealth
 from controlplane.decide.pool_step import PoolDecision, Step
-from controlplane.decide.reasons import PoolFacts, explain
+from controlplane.decide.reasons import FullChains, PoolFacts, explain, full_chains
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView
@@ -229,3 +229,35 @@ def test_a_server_that_is_not_ready() -> None:
 
 def test_a_server_of_another_pool_is_left_out() -> None:
     assert "s4" not in explain(facts(FOUR, *SPACE, members=["s1", "s2", "s3"]))
+
+
+def test_what_servers_reported_of_full_chains_is_in_the_reason() -> None:
+    """Every chain is full: of its last hops, s3's have 2 connections each in the first half."""
+    rows = np.zeros((256, 2), dtype=np.uint16)
+    rows[0::2], rows[1::2] = (1, 3), (2, 4)
+    table = Table("web", 1, 1, rows, np.full(256, NOW - 100, dtype=np.uint32))
+    known, occupied = (np.ones((256, 2), dtype=np.bool_) for _ in range(2))
+    known[1::2, 1], occupied[128::2, 1] = False, False
+    per_bucket = np.full(5, 2.0)
+    occupancy = Occupancy(known, occupied, np.zeros_like(known), per_bucket)
+    request = BuildRequest(
+        pool=Pool("web", 256, 2, key_id="k"),
+        cluster_generation=1,
+        generation=2,
+        shares={},
+        states={},
+        settled=False,
+        now=NOW,
+        drain_time_seconds=900.0,
+        occupancy=occupancy,
+    )
+    found = full_chains(table, request)
+    assert found == FullChains(256, 64, 128, 64)
+    assert full_chains(table, replace(request, occupancy=None)) == FullChains(256)
+    assert full_chains(table, replace(request, now=NOW + 900.0)) is None
+    text = "64 have about 128 connections, 64 have none and leave soon, 128 are unknown"
+    assert str(found) == text
+    states = {1: ACTIVE, 2: ACTIVE, 3: ACTIVE, 4: ACTIVE, 5: ACTIVE}
+    pool = facts(states, (1, 3), (2, 4), age=100, full_chains=found)
+    (reason,) = (m for m in explain(pool)["s5"].missing if m.reason is Reason.CHAIN_FULL)
+    assert reason.detail.endswith(f"this ends by itself (of 256: {text})")
