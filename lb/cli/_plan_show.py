@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import click
 from rich.table import Column, Table
 
 from controlplane.decide.plan.objects import Knowledge, LostPlan, Plan, PoolPlan, StagePlan
+from controlplane.domain.errors import BrigadeError, ExitCode
 from lb.cli._show import show_whole
 
 NAMED = 8
@@ -18,24 +20,46 @@ MOST_SERVERS = 20
 """Rows of the table of servers; ``--json`` has all of them."""
 
 
+yes_option = click.option(
+    "--yes", is_flag=True, help="Continue without asking where connections would be lost."
+)
+
+
 def show_plan(plan: Plan) -> None:
     """Print a plan: its steps, each server's part afterwards, and what it is based on."""
-    for stage in plan.stages:
-        click.echo(f"{plan.server} {stage.what}: {_time(stage)}")
-        if stage.waits_for is None:
-            click.echo(
-                "  it has an unknown number of connections: they stay, new ones go elsewhere"
-            )
-        elif stage.waits_for:
-            click.echo(f"  its {stage.waits_for:,} connections stay, new ones go elsewhere")
-        for pool in stage.pools:
-            for line in _pool_lines(plan.server, pool):
-                click.echo(f"  pool {pool.pool}: {line}")
+    for line in stage_lines(plan):
+        click.echo(line)
     show_servers(plan)
     for line in knowledge_lines(plan.knowledge):
         click.echo(line)
     for note in plan.notes:
         click.echo(f"note: {note}")
+
+
+def stage_lines(plan: Plan) -> Iterator[str]:
+    """Yield the steps of a plan, each with what it does in every pool."""
+    for stage in plan.stages:
+        yield f"{plan.server} {stage.what}: {_time(stage)}"
+        if stage.waits_for != 0:
+            count = "unknown number of" if stage.waits_for is None else f"{stage.waits_for:,}"
+            yield f"  its {count} connections stay, new ones go elsewhere"
+        for pool in stage.pools:
+            for line in _pool_lines(plan.server, pool):
+                yield f"  pool {pool.pool}: {line}"
+
+
+def ask_if_lost(plan: Plan | None) -> None:
+    """Ask, on a terminal, whether to go on although connections would be lost.
+
+    Raises:
+        BrigadeError: exit code 3, the person declines.
+
+    """
+    if plan is None or plan.lost == 0 or not sys.stdin.isatty():
+        return
+    lost = "an unknown number of" if plan.lost is None else f"about {plan.lost:,}"
+    if not click.confirm(f"{lost} connections would be lost: go on?", err=True):
+        raise BrigadeError(f"{plan.server} stays as it is, as you declined", ExitCode.REFUSED)
 
 
 def _time(stage: StagePlan) -> str:

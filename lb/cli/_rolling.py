@@ -38,6 +38,7 @@ from controlplane.operator.rolling.world import FleetWorld
 from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore
 from lb.cli._rolling_show import Show
+from lb.cli.drain import lines as drain_lines
 from lb.cli.drain import show as show_drain
 
 LISTEN_SECONDS = 0.6
@@ -136,6 +137,9 @@ class _Work:
             self._show.line("the command has neither {name} nor {dip}: it is the same for all")
         signs = [f"{sign.server} {sign.text}".lstrip() for sign in sorted(facts.signs)]
         self._show.event(written.write(journal.FOUND, already=signs, unprobed=unprobed))
+        if resumption is None:
+            for line in drain_lines(self._world.preview(turns[0].name)):
+                self._show.line(line)
         run = Run(
             turns,
             self._world,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from controlplane.settings.models import ControlConfig
 from controlplane.store.contract import ControllerStore, StoreError
 from lb.cli._controller_store import config_option, opened, warn_without_leader
 from lb.cli._options import json_option
-from lb.cli._plan_show import effect_lines, over_lines
+from lb.cli._plan_show import ask_if_lost, effect_lines, over_lines, yes_option
 
 PRINT_SECONDS = 2.0
 LISTEN_SECONDS = 0.6
@@ -56,7 +56,7 @@ class Progress:
 
 @click.command(
     epilog="Exit codes: 0 success, 1 failed, 2 no such server or wrong configuration, 3 a guard "
-    "refuses it, 4 timeout, 5 there is no store here."
+    "refuses it, or declined, 4 timeout, 5 there is no store here."
 )
 @click.argument("name")
 @click.option(
@@ -75,6 +75,7 @@ class Progress:
     help="Show this reason in lbctl servers and in the log, with your name and the time.",
 )
 @click.option("--force", is_flag=True, help="Continue even if the guards refuse it.")
+@yes_option
 @click.option("--dry-run", is_flag=True, help="Show what it would do, and request nothing.")
 @json_option
 @config_option
@@ -85,6 +86,7 @@ def command(
     timeout: float | None,
     reason: str,
     force: bool,
+    yes: bool,
     dry_run: bool,
     as_json: bool,
     config_path: Path,
@@ -94,7 +96,8 @@ def command(
     NAME gets no new connections, and keeps the open ones. Run this on the machine of the
     controller's store. First, it shows what the drain will do. A drain that would leave a pool with
     fewer than min_active of its servers, or none, or that would break connections because chains
-    are full, is refused without --force; the controller checks it again. The request stays in the
+    are full, is refused without --force; the controller checks it again. On a terminal, it asks
+    before other losses that the plan (`lbctl plan drain`) foresees. The request stays in the
     store, also when controllers restart or a new store is seeded, until `lbctl undrain` cancels it.
     With --wait, the command returns when NAME is the current server of no bucket, every server uses
     that table, and NAME reports no connection on its VIPs.
@@ -114,6 +117,8 @@ def command(
         if dry_run:
             _show_json(found, "allowed", as_json=as_json)
             return
+        if not (force or yes):
+            ask_if_lost(found.plan)
         outcome = request(store, config, found, reason, force=force)
         if wait:
             wait_drained(store, config, name, timeout, Progress(name, time.monotonic))
@@ -191,24 +196,30 @@ def _refusal(name: str, reasons: tuple[str, ...]) -> BrigadeError:
 
 
 def show(found: DrainPreview) -> None:
-    """Print what the drain will do, for people: what it costs in capacity, then its plan."""
+    """Print what the drain will do, for people."""
+    for line in lines(found):
+        click.echo(line)
+
+
+def lines(found: DrainPreview) -> Iterator[str]:
+    """Yield what the drain will do: what it costs in capacity, and its plan."""
     if not found.serving:
         return
     connections = "an unknown number of" if found.connections is None else found.connections
-    click.echo(f"{found.server} has {connections} connections; they stay, new ones go elsewhere")
+    yield f"{found.server} has {connections} connections; they stay, new ones go elsewhere"
     foreseen = {one.pool: one for one in found.plan.stages[0].pools} if found.plan else {}
     for pool in found.pools:
-        click.echo(
+        yield (
             f"pool {pool.pool}: {pool.buckets:,} buckets move, {pool.stay} of {pool.members} "
             f"servers stay active ({pool.needed} needed), {pool.forced:,} later hops forced out"
         )
         for line in effect_lines(foreseen[pool.pool]) if pool.pool in foreseen else ():
-            click.echo(f"pool {pool.pool}: {line}")
-    for line in over_lines(found.plan) if found.plan else ():
-        click.echo(line)
+            yield f"pool {pool.pool}: {line}"
+    if found.plan:
+        yield from over_lines(found.plan)
     last = [pool.pool for pool in found.pools if pool.last]
     if last:
-        click.echo(f"{found.server} is the last: {keeps_text(last)}")
+        yield f"{found.server} is the last: {keeps_text(last)}"
 
 
 def _show_json(found: DrainPreview, outcome: str, *, as_json: bool) -> None:

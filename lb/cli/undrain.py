@@ -6,21 +6,28 @@ from pathlib import Path
 
 import click
 
+from controlplane.decide.plan.objects import Kind
 from controlplane.operator.drain import known_server
+from controlplane.operator.planning import plan_change
 from controlplane.publish.published import Published
 from lb.cli._controller_store import config_option, opened, warn_without_leader
+from lb.cli._plan_show import ask_if_lost, stage_lines, yes_option
+from lb.cli.drain import LISTEN_SECONDS
 
 
 @click.command(
-    epilog="Exit codes: 0 success, 1 failed, 2 no such server or wrong configuration, 5 there is "
-    "no store here."
+    epilog="Exit codes: 0 success, 1 failed, 2 no such server or wrong configuration, 3 declined, "
+    "5 there is no store here."
 )
 @click.argument("name")
+@yes_option
 @config_option
-def command(name: str, config_path: Path) -> None:
+def command(name: str, yes: bool, config_path: Path) -> None:
     """Cancel the request to drain a server.
 
-    NAME joins again, with slow start. Run this on the machine of the controller's store.
+    NAME joins again, with slow start. Run this on the machine of the controller's store. First, it
+    shows what this will do, if a controller runs; on a terminal, it asks if connections would be
+    lost.
     """
     with opened(config_path) as (config, store):
         newest = Published(store)
@@ -29,6 +36,12 @@ def command(name: str, config_path: Path) -> None:
             known_server(config, newest.cluster, name)
             click.echo(f"no drain of {name} is requested, so there is nothing to cancel")
             return
+        if store.leader() is not None and newest.cluster and newest.cluster.server(name):
+            plan = plan_change(store, config, Kind.UNDRAIN, name, LISTEN_SECONDS).plan
+            for line in stage_lines(plan) if plan else ():
+                click.echo(line)
+            if not yes:
+                ask_if_lost(plan)
         store.request_drain(name, requested=False)
         warn_without_leader(store)
         known = any(server.name == name for server in config.server)

@@ -198,3 +198,81 @@ def test_what_cannot_be_planned_is_refused_with_one_line(
             code, error = refused(control, capsys, kind, "s3")
             assert (code, "s3 is down, so" in error) == (3, True)
     assert set(fleet.store.drain_requests()) == {"s2"}
+
+
+class Terminal:
+    """Standard input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def old_hops(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """Chains are full of hops whose drain time is over: no guard protects them."""
+    pool = {**DEEP, "drain_time_seconds": 0.1, "forget_after_seconds": 900}
+    fleet.up(4, pool=[pool])
+    fleet.store.request_drain("s1", requested=True)
+    wait_until(lambda: "s1" not in fleet.current(), "drained, now hop of its old buckets")
+    wait_until(fleet.calm, "settled")
+    fleet.go_on(1.2)  # tables have whole seconds
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("agrees", [False, True])
+def test_on_a_terminal_a_drain_that_loses_connections_asks(
+    fleet: Fleet,
+    control: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    agrees: bool,
+) -> None:
+    control.write_text(control.read_text() + "drain_time_seconds = 0.1\n")
+    old_hops(fleet, capsys)
+    asked = []
+
+    def confirm(text: str, *, err: bool) -> bool:
+        assert err, "--json owns standard output"
+        asked.append(text)
+        return agrees
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("click.confirm", confirm)
+    with fleet.store.lead("test"):
+        assert cli.run(["drain", "s2", "--config", str(control)]) == (0 if agrees else 3)
+    captured = capsys.readouterr()
+    assert "LOST: what s1 has in " in captured.out
+    assert asked == ["an unknown number of connections would be lost: go on?"]
+    assert ("s2 stays as it is, as you declined" in captured.err) == (not agrees)
+    assert set(fleet.store.drain_requests()) == ({"s1", "s2"} if agrees else {"s1"})
+
+
+@pytest.mark.parametrize("words", [["--yes"], []], ids=["yes", "no terminal"])
+def test_scripts_and_those_who_said_yes_are_not_asked(
+    fleet: Fleet,
+    control: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    control.write_text(control.read_text() + "drain_time_seconds = 0.1\n")
+    old_hops(fleet, capsys)
+    if words:
+        monkeypatch.setattr("sys.stdin", Terminal())
+    with fleet.store.lead("test"):
+        assert cli.run(["drain", "s2", *words, "--config", str(control)]) == 0
+    assert "would be lost" not in capsys.readouterr().err
+
+
+def test_the_end_of_a_drain_prints_its_plan(
+    fleet: Fleet, control: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.up(4)
+    fleet.store.request_drain("s2", requested=True)
+    wait_until(lambda: "s2" not in fleet.current(), "drained")
+    wait_until(fleet.calm, "settled")
+    with fleet.store.lead("test"):
+        assert cli.run(["undrain", "s2", "--config", str(control)]) == 0
+    out = capsys.readouterr().out
+    assert "s2 back: 3 generations, at least 0.3 s (slow start)" in out
+    assert "pool web: 64 buckets move, 0 later hops forced out" in out
+    assert "drain of s2 cancelled: it joins again" in out

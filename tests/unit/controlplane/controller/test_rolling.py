@@ -75,6 +75,8 @@ def test_all_servers_in_turn_and_the_last_line(
     out = capsys.readouterr().out.splitlines()
     assert out[-1].startswith("4 servers, broken connections not measured, ")
     assert any(line.startswith("not probed through the tunnel: ") for line in out)
+    assert "s1 has 0 connections; they stay, new ones go elsewhere" in out, "the first one's plan"
+    assert not any(line.startswith("s2 has ") for line in out)
     assert fleet.store.drain_requests() == {}
     assert set(fleet.states().values()) == {"active"}
     assert events(control)[-1]["event"] == "end"
