@@ -36,6 +36,7 @@ from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.decisions import DecisionWriter
 from controlplane.publish.empty_hops import EmptyHops
 from controlplane.publish.guard import DrainGuard, Held
+from controlplane.publish.history import HistoryKeeper, Moment
 from controlplane.publish.paths import listed
 from controlplane.publish.pool import PoolOutcome, PoolPublisher
 from controlplane.publish.published import Published
@@ -106,6 +107,7 @@ class Loop:
         self._empty_hops = EmptyHops(store, self._conditions, self.observer.last_dumps)
         self._decisions = DecisionWriter(store, self._conditions)
         self._asked = AskedWriter(store, self._conditions)
+        self._history = HistoryKeeper(store, self._conditions)
         self._view: RoundView | None = None
         self._next_tick = 0.0
 
@@ -169,6 +171,7 @@ class Loop:
             dumps=self._dumps(wall, now),
         )
         self._decisions.write(decided, self._pools, ticked=view.ticked)
+        self._history.follow(self._moment(view, pools, wall))
         done = Round(
             cluster,
             fleet,
@@ -195,6 +198,21 @@ class Loop:
         orphans = self.observer.orphans
         self._asked.write(orphans.asked)
         return tuple(Proved(*pair, count) for pair, count in orphans.proved.most_common())
+
+    def _moment(self, view: RoundView, pools: Mapping[str, PoolOutcome], wall: float) -> Moment:
+        """Return what the history needs of a round."""
+        fleet, generations = view.fleet, self.published.generations()
+        heard = (r for name, r in fleet.reports.items() if fleet.servers[name].heard)
+        return Moment(
+            view.cluster,
+            fleet.drain_requests,
+            self.published.facts,
+            [outcome.result for outcome in pools.values() if outcome.result],
+            all(fleet.settlement(k, g).passable for k, g in generations.items()),
+            sum(one.count for report in heard for one in report.strays or ()),
+            view.fleet_seconds,
+            wall,
+        )
 
     def _dumps(self, wall: float, now: float) -> dict[str, SeenDump]:
         """Return the last dump of each server, with when it was first seen, in wall clock time."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from controlplane.decide.plan.objects import Kind
+from controlplane.decide.plan.objects import Kind, Plan
 from controlplane.domain.errors import BrigadeError, ExitCode
+from controlplane.domain.history import EventKind, Foreseen
 from controlplane.domain.objects import IN_USE, SERVING, Cluster
 from controlplane.operator.drain import known_server
 from controlplane.operator.drain_preview import DrainPreview, preview_of
@@ -38,6 +39,18 @@ def plan_change(
         raise _refusal(f"{name} is not in the cluster yet: lbctl servers shows who is")
     _check(store, cluster, kind, name)
     return preview_of(store, config, name, published, fleet, kind)
+
+
+def foreseen_of(plan: Plan) -> Foreseen:
+    """Return what the controller keeps of the plan of a drain or of its end."""
+    pools = plan.stages[0].pools
+    return Foreseen(
+        EventKind(plan.change.value),
+        sum(pool.buckets for pool in pools),
+        sum(pool.forced for pool in pools),
+        plan.lost,
+        plan.stages[0].seconds,
+    )
 
 
 def _check(store: ControllerStore, cluster: Cluster, kind: Kind, name: str) -> None:

@@ -21,10 +21,11 @@ from controlplane.domain.errors import BrigadeError, ExitCode
 from controlplane.domain.objects import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from controlplane.documents.presence import Mark
     from controlplane.domain.decisions import Decisions
+    from controlplane.domain.history import Event, Foreseen
     from controlplane.domain.objects import AskedFlow, Report, Twin
 
 NOBODY = Origin()
@@ -138,7 +139,7 @@ class AgentStore(ABC):
 
 
 class OperatorStore(ABC):
-    """What an operator may do: request a drain."""
+    """What an operator may do: request a drain, and keep what its plan contains."""
 
     @abstractmethod
     def request_drain(
@@ -152,6 +153,10 @@ class OperatorStore(ABC):
     @abstractmethod
     def drain_requests(self) -> Mapping[str, DrainRequest]:
         """Return the servers whose drain is requested, each with its request."""
+
+    @abstractmethod
+    def put_foreseen(self, server: str, foreseen: Foreseen) -> None:
+        """Keep what the plan of a change contains that is requested next. Not durable."""
 
 
 class ControllerStore(AgentStore, OperatorStore):
@@ -225,6 +230,18 @@ class ControllerStore(AgentStore, OperatorStore):
     @abstractmethod
     def decisions(self) -> Decisions | None:
         """Return what a controller decided last, ``None`` if none ever wrote it."""
+
+    @abstractmethod
+    def take_foreseen(self, server: str) -> Foreseen | None:
+        """Return and forget what is foreseen of a server's change; ``None``: nothing."""
+
+    @abstractmethod
+    def put_history(self, events: Sequence[Event]) -> None:
+        """Replace what happened to servers, for people. Not durable."""
+
+    @abstractmethod
+    def history(self) -> tuple[Event, ...]:
+        """Return what happened to servers, the oldest first."""
 
     @abstractmethod
     def put_mark(self, mark: Mark) -> None:

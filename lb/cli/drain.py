@@ -20,6 +20,7 @@ from controlplane.operator.drain import (
 )
 from controlplane.operator.drain_preview import DrainPreview, preview_drain
 from controlplane.operator.overview import keeps_text
+from controlplane.operator.planning import foreseen_of
 from controlplane.operator.requests import drain_request
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig
@@ -156,6 +157,8 @@ def request(
     """
     name = found.server
     made = replace(drain_request(reason), force=force)
+    if found.plan is not None:
+        store.put_foreseen(name, foreseen_of(found.plan))
     store.request_drain(name, requested=True, request=made)
     warn_without_leader(store)
     if store.leader() is None or not found.serving:
@@ -180,6 +183,7 @@ def _cancel(store: ControllerStore, name: str, made: DrainRequest) -> None:
     try:
         if store.drain_requests().get(name) == made:
             store.request_drain(name, requested=False)
+            store.take_foreseen(name)
     except StoreError as error:
         click.echo(
             f"warning: the drain of {name} may still be requested: {error}; cancel it with "

@@ -8,7 +8,7 @@ import click
 
 from controlplane.decide.plan.objects import Kind
 from controlplane.operator.drain import known_server
-from controlplane.operator.planning import plan_change
+from controlplane.operator.planning import foreseen_of, plan_change
 from controlplane.publish.published import Published
 from lb.cli._controller_store import config_option, opened, warn_without_leader
 from lb.cli._plan_show import ask_if_lost, stage_lines, yes_option
@@ -42,6 +42,8 @@ def command(name: str, yes: bool, config_path: Path) -> None:
                 click.echo(line)
             if not yes:
                 ask_if_lost(plan)
+            if plan is not None:
+                store.put_foreseen(name, foreseen_of(plan))
         store.request_drain(name, requested=False)
         warn_without_leader(store)
         known = any(server.name == name for server in config.server)

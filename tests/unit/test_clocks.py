@@ -55,6 +55,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("lb/agent/ready/announcer.py", "_write_ready_file"): PEOPLE,
     ("lb/agent/watch/start.py", "_report"): PEOPLE,
     ("lb/cli/_rolling.py", "roll"): "for people: when events of the journal happened",
+    ("lb/cli/history.py", "line"): PEOPLE,
     ("lb/cli/status.py", "command"): PEOPLE,
     ("lb/cli/why.py", "command"): PEOPLE,
     ("lb/trace/event.py", "as_data"): PEOPLE,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controlplane.decide.groups import reported_losses
+from controlplane.decide.plan.objects import Kind
 from controlplane.decide.views import FleetView
 from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.decisions import Decisions, Reason
@@ -15,6 +16,7 @@ from controlplane.observe.observer import Observer
 from controlplane.operator.drain import progress
 from controlplane.operator.drain_preview import DrainPreview, preview_of
 from controlplane.operator.overview import decisions_of, panics
+from controlplane.operator.planning import foreseen_of
 from controlplane.operator.requests import drain_request
 from controlplane.operator.rolling.command import Commands
 from controlplane.operator.rolling.facts import FleetFacts, Mark, ServerFacts, Sign, Turn
@@ -122,12 +124,20 @@ class FleetWorld:
 
     def drain(self, server: str, request: DrainRequest) -> None:
         """Request a drain. Raises ``StoreError``."""
+        self._foresee(server, Kind.DRAIN)
         self._store.request_drain(server, requested=True, request=request)
 
     def undrain(self, server: str, request: DrainRequest | None) -> None:
         """Cancel this request, and no other one. Raises ``StoreError``."""
         if request is not None and self._store.drain_requests().get(server) == request:
+            self._foresee(server, Kind.UNDRAIN)
             self._store.request_drain(server, requested=False)
+
+    def _foresee(self, server: str, kind: Kind) -> None:
+        """Keep what a change will do, for the history."""
+        plan = preview_of(self._store, self._config, server, self.published, self.fleet, kind).plan
+        if plan is not None:
+            self._store.put_foreseen(server, foreseen_of(plan))
 
     def start(self, turn: Turn) -> None:
         """Start the command for a server. Raises ``BrigadeError``."""

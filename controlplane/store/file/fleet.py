@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from controlplane.domain.controller_state import DrainRequest
+from controlplane.domain.history import Foreseen
 from controlplane.domain.names import is_name
 from controlplane.domain.objects import Origin, Report, Twin
 from controlplane.store.contract import (
@@ -33,6 +34,7 @@ from controlplane.store.file.atomic import (
     replace_file,
 )
 from controlplane.store.file.twins import Twins
+from controlplane.store.history import MAX_FORESEEN_BYTES, decode_foreseen, encode_foreseen
 from controlplane.store.names import check_generation, check_kind, check_name
 from controlplane.store.reports import MAX_REPORT_BYTES, decode_report, encode_report, parse_object
 from controlplane.store.requests import decode_request
@@ -52,6 +54,7 @@ class Fleet:
         self._acknowledgements = directory / "acknowledgements"
         self._reports = directory / "reports"
         self._drain_requests = directory / "wishes"
+        self._foreseen = directory / "foreseen"
         self._twins = Twins(directory / "twins", directory / "dips.json", temporaries)
         self._writing = threading.Lock()
         self._invalid: set[Path] = set()
@@ -69,7 +72,7 @@ class Fleet:
 
     def make_directories(self) -> None:
         """Make the directories that do not exist."""
-        for directory in self.directories:
+        for directory in (*self.directories, self._foreseen):
             make_directory(directory)
 
     def acknowledge(self, server: str, kind: str, generation: int, origin: Origin = NOBODY) -> None:
@@ -150,6 +153,18 @@ class Fleet:
         else:
             remove_file(path, durable=True)
 
+    def put_foreseen(self, server: str, foreseen: Foreseen) -> None:
+        """Keep what is foreseen of a server's change."""
+        path, data = self._file(self._foreseen, server), encode_foreseen(foreseen)
+        replace_file(path, data, self._temporaries, durable=False)
+
+    def take_foreseen(self, server: str) -> Foreseen | None:
+        """Return and forget it."""
+        path = self._file(self._foreseen, server)
+        found = self._read(path, MAX_FORESEEN_BYTES, decode_foreseen)
+        remove_file(path, durable=False)
+        return found
+
     def drain_requests(self) -> dict[str, DrainRequest]:
         """Return the servers whose drain is requested.
 
@@ -168,6 +183,7 @@ class Fleet:
             remove_file(self._file(self._acknowledgements, server), durable=True)
         remove_file(self._file(self._reports, server), durable=False)
         remove_file(self._file(self._twins.directory, server), durable=False)
+        remove_file(self._file(self._foreseen, server), durable=False)
         remove_file(self._drain_requests / server, durable=True)
 
     def _file(self, directory: Path, server: str) -> Path:

@@ -25,13 +25,14 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from controlplane.documents.presence import Mark
 from controlplane.domain.controller_state import DrainRequest
 from controlplane.domain.decisions import Decisions
+from controlplane.domain.history import Event, Foreseen
 from controlplane.domain.names import shown
 from controlplane.domain.objects import AskedFlow, Origin, Report, Twin
 from controlplane.store.asked import MAX_ASKED_BYTES, asked_to_text, text_to_asked
@@ -63,10 +64,12 @@ from controlplane.store.file.fleet import Fleet
 from controlplane.store.file.generations import Generations
 from controlplane.store.file.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
 from controlplane.store.file.keyring import Keyring
+from controlplane.store.history import MAX_HISTORY_BYTES, decode_history, encode_history
 from controlplane.store.marks import mark_to_text, text_to_mark
 from controlplane.store.names import check_document, check_generation, kind_to_stem, stem_to_kind
 
 DECISIONS = "decisions.json"
+HISTORY = "history.json"
 MARK = "mark"
 ASKED = "asked"
 _CLOSE_SECONDS = 0.2
@@ -237,6 +240,31 @@ class FileStore(ControllerStore):
         with self._using("cannot store the decisions"):
             data = encode_decisions(decisions)
             replace_file(self.directory / DECISIONS, data, self._temporaries, durable=False)
+
+    def put_foreseen(self, server: str, foreseen: Foreseen) -> None:
+        """Keep what the plan of a change contains that is requested next. Not durable."""
+        with self._using("cannot store what is foreseen"):
+            self._fleet.put_foreseen(server, foreseen)
+
+    def take_foreseen(self, server: str) -> Foreseen | None:
+        """Return and forget what is foreseen of a server's change; ``None``: nothing."""
+        with self._using("cannot read what is foreseen"):
+            return self._fleet.take_foreseen(server)
+
+    def put_history(self, events: Sequence[Event]) -> None:
+        """Replace what happened to servers, for people. Not durable."""
+        with self._using("cannot store the history"):
+            data = encode_history(events)
+            replace_file(self.directory / HISTORY, data, self._temporaries, durable=False)
+
+    def history(self) -> tuple[Event, ...]:
+        """Return what happened to servers, the oldest first."""
+        with self._using("cannot read the history"):
+            try:
+                data = read_file(self.directory / HISTORY, MAX_HISTORY_BYTES)
+            except FileNotFoundError:
+                return ()
+            return decode_history(data)
 
     def put_mark(self, mark: Mark) -> None:
         """Give out a mark: every report that is answered from now on has it. Not durable."""

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import lb.cli.main as cli
-from controlplane.domain.controller_state import DrainRequest
+from controlplane.documents.controller import decode_controller
+from controlplane.domain.controller_state import CONTROLLER, DrainRequest
+from controlplane.domain.history import Event, EventKind
 from controlplane.domain.objects import Table
 from netns.polling import wait_until
 from tests.unit.controlplane import conftest
@@ -214,7 +216,13 @@ def old_hops(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     fleet.store.request_drain("s1", requested=True)
     wait_until(lambda: "s1" not in fleet.current(), "drained, now hop of its old buckets")
     wait_until(fleet.calm, "settled")
-    fleet.go_on(1.2)  # tables have whole seconds
+    moved_at = fleet.facts().last_moved_at
+
+    def stored() -> float:
+        version = fleet.store.latest(CONTROLLER)
+        return decode_controller(version.data).fleet_seconds if version else 0.0
+
+    wait_until(lambda: stored() > moved_at + 1, "old by the stored fleet time, too", 20.0)
     capsys.readouterr()
 
 
@@ -276,3 +284,62 @@ def test_the_end_of_a_drain_prints_its_plan(
     assert "s2 back: 3 generations, at least 0.3 s (slow start)" in out
     assert "pool web: 64 buckets move, 0 later hops forced out" in out
     assert "drain of s2 cancelled: it joins again" in out
+
+
+def test_the_history_has_what_happened_beside_what_was_foreseen(
+    fleet: Fleet,
+    control: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also over a controller that ends in between, and with a request that others cancel."""
+    monkeypatch.setattr("controlplane.publish.history.STRAY_SECONDS", 0.2)
+    config = fleet.up(4)
+
+    def events() -> list[Event]:
+        return [event for event in fleet.store.history() if event.kind is not EventKind.JOIN]
+
+    with fleet.store.lead("test"):
+        words = ["--reason", "new disk", "--config", str(control)]
+        assert cli.run(["drain", "s2", *words]) == 0
+    wait_until(lambda: "s2" not in fleet.current(), "drained")
+    wait_until(lambda: bool(events()) and events()[-1].over, "the event is over")
+    (event,) = events()
+    assert event.foreseen
+    assert (event.server, event.kind, event.reason) == ("s2", EventKind.DRAIN, "new disk")
+    assert event.foreseen.buckets == event.happened.buckets == 64
+    assert event.foreseen.lost == event.happened.lost == 0
+    assert (event.happened.forced, event.happened.strays) == (0, 0)
+    assert event.happened.seconds < 20
+    fleet.stop_control()
+    fleet.control(config)
+    with fleet.store.lead("test"):
+        assert cli.run(["undrain", "s2", "--config", str(control)]) == 0
+    wait_until(lambda: len(events()) == 2 and events()[-1].over, "its end is over, too")
+    end = events()[-1]
+    assert end.kind is EventKind.UNDRAIN
+    assert end.foreseen
+    assert end.foreseen.buckets == end.happened.buckets == 64
+    assert end.happened.seconds >= end.foreseen.seconds
+    capsys.readouterr()
+    assert cli.run(["history", "s2", "--config", str(control)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "foreseen" in line]
+    assert any(": new disk; foreseen: 64 buckets, 0 hops forced, 0 lost" in one for one in lines)
+    assert lines[-1].count("64 buckets, 0 hops forced, 0 lost") == 2
+    assert cli.run(["history", "s9", "--config", str(control)]) == 0
+    assert "nothing has happened" in capsys.readouterr().out
+
+
+def test_what_was_foreseen_of_a_request_that_is_held_back_is_forgotten(
+    fleet: Fleet, control: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.up(4)
+
+    def held_back(*_: Any, **__: Any) -> tuple[str, ...]:
+        return ("pool web would have 1 of 3 servers active",)
+
+    monkeypatch.setattr("lb.cli.drain.await_verdict", held_back)
+    fleet.stop_control()
+    with fleet.store.lead("test"):
+        assert cli.run(["drain", "s3", "--config", str(control)]) == 3
+    assert fleet.store.take_foreseen("s3") is None

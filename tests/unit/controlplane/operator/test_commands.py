@@ -36,7 +36,17 @@ def settings(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [["servers"], ["drain", "s1"], ["undrain", "s1"], ["why", "s1"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["servers"],
+        ["drain", "s1"],
+        ["undrain", "s1"],
+        ["why", "s1"],
+        ["plan", "down", "s1"],
+        ["history"],
+    ],
+)
 def test_a_store_that_is_not_there_is_refused_and_not_made(
     settings: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
