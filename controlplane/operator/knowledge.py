@@ -156,7 +156,10 @@ def _pool(store: ControllerStore, pool: PoolConfig, table: Table, seen: Seen) ->
     indices = {server.name: server.index for server in seen.cluster.servers}
     dumps: Dumps = {indices[n]: (dump,) for n, dump in seen.dumps.items() if n in indices}
     key_id = _key_id(store, shape) if dumps else None
-    known = occupancy(table, key_id, InUse(), dumps) if key_id else None
+    heard = {
+        indices[n]: 0.0 for n, view in seen.fleet.servers.items() if n in indices and view.heard
+    }
+    known = occupancy(table, key_id, InUse(), dumps, heard) if key_id else None
     return KnownPool(
         table,
         _request(pool, shape, table, seen, known),

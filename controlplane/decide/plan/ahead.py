@@ -217,11 +217,14 @@ def _protected(table: Table, request: BuildRequest, rows: Buckets) -> Hops:
     hops = np.zeros((rows.size, table.depth), dtype=np.bool_)
     hops[:, 1:] = recent[:, None]
     limit, occupancy = request.forget_after_seconds, request.occupancy
-    if limit is not None:
-        over = np.broadcast_to((age >= limit)[:, None], hops.shape)
-        if occupancy is not None and not request.forget_occupied:
-            # The builder takes nothing as known of a bucket that has just lost a dead server.
-            touched = _down(request)[table.chains[rows]].any(axis=1, keepdims=True)
-            over = over & (touched | ~(occupancy.known & occupancy.occupied)[rows])
-        hops &= ~over
-    return hops
+    if limit is None:
+        return hops
+    over = np.broadcast_to((age >= limit)[:, None], hops.shape)
+    if request.forget_occupied:
+        return hops & ~over
+    if occupancy is None:
+        return hops
+    # The builder takes nothing as known of a bucket that has just lost a dead server.
+    touched = np.flatnonzero(_down(request)[table.chains].any(axis=1))
+    gone = occupancy.without(touched).are_gone(table.chains, limit)[rows]
+    return hops & ~(over & gone)

@@ -239,7 +239,7 @@ def test_what_servers_reported_of_full_chains_is_in_the_reason() -> None:
     known, occupied = (np.ones((256, 2), dtype=np.bool_) for _ in range(2))
     known[1::2, 1], occupied[128::2, 1] = False, False
     per_bucket = np.full(5, 2.0)
-    occupancy = Occupancy(known, occupied, np.zeros_like(known), per_bucket)
+    occupancy = Occupancy(known, occupied, np.zeros_like(known), per_bucket, np.zeros(5))
     request = BuildRequest(
         pool=Pool("web", 256, 2, key_id="k"),
         cluster_generation=1,
