@@ -24,7 +24,7 @@ from controlplane.decide.settlement import Settlement
 from controlplane.decide.signs import not_ready, refused_by_probes, refusing
 from controlplane.decide.views import FleetView, RoundView
 from controlplane.domain.controller_state import ControllerState
-from controlplane.domain.decisions import Decisions, Proved, SeenDump
+from controlplane.domain.decisions import Decisions, Proved
 from controlplane.domain.errors import BrigadeError
 from controlplane.domain.objects import CLUSTER, PAST_REGISTERED, Cluster, table_kind
 from controlplane.observe.loads import LoadSources
@@ -34,6 +34,7 @@ from controlplane.publish.asked import AskedWriter
 from controlplane.publish.cluster import ClusterPublisher
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.decisions import DecisionWriter
+from controlplane.publish.dumps import DumpWriter
 from controlplane.publish.empty_hops import EmptyHops
 from controlplane.publish.guard import DrainGuard, Held
 from controlplane.publish.history import HistoryKeeper, Moment
@@ -108,6 +109,7 @@ class Loop:
         self._decisions = DecisionWriter(store, self._conditions)
         self._asked = AskedWriter(store, self._conditions)
         self._history = HistoryKeeper(store, self._conditions)
+        self._dumps = DumpWriter(store, self._conditions)
         self._view: RoundView | None = None
         self._next_tick = 0.0
 
@@ -168,10 +170,10 @@ class Loop:
             refusing(cluster, fleet.servers),
             self._cluster.paths.reasons(now),
             proved=self._proved(),
-            dumps=self._dumps(wall, now),
         )
         self._decisions.write(decided, self._pools, ticked=view.ticked)
         self._history.follow(self._moment(view, pools, wall))
+        self._dumps.write(self.observer.presence.newest(), now, wall)
         done = Round(
             cluster,
             fleet,
@@ -213,13 +215,6 @@ class Loop:
             view.fleet_seconds,
             wall,
         )
-
-    def _dumps(self, wall: float, now: float) -> dict[str, SeenDump]:
-        """Return the last dump of each server, with when it was first seen, in wall clock time."""
-        return {
-            name: SeenDump(number, 0.0 if at is None else wall - (now - at))
-            for name, (number, at) in self.observer.presence.newest().items()
-        }
 
     def _begin(self, now: float) -> None:
         """In the first round, go on from the stored state. Raises ``StoreError``."""

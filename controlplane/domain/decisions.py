@@ -81,25 +81,13 @@ class Proved:
 
 
 @dataclass(frozen=True)
-class SeenDump:
-    """The last dump of a server's sockets, by its number.
-
-    ``at``: Unix seconds when the controller first saw it, 0: before the controller's own start.
-    """
-
-    number: int
-    at: float
-
-
-@dataclass(frozen=True)
 class Decisions:
     """All pools. ``at``: Unix seconds, for people. ``held``: server -> why its drain waits.
 
     ``refusing``: silent server -> services where nothing listens, by the controller's probes.
     ``cut_off``: server that the others do not reach -> why it may not join yet. ``proved``: broken
     connections since this controller's start, by the server that had no socket and the one that has
-    it. ``dumps``: where servers have connections, the controller knows from these; it writes them
-    with other changes.
+    it.
     """
 
     at: float = 0.0
@@ -108,4 +96,3 @@ class Decisions:
     cut_off: Mapping[str, str] = field(default_factory=dict)
     pools: Mapping[str, PoolDecisions] = field(default_factory=dict)
     proved: tuple[Proved, ...] = ()
-    dumps: Mapping[str, SeenDump] = field(default_factory=dict)

@@ -74,12 +74,12 @@ class Presence:
             return None
         return SeenDumps(seen.boot_id, tuple(map(decode_presence, seen.bodies)))
 
-    def newest(self) -> dict[str, tuple[int, float | None]]:
-        """Return the last dump of each server: its number, and when it was first seen.
+    def newest(self) -> dict[str, tuple[float | None, object]]:
+        """Return the last dump of each server: when it was first seen, and as it was reported.
 
         ``None``: it was there already when this was first asked, and may be old.
         """
-        return {name: (seen.numbers[-1], seen.at) for name, seen in self._seen.items()}
+        return {name: (seen.at, seen.bodies[-1]) for name, seen in self._seen.items()}
 
     def _add(self, name: str, report: Report, at: float | None) -> None:
         """Keep a dump that is new. Raises ``DocumentError``: it cannot be read."""

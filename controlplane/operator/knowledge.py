@@ -25,6 +25,7 @@ from controlplane.documents.presence import Dump, decode_presence, key_id_of
 from controlplane.domain.controller_state import CONTROLLER, ControllerState
 from controlplane.domain.decisions import Decisions, PoolDecisions
 from controlplane.domain.objects import Cluster, Pool, Server, ServerState, Table
+from controlplane.domain.seen_dumps import SeenDump
 from controlplane.operator.overview import decisions_of, health_of, panics
 from controlplane.publish.published import Published
 from controlplane.settings.models import ControlConfig, PoolConfig
@@ -48,7 +49,7 @@ class Seen:
     decided: Decisions
     leaving: Collection[str]
     stored: ControllerState
-    dumps: Mapping[str, Dump]
+    dumps: Mapping[str, SeenDump]
     wall: float
 
     @property
@@ -81,7 +82,7 @@ def see(
         and fleet.servers[other.name].drain_requested
         and other.name not in decided.held
     }
-    stored, dumps = _stored(store), _dumps(fleet)
+    stored, dumps = _stored(store), _dumps(store, fleet)
     return Seen(config, published, cluster, fleet, decided, leaving, stored, dumps, time.time())
 
 
@@ -93,23 +94,30 @@ def _stored(store: ControllerStore) -> ControllerState:
     return ControllerState()
 
 
-def _dumps(fleet: FleetView) -> dict[str, Dump]:
+def _dumps(store: ControllerStore, fleet: FleetView) -> dict[str, SeenDump]:
     """Return the last dump of each server that is heard: what a silent one reported is over."""
+    try:
+        found = store.dumps()
+    except StoreCorrupt:
+        return {}
+    return {n: seen for n, seen in found.items() if n in fleet.servers and fleet.servers[n].heard}
+
+
+def _decoded(dumps: Mapping[str, SeenDump]) -> dict[str, Dump]:
     found = {}
-    for name, report in fleet.reports.items():
-        if report.presence is not None and name in fleet.servers and fleet.servers[name].heard:
-            with suppress(DocumentError):
-                found[name] = decode_presence(report.presence)
+    for name, seen in dumps.items():
+        with suppress(DocumentError):
+            found[name] = decode_presence(seen.body)
     return found
 
 
 def knowledge(store: ControllerStore, seen: Seen) -> Known:
     """Return what a plan is made from. Raises ``StoreError``."""
-    tables = seen.published.tables
+    tables, dumps = seen.published.tables, _decoded(seen.dumps)
     pools = {
         pool.name: found
         for pool in seen.config.pool
-        if pool.name in tables and (found := _pool(store, pool, tables[pool.name], seen))
+        if pool.name in tables and (found := _pool(store, pool, tables[pool.name], seen, dumps))
     }
     decided = max(0.0, seen.wall - seen.decided.at) if seen.decided.at else None
     return Known(
@@ -135,26 +143,24 @@ def _server(server: Server, seen: Seen) -> KnownServer:
         configured.max_connections if configured else None,
         alive=view.alive,
         drain_requested=view.drain_requested,
-        dump_age_seconds=dump_age(server.name, seen),
+        dump_age_seconds=_age(server.name, seen),
     )
 
 
-def dump_age(server: str, seen: Seen) -> float | None:
-    """Return how old a server's dump is at most: the controller notes when it first saw each."""
-    dump, noted = seen.dumps.get(server), seen.decided.dumps.get(server)
-    if dump is None or not seen.decided.at:
-        return None
-    if noted is None or noted.number != dump.number:
-        return max(0.0, seen.wall - seen.decided.at)  # it came later than the decisions
-    return max(0.0, seen.wall - noted.at) if noted.at else None
+def _age(server: str, seen: Seen) -> float | None:
+    """Return how old a server's dump is: the controller notes when it first saw each."""
+    dump = seen.dumps.get(server)
+    return max(0.0, seen.wall - dump.at) if dump and dump.at else None
 
 
-def _pool(store: ControllerStore, pool: PoolConfig, table: Table, seen: Seen) -> KnownPool | None:
+def _pool(
+    store: ControllerStore, pool: PoolConfig, table: Table, seen: Seen, last: Mapping[str, Dump]
+) -> KnownPool | None:
     shape = seen.cluster.pool(pool.name)
     if shape is None or (table.buckets, table.depth) != (shape.buckets, shape.depth):
         return None
     indices = {server.name: server.index for server in seen.cluster.servers}
-    dumps: Dumps = {indices[n]: (dump,) for n, dump in seen.dumps.items() if n in indices}
+    dumps: Dumps = {indices[n]: (dump,) for n, dump in last.items() if n in indices}
     key_id = _key_id(store, shape) if dumps else None
     heard = {
         indices[n]: 0.0 for n, view in seen.fleet.servers.items() if n in indices and view.heard

@@ -28,15 +28,14 @@ class DecisionWriter:
     ) -> None:
         """Write if something changed: pools at ticks, the rest in every round.
 
-        ``servers``: decisions of this round without pools. A failure is logged. New dumps alone
-        do not count as a change: each server has one every few seconds.
+        ``servers``: decisions of this round without pools. A failure is logged.
         """
-        written, wall, dumps = self._written, servers.at, servers.dumps
-        if not ticked and written and servers == replace(written, at=wall, pools={}, dumps=dumps):
+        written, wall = self._written, servers.at
+        if not ticked and written and servers == replace(written, at=wall, pools={}):
             return
         found = {name: publisher.decisions() for name, publisher in publishers.items()}
         new = replace(servers, pools=found)
-        if written and new == replace(written, at=wall, dumps=dumps) and _fresh(written, wall):
+        if written and new == replace(written, at=wall) and _fresh(written, wall):
             return
         try:
             self._store.put_decisions(new)

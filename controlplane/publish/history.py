@@ -90,6 +90,8 @@ class HistoryKeeper:
             request.by if request else "",
             request.reason if request else "",
             foreseen if foreseen and foreseen.kind is wanted else None,
+            # Nobody counts what goes with a server.
+            Happened(lost=None if kind is EventKind.DOWN else 0),
             strays_before=moment.strays,
         )
 
@@ -177,4 +179,6 @@ def _counted(results: Iterable[BuildResult]) -> Happened:
         if result.forced or result.forgotten:
             known = result.lost_connections
             lost = None if lost is None or known is None else lost + known
+        if result.moved and result.table.depth == 1:  # nobody counts what a bucket loses there
+            lost = None
     return Happened(buckets, forced, None if lost is None else round(lost))

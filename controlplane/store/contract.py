@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from controlplane.domain.decisions import Decisions
     from controlplane.domain.history import Event, Foreseen
     from controlplane.domain.objects import AskedFlow, Report, Twin
+    from controlplane.domain.seen_dumps import SeenDump
 
 NOBODY = Origin()
 """The origin of what an older agent sends."""
@@ -242,6 +243,14 @@ class ControllerStore(AgentStore, OperatorStore):
     @abstractmethod
     def history(self) -> tuple[Event, ...]:
         """Return what happened to servers, the oldest first."""
+
+    @abstractmethod
+    def put_dumps(self, dumps: Mapping[str, SeenDump]) -> None:
+        """Replace the last dumps of servers' sockets, for plans. Not durable."""
+
+    @abstractmethod
+    def dumps(self) -> Mapping[str, SeenDump]:
+        """Return the last dumps of servers' sockets, as far as a controller has seen any."""
 
     @abstractmethod
     def put_mark(self, mark: Mark) -> None:

@@ -17,7 +17,6 @@ from controlplane.domain.decisions import (
     PoolDecisions,
     Proved,
     Reason,
-    SeenDump,
     ServerBuckets,
 )
 from controlplane.domain.names import printable, shown
@@ -54,7 +53,6 @@ def decode_decisions(data: bytes) -> Decisions:
         cut_off=_by_name({"cut_off": {}, **content}, "cut_off", _text),
         pools=_by_name(content, "pools", _pool),
         proved=tuple(map(_proved, _list(content, "proved"))),
-        dumps=_by_name({"dumps": {}, **content}, "dumps", _dump),
     )
 
 
@@ -70,11 +68,6 @@ def _proved(content: object) -> Proved:
         raise StoreCorrupt("decisions: proved must be a list of objects")
     broken_by, held_by = (check_name(content.get(k), "server") for k in ("broken_by", "held_by"))
     return Proved(broken_by, held_by, _count(content, "count"))
-
-
-def _dump(content: Mapping[str, Any], name: str) -> SeenDump:
-    seen = _object(content, name)
-    return SeenDump(_count(seen, "number"), _number(seen, "at"))
 
 
 def _pool(content: Mapping[str, Any], name: str) -> PoolDecisions:

@@ -35,6 +35,7 @@ from controlplane.domain.decisions import Decisions
 from controlplane.domain.history import Event, Foreseen
 from controlplane.domain.names import shown
 from controlplane.domain.objects import AskedFlow, Origin, Report, Twin
+from controlplane.domain.seen_dumps import SeenDump
 from controlplane.store.asked import MAX_ASKED_BYTES, asked_to_text, text_to_asked
 from controlplane.store.contract import (
     NOBODY,
@@ -50,6 +51,7 @@ from controlplane.store.decisions import (
     decode_decisions,
     encode_decisions,
 )
+from controlplane.store.dumps import MAX_DUMPS_BYTES, decode_dumps, encode_dumps
 from controlplane.store.file.atomic import (
     file_lock,
     make_directory,
@@ -69,6 +71,7 @@ from controlplane.store.marks import mark_to_text, text_to_mark
 from controlplane.store.names import check_document, check_generation, kind_to_stem, stem_to_kind
 
 DECISIONS = "decisions.json"
+DUMPS = "dumps.json"
 HISTORY = "history.json"
 MARK = "mark"
 ASKED = "asked"
@@ -265,6 +268,21 @@ class FileStore(ControllerStore):
             except FileNotFoundError:
                 return ()
             return decode_history(data)
+
+    def put_dumps(self, dumps: Mapping[str, SeenDump]) -> None:
+        """Replace the last dumps of servers' sockets, for plans. Not durable."""
+        with self._using("cannot store the dumps"):
+            data = encode_dumps(dumps)
+            replace_file(self.directory / DUMPS, data, self._temporaries, durable=False)
+
+    def dumps(self) -> Mapping[str, SeenDump]:
+        """Return the last dumps of servers' sockets, as far as a controller has seen any."""
+        with self._using("cannot read the dumps"):
+            try:
+                data = read_file(self.directory / DUMPS, MAX_DUMPS_BYTES)
+            except FileNotFoundError:
+                return {}
+            return decode_dumps(data)
 
     def put_mark(self, mark: Mark) -> None:
         """Give out a mark: every report that is answered from now on has it. Not durable."""

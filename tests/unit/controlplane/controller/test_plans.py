@@ -11,6 +11,7 @@ import pytest
 
 import lb.cli.main as cli
 from controlplane.documents.controller import decode_controller
+from controlplane.documents.presence import decode_presence
 from controlplane.domain.controller_state import CONTROLLER, DrainRequest
 from controlplane.domain.history import Event, EventKind
 from controlplane.domain.objects import Table
@@ -54,6 +55,13 @@ def table(fleet: Fleet) -> Table:
     found = fleet.table()
     assert found
     return found
+
+
+def dumped(fleet: Fleet) -> bool:
+    """Whether the store has a dump of each server by the newest cluster document."""
+    found = [decode_presence(seen.body) for seen in fleet.store.dumps().values()]
+    newest = fleet.cluster().generation
+    return len(found) == 4 and all(dump.cluster_generation >= newest for dump in found)
 
 
 def test_a_drain_and_its_end_do_what_their_plans_show(
@@ -129,7 +137,7 @@ def test_connections_and_their_age_come_from_the_servers_dumps(
 ) -> None:
     monkeypatch.setattr(conftest, "Agent", Counting)
     fleet.up(4)
-    fleet.go_on(0.3)
+    wait_until(lambda: dumped(fleet), "the store has everybody's dumps")
     with fleet.store.lead("test"):
         plan = planned(control, capsys, "reboot", "s1")
         current = table(fleet).chains[:, 0]
@@ -161,6 +169,7 @@ def test_a_silent_servers_connections_are_assumed(
 ) -> None:
     monkeypatch.setattr(conftest, "Agent", Counting)
     fleet.up(4)
+    wait_until(lambda: dumped(fleet), "the store has everybody's dumps")
     fleet.agents["s1"].reports = False
     fleet.go_on(0.7)
     with fleet.store.lead("test"):

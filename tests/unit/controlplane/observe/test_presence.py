@@ -112,11 +112,13 @@ def test_when_a_dump_was_first_seen_is_kept_unless_it_was_there_before() -> None
     presence = Presence()
     reports = {name: Report(name, "a", 1, 0.0, presence=body(1)) for name in ("s1", "s2")}
     presence.observe(reports, 5.0)
-    assert presence.newest() == {"s1": (1, None), "s2": (1, None)}
+    assert presence.newest() == {"s1": (None, body(1)), "s2": (None, body(1))}
     reports["s1"] = Report("s1", "a", 2, 0.0, presence=body(2))
     for now in (6.0, 7.0):
         presence.observe(reports, now)
-        assert presence.newest() == {"s1": (2, 6.0), "s2": (1, None)}
+        assert presence.newest() == {"s1": (6.0, body(2)), "s2": (None, body(1))}
     reports["s1"] = Report("s1", "a", 3, 0.0, presence=body(2))
     presence.observe(reports, 8.0)
-    assert presence.newest()["s1"] == (2, 6.0), "the same dump in another report"
+    reports["s1"] = Report("s1", "a", 4, 0.0)
+    presence.observe(reports, 9.0)
+    assert presence.newest()["s1"] == (6.0, body(2)), "the same dump in another report, and none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from controlplane.store.contract import StoreUnavailable
 from controlplane.store.file.store import FileStore
 
 REGISTERED, JOINING, ACTIVE, DRAINING, DOWN = ServerState
-TABLE = Table("web", 1, 1, np.ones((1, 1), np.uint16), np.ones(1, np.uint32))
+TABLE, FLAT = (
+    Table("web", 1, 1, np.ones((1, depth), np.uint16), np.ones(1, np.uint32)) for depth in (2, 1)
+)
 
 
 def table(moved: int = 0, forced: int = 0, lost: float | None = None) -> BuildResult:
@@ -140,6 +143,7 @@ def test_a_newcomer_and_a_loss_are_events_too(rounds: Rounds) -> None:
     ]
     assert events[0].foreseen is not None, "a drain that ended while the server was away"
     assert events[1].foreseen is None, "another change was foreseen"
+    assert [event.happened.lost for event in events] == [0, None], "what goes with a server"
 
 
 def test_another_change_of_a_server_ends_the_one_before(rounds: Rounds) -> None:
@@ -156,9 +160,10 @@ def test_another_change_of_a_server_ends_the_one_before(rounds: Rounds) -> None:
         ([table(8, 2, None)], None),
         ([table(8, 2, 3.0), table(8, 2, 4.4)], 7),
         ([table(8, 0, None)], 0),
+        ([replace(table(8, 0, 0.0), table=FLAT)], None),
         ([BuildResult(None, 0, 0, 3, 3, 0, 0, 0, {})], 0),
     ],
-    ids=["unknown", "both", "nothing pushed out", "not published"],
+    ids=["unknown", "both", "nothing pushed out", "depth 1", "not published"],
 )
 def test_losses_are_unknown_if_hops_left_whose_connections_are_not_known(
     rounds: Rounds, results: list[BuildResult], lost: int | None

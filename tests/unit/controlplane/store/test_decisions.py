@@ -14,7 +14,6 @@ from controlplane.domain.decisions import (
     PoolDecisions,
     Proved,
     Reason,
-    SeenDump,
     ServerBuckets,
 )
 from controlplane.operator.overview import decisions_of
@@ -39,7 +38,6 @@ SOME = Decisions(
         )
     },
     (Proved("s2", "s1", 3), Proved("s3", "s1", 1)),
-    {"s1": SeenDump(9, 12.25)},
 )
 
 
@@ -57,12 +55,10 @@ def test_they_come_back_as_they_were(tmp_path: Path) -> None:
     store.close()
 
 
-def test_an_earlier_controller_does_not_report_forced_hops_and_dumps() -> None:
+def test_an_earlier_controller_does_not_report_forced_hops() -> None:
     content = json.loads(encode_decisions(SOME))
-    del content["pools"]["web"]["forced"], content["dumps"]
-    found = decode_decisions(json.dumps(content).encode())
-    assert found.pools["web"].forced is None
-    assert found.dumps == {}
+    del content["pools"]["web"]["forced"]
+    assert decode_decisions(json.dumps(content).encode()).pools["web"].forced is None
 
 
 def changed(**values: Any) -> bytes:
