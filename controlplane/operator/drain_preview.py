@@ -94,7 +94,7 @@ def preview_of(
         for pool in plan.stages[0].pools
         if serving and pool.pool in served
     ]
-    connections = report.connections if report and not view.silent else None
+    connections = report.connections if report and view.heard else None
     return DrainPreview(name, serving, view.drain_requested, connections, tuple(previews), plan)
 
 

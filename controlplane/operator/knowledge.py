@@ -131,7 +131,7 @@ def knowledge(store: ControllerStore, seen: Seen) -> Known:
 def _server(server: Server, seen: Seen) -> KnownServer:
     view, report = seen.fleet.servers[server.name], seen.fleet.reports.get(server.name)
     configured = seen.config.server_named(server.name)
-    report = None if view.silent else report
+    report = report if view.heard else None
     pools = [pool.name for pool in seen.config.pool if configured and configured.serves(pool.name)]
     return KnownServer(
         server.name,

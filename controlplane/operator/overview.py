@@ -15,6 +15,7 @@ from controlplane.documents.fields import DocumentError
 from controlplane.documents.flows import decode_flows
 from controlplane.domain.decisions import Decisions
 from controlplane.domain.objects import (
+    IN_USE,
     Cluster,
     Report,
     Server,
@@ -136,14 +137,16 @@ def _server(
     buckets = {pool: f.current.get(server.index, 0) for pool, f in published.facts.items()}
     agent = "speaks" if view.heard else "silent" if view.known else "unknown"
     agent = "leaving" if view.leaving else agent
+    # By its last report: this process has not listened for as long as the controller waits.
+    detached = report is not None and report.detached
     return {
         "name": server.name,
         "dip": str(server.dip),
         "index": server.index,
         "state": server.state.value,
-        "agent": "detached" if view.detached else "stopped" if view.stopped else agent,
+        "agent": "detached" if detached else "stopped" if view.stopped else agent,
         "ready": view.ready,
-        "not_ready": view.not_ready,
+        "not_ready": server.state in IN_USE and view.heard and not view.ready,
         "twin": claim_text(fleet.twins[server.name]) if server.name in fleet.twins else None,
         "load": report.load if report else None,
         "connections": report.connections if report else 0,
@@ -162,7 +165,7 @@ def _server(
         "cut_off": server.name in paths.groups.outside or server.name in decided.cut_off,
         "cut_off_reason": decided.cut_off.get(server.name),
         "unhealthy": sorted(n for n, h in report.checks.items() if not h.healthy) if report else [],
-        "refusing": list(decided.refusing.get(server.name, ())) if view.may_be_dead else [],
+        "refusing": [] if view.heard else list(decided.refusing.get(server.name, ())),
         "buckets": buckets,
         "share": {pool: n / published.tables[pool].buckets for pool, n in buckets.items()},
     }

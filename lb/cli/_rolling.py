@@ -255,7 +255,8 @@ def listened(world: FleetWorld) -> FleetFacts:
 
 def _options(arguments: Arguments, config: ControlConfig, store: ControllerStore) -> Options:
     """Return the options of a new run. Raises ``BrigadeError``: it must not begin."""
-    published, fleet = listen(store, config, LISTEN_SECONDS)
+    silent_after = config.silent_after_seconds + LISTEN_SECONDS  # who is silent is left out
+    published, fleet = listen(store, config, silent_after)
     if published.cluster is None:
         raise BrigadeError("the controller has published nothing yet: lbctl servers shows it")
     names = None

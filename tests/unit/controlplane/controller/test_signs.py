@@ -7,7 +7,7 @@ import re
 import pytest
 
 from controlplane.operator.overview import overview
-from lb.cli.servers import print_servers
+from lb.cli.servers import LISTEN_SECONDS, print_servers
 from netns.polling import wait_until
 from tests.unit.controlplane.conftest import Fleet
 from tests.unit.controlplane.fleet import EVEN, dip
@@ -134,13 +134,14 @@ def test_the_overview_shows_that_a_silent_servers_services_refuse(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It cannot probe: it shows what the controller's probes found, and only while that is new."""
+    ordinary = fleet.config(4, silent_after_seconds=1.0)
     fleet.up(4, silent_wait_seconds=60.0)
     fleet.prober.refusing.add(dip(3))
     fleet.agents["s3"].end()
     wait_until(lambda: fleet.current().keys() == THREE, "s3 is current for no bucket")
     capsys.readouterr()
     with fleet.store.lead("c1"):
-        found = overview(fleet.store, fleet.config(4), 1.3)
+        found = overview(fleet.store, ordinary, LISTEN_SECONDS)
     (service,) = found["servers"][2]["refusing"]
     assert [server["refusing"] for server in found["servers"][:2]] == [[], []]
     print_servers(found)
@@ -150,7 +151,7 @@ def test_the_overview_shows_that_a_silent_servers_services_refuse(
     fleet.prober.refusing.clear()
     wait_until(lambda: not fleet.rounds[-1].fleet.servers["s3"].refused_services, "it accepts")
     with fleet.store.lead("c1"):
-        found = overview(fleet.store, fleet.config(4), 1.3)
+        found = overview(fleet.store, ordinary, LISTEN_SECONDS)
     assert found["servers"][2]["agent"] == "silent"
     assert not found["servers"][2]["refusing"]
 
@@ -206,3 +207,18 @@ def test_of_several_services_a_silent_servers_probes_take_turns(fleet: Fleet) ->
     )
     fleet.agents["s3"].end()
     wait_until(lambda: {port for _, port in fleet.prober.asked} == ports, "all are probed")
+
+
+def test_the_overview_shows_at_once_what_an_agent_reports(fleet: Fleet) -> None:
+    """It has listened for less time than the controller waits before it acts."""
+    ordinary = fleet.config(4, silent_after_seconds=1.0)
+    fleet.up(4)
+    fleet.agents["s2"].ready = False
+    fleet.agents["s3"].detached = True
+
+    def shown() -> list[tuple[str, bool]]:
+        with fleet.store.lead("c1"):
+            found = overview(fleet.store, ordinary, LISTEN_SECONDS)
+        return [(server["agent"], server["not_ready"]) for server in found["servers"]]
+
+    wait_until(lambda: shown()[1:3] == [("speaks", True), ("detached", False)], "shown", 5.0)
