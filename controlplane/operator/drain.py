@@ -31,7 +31,8 @@ class DrainProgress:
     ``in_buckets``: in how many buckets of all pools its last dump of sockets found connections;
     ``None``: it does not report it.
     ``buckets``: how many it is current for, in all pools. ``waiting_for``: servers that have not
-    taken the newest tables into use. ``connections``: on its VIPs; ``None``: no report yet.
+    taken the newest tables into use. ``connections``: on its VIPs; ``None``: no report yet. Of
+    these, ``strays`` are cut off already: they end when the service or the kernel gives up.
     ``noted``: the controller has acted on the request, so the server gets no more buckets.
     """
 
@@ -46,6 +47,7 @@ class DrainProgress:
     keeps: tuple[str, ...] = ()
     """Pools whose buckets it keeps, because no other server can take them."""
     in_buckets: int | None = None
+    strays: int = 0
 
     @property
     def done(self) -> bool:
@@ -60,6 +62,8 @@ class DrainProgress:
         text = f"has {buckets}{connections} connections"
         if self.connections and self.in_buckets is not None:
             text += f", in {self.in_buckets} buckets"
+        if self.strays:
+            text += f" ({self.strays} of them cut off already)"
         if self.held:
             text += f", its drain is held back: {'; '.join(self.held)}"
         elif not self.noted:
@@ -101,6 +105,7 @@ def progress(
         buckets=sum(table.current.get(server.index, 0) for table in facts.values()),
         waiting_for=tuple(sorted(waiting)),
         connections=_connections(view, report),
+        strays=sum(one.count for one in report.strays) if report else 0,
         noted=server.state not in SERVING,
         over=view.stopped,
     )

@@ -15,6 +15,7 @@ from lb.cli._options import config_option, json_option
 from lb.cli._show import show_whole
 from lb.cli._strays import connections_text, count_of, strays_text
 
+NOT_ATTACHED = "NOT ATTACHED: VIP packets that arrive here are not forwarded"
 OLD_SECONDS = 5.0
 """Agents write their status every second. One that did not for so long is suspended, or hangs."""
 
@@ -23,7 +24,7 @@ def lines_of(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     """Return the lines that show a status, each a label and a text."""
     lines = [("server", f"{status['server']}, DIP {status['dip']} on {status['interface']}")]
     lines.append(("agent", _agent(status, now)))
-    attached = f"attached, {status['xdp_mode']} XDP" if status["attached"] else "NOT ATTACHED"
+    attached = f"attached, {status['xdp_mode']} XDP" if status["attached"] else NOT_ATTACHED
     lines.append(("programs", attached))
     if status.get("trace"):
         lines.append(("trace", "ON, packets cost more; if no trace runs, use lbctl trace --off"))
@@ -137,9 +138,11 @@ def _contact(last: float | None, now: float) -> str:
 def command(config: Path, as_json: bool) -> None:
     """Show the state of this server's agent.
 
-    The command reads the last status that the agent wrote, and checks whether the agent still runs.
+    The command reads the last status that the agent wrote, checks whether the agent still runs, and
+    looks at the interface whether the programs are on it.
     """
     from controlplane.domain.errors import BrigadeError
+    from lb.agent.attach.on_interface import are_attached
     from lb.agent.attach.trace_swap import is_on
     from lb.agent.config import load_agent_config
     from lb.agent.machine.lock import find_holder
@@ -150,9 +153,13 @@ def command(config: Path, as_json: bool) -> None:
         status = read_status(settings.run_dir)
     except (OSError, ValueError) as error:
         raise BrigadeError(f"{settings.run_dir}: the status cannot be read: {error}") from error
-    if status is None:
-        raise BrigadeError(f"no agent status in {settings.run_dir}: start the agent with lbctl up")
     holder = find_holder(settings.interface)
+    if status is None:
+        starts = f"process {holder.pid} is starting" if holder else "start the agent with lbctl up"
+        raise BrigadeError(f"no agent status in {settings.run_dir}: {starts}")
+    attached = are_attached(settings)
+    if attached is not None:
+        status["attached"] = attached
     status["agent_running"] = holder is not None
     status["agent_pid"] = holder.pid if holder else None
     status["trace"] = is_on(settings)

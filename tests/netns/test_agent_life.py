@@ -128,6 +128,9 @@ def test_what_was_there_before_is_there_afterwards_also_after_sigkill(fleet: Fle
     assert look(fleet) != before
     status = json.loads(fleet.lbctl(1, "status", "--json").stdout)
     assert (status["agent_running"], status["ready"]) == (False, True)
+    assert status["attached"], "the programs outlive the agent"
+    host.run(["ip", "link", "set", "eth0", "xdp", "off"])
+    assert "NOT ATTACHED" in fleet.lbctl(1, "status").stdout
     fleet.lbctl(1, "down", "--force")
     assert look(fleet) == before
 

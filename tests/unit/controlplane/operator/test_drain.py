@@ -11,7 +11,7 @@ import numpy as np
 from controlplane.decide.server_state import ServerView
 from controlplane.decide.views import FleetView
 from controlplane.documents.presence import Dump, PoolPresence
-from controlplane.domain.objects import CLUSTER, Cluster, Report, Server, ServerState
+from controlplane.domain.objects import CLUSTER, Cluster, Report, Server, ServerState, Strays
 from controlplane.domain.table_facts import TableFacts
 from controlplane.operator.drain import DrainProgress, occupied_buckets, progress
 
@@ -35,7 +35,8 @@ def ask(
         Server("s2", IPv4Address("10.1.0.2"), 2, ServerState.ACTIVE),
     )
     seen = {name: replace(views.get(name, ALIVE), name=name) for name in ("s1", "s2")}
-    reports = {"s1": Report("s1", "boot", 1, 0.0, connections=connections)}
+    cut_off = (Strays("web", "forced", connections // 2),)
+    reports = {"s1": Report("s1", "boot", 1, 0.0, connections=connections, strays=cut_off)}
     fleet = FleetView(Cluster(4, servers), seen, reports, acknowledged, 30.0)
     return progress("s1", facts, GENERATIONS, fleet)
 
@@ -63,6 +64,12 @@ def test_somebody_who_forwards_by_an_older_table_holds_it_back() -> None:
 def test_connections_that_nobody_tells_of_are_not_none() -> None:
     found = ask(s1=SILENT)
     assert (found.done, found.connections) == (False, None)
+
+
+def test_connections_that_are_cut_off_are_shown_and_waited_for() -> None:
+    """The number of those is older than that of all: some of them may be gone."""
+    assert str(ask(connections=12)) == "has 12 connections (6 of them cut off already)"
+    assert not ask(connections=12).done
 
 
 def test_one_that_is_gone_is_not_waited_for() -> None:

@@ -197,6 +197,14 @@ def test_without_data_there_is_one_line_with_a_remedy(
     assert "lbctl up" in error
 
 
+def test_an_agent_that_has_no_status_yet_is_starting(
+    config: Path, settings: AgentConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with interface_lock(settings.interface):
+        assert run("status", "--config", str(config)) == 1
+    assert f"process {os.getpid()} is starting" in capsys.readouterr().err
+
+
 def test_status_shows_whether_the_agent_runs(
     config: Path, settings: AgentConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
