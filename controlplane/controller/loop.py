@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -76,6 +76,8 @@ class Round:
     proved: tuple[Proved, ...] = ()
     flows_refused: Mapping[str, int] = field(default_factory=dict)
     """Server -> reports and answers about flows that were not believed, since the start."""
+    load_unknown: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Pool -> servers whose load it lacks."""
 
 
 class Loop:
@@ -190,6 +192,7 @@ class Loop:
             self.observer.presence.refused,
             decided.proved,
             self.observer.orphans.refused,
+            {name: publisher.load_unknown for name, publisher in self._pools.items()},
         )
         self._keep_state(fleet, now)
         self._show(done)

@@ -52,6 +52,9 @@ class ControlMetrics:
         self.settled = gauge("settled", "1 if the newest generation is settled", "kind")
         self.waiting = gauge("waiting_for", "Servers that a generation waits for", "kind")
         self.panic = gauge("panic", "1 while too many are unhealthy at once", "pool")
+        self.load_unknown = gauge(
+            "load_unknown", "Servers whose load is not known to a pool balanced by load", "pool"
+        )
         self.withheld = gauge("deaths_withheld", "Servers that look dead, too many at once")
         self.held = gauge("drain_held", "1 while a guard holds a requested drain back", "server")
         self.moved = counter("moved_buckets", "Buckets given another current server", "pool")
@@ -221,6 +224,9 @@ class ControlMetrics:
         names = {server.index: server.name for server in done.cluster.servers}
         _by_server(self.share, done.shares, names)
         _by_server(self.buckets, done.buckets, names)
+        self.load_unknown.clear()
+        for pool, unknown in done.load_unknown.items():
+            self.load_unknown.labels(pool).set(len(unknown))
         for pool, outcome in done.outcomes.items():
             self.panic.labels(pool).set(outcome.health.panic)
             for counter in (self.moved, self.prepared, self.forced, self.forgotten, self.empty):

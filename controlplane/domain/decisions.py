@@ -60,6 +60,7 @@ class PoolDecisions:
     ``shares`` and ``caps`` (in buckets) are by server, as the builder had them. ``generation`` is
     the table's, ``waiting_for`` who does not have it in use yet. ``forced``: hops that this
     controller has pushed out within their drain time since its start; ``None``: not reported.
+    ``load_unknown``: servers that are heard and whose load this pool, balanced by load, lacks.
     """
 
     generation: int = 0
@@ -69,6 +70,7 @@ class PoolDecisions:
     caps: Mapping[str, int] = field(default_factory=dict)
     servers: Mapping[str, ServerBuckets] = field(default_factory=dict)
     forced: int | None = None
+    load_unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

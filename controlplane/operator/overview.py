@@ -13,7 +13,7 @@ from controlplane.decide.settlement import Settlement
 from controlplane.decide.views import FleetView
 from controlplane.documents.fields import DocumentError
 from controlplane.documents.flows import decode_flows
-from controlplane.domain.decisions import Decisions
+from controlplane.domain.decisions import Decisions, PoolDecisions
 from controlplane.domain.objects import (
     IN_USE,
     Cluster,
@@ -227,6 +227,8 @@ def _pool(
         "generation": table.generation,
         "in_transition": published.facts[name].in_transition,
         "panic": cluster is not None and panics(name, cluster, config, fleet, decided),
+        "load": next((pool.load for pool in config.pool if pool.name == name), None),
+        "load_unknown": list(decided.pools.get(name, PoolDecisions()).load_unknown),
     }
 
 

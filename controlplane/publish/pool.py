@@ -27,7 +27,14 @@ from controlplane.decide.signs import joins_when_ready
 from controlplane.decide.views import PoolView, RoundView
 from controlplane.domain.bounds import MAX_DEPTH
 from controlplane.domain.decisions import PoolDecisions
-from controlplane.domain.objects import CLUSTER, Pool, ServerState, Table, table_kind
+from controlplane.domain.objects import (
+    CLUSTER,
+    SERVING,
+    Pool,
+    ServerState,
+    Table,
+    table_kind,
+)
 from controlplane.domain.table_facts import TableFacts
 from controlplane.publish.condition_log import ConditionLog
 from controlplane.publish.pool_shares import Balance
@@ -36,6 +43,8 @@ from controlplane.settings.models import ControlConfig, PoolConfig
 
 DROP_SECONDS = 5.0
 """How often empty hops may leave in a table of their own: each is a new table for every server."""
+MOST_NAMED = 64
+"""Servers whose load is not known: so many are named in the decisions."""
 NOBODY_LEFT = "no server left, the last table stays"
 
 
@@ -164,6 +173,24 @@ class PoolPublisher:
             caps={names[i]: cap for i, cap in request.caps.items() if i in names},
             servers=explain(self._facts(table, done, request)),
             forced=self._forced,
+            load_unknown=self.load_unknown[:MOST_NAMED],
+        )
+
+    @property
+    def load_unknown(self) -> tuple[str, ...]:
+        """Servers that are heard and whose load is not known, if the pool is balanced by load."""
+        if self._round is None or self._config.balance != "load":
+            return ()
+        view = self._round.view
+        loads = view.loads.get(self.pool.name, {})
+        members = {s.name for s in view.config.server if s.serves(self.pool.name)}
+        return tuple(
+            server.name
+            for server in view.cluster.servers
+            if server.state in SERVING
+            and server.name in members
+            and view.fleet.servers[server.name].heard
+            and loads.get(server.index) is None
         )
 
     def _facts(self, table: Table, done: _Round, request: BuildRequest) -> PoolFacts:

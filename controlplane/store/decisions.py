@@ -80,6 +80,7 @@ def _pool(content: Mapping[str, Any], name: str) -> PoolDecisions:
         caps=_by_name(pool, "caps", _count),
         servers=_by_name(pool, "servers", _server),
         forced=None if pool.get("forced") is None else _count(pool, "forced"),
+        load_unknown=_texts({"load_unknown": [], **pool}, "load_unknown"),
     )
 
 

@@ -142,11 +142,22 @@ def _print_notes(found: dict[str, Any]) -> None:
             )
     _print_paths(found)
     _print_twins(found["servers"])
-    for pool in found["pools"]:
+    _print_pools(found["pools"])
+
+
+def _print_pools(pools: list[dict[str, Any]]) -> None:
+    for pool in pools:
         if pool["panic"]:
             click.echo(
                 f"PANIC: too many servers of pool {pool['name']} are unhealthy at once, so their "
                 "checks are ignored"
+            )
+        if pool["load_unknown"]:
+            names = ", ".join(pool["load_unknown"])
+            source = "Prometheus" if pool["load"] == "prometheus" else "their agents"
+            click.echo(
+                f"LOAD UNKNOWN: pool {pool['name']} has no load of {names} from {source}, so their "
+                "shares stay as they are"
             )
         if pool["probe"] is None:
             click.echo(

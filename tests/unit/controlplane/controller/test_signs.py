@@ -222,3 +222,35 @@ def test_the_overview_shows_at_once_what_an_agent_reports(fleet: Fleet) -> None:
         return [(server["agent"], server["not_ready"]) for server in found["servers"]]
 
     wait_until(lambda: shown()[1:3] == [("speaks", True), ("detached", False)], "shown", 5.0)
+
+
+@pytest.mark.parametrize("source", ["Prometheus", "their agents"])
+def test_loads_that_are_not_known_are_shown_and_counted(
+    fleet: Fleet, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing listens where Prometheus should be; or one agent cannot measure its load."""
+    pool: dict[str, object] = {"name": "web", "buckets": 256, "balance": "load"}
+    if source == "Prometheus":
+        away = {"prometheus_url": "http://127.0.0.1:1", "query": "x", "server_label": "instance"}
+        pool |= {"load": "prometheus", **away}
+    unknown = ["s1", "s2", "s3"] if source == "Prometheus" else ["s2"]
+    config = fleet.up(3, pool=[pool])
+    fleet.agents["s2"].load = None
+    wait_until(
+        lambda: fleet.metric("load_unknown", pool="web") == len(unknown), "counted, and only those"
+    )
+    fleet.go_on(0.3)
+    with fleet.store.lead("c1"):
+        found = overview(fleet.store, config, LISTEN_SECONDS)
+    assert found["pools"][0]["load_unknown"] == unknown
+    capsys.readouterr()
+    print_servers(found)
+    expected = f"LOAD UNKNOWN: pool web has no load of {', '.join(unknown)} from {source}"
+    assert expected in capsys.readouterr().out
+
+
+def test_a_pool_with_equal_shares_needs_no_load(fleet: Fleet) -> None:
+    fleet.up(3)
+    fleet.agents["s2"].load = None
+    fleet.go_on(0.5)
+    assert fleet.metric("load_unknown", pool="web") == 0
