@@ -9,7 +9,7 @@ from controlplane.domain.decisions import Decisions, ServerBuckets
 from controlplane.domain.errors import BrigadeError
 from controlplane.store.contract import ControllerStore
 
-NO_POOL = "it serves no pool: the settings name none that has a table"
+NO_POOL = "it serves no pool: it is not in the settings, or they give it none that has a table"
 
 
 def why(store: ControllerStore, server: str) -> dict[str, Any]:

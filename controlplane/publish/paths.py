@@ -62,8 +62,9 @@ class PathJudge:
         if left is not None:
             rounded = ROUNDED_SECONDS * max(1, math.ceil(left / ROUNDED_SECONDS))
             return f"the others reach it again: it may join in at most {rounded} s"
-        losing = listed(self.groups.losses.get(name, ()))
-        return f"{losing} do not reach it" if losing else NOT_REACHED
+        losing = self.groups.losses.get(name, ())
+        do = "does" if len(losing) == 1 else "do"
+        return f"{listed(losing)} {do} not reach it" if losing else NOT_REACHED
 
     def _log_cut_off(self, name: str, now: float) -> None:
         """Log once that a server is cut off, is reached again, and that it may join.

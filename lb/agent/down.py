@@ -176,9 +176,11 @@ def _refuse_if_in_use(config: AgentConfig, record: Record | None) -> None:
     if count := connections(config, record):
         reasons.append(f"serving {count} connections on VIPs")
     if reasons:
+        drain = f"lbctl drain {config.name} --wait on the controller"
+        remedy = f"drain it first ({drain})" if buckets else f"wait for their end ({drain})"
         raise BrigadeError(
-            f"{config.name} is {' and '.join(reasons)}: drain it first "
-            f"(lbctl drain {config.name} --wait on the controller), or use --force",
+            f"{config.name} is {' and '.join(reasons)}: {remedy}, or use --force, which breaks "
+            "its connections",
             ExitCode.REFUSED,
         )
 

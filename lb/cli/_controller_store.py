@@ -64,11 +64,12 @@ def _settings(path: Path) -> ControlConfig:
         return config
 
 
-def warn_without_leader(store: ControllerStore) -> None:
-    """Print a warning if no controller leads this store: then nobody acts on a request."""
-    if store.leader() is None:
-        click.echo(
-            "warning: no controller leads this store, so nothing changes until one runs: "
-            "lbctl control",
-            err=True,
-        )
+def warn_without_leader(store: ControllerStore) -> bool:
+    """Return whether a controller leads this store; else nobody acts: print a warning."""
+    if store.leader() is not None:
+        return True
+    click.echo(
+        "warning: no controller leads this store, so nothing changes until one runs: lbctl control",
+        err=True,
+    )
+    return False

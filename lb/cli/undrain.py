@@ -45,7 +45,8 @@ def command(name: str, yes: bool, config_path: Path) -> None:
             if plan is not None:
                 store.put_foreseen(name, foreseen_of(plan))
         store.request_drain(name, requested=False)
-        warn_without_leader(store)
+        led = warn_without_leader(store)
         known = any(server.name == name for server in config.server)
-        then = "it joins again" if known else "no [[server]] of the settings has this name"
+        joins = "it joins again" if led else "it joins again when a controller leads"
+        then = joins if known else "no [[server]] of the settings has this name"
         click.echo(f"drain of {name} cancelled: {then}")
