@@ -31,7 +31,7 @@ demo: setup ## build a network of namespaces and show the load balancer at work 
 test: setup ## every test that this machine can run (ARGS='-k name' for some of them)
 	@scripts/test $(ARGS)
 
-field: setup ## the faults found in operation, each at a whole site (ARGS='-k name')
+field: setup ## what needs a whole site for long: faults found in operation (ARGS='-k name')
 	@scripts/test tests/netns/field $(ARGS)
 
 vm: setup ## stock Debian kernels under QEMU, other releases' bcc (ARGS=--list, ARGS=debian12)
