@@ -119,15 +119,25 @@ def _restart_all(context: StepContext, rolls: Rolls) -> None:
     with Remote(socket, actions):
         for how in ROUNDS:
             with context.progress.task(f"lbctl rolling: {how} of {', '.join(numbers)}"):
-                _Round(context, cohort, rolls).run(how, remote.command(socket, how))
-    cohort.finish()
-    verdict = cohort.verdict()
-    rolls.broken, rolls.flows = verdict.broken, verdict.flows
+                try:
+                    _Round(context, cohort, rolls).run(how, remote.command(socket, how))
+                except BrigadeError as error:
+                    _finish(cohort, rolls)
+                    counted = f"{len(rolls.broken)} flows broke ({experiment.listed(rolls.broken)})"
+                    raise BrigadeError(f"{error}. By the clients' count, {counted}") from error
+    _finish(cohort, rolls)
     # The controller was started for this step: it counts from 0.
     forced = site.controller_metric(FORCED, pool=scenario.DAILY)
     rolls.forced = None if forced is None else int(forced)
     now = _packets(context)
     rolls.first_hop, rolls.chained = (now[n] - before[n] for n in (0, 1))
+
+
+def _finish(cohort: Cohort, rolls: Rolls) -> None:
+    """Complete all flows, and take their verdict."""
+    cohort.finish()
+    verdict = cohort.verdict()
+    rolls.broken, rolls.flows = verdict.broken, verdict.flows
 
 
 def _flows(context: StepContext) -> Cohort:

@@ -14,6 +14,7 @@ import pytest
 
 from controlplane.observe.orphans import ASK_SECONDS, Orphans
 from controlplane.store.file.store import FileStore
+from lb.agent.report.presence.counter import ORPHAN_SECONDS, STEADY
 from netns.polling import wait_until
 from tests.model.frames import tcp_packet
 from tests.netns import talk
@@ -81,6 +82,12 @@ def asking(site: Site) -> Iterator[Asking]:
     made.end()
 
 
+def await_age(opened: float) -> None:
+    """Wait until connections are old enough: a younger one may have the port of one before it."""
+    ready = opened + ORPHAN_SECONDS + 2 * STEADY.least_seconds
+    wait_until(lambda: time.monotonic() > ready, "they are old enough", 20.0)
+
+
 def say(client: TcpClient) -> None:
     with suppress(OSError):
         client.sock.send(b"send 1\n")
@@ -94,6 +101,7 @@ def test_a_cut_off_connection_is_a_stray_and_proved_once_it_speaks(
         assert {client.name() for client in clients} == {FIRST}
         site.lead([2, 0])
         wait_until(lambda: sum(site.strays().values()) == 2, "they are strays", 10.0)
+        await_age(time.monotonic())
         assert asking.proved == {}, "they have not spoken yet"
         spoke = time.monotonic()
         for client in clients:
@@ -143,6 +151,7 @@ def test_what_applications_and_strangers_do_is_not_proved(site: Site, asking: As
         assert asking.orphans.refused == {}
         broken = held.enter_context(TcpClient(site.client, PLACES[0]))
         assert broken.name() == FIRST
+        await_age(time.monotonic())
         site.lead([2, 0])
         say(broken)
         wait_until(lambda: asking.proved == {(SECOND, FIRST): 1}, "one that is broken is", 10.0)

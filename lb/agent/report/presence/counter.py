@@ -20,6 +20,7 @@ from controlplane.domain.objects import AskedFlow, FlowName
 from lb.agent.facts import PresenceFacts, SharedFacts
 from lb.agent.report.presence.cookies import CookieAge
 from lb.agent.report.presence.dump import Found, take_dump
+from lb.agent.report.presence.earlier import EarlierSockets
 from lb.agent.report.presence.sorting import Sorter
 from lb.agent.report.presence.strays import CAUSES, StrayCount
 from lb.agent.worker import Worker
@@ -33,6 +34,9 @@ QUICK_ANSWERS = 2
 """So many dumps are quick after the controller has asked for another flow."""
 QUICK_DUMPS = 4
 """So many dumps after it are quick: two that agree, begun when others have the table, too."""
+ORPHAN_SECONDS = 3.0
+"""How much longer ago than the question the segment may have had nowhere to go: reports name it for
+2 s, and take their time."""
 MOST_BODY_BYTES = 64 << 10
 """What a dump adds to a report at most."""
 
@@ -72,7 +76,8 @@ class ConnectionCounter(Worker):
         self._sorter: Sorter | None = None
         self._number = 0
         self._by: tuple[Steering | None, Mark | None] = None, None
-        self._asked: frozenset[AskedFlow] = frozenset()
+        self._asked: dict[AskedFlow, float] = {}
+        self._earlier = EarlierSockets()
         self._held: frozenset[FlowName] = frozenset()
         self._held_total = 0
         self._quick_left = 0
@@ -88,9 +93,10 @@ class ConnectionCounter(Worker):
         if (steering, mark) != self._by:
             self._by = steering, mark
             self._quick_left = QUICK_DUMPS
-        if known.asked - self._asked:  # two dumps: one may miss a socket
+        if known.asked - self._asked.keys():  # two dumps: one may miss a socket
             self._quick_left = max(self._quick_left, QUICK_ANSWERS)
-        self._asked = known.asked
+        now = self._clock()
+        self._asked = {flow: self._asked.get(flow, now) for flow in known.asked}
         pace = QUICK if self._quick_left else STEADY
         if self._clock() >= self._ended + pace.pause(self._cost):
             self._quick_left = max(0, self._quick_left - 1)
@@ -117,9 +123,9 @@ class ConnectionCounter(Worker):
             self._strays.follow(steering, now)
         # Before the dump: it can miss a cookie that becomes a socket meanwhile (docs/adr/0015).
         cookies_age = self._cookies.age(now)
-        asked = self._facts.current.asked
-        found = self._take(self._sorter, now, asked)
-        self._note_held(found.held, asked)
+        found = self._take(self._sorter, now, frozenset(self._asked))
+        self._note_held(found.held)
+        self._earlier.add(found.begun, found.open_cookies)
         newest = self._facts.current.steering
         if newest is None or newest.cluster_generation != steering.cluster_generation:
             return  # sorted by services that are not in use any more
@@ -140,11 +146,20 @@ class ConnectionCounter(Worker):
             strays_total=_with_zeros(self._strays.total, steering),
         )
 
-    def _note_held(self, found: frozenset[FlowName], asked: frozenset[AskedFlow]) -> None:
-        """Answer for what was found as long as it is asked for."""
-        kept = frozenset(flow for flow in self._held if flow.asked in asked)
-        self._held_total += len(found - kept)
-        self._held = kept | found
+    def _note_held(self, found: Mapping[FlowName, int]) -> None:
+        """Answer for what was found as long as it is asked for.
+
+        Not for a connection that may be newer than the segment: the client may use the port of the
+        one before it again.
+        """
+        older = frozenset(
+            flow
+            for flow, cookie in found.items()
+            if self._earlier.had(cookie, self._asked[flow.asked] - ORPHAN_SECONDS)
+        )
+        kept = frozenset(flow for flow in self._held if flow.asked in self._asked)
+        self._held_total += len(older - kept)
+        self._held = kept | older
         self._facts.update(held=tuple(self._held), held_total=self._held_total)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,8 @@ class Strays:
 class Found:
     """What one dump found.
 
-    ``held``: flows that it was asked for and that have an open socket here.
+    ``held``: flows that it was asked for and that have an open socket here, with its cookie.
+    ``open_cookies``: of all open TCP connections of pools.
 
     ``occupied``: of each bucket of all pools (``Sorter.offsets``), whether it has a connection.
     ``connections``: those, by pool. ``opened``: open ones of all services, whether their pools
@@ -64,7 +65,8 @@ class Found:
     connections: NDArray[np.int64]
     opened: int
     strays: Strays
-    held: frozenset[FlowName] = frozenset()
+    held: Mapping[FlowName, int] = field(default_factory=dict)
+    open_cookies: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 def take_dump(
@@ -110,7 +112,8 @@ class Tally:
         self._strays: list[tuple[Words, NDArray[np.int32], NDArray[np.int64]]] = []
         nothing = np.zeros(0, np.bool_)
         self._asked = _by_pool(asked, sorter)
-        self._held: set[FlowName] = set()
+        self._held: dict[FlowName, int] = {}
+        self._open_cookies: list[Words] = []
         self._leads = np.concatenate([nothing, *(here.leads for here in sorter.pools)])
 
     def add(self, found: Sockets, protocol: int) -> None:
@@ -128,8 +131,10 @@ class Tally:
         at = sorter.offsets[pools] + buckets
         self._occupied[at] = True
         self._connections += np.bincount(pools, minlength=len(self._connections))
-        if self._asked and protocol == TCP:
-            self._look_for_asked(found, pools)
+        if protocol == TCP:
+            self._open_cookies.append(found.cookie[is_open(found)])
+            if self._asked:
+                self._look_for_asked(found, pools)
         stray = ~self._leads[at] & is_open(found)
         if stray.any():
             which = np.flatnonzero(stray)
@@ -141,13 +146,13 @@ class Tally:
         wanted = is_open(found) & np.isin(pools, list(self._asked))
         if not wanted.any():
             return
-        pools = pools[wanted]
+        pools, cookies = pools[wanted], found.cookie[wanted]
         names = self._sorter.names_of(found.flows.chosen(wanted), pools)
         for pool, parts in self._asked.items():
-            here = names[pools == pool]
-            hits = here[np.isin(here >> np.uint64(ANSWER_BITS), parts)]
+            hits = (pools == pool) & np.isin(names >> np.uint64(ANSWER_BITS), parts)
             pool_name = self._sorter.pool_names[pool]
-            self._held.update(FlowName(pool_name, int(name)) for name in hits)
+            for name, cookie in zip(names[hits], cookies[hits], strict=True):
+                self._held[FlowName(pool_name, int(name))] = int(cookie)
 
     def _is_own(self, found: Sockets, at: int) -> bool:
         """Whether the client is on this server: no table decides about it."""
@@ -165,7 +170,8 @@ class Tally:
         strays = Strays(cookies[once], services[once], buckets[once])
         return Found(
             *(self._begun, self._occupied, self._connections, self._opened, strays),
-            frozenset(self._held),
+            self._held,
+            np.concatenate([np.zeros(0, np.uint64), *self._open_cookies]),
         )
 
 

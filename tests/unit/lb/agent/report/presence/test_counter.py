@@ -26,6 +26,7 @@ from lb.agent.facts import SharedFacts
 from lb.agent.report.presence.cookies import CookieAge
 from lb.agent.report.presence.counter import (
     LOOK_SECONDS,
+    ORPHAN_SECONDS,
     QUICK,
     QUICK_ANSWERS,
     QUICK_DUMPS,
@@ -50,6 +51,10 @@ def steering(generation: int = 1, chain: Sequence[int] = (1, 2)) -> Steering:
     return Steering(generation, (Service("web", VIP, TCP, 80, "web"),), {"web": here}, OWN.dip)
 
 
+def cookie_of(flow: FlowName) -> int:
+    return flow.hash >> 24
+
+
 def nothing() -> None:
     """Happen during a dump."""
 
@@ -63,6 +68,7 @@ class Rig:
         self.during: Callable[[], None] = nothing
         self.strays: Sequence[int] = ()
         self.flows: Sequence[FlowName] = ()
+        self.open: Sequence[FlowName] = ()
         self.begun: list[float] = []
         self.facts = SharedFacts(0.0)
         self.facts.update(steering=steering())
@@ -82,8 +88,9 @@ class Rig:
         found = Strays(
             np.array(self.strays, np.uint64), np.zeros(count, np.int32), np.full(count, 9, np.int64)
         )
-        held = frozenset(flow for flow in self.flows if flow.asked in asked)
-        return Found(begun, occupied, np.array([4]), 3, found, held)
+        held = {flow: cookie_of(flow) for flow in self.flows if flow.asked in asked}
+        cookies = np.array([cookie_of(flow) for flow in self.open], np.uint64)
+        return Found(begun, occupied, np.array([4]), 3, found, held, cookies)
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
@@ -123,8 +130,9 @@ def held(rig: Rig) -> list[FlowName]:
 
 def test_what_is_asked_for_is_looked_for_soon_and_answered_as_long(rig: Rig) -> None:
     rig.cost = 0.1  # so that dumps are 9.9 s apart, and quick ones 3.3 s
-    rig.run(60.0)
     mine, other = FlowName("web", 7 << 24 | 1), FlowName("web", 8 << 24 | 1)
+    rig.open = [mine, other]
+    rig.run(60.0)
     rig.flows = [mine]
     began = rig.numbers()
     rig.facts.update(asked=frozenset({mine.asked, other.asked}))
@@ -143,6 +151,20 @@ def test_what_is_asked_for_is_looked_for_soon_and_answered_as_long(rig: Rig) -> 
     rig.flows = [other]
     rig.run(60.0)
     assert rig.facts.current.held_total == 2
+
+
+@pytest.mark.parametrize("older_seconds", [ORPHAN_SECONDS - 0.5, ORPHAN_SECONDS + 2.0])
+def test_a_connection_that_may_be_newer_than_the_segment_is_no_answer(
+    rig: Rig, older_seconds: float
+) -> None:
+    """The client has used the port of a closed connection again."""
+    again = FlowName("web", 7 << 24 | 1)
+    rig.run(30.0)
+    rig.open = rig.flows = [again]
+    rig.run(older_seconds)
+    rig.facts.update(asked=frozenset({again.asked}))
+    rig.run(4.0)
+    assert held(rig) == ([again] if older_seconds > ORPHAN_SECONDS else [])
 
 
 def test_the_age_of_cookies_is_that_of_the_dumps_beginning(
